@@ -1,0 +1,73 @@
+# Tidegate's commands. `make` alone lists them.
+#
+# Each sets up .venv by itself and needs only make, a python3 with venv, and a package registry.
+# What is installed is pinned by constraints.txt; the stamp makes a change of either file install again.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+ARGS   ?=
+CODE   := service operator tests $(wildcard bench)
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check format bench constraints clean python-is-new-enough
+
+help:
+	@echo 'Tidegate: browsers watch long-running operations live, from a Redis Stream.'
+	@echo
+	@echo '  make run          two gateway replicas, an embedded server and a demo backend; Ctrl-C ends all'
+	@echo '  make test         all tests, on real servers        ARGS="-k ring -x" goes to pytest'
+	@echo '  make check        what must be clean before a commit: format, lint, types, layers'
+	@echo '  make format       let ruff rewrite the code'
+	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
+	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
+	@echo '  make clean        remove .venv, caches and built files'
+	@echo
+	@echo 'The first one sets up .venv with $(PYTHON) (PYTHON=python3.13 takes another).'
+
+run: $(STAMP)
+	@$(BIN)/tidegate run $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(CODE)
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m bench $(ARGS)
+
+$(VENV): $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt | python-is-new-enough
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo 'make: $(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)' >&2; exit 1; }
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+python-is-new-enough:
+	@command -v $(PYTHON) >/dev/null || { echo 'make: no $(PYTHON) on PATH; Tidegate needs Python 3.11 or newer (PYTHON=... names another)' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Tidegate needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())') (PYTHON=... names another)" >&2; exit 1; }
+
+# In an environment of its own, so that what somebody tried out in .venv does not get pinned.
+constraints: | python-is-new-enough
+	@rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable '.[dev]'
+	@{ echo '# What the tests ran with. Made by `make constraints`; do not edit.'; \
+	   build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude tidegate --exclude setuptools --exclude pip; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt && rm -rf build/constraints && cat constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find service operator tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +

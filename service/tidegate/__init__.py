@@ -1,0 +1,7 @@
+"""Tidegate: viewers watch long-running operations live, from a Redis Stream, on any number of replicas.
+
+Layers point one way and import-linter checks it:
+cli > runtime > gateway > web | redis | telemetry > core > model.
+"""
+
+__version__ = "0.1.0"
