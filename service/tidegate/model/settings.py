@@ -14,8 +14,9 @@ in ``repr``, ``str`` or a JSON dump.
 
 from __future__ import annotations
 
+import json
+import platform
 import re
-import socket
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -50,11 +51,13 @@ def redact_url(url: str) -> str:
     """``url`` with every password in it (before the ``@``, in the query) shown as ``***``.
 
     Takes too much rather than too little: a password with an unescaped ``/`` or ``@`` in it
-    makes no valid URL, and must still not be shown.
+    makes no valid URL, and must still not be shown. What is no URL at all is hidden altogether.
     """
     scheme, found, rest = url.partition("://")
+    if not found:
+        return "***"
     login, at, address = rest.rpartition("@")
-    if found and at:
+    if at:
         user, colon, _ = login.partition(":")
         url = f"{scheme}://{user}{':***' if colon else ''}@{address}"
     return _SECRET_IN_QUERY.sub(r"\g<key>***", url)
@@ -76,15 +79,20 @@ def _check_scheme(url: RedisUrl) -> RedisUrl:
 
 
 def _split(value: Any) -> Any:
-    """Lists may be written ``a,b`` where there is only text (flags, environment)."""
+    """Lists may be written ``a,b`` or as JSON where there is only text (flags, environment)."""
     if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("is no valid JSON list") from None
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 def _host_name() -> str:
     """The host's name, which is the pod's name in Kubernetes, made fit for a consumer name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "tidegate"
+    return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:128] or "tidegate"
 
 
 Words = Annotated[
@@ -165,8 +173,8 @@ class ServerSettings(Group):
     pod: str = Field(
         default_factory=_host_name,
         pattern=r"^[A-Za-z0-9._-]{1,128}$",
-        description="Name of this replica: its consumer in the shared group, its label in "
-        "frames and metrics. Two replicas on one Redis must differ.",
+        description="Name of this replica: its consumer in the shared group, its name in "
+        "logs and metrics. Two replicas on one Redis must differ.",
         json_schema_extra={"default_text": "the host's name"},
     )
     auth: Annotated[
