@@ -95,18 +95,31 @@ def _host_name() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:128] or "tidegate"
 
 
+def _pattern(pattern: str, words: str, **more: Any) -> Any:
+    """A text field whose pattern is told in words."""
+    return Field(pattern=pattern, json_schema_extra={"allowed": words}, **more)
+
+
+_Word = Annotated[
+    str, _pattern(r"^[\x21-\x7e]{1,128}$", "1 to 128 printable ASCII characters, no space")
+]
 Words = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")], ...],
-    BeforeValidator(_split),
+    tuple[_Word, ...],
     Field(max_length=64),
+    BeforeValidator(_split),
 ]
 ReplicaUrls = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+$", max_length=256)], ...],
-    BeforeValidator(_split),
+    tuple[
+        Annotated[
+            str, _pattern(r"^https?://[^/\s]+$", "such as http://127.0.0.1:8080", max_length=256)
+        ],
+        ...,
+    ],
     Field(max_length=64),
+    BeforeValidator(_split),
 ]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Host = Annotated[str, Field(pattern=r"^[^\s/]{1,255}$")]
+Host = Annotated[str, _pattern(r"^[^\s/]{1,255}$", "an address or a host name")]
 
 
 class Group(BaseModel):
@@ -175,7 +188,10 @@ class ServerSettings(Group):
         pattern=r"^[A-Za-z0-9._-]{1,128}$",
         description="Name of this replica: its consumer in the shared group, its name in "
         "logs and metrics. Two replicas on one Redis must differ.",
-        json_schema_extra={"default_text": "the host's name"},
+        json_schema_extra={
+            "allowed": "1 to 128 of A-Z a-z 0-9 . _ -",
+            "default_text": "the host's name",
+        },
     )
     auth: Annotated[
         Literal["none"] | None,
@@ -261,17 +277,15 @@ class RedisSettings(Group):
         bool, Field(description="Check that the server's certificate names the host asked for.")
     ] = True
     key_prefix: Annotated[
-        str,
+        _Word,
         Field(
-            pattern=r"^[\x21-\x7e]{1,128}$",
             description="Put before an operation id to make the name of its stream. Publishers "
             "use the same.",
         ),
     ] = "operation-progress:"
     group: Annotated[
-        str,
+        _Word,
         Field(
-            pattern=r"^[\x21-\x7e]{1,128}$",
             description="Consumer group that all replicas share: the dispatch cursor of a "
             "stream. Replicas with different groups are separate gateways.",
         ),
