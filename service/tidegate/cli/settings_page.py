@@ -1,0 +1,68 @@
+"""The reference page of all settings, made from the tree; ``docs/settings.md`` is its output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidegate.cli.settings_fields import SettingField, groups, setting_fields
+
+_HEAD = """\
+<!-- Made by `tidegate settings --markdown > docs/settings.md`; a test keeps it current. -->
+# Settings
+
+Every setting can be given as a flag, as a variable, or in a YAML file.
+The first of these that names it wins:
+
+1. a flag of `tidegate serve`: its own where it has one, else `--set group.field=value`,
+2. a variable `TIDEGATE_<GROUP>__<FIELD>`, such as `TIDEGATE_SERVER__PORT=8081`,
+3. the YAML file named by `--config` or `TIDEGATE_CONFIG`,
+4. the default.
+
+```yaml
+server:
+  port: 8081
+  auth: none
+topic:
+  conflated_types: [progress, heartbeat]
+```
+
+In flags and variables a list is written `a,b` or as JSON.
+There, empty text unsets a setting that may be unset.
+An unknown name is an error.
+Only the variables that Kubernetes makes for a Service called `tidegate` are passed over.
+A wrong value stops the start with exit code 2 and one line per mistake:
+path, value, what is allowed, where it came from.
+`tidegate settings` shows the effective values, secrets hidden, and where each came from.
+
+Durations are in seconds (`_s`), sizes in bytes (`_bytes`).
+"""
+
+
+def settings_page() -> str:
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield _HEAD
+    for group, model in groups().items():
+        yield f"## {group}"
+        yield ""
+        yield (model.__doc__ or "").strip()
+        yield ""
+        yield "| setting | default | allowed | what and why |"
+        yield "|---|---|---|---|"
+        for field in setting_fields().values():
+            if field.group == group:
+                yield _row(field)
+        yield ""
+
+
+def _row(field: SettingField) -> str:
+    allowed = field.allowed
+    if field.optional:
+        allowed += "; may be unset"
+    default = field.default_text
+    if default not in ("not set", "(empty)", "the host's name"):
+        default = f"`{default}`"
+    cells = (f"`{field.path}`", default.replace(",", ", "), allowed, field.description)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

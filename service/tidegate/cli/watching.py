@@ -1,0 +1,231 @@
+"""Following one operation, without a socket: where we are, and what to do after a close.
+
+``Watching`` is told what arrives and answers with decisions; connecting, waiting and showing are
+done by others. It is also a worked example of a client: cursor, resume, close codes, backoff.
+
+Invariant: ``url`` always resumes after the last entry received, whichever replica it leads to.
+
+| happened | then |
+|---|---|
+| terminal state known, any close | finished, exit code by status |
+| close 1000 | finished |
+| close code that says no | refused, exit 2 |
+| `reconnect` frame before the close | next replica after the delay it names |
+| anything else | next replica, backoff with jitter; at once the first time |
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from tidegate.cli.console import CANCELLED, FAILED, OK, REFUSED
+from tidegate.model.close_codes import CLOSE_CODES, CONNECTION_LIMIT, ComeBack, come_back
+
+EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
+
+#: Spread of the first attempt after a good connection: many viewers of one dead replica must not
+#: all arrive at its neighbour in the same instant.
+FIRST_DELAY_S = 0.2
+MAX_DELAY_S = 10.0
+LATER_DELAY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """End here, with this exit code; ``text`` says why."""
+
+    exit_code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Connect to ``Watching.url`` after ``delay_s`` seconds; ``text`` says why."""
+
+    delay_s: float
+    text: str
+
+
+Decision = Finished | Return
+
+
+def endpoint(base: str, operation: str) -> str:
+    """The WebSocket address of an operation below a replica's base address.
+
+    Raises:
+        ValueError: ``base`` is no ``ws``, ``wss``, ``http`` or ``https`` URL.
+    """
+    parts = urlsplit(base if "://" in base else f"ws://{base}")
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"{base} is no ws:// or wss:// address")
+    path = f"{parts.path.rstrip('/')}/ws/operations/{quote(operation, safe='')}"
+    return urlunsplit((scheme, parts.netloc, path, "", ""))
+
+
+class Watching:
+    """The state of following one operation over many connections."""
+
+    def __init__(
+        self,
+        operation: str,
+        bases: Sequence[str],
+        *,
+        after: str | None = None,
+        history: str | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.operation = operation
+        self.bases = tuple(bases)
+        self._endpoints = [endpoint(base, operation) for base in bases]
+        self._at = 0
+        self._history = history
+        self._rng = rng or random.Random()
+        self._failures = 0
+        self._after_ms: float | None = None
+        self._refusal = ""
+
+        self.cursor = after
+        self.admitted = False
+        self.status = "unknown"
+        self.finished = False
+        self.fraction: float | None = None
+        self._in_percent = False
+        self.message = ""
+        self.stale = False
+        self.lag_s: float | None = None
+        self.entries = 0
+        self.reconnects = 0
+        self.gaps = 0
+        self.skipped = 0
+
+    @property
+    def base(self) -> str:
+        """The replica of this attempt."""
+        return self.bases[self._at]
+
+    @property
+    def url(self) -> str:
+        query = {}
+        if self.cursor is not None:
+            query["last_event_id"] = self.cursor
+        elif self._history is not None:
+            query["history"] = self._history
+        address = self._endpoints[self._at]
+        return f"{address}?{urlencode(query)}" if query else address
+
+    def received(self, frame: Mapping[str, Any], now_s: float) -> None:
+        """Take in one frame; ``now_s`` is the wall clock, for the lag."""
+        data = frame.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        if isinstance(frame.get("id"), str):
+            self._entry(frame["id"], frame.get("type"), data, now_s)
+            return
+        match frame.get("type"):
+            case "current_state":
+                self._admitted(frame, data)
+            case "gap":
+                self.gaps += 1
+            case "skipped":
+                count = data.get("count")
+                self.skipped += count if isinstance(count, int) else 0
+            case "stale":
+                self.stale = True
+            case "live":
+                self.stale = False
+            case "reconnect":
+                after_ms = data.get("after_ms")
+                self._after_ms = after_ms if isinstance(after_ms, int | float) else None
+            case "error":
+                self._refusal = str(data.get("message") or data.get("code") or "")
+
+    def _admitted(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        self.admitted = True
+        self.stale = False
+        self._failures = 0
+        if self.cursor is None and isinstance(frame.get("cursor"), str):
+            self.cursor = frame["cursor"]
+        self._take_status(data.get("status"))
+
+    def _entry(self, entry_id: str, type_: object, data: Mapping[str, Any], now_s: float) -> None:
+        self.cursor = entry_id
+        self.entries += 1
+        self._failures = 0
+        ms = entry_id.partition("-")[0]
+        self.lag_s = max(0.0, now_s - int(ms) / 1000) if ms.isdigit() else None
+        # Without a status of its own, an entry of a quiet operation says that it runs.
+        status = data.get("status")
+        if isinstance(type_, str) and type_.removeprefix("operation_") in EXIT_CODES:
+            status = type_.removeprefix("operation_")
+        self._take_status(status if isinstance(status, str) else "running")
+        self._take_progress(data)
+        for key in ("message", "error", "text"):
+            if isinstance(data.get(key), str):
+                self.message = data[key]
+                break
+
+    def _take_status(self, status: object) -> None:
+        # "unknown" is what a replica says of a stream without any status; it tells nothing new.
+        if not isinstance(status, str) or status == "unknown" or self.finished:
+            return
+        self.status = status
+        self.finished = status in EXIT_CODES
+
+    def _take_progress(self, data: Mapping[str, Any]) -> None:
+        """``progress`` as 0..1 or 0..100, or ``current`` of ``total``."""
+        total, current, progress = data.get("total"), data.get("current"), data.get("progress")
+        if _is_number(current) and _is_number(total) and total > 0:
+            fraction = current / total
+        elif _is_number(progress):
+            # 1 is the end of 0..1 and the first percent of 0..100: only a figure above 1 tells.
+            self._in_percent = self._in_percent or progress > 1
+            fraction = progress / 100 if self._in_percent else progress
+        else:
+            return
+        self.fraction = min(1.0, max(0.0, float(fraction)))
+
+    def closed(self, code: int, reason: str = "") -> Decision:
+        """The connection ended with this close code (1006: without one)."""
+        row = CLOSE_CODES.get(code)
+        why = self._refusal or reason or (row.meaning if row else "") or f"close code {code}"
+        after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
+        if self.finished or code == 1000:
+            return Finished(EXIT_CODES.get(self.status, OK), f"{self.operation}: {self.status}")
+        what = come_back(code)
+        # At the limit from the start there is nothing to wait for; later it may only be that a
+        # dead replica still counts for us.
+        if what is ComeBack.NO or (code == CONNECTION_LIMIT.code and not self.admitted):
+            return Finished(REFUSED, f"refused ({code}): {why}")
+        self._next_replica()
+        if after_ms is not None:
+            return Return(max(0.0, after_ms) / 1000, why)
+        return Return(self._backoff(LATER_DELAY_S if what is ComeBack.LATER else 0.0), why)
+
+    def not_connected(
+        self, why: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> Decision:
+        """No WebSocket came to be: no route, or an HTTP answer with ``status``."""
+        if self.finished:
+            return Finished(EXIT_CODES[self.status], f"{self.operation}: {self.status}")
+        if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
+            return Finished(REFUSED, f"{self.base} answered {status}: {why}")
+        self._next_replica()
+        return Return(self._backoff(retry_after_s or 0.0), why)
+
+    def _next_replica(self) -> None:
+        self._at = (self._at + 1) % len(self.bases)
+        self.reconnects += 1
+
+    def _backoff(self, least_s: float) -> float:
+        """Full jitter: uniform up to a bound that doubles with each failure in a row."""
+        bound = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return least_s + self._rng.uniform(0, bound)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
