@@ -53,6 +53,9 @@ class Options:
     databases: bool = True
 
 
+PLAIN = Options()
+
+
 class Server:
     """Use as an async context manager, or `await start()` and `close()`."""
 
@@ -61,7 +64,7 @@ class Server:
     def __init__(
         self,
         binary: Binary,
-        options: Options = Options(),
+        options: Options = PLAIN,
         *,
         port: int | None = None,
         directory: Path | None = None,
@@ -202,6 +205,9 @@ class Server:
     # --- inside
 
     async def _config(self) -> dict[str, str]:
+        """The whole configuration and the users, to be compared later."""
+        if not self.options.databases:
+            return {}
         async with self.client(decode_responses=True) as client:
             config = {str(key): str(value) for key, value in (await client.config_get("*")).items()}
             config["acl"] = str(await client.execute_command("ACL", "LIST"))

@@ -1,0 +1,101 @@
+"""Fixtures that hand out real servers, and the rule for tests whose real part is missing.
+
+`redis_server` is the one to use when any server will do; `any_server` runs the test on both ends of
+the supported range. All of them are empty when the test starts and may be broken by it. A test
+marked `real("redis7.0")` is skipped, by name and with the reason, where that part is missing.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import pytest
+
+from tests.servers import binaries
+from tests.servers.cluster import Cluster
+from tests.servers.sentinel import Sentinels
+from tests.servers.shared import Shared
+from tests.servers.standalone import Server
+from tests.servers.tls import Certificates
+
+# Both ends of what is supported, and whatever else is on PATH.
+_OTHERS = [b.name for b in binaries.installed() if binaries.find("valkey9") != b]
+SERVERS = list(dict.fromkeys([*binaries.WANTED, *_OTHERS]))
+EMBEDDED = {"redis_server", "cluster", "cluster_with_replicas", "sentinel"}
+ON_EACH_SERVER = [pytest.param(name, marks=pytest.mark.real(name)) for name in SERVERS]
+
+
+def pytest_report_header() -> list[str]:
+    return binaries.report()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        wanted = [part for mark in item.iter_markers("real") for part in mark.args]
+        if EMBEDDED & set(getattr(item, "fixturenames", ())):
+            wanted.append("valkey9")
+        for part in wanted:
+            if (reason := binaries.missing(part)) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class _Shelf:
+    """The shared parts of a session by name, made when first asked for."""
+
+    def __init__(self) -> None:
+        self.servers = {name: Shared(partial(_server, name)) for name in SERVERS}
+        self.cluster = Shared(lambda: Cluster(binaries.embedded()))
+        self.sentinel = Shared(lambda: Sentinels(binaries.embedded()))
+
+    def close(self) -> None:
+        self.cluster.close()
+        self.sentinel.close()
+        for server in self.servers.values():
+            server.close()
+
+
+def _server(name: str) -> Server:
+    return Server(binaries.require(name))
+
+
+@pytest.fixture(scope="session")
+def shelf() -> Iterator[_Shelf]:
+    shelf = _Shelf()
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+async def redis_server(shelf: _Shelf) -> Server:
+    """The embedded Valkey 9, empty."""
+    return await shelf.servers["valkey9"].take()
+
+
+@pytest.fixture(params=ON_EACH_SERVER)
+async def any_server(shelf: _Shelf, request: pytest.FixtureRequest) -> Server:
+    """Each server of the supported range that is here, empty."""
+    return await shelf.servers[request.param].take()
+
+
+@pytest.fixture
+async def cluster(shelf: _Shelf) -> Cluster:
+    """Three primaries without replicas, empty."""
+    return await shelf.cluster.take()
+
+
+@pytest.fixture
+async def cluster_with_replicas() -> AsyncIterator[Cluster]:
+    """Three primaries with a replica each; only for tests that fail over, so never shared."""
+    async with Cluster(binaries.embedded(), replicas_each=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def sentinel(shelf: _Shelf) -> Sentinels:
+    """A primary, a replica and three Sentinels; data empty."""
+    return await shelf.sentinel.take()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority of our own with a server and a client certificate."""
+    return Certificates(tmp_path_factory.mktemp("tls"))
