@@ -1,0 +1,335 @@
+"""The command line: measure, `compare` two results, `profile` one scenario.
+
+Exit status: 0 when everything was measured and everything arrived, 1 when a round of the gateway
+failed or lost something, 2 when the run could not be made, 130 or 143 when it was interrupted
+(what was measured until then is shown and saved). A missed target is not a failure: targets are
+for people.
+"""
+
+import asyncio
+import shlex
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import machine, profile, report, results
+from bench.errors import BenchError, NotPossible
+from bench.measures import Bed, Round, play
+from bench.procfs import open_files_limit, require_linux
+from bench.results import Outcome
+from bench.runner import Plan, run
+from bench.scenarios import SCENARIOS, Kind, Scenario, scenario_named
+from bench.stage import Pinning, redis_binary
+from bench.subjects import NAIVE, Subject, gateway
+
+ROUNDS: Final = 3
+SECONDS: Final = 5.0
+QUICK_ROUNDS: Final = 1
+QUICK_SECONDS: Final = 2.0
+# More than viewers: a server's own files, and the baseline's connections to Redis.
+SPARE_FILES: Final = 2_500
+NARROWEST: Final = 120
+SHOWN: Final = 25
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+T = TypeVar("T")
+console = Console()
+if not console.is_terminal:
+    console = Console(width=NARROWEST)
+
+Scenarios = Annotated[
+    list[str] | None,
+    typer.Option("--scenario", "-s", help="Only this one (repeatable); --list names them."),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(min=0.2, max=120, help=f"Length of a measured stretch ({SECONDS:g})."),
+]
+ServerArgs = Annotated[
+    str,
+    typer.Option(
+        help="Added to the gateway's command line, such as '--set viewer.ping_interval_s=5'."
+    ),
+]
+RedisServer = Annotated[
+    str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    scenario: Scenarios = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=50, help=f"Rounds of each scenario ({ROUNDS}).")
+    ] = None,
+    seconds: Seconds = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s, smaller crowds: does it work?",
+        ),
+    ] = False,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Measure the gateway alone.")
+    ] = False,
+    baseline_only: Annotated[
+        bool, typer.Option("--baseline-only", help="Measure the naive server alone.")
+    ] = False,
+    server_args: ServerArgs = "",
+    redis_server: RedisServer = None,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="NAME", help="Write all of it to bench/results/NAME.json."),
+    ] = None,
+    list_scenarios: Annotated[
+        bool, typer.Option("--list", help="Show the scenarios and their targets.")
+    ] = False,
+) -> None:
+    """Measure one gateway replica from outside, beside a naive server, in the same run.
+
+    Every round starts a fresh Redis and a fresh server, which has a core to itself where it can.
+    With defaults it takes about 12 minutes, with --quick under 3.
+
+    Examples:
+
+      python -m bench --quick
+
+      python -m bench -s 200x10 -s 1000x1 --rounds 5 --json before
+
+      python -m bench compare before after
+
+      python -m bench profile -s 1000x1
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if list_scenarios:
+        console.print(report.scenario_table())
+        return
+    if no_baseline and baseline_only:
+        raise typer.BadParameter("--no-baseline and --baseline-only leave nothing to measure")
+    chosen = choose(scenario)
+    if quick:
+        chosen = [one.smaller() for one in chosen]
+    with errors_shown():
+        subjects: list[Subject] = []
+        if not baseline_only:
+            subjects.append(gateway(tuple(shlex.split(server_args))))
+        if not no_baseline:
+            subjects.append(NAIVE)
+        bed = make_bed(redis_server, seconds or (QUICK_SECONDS if quick else SECONDS), chosen)
+        plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)
+        raise typer.Exit(measure(plan, save_as=json))
+
+
+@app.command()
+def compare(before: str, after: str) -> None:
+    """Put two results side by side: names in bench/results, or paths of JSON files."""
+    with errors_shown():
+        first, second = results.load(before), results.load(after)
+    if first["machine"] != second["machine"]:
+        console.print("[yellow]made on different machines: trust no ratio[/yellow]")
+    tables = report.comparison_tables(first, second, (before, after))
+    if not tables:
+        console.print("[yellow]they have no scenario in common[/yellow]")
+    for table in tables:
+        console.print(table)
+
+
+@app.command("profile")
+def profile_command(
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="Which; --list names them.")],
+    seconds: Seconds = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="C functions too: libuv, hiredis, system calls.")
+    ] = False,
+    picture: Annotated[
+        bool, typer.Option("--svg", help="A flame graph to look at, instead of lists.")
+    ] = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Look into the naive server instead.")
+    ] = False,
+    server_args: ServerArgs = "",
+    redis_server: RedisServer = None,
+) -> None:
+    """Play one scenario and sample where the server spends its time (py-spy; wants root)."""
+    chosen = choose([scenario])
+    if chosen[0].kind is Kind.REPLICAS:
+        raise typer.BadParameter("one server at a time is sampled; take another scenario")
+    with errors_shown():
+        subject = NAIVE if baseline else gateway(tuple(shlex.split(server_args)))
+        suffix = "svg" if picture else "collapsed"
+        output = results.FOLDER / f"profile-{subject.name}-{scenario}.{suffix}"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.unlink(missing_ok=True)
+        watch = profile.sampler(output, native=native, picture=picture)
+        bed = make_bed(redis_server, seconds or 2 * SECONDS, chosen, watch=watch)
+        outcome = Outcome(chosen[0], {subject.name: []})
+
+        async def one_round() -> Round:
+            with console.status(f"{scenario}: sampling {subject.name}"):
+                return await play(chosen[0], subject, bed)
+
+        outcome.rounds[subject.name].append(until_interrupted(one_round()))
+        report.show_outcome(console, outcome)
+        if not picture:
+            found = profile.read_collapsed(output.read_text().splitlines())
+            for table in profile.profile_tables(found, SHOWN):
+                console.print(table)
+        console.print(f"\nwritten to {output}", soft_wrap=True)
+
+
+def choose(names: list[str] | None) -> list[Scenario]:
+    try:
+        return [scenario_named(name) for name in names] if names else list(SCENARIOS)
+    except KeyError as error:
+        raise typer.BadParameter(str(error.args[0])) from error
+
+
+def make_bed(redis_server: str | None, seconds: float, chosen: list[Scenario], **more: Any) -> Bed:
+    """Raises `NotPossible` when the machine cannot play the chosen scenarios."""
+    require_linux()
+    files = max(one.viewers for one in chosen) + SPARE_FILES
+    allowed = open_files_limit(files)
+    if allowed < files:
+        raise NotPossible(
+            f"{files:,} open files are needed and {allowed:,} are allowed: raise the hard limit "
+            f"(ulimit -Hn {files}) or choose smaller scenarios (--quick, --scenario)"
+        )
+    return Bed(redis_binary(redis_server), Pinning.choose(), seconds, **more)
+
+
+def measure(plan: Plan, *, save_as: str | None) -> int:
+    """Play the plan, show and save it; returns the exit status."""
+    about = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": machine.command_line(),
+        "machine": machine.machine(),
+        "versions": machine.versions(plan.bed.redis_server),
+        "pinning": str(plan.bed.pinning),
+        "rounds": plan.rounds,
+        "seconds": plan.bed.seconds,
+    }
+    show_head(about)
+    outcomes: list[Outcome] = []
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    started = datetime.now(UTC)
+    status = 0
+    try:
+        with progress:
+            task = progress.add_task("", total=plan.steps)
+            steps = iter(range(plan.steps))
+
+            def on_step(scenario: Scenario, subject: Subject, number: int) -> None:
+                text = f"{scenario.name}, {subject.name}, round {number}"
+                progress.update(task, description=text, completed=next(steps))
+                if not console.is_terminal:
+                    console.print(f"[dim]{text}[/dim]")
+
+            until_interrupted(
+                run(
+                    plan,
+                    on_step=on_step,
+                    on_scenario=lambda outcome: report.show_outcome(console, outcome),
+                    into=outcomes,
+                )
+            )
+    except Interrupted as interrupted:
+        status = interrupted.status
+        console.print("[yellow]interrupted; every process of the run has ended[/yellow]")
+    finally:
+        report.show_targets(console, outcomes)
+        about["took_s"] = round((datetime.now(UTC) - started).total_seconds(), 1)
+        if save_as is not None and outcomes:
+            path = results.save(save_as, results.document(outcomes, about))
+            console.print(f"\nsaved to {path}", soft_wrap=True)
+    return status or (1 if anything_wrong(outcomes) else 0)
+
+
+def anything_wrong(outcomes: list[Outcome]) -> bool:
+    """Whether a round of the gateway failed, or not everything arrived. The baseline may break."""
+    for outcome in outcomes:
+        for one in outcome.rounds.get(report.OURS, ()):
+            complete = (
+                one.figures.get(metric, 100.0)
+                for metric in ("delivered_pct", "opened_pct", "joined_pct")
+            )
+            if not one.figures or any(percent != 100.0 for percent in complete):
+                return True
+    return False
+
+
+def show_head(about: dict[str, Any]) -> None:
+    on = about["machine"]
+    console.print(
+        f"{on['processor']}, {on['cores']} cores, {on['kernel']}, {on['python']}; "
+        f"{about['pinning']}; {about['rounds']} x {about['seconds']:g} s",
+        highlight=False,
+    )
+    console.print(
+        f"tidegate {about['versions']['tidegate']} ({about['versions']['commit']}), "
+        f"{about['versions']['redis server']}",
+        highlight=False,
+    )
+    console.print(
+        "Centrifugo: 6.9.1, measured on two cores of another machine: a mark, not a result.",
+        style="dim",
+    )
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM, after everything was put away."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(status)
+
+
+def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`. Raises `Interrupted` after its own cleaning up when a signal ends it."""
+    got: list[int] = []
+
+    async def supervised() -> T:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            got.append(number)
+            if task is not None and len(got) == 1:
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
+        return await work
+
+    try:
+        return asyncio.run(supervised())
+    except asyncio.CancelledError:
+        raise Interrupted(128 + got[0] if got else 1) from None
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Errors that are for the user end the command with their text and status 2."""
+    try:
+        yield
+    except BenchError as error:
+        console.print(f"[bold red]{escape(str(error))}[/bold red]", highlight=False)
+        raise typer.Exit(2) from error
+    except Interrupted as interrupted:
+        raise typer.Exit(interrupted.status) from None

@@ -1,0 +1,341 @@
+"""How each kind of scenario is played: one round in, figures and problems out.
+
+Each round: fresh processes, viewers connected, a warm-up of the same kind, then the measured
+stretch. The stretch begins when everything of the warm-up has arrived and ends when everything of
+its own has, so that costs and deliveries belong together. What went wrong is a problem in words,
+never a missing row.
+"""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bench.meter import Meter
+from bench.procfs import rss_bytes
+from bench.scenarios import Kind, Scenario
+from bench.stage import UNPINNED, Pinning, Stage, staged
+from bench.stats import percentile
+from bench.subjects import Subject
+
+WARM_UP_S: Final = 1.5
+# Nothing for this long, and what is missing does not come any more.
+QUIET_S: Final = 3.0
+DRAIN_S: Final = 20.0
+OPEN_S: Final = 90.0
+# Handshakes at a time: enough to keep one core busy, few enough for any listen backlog.
+IN_FLIGHT: Final = 128
+JOINS_AT_A_TIME: Final = 8
+SETTLE_S: Final = 2.0
+ANSWER_S: Final = 60.0
+# From these on a figure says more about the bed than about the server.
+LOAD_CORE_PCT: Final = 90.0
+OTHERS_CORE_PCT: Final = 15.0
+LATE_P99_MS: Final = 5.0
+
+Watch = Callable[[Stage], AbstractAsyncContextManager[object]]
+
+
+@asynccontextmanager
+async def unwatched(_: Stage) -> AsyncIterator[None]:
+    """Nobody looks into the server while it is measured."""
+    yield
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """What all rounds of a run share; the profiler is a `watch` around the measured stretch."""
+
+    redis_server: str
+    pinning: Pinning
+    seconds: float
+    watch: Watch = unwatched
+    warm_up_s: float = WARM_UP_S
+
+
+@dataclass(slots=True)
+class Round:
+    """One round's result: figures by metric name, problems in words, and the tools' own answers."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
+    """Play one round. Raises `BenchError` when a process fails."""
+    if scenario.kind is Kind.REPLICAS:
+        return await _replicas(scenario, subject, bed)
+    play_on = {
+        Kind.LIVE: _live,
+        Kind.IDLE: _idle,
+        Kind.CONNECTS: _connects,
+        Kind.JOINS: _joins,
+    }[scenario.kind]
+    async with staged(subject, redis_server=bed.redis_server, pinning=bed.pinning) as stage:
+        return await play_on(stage, scenario, bed)
+
+
+async def _live(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    outcome = Round()
+    await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    viewers_each = scenario.viewers_each * len(stage.ports)
+    await _publish(stage, scenario, bed.warm_up_s, viewers_each)
+    clock = stage.clock()
+    async with bed.watch(stage):
+        sent, seen, latencies = await _publish(stage, scenario, bed.seconds, viewers_each)
+    meter = stage.since(clock)
+    outcome.raw |= {"publisher": sent, "viewers": seen}
+    _count(outcome, expected=sent["sent"] * viewers_each, seen=seen)
+    figures = outcome.figures
+    if latencies:
+        delivered = seen["delivered"]
+        figures["cpu_us_per_delivery"] = meter.server_s * 1e6 / delivered
+        figures["user_us_per_delivery"] = meter.server_user_s * 1e6 / delivered
+        figures["load_us_per_delivery"] = meter.viewers_s * 1e6 / delivered
+        figures["deliveries_per_s"] = delivered / seen["seconds"]
+        figures["p50_ms"] = percentile(latencies, 50) / 1e6
+        figures["p99_ms"] = percentile(latencies, 99) / 1e6
+        figures["p999_ms"] = percentile(latencies, 99.9) / 1e6
+        figures["max_ms"] = latencies[-1] / 1e6
+    figures["redis_us_per_entry"] = meter.redis_s * 1e6 / sent["sent"]
+    figures["publisher_late_p99_ms"] = sent["late_p99_ms"]
+    figures["publisher_late_max_ms"] = sent["late_max_ms"]
+    if sent["late_p99_ms"] > LATE_P99_MS:
+        outcome.problems.append(f"the publisher was late: p99 {sent['late_p99_ms']:.1f} ms")
+    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    return outcome
+
+
+async def _idle(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    outcome = Round()
+    # One entry each, so that the operations exist and have something to be replayed.
+    await stage.publisher.ask(
+        "fill", timeout_s=ANSWER_S, operations=scenario.operations, entries_each=1
+    )
+    (server,) = stage.servers
+    before = rss_bytes(server.pid)
+    async with bed.watch(stage):
+        opened = await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    await asyncio.sleep(SETTLE_S)  # what is measured is a time without events
+    clock = stage.clock()
+    await asyncio.sleep(bed.seconds)
+    meter = stage.since(clock)
+    after = rss_bytes(server.pid)
+    figures = outcome.figures
+    figures["opened_pct"] = 100 * opened["opened"] / opened["expected"]
+    figures["open_seconds"] = opened["seconds"]
+    figures["rss_before_mib"] = before / 2**20
+    figures["rss_after_mib"] = after / 2**20
+    if opened["opened"]:
+        figures["rss_kib_per_connection"] = (after - before) / 1024 / opened["opened"]
+        figures["idle_cpu_us"] = meter.server_s * 1e6 / meter.seconds / opened["opened"]
+    # They must still be there: one entry to each operation, unhurried.
+    expected = scenario.viewers
+    await stage.viewers.ask("reset", timeout_s=ANSWER_S, capacity=expected)
+    sent = await stage.publisher.ask(
+        "publish",
+        timeout_s=ANSWER_S,
+        operations=scenario.operations,
+        entries=scenario.operations,
+        per_second=scenario.operations / 2,
+    )
+    seen = await _wait(stage, expected)
+    outcome.raw |= {"publisher": sent, "viewers": seen, "opened": opened}
+    _count(outcome, expected=expected, seen=seen)
+    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    return outcome
+
+
+async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    outcome = Round()
+    await stage.viewers.ask(
+        "open",
+        timeout_s=OPEN_S + ANSWER_S,
+        ports=stage.ports,
+        operations=50,
+        viewers_each=4,
+        in_flight=IN_FLIGHT,
+        deadline_s=OPEN_S,
+        first=scenario.operations,
+    )
+    clock = stage.clock()
+    async with bed.watch(stage):
+        opened = await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    meter = stage.since(clock)
+    figures = outcome.figures
+    figures["opened_pct"] = 100 * opened["opened"] / opened["expected"]
+    figures["connects_per_s"] = opened["opened"] / opened["seconds"]
+    figures["handshake_p50_ms"] = opened["handshake_p50_ms"]
+    figures["handshake_p99_ms"] = opened["handshake_p99_ms"]
+    if opened["opened"]:
+        figures["cpu_us_per_connect"] = meter.server_s * 1e6 / opened["opened"]
+        figures["user_us_per_connect"] = meter.server_user_s * 1e6 / opened["opened"]
+        figures["load_us_per_connect"] = meter.viewers_s * 1e6 / opened["opened"]
+        figures["redis_us_per_connect"] = meter.redis_s * 1e6 / opened["opened"]
+    outcome.raw["opened"] = opened
+    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    if figures["server_core_pct"] < 90:
+        outcome.problems.append(
+            f"the server used {figures['server_core_pct']:.0f} % of its core only: something else "
+            "set the pace, see the CPU per connect"
+        )
+    return outcome
+
+
+async def _joins(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    outcome = Round()
+    await stage.publisher.ask(
+        "fill",
+        timeout_s=ANSWER_S,
+        operations=scenario.operations,
+        entries_each=scenario.history,
+    )
+
+    async def joins(seconds: float, in_flight: int) -> dict[str, Any]:
+        return await stage.viewers.ask(
+            "joins",
+            timeout_s=ANSWER_S + 2 * seconds,
+            ports=stage.ports,
+            operations=scenario.operations,
+            entries_each=scenario.history,
+            in_flight=in_flight,
+            seconds=seconds,
+        )
+
+    await joins(bed.warm_up_s, JOINS_AT_A_TIME)
+    alone = await joins(bed.seconds / 2, 1)
+    clock = stage.clock()
+    async with bed.watch(stage):
+        many = await joins(bed.seconds, JOINS_AT_A_TIME)
+    meter = stage.since(clock)
+    figures = outcome.figures
+    started = alone["expected"] + many["expected"]
+    figures["joined_pct"] = 100 * (alone["joined"] + many["joined"]) / started
+    figures["joins_per_s"] = many["joined"] / many["seconds"]
+    if alone["joined"]:
+        figures["join_p50_ms"] = alone["p50_ms"]
+        figures["join_p99_ms"] = alone["p99_ms"]
+    if many["joined"]:
+        entries = many["joined"] * scenario.history
+        figures["cpu_ms_per_join"] = meter.server_s * 1e3 / many["joined"]
+        figures["cpu_us_per_entry"] = meter.server_s * 1e6 / entries
+        figures["redis_us_per_entry"] = meter.redis_s * 1e6 / entries
+        figures["load_us_per_entry"] = meter.viewers_s * 1e6 / entries
+    outcome.raw |= {"alone": alone, "many": many}
+    for answer in (alone, many):
+        if answer["joined"] != answer["expected"]:
+            outcome.problems.append(
+                f"{answer['joined']} of {answer['expected']} joins got the whole history: "
+                f"{answer['lost'] or 'the rest took too long'}"
+            )
+    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    return outcome
+
+
+async def _replicas(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
+    outcome = Round()
+    parts: dict[str, Round] = {}
+    for label, replicas in (("one", 1), ("all", scenario.replicas)):
+        async with staged(
+            subject, redis_server=bed.redis_server, pinning=UNPINNED, replicas=replicas
+        ) as stage:
+            part = await _live(stage, scenario, bed)
+        parts[label] = part
+        outcome.raw[label] = part.raw
+        outcome.problems += [f"{replicas} replicas: {problem}" for problem in part.problems]
+        outcome.figures |= {f"{name}_{label}": value for name, value in part.figures.items()}
+    one, everyone = parts["one"].figures, parts["all"].figures
+    outcome.figures["redis_ratio"] = everyone["redis_us_per_entry"] / one["redis_us_per_entry"]
+    outcome.figures["delivered_pct"] = min(one["delivered_pct"], everyone["delivered_pct"])
+    return outcome
+
+
+async def _open(
+    stage: Stage, scenario: Scenario, outcome: Round, *, in_flight: int
+) -> dict[str, Any]:
+    opened = await stage.viewers.ask(
+        "open",
+        timeout_s=OPEN_S + ANSWER_S,
+        ports=stage.ports,
+        operations=scenario.operations,
+        viewers_each=scenario.viewers_each,
+        in_flight=in_flight,
+        deadline_s=OPEN_S,
+    )
+    if opened["opened"] != opened["expected"]:
+        outcome.problems.append(
+            f"{opened['opened']:,} of {opened['expected']:,} viewers could connect: "
+            f"{opened['lost'] or f'no more in {OPEN_S:.0f} s'}"
+        )
+    return opened
+
+
+async def _publish(
+    stage: Stage, scenario: Scenario, seconds: float, viewers_each: int
+) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
+    """Publish for `seconds` and wait for all of it: what was sent, what was seen, latencies."""
+    entries = max(1, round(scenario.per_second * seconds))
+    expected = entries * viewers_each
+    await stage.viewers.ask("reset", timeout_s=ANSWER_S, capacity=expected)
+    sent = await stage.publisher.ask(
+        "publish",
+        timeout_s=seconds * 4 + ANSWER_S,
+        operations=scenario.operations,
+        entries=entries,
+        per_second=scenario.per_second,
+    )
+    seen = await _wait(stage, expected)
+    latencies = array("q")
+    path = stage.folder / "latencies"
+    with path.open("rb") as file:
+        latencies.fromfile(file, path.stat().st_size // latencies.itemsize)
+    return sent, seen, sorted(latencies)
+
+
+async def _wait(stage: Stage, expected: int) -> dict[str, Any]:
+    return await stage.viewers.ask(
+        "wait",
+        timeout_s=DRAIN_S + ANSWER_S,
+        expected=expected,
+        quiet_s=QUIET_S,
+        deadline_s=DRAIN_S,
+        latencies=str(stage.folder / "latencies"),
+    )
+
+
+def _count(outcome: Round, *, expected: int, seen: dict[str, Any]) -> None:
+    """Deliveries against what had to arrive, and every way in which they differ."""
+    delivered = seen["delivered"]
+    outcome.figures["delivered_pct"] = 100 * delivered / expected
+    if delivered != expected:
+        outcome.problems.append(
+            f"NOT EVERYTHING ARRIVED: {delivered:,} of {expected:,} deliveries "
+            f"({100 * delivered / expected:.2f} %), {seen['missed']:,} skipped over"
+        )
+    if seen["repeated"]:
+        outcome.problems.append(f"{seen['repeated']:,} deliveries came twice or out of order")
+    if seen["lost"]:
+        outcome.problems.append(f"connections were lost: {seen['lost']}")
+    other = {name: count for name, count in seen["other"].items() if name != "current_state"}
+    if other:
+        outcome.problems.append(f"frames that are no entries: {other}")
+
+
+def _bed_figures(outcome: Round, meter: Meter, *, pinned: bool) -> None:
+    """What the bed itself used, and whether it may have limited the server."""
+    shares = meter.shares()
+    outcome.figures |= shares
+    outcome.figures["measured_s"] = meter.seconds
+    load = shares["viewers_core_pct"] + shares["publisher_core_pct"] + shares["redis_core_pct"]
+    outcome.figures["load_core_pct"] = load
+    if pinned and load > LOAD_CORE_PCT:
+        outcome.problems.append(
+            f"viewers, publisher and Redis used {load:.0f} % of their core: they may be the limit"
+        )
+    if shares["others_core_pct"] > OTHERS_CORE_PCT:
+        outcome.problems.append(
+            f"other processes used {shares['others_core_pct']:.0f} % of a core meanwhile"
+        )

@@ -1,0 +1,136 @@
+"""The publishers' process: plain `XADD`s, paced by a schedule, over one raw socket; times itself.
+
+Entry i is due at `start + i / rate`. What is due is sent at once, one write for all that is due,
+never waiting for the replies of what came before; what could not be sent in time is sent as soon
+as possible, so the number of entries never depends on how busy the machine was, and the lateness
+is reported. The time in an entry is read right before its write.
+
+Commands are JSON lines on standard input, answers JSON lines on standard output:
+`fill` (as fast as it goes: histories) and `publish` (paced).
+"""
+
+import argparse
+import json
+import socket
+import sys
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+
+from bench.mark import operation_name, xadd_template
+from bench.procfs import quick_timers
+from bench.stats import percentile
+
+# Replies wait in the socket's buffer; 64 are about 2 KB.
+REPLIES_PER_READ: Final = 64
+MAX_ENTRIES_PER_WRITE: Final = 64
+REPLY_TIMEOUT_S: Final = 30.0
+
+
+class Publisher:
+    """One connection to Redis, and the next number of each operation."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._sock = socket.create_connection(address, timeout=REPLY_TIMEOUT_S)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = hiredis.Reader()
+        self._templates: list[bytes] = []
+        self._next: list[int] = []
+        self._unanswered = 0
+
+    def _know(self, operations: int) -> None:
+        while len(self._templates) < operations:
+            self._templates.append(xadd_template(operation_name(len(self._templates))))
+            self._next.append(0)
+
+    def _command(self, index: int) -> bytes:
+        number = self._next[index]
+        self._next[index] = number + 1
+        return self._templates[index] % (time.monotonic_ns(), number)
+
+    def fill(self, *, operations: int, entries_each: int) -> dict[str, Any]:
+        """Write a history of `entries_each` to each operation, as fast as Redis takes it."""
+        self._know(operations)
+        for index in range(operations):
+            for first in range(0, entries_each, 500):
+                batch = min(500, entries_each - first)
+                self._send(b"".join([self._command(index) for _ in range(batch)]), batch)
+                self._drain(0)
+        return {"sent": operations * entries_each}
+
+    def publish(self, *, operations: int, entries: int, per_second: float) -> dict[str, Any]:
+        """Write `entries` to the operations in turn, paced. Returns counts and own lateness."""
+        self._know(operations)
+        gap_ns = 1e9 / per_second
+        late_ns = array("q", bytes(8 * entries))
+        start = time.monotonic_ns() + 1_000_000
+        cpu = time.process_time_ns()
+        sent = 0
+        while sent < entries:
+            now = time.monotonic_ns()
+            ahead = start + int(sent * gap_ns) - now
+            if ahead > 0:
+                time.sleep(ahead / 1e9)
+                continue
+            due = min(entries, int((now - start) / gap_ns) + 1, sent + MAX_ENTRIES_PER_WRITE)
+            due = max(due, sent + 1)
+            for i in range(sent, due):
+                late_ns[i] = now - start - int(i * gap_ns)
+            commands = [self._command(i % operations) for i in range(sent, due)]
+            self._send(b"".join(commands), due - sent)
+            sent = due
+            if self._unanswered > REPLIES_PER_READ:
+                self._drain(REPLIES_PER_READ)
+        self._drain(0)
+        late = sorted(late_ns)
+        return {
+            "sent": sent,
+            "seconds": (time.monotonic_ns() - start) / 1e9,
+            "cpu_s": (time.process_time_ns() - cpu) / 1e9,
+            "late_p50_ms": percentile(late, 50) / 1e6,
+            "late_p99_ms": percentile(late, 99) / 1e6,
+            "late_max_ms": late[-1] / 1e6,
+        }
+
+    def _send(self, data: bytes, count: int) -> None:
+        self._sock.sendall(data)
+        self._unanswered += count
+
+    def _drain(self, leave: int) -> None:
+        """Read replies until at most `leave` are outstanding."""
+        while self._unanswered > leave:
+            data = self._sock.recv(65536)
+            if not data:
+                raise RuntimeError("Redis closed the publisher's connection")
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._unanswered -= 1
+                if isinstance(reply, Exception):
+                    raise RuntimeError(f"Redis refused an XADD: {reply}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--redis-port", type=int, required=True)
+    args = parser.parse_args()
+    quick_timers()
+    publisher = Publisher(("127.0.0.1", args.redis_port))
+    verbs: dict[str, Callable[..., dict[str, Any]]] = {
+        "fill": publisher.fill,
+        "publish": publisher.publish,
+    }
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = verbs[command.pop("do")](**command)
+        except (OSError, RuntimeError) as error:
+            answer = {"error": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

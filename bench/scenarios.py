@@ -1,0 +1,199 @@
+"""What is measured: the scenarios, their sizes, and the rows each gives, with the figures to reach.
+
+Pure data. `centrifugo` is Centrifugo 6.9.1 (Go, Redis engine, recovery on; server CPU only),
+measured on two cores of another machine: a mark to aim at, not a result of this run. `reach` is
+our own target.
+"""
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Final
+
+
+class Kind(enum.Enum):
+    """How a scenario is played; each has one function in `measures`."""
+
+    LIVE = "entries to connected viewers"
+    IDLE = "viewers that receive nothing"
+    CONNECTS = "new viewers without history"
+    JOINS = "new viewers that read a long history"
+    REPLICAS = "the same entries with one replica and with several"
+
+
+class Better(enum.Enum):
+    LOWER = "lower"
+    HIGHER = "higher"
+
+    @property
+    def sign(self) -> str:
+        return "<=" if self is Better.LOWER else ">="
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of a scenario, as it is shown."""
+
+    metric: str
+    label: str
+    unit: str
+    centrifugo: float | None = None
+    reach: float | None = None
+    better: Better = Better.LOWER
+
+    def reached(self, value: float) -> bool | None:
+        """Whether `value` is good enough; None when nothing was asked."""
+        if self.reach is None:
+            return None
+        return value <= self.reach if self.better is Better.LOWER else value >= self.reach
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One set-up: operations x viewers of each. `per_second` counts all operations' entries."""
+
+    name: str
+    title: str
+    kind: Kind
+    operations: int
+    viewers_each: int
+    rows: tuple[Row, ...]
+    per_second: float = 0.0
+    history: int = 0
+    replicas: int = 1
+
+    @property
+    def viewers(self) -> int:
+        return self.operations * self.viewers_each
+
+    def smaller(self) -> "Scenario":
+        """For `--quick`: the same shape, with fewer operations where the size is the time."""
+        title = f"{self.title} (quick: a fifth)"
+        if self.kind in (Kind.IDLE, Kind.CONNECTS):
+            return replace(self, operations=self.operations // 5, title=title)
+        if self.kind is Kind.REPLICAS:
+            return replace(self, replicas=4, title=f"{self.title} (quick: 4)")
+        return self
+
+
+DELIVERED: Final = Row("delivered_pct", "delivered, of expected", "%", None, 100.0, Better.HIGHER)
+
+
+def _live(
+    name: str,
+    operations: int,
+    viewers_each: int,
+    per_second: float,
+    *,
+    centrifugo: tuple[float, float, float],
+    reach: tuple[float, float],
+    redis: tuple[float, float] | None = None,
+) -> Scenario:
+    redis_centrifugo, redis_reach = redis or (None, None)
+    return Scenario(
+        name=name,
+        title=f"{operations:,} x {viewers_each:,} viewers, {per_second:,.0f} entries/s",
+        kind=Kind.LIVE,
+        operations=operations,
+        viewers_each=viewers_each,
+        per_second=per_second,
+        rows=(
+            Row("cpu_us_per_delivery", "server CPU per delivery", "us", centrifugo[0], reach[0]),
+            Row("p50_ms", "latency p50", "ms", centrifugo[1]),
+            Row("p99_ms", "latency p99", "ms", centrifugo[2], reach[1]),
+            Row("p999_ms", "latency p99.9", "ms"),
+            Row("max_ms", "latency max", "ms"),
+            DELIVERED,
+            Row(
+                "redis_us_per_entry",
+                "Redis CPU per entry, XADD included",
+                "us",
+                redis_centrifugo,
+                redis_reach,
+            ),
+        ),
+    )
+
+
+SCENARIOS: Final[tuple[Scenario, ...]] = (
+    _live("1x2000", 1, 2000, 20, centrifugo=(14.4, 15.0, 27.0), reach=(12.0, 25.0)),
+    _live("100x10", 100, 10, 4000, centrifugo=(24.0, 1.1, 10.0), reach=(15.0, 5.0)),
+    _live(
+        "200x10",
+        200,
+        10,
+        1000,
+        centrifugo=(44.0, 0.48, 1.2),
+        reach=(22.0, 1.0),
+        redis=(86.0, 60.0),
+    ),
+    _live("1000x1", 1000, 1, 5000, centrifugo=(134.0, 0.4, 6.4), reach=(60.0, 2.0)),
+    Scenario(
+        name="idle",
+        title="15,000 idle viewers of 1,500 operations",
+        kind=Kind.IDLE,
+        operations=1500,
+        viewers_each=10,
+        rows=(
+            Row("rss_kib_per_connection", "RSS per connection", "KiB", 44.0, 20.0),
+            Row("idle_cpu_us", "server CPU per connection and second", "us"),
+            Row("opened_pct", "connected, of expected", "%", None, 100.0, Better.HIGHER),
+            Row("delivered_pct", "delivered after idling", "%", None, 100.0, Better.HIGHER),
+        ),
+    ),
+    Scenario(
+        name="connects",
+        title="connects per second, empty history",
+        kind=Kind.CONNECTS,
+        operations=1000,
+        viewers_each=10,
+        rows=(
+            Row("connects_per_s", "connects per second", "/s", 4000.0, 4000.0, Better.HIGHER),
+            Row("cpu_us_per_connect", "server CPU per connect", "us"),
+            Row("handshake_p99_ms", "handshake to first frame, p99", "ms"),
+            Row("server_core_pct", "server's share of its core", "%"),
+            Row("opened_pct", "connected, of expected", "%", None, 100.0, Better.HIGHER),
+        ),
+    ),
+    Scenario(
+        name="join",
+        title="join with 1,000 entries of history",
+        kind=Kind.JOINS,
+        operations=50,
+        viewers_each=0,
+        history=1000,
+        rows=(
+            Row("join_p50_ms", "one join alone, p50", "ms"),
+            Row("join_p99_ms", "one join alone, p99", "ms"),
+            Row("joins_per_s", "joins per second, 8 at a time", "/s", better=Better.HIGHER),
+            Row("cpu_us_per_entry", "server CPU per entry of history", "us"),
+            Row("redis_us_per_entry", "Redis CPU per entry of history", "us"),
+            Row("joined_pct", "complete, of started", "%", None, 100.0, Better.HIGHER),
+        ),
+    ),
+    Scenario(
+        name="replicas",
+        title="200 operations, 2,000 entries/s: 1 and 10 replicas with viewers",
+        kind=Kind.REPLICAS,
+        operations=200,
+        viewers_each=1,
+        per_second=2000,
+        replicas=10,
+        rows=(
+            Row("redis_us_per_entry_one", "Redis CPU per entry, one replica", "us"),
+            Row("redis_us_per_entry_all", "Redis CPU per entry, all replicas", "us"),
+            Row("redis_ratio", "all / one", "x", None, 2.0),
+            Row("p99_ms_one", "latency p99, one replica", "ms"),
+            Row("p99_ms_all", "latency p99, all replicas", "ms"),
+            DELIVERED,
+        ),
+    ),
+)
+
+
+def scenario_named(name: str) -> Scenario:
+    """Raises `KeyError` with the names there are."""
+    for scenario in SCENARIOS:
+        if scenario.name == name:
+            return scenario
+    known = ", ".join(scenario.name for scenario in SCENARIOS)
+    raise KeyError(f"no scenario {name!r}; there are {known}")

@@ -1,0 +1,61 @@
+"""What is measured: how to start a server under test and how to know that it is ready.
+
+A subject is only a command line and an address, so another version or another program is measured
+by the same rule. The placeholders are {port}, {admin_port}, {redis} and {pod}.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.errors import NotPossible
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A server that answers `GET ready` with 200 and serves `/ws/operations/<id>` on {port}."""
+
+    name: str
+    argv: tuple[str, ...]
+    ready: str
+
+    def command(self, **values: object) -> list[str]:
+        return [part.format(**values) for part in self.argv]
+
+    def ready_url(self, **values: object) -> str:
+        return self.ready.format(**values)
+
+
+NAIVE: Final = Subject(
+    name="naive",
+    argv=(sys.executable, "-m", "bench.naive", "--port", "{port}", "--redis", "{redis}"),
+    ready="http://127.0.0.1:{port}/readyz",
+)
+
+
+def gateway(extra: tuple[str, ...] = ()) -> Subject:
+    """The gateway of this environment, with `extra` arguments.
+
+    Raises `NotPossible` when it is not installed."""
+    script = Path(sys.executable).with_name("tidegate")
+    if not script.exists():
+        raise NotPossible(
+            f"there is no `tidegate` next to {sys.executable}: run `make bench`, which installs "
+            "it, or measure only the baseline with --baseline-only"
+        )
+    return Subject(
+        name="tidegate",
+        argv=(
+            str(script),
+            "serve",
+            "--host", "127.0.0.1",
+            "--port", "{port}",
+            "--admin-port", "{admin_port}",
+            "--redis", "{redis}",
+            "--pod", "{pod}",
+            "--auth", "none",
+            *(part.replace("{", "{{").replace("}", "}}") for part in extra),
+        ),
+        ready="http://127.0.0.1:{admin_port}/readyz",
+    )  # fmt: skip
