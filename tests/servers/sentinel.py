@@ -3,7 +3,7 @@
 A Sentinel waits `DOWN_AFTER_MS` before it calls the primary dead; election and promotion take one
 to two seconds more. `failed_over` waits for the Sentinels' own announcement, not for a guess.
 Ready means that every Sentinel knows the primary, all replicas and both of its colleagues: one that
-does not could not agree to a failover. That takes about 2 s, their hello interval.
+does not could not agree to a failover. That takes 1 to 2 s.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from tests.servers.standalone import PLAIN, Options, Server
 
 DOWN_AFTER_MS = 1000
 FAILOVER_TIMEOUT_MS = 3000
+PERIODS_MS = {"info-period": 1000, "publish-period": 500}
 READY_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 
@@ -72,6 +73,10 @@ class Sentinels:
         # A Sentinel asks for replicas when it meets the primary and then only every 10 s.
         await self._until(self._connected, self.servers)
         await asyncio.gather(*(sentinel.start() for sentinel in self.sentinels))
+        for sentinel in self.sentinels:
+            # A primary that comes back is made a replica after four hello periods: 2 s, not 8.
+            for what, period_ms in PERIODS_MS.items():
+                await self._do(sentinel, "SENTINEL", "DEBUG", what, period_ms)
         await self._until(self._agreed, self.sentinels)
         return self
 
@@ -123,6 +128,17 @@ class Sentinels:
             # WAIT counts what this connection wrote: write something that nobody reads.
             await client.execute_command("PUBLISH", "tidegate-test", "")
             await client.execute_command("WAIT", alive, int(READY_TIMEOUT_S * 1000))
+
+    async def demoted(self, server: Server) -> None:
+        """Wait until the Sentinels have made a former primary a replica of the new one."""
+
+        async def is_replica() -> bool:
+            try:
+                return str((await self._do(server, "ROLE"))[0]) == "slave"
+            except RedisError:  # a server that changes its role closes its connections
+                return False
+
+        await self._until(is_replica, [server])
 
     # --- changes
 

@@ -95,14 +95,18 @@ class Server:
     @property
     def url(self) -> str:
         """`redis://` or `rediss://`, with the password. For TLS the CA file is given apart."""
-        secret = "" if self.options.password is None else f":{quote(self.options.password)}@"
+        secret = (
+            "" if self.options.password is None else f":{quote(self.options.password, safe='')}@"
+        )
         return f"{'rediss' if self.options.tls else 'redis'}://{secret}{self.address}/0"
 
     @property
     def unix_url(self) -> str:
         if not self.options.unix_socket:
             raise ProcessError("it has no Unix socket: Options(unix_socket=True)", self.process)
-        secret = "" if self.options.password is None else f":{quote(self.options.password)}@"
+        secret = (
+            "" if self.options.password is None else f":{quote(self.options.password, safe='')}@"
+        )
         return f"unix://{secret}{self.socket_file}?db=0"
 
     @property
