@@ -1,0 +1,99 @@
+"""What ``tidegate run`` says: the greeting with ready lines to copy, and what its children say."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from tidegate.cli.console import stdout
+from tidegate.model.settings import RedisSettings, redact_url
+
+EXAMPLE = "hello"
+DATA = '{"progress":0.5,"message":"half way"}'
+
+
+class Shown(NamedTuple):
+    """A replica as the greeting shows it."""
+
+    name: str
+    pid: int
+    url: str
+    admin_port: int
+
+
+def say(text: str, style: str | None = None) -> None:
+    # The terminal may be gone already; the children must be ended all the same.
+    with contextlib.suppress(OSError):
+        stdout().print(text, style=style, markup=False, soft_wrap=True)
+
+
+def say_line(name: str, line: str) -> None:
+    say(f"{name} | {line}", "dim")
+
+
+def greeting(replicas: Sequence[Shown], redis_url: str, prefix: str) -> Iterator[str]:
+    """Addresses, and one line to copy for each thing to try."""
+    tidegate = tidegate_command()
+    urls = " ".join(f"--url {r.url.replace('http', 'ws', 1)}" for r in replicas)
+    last = replicas[-1]
+    yield ""
+    for replica in replicas:
+        admin = f"admin http://127.0.0.1:{replica.admin_port}"
+        yield f"{replica.name}   {replica.url}   {admin}   pid {replica.pid}"
+    yield f"redis       {redact_url(redis_url)}"
+    yield ""
+    yield "Watch an operation, in a second terminal:"
+    yield f"  {tidegate} watch {EXAMPLE} {urls}"
+    yield "Publish to it, in a third: a plain XADD as from any backend, or the same by our command:"
+    xadd = xadd_line(redis_url, prefix)
+    if xadd:
+        yield f"  {xadd}"
+    yield f"  {publish_line(tidegate, redis_url, prefix)}"
+    yield "Kill a replica, and its viewers carry on where they were:"
+    yield f"  kill -9 {last.pid}"
+    yield ""
+    yield f"The page with the demo's operations: {replicas[0].url}/"
+    yield "Ctrl-C ends everything."
+
+
+def xadd_line(redis_url: str, prefix: str) -> str:
+    """The client's command line, or nothing where it would need more than an address."""
+    shown = redact_url(redis_url)
+    parts = urlsplit(shown)
+    if parts.scheme == "redis" and parts.hostname == "127.0.0.1" and "@" not in shown:
+        target = ["-p", str(parts.port or 6379)]
+    elif parts.scheme in ("redis", "rediss"):
+        target = ["-u", shown]
+    elif parts.scheme == "unix":
+        target = ["-s", parts.path]
+    else:
+        return ""
+    client = next((c for c in ("valkey-cli", "redis-cli") if shutil.which(c)), "redis-cli")
+    message = f'{{"type":"progress","data":{DATA}}}'
+    return shlex.join([client, *target, "XADD", prefix + EXAMPLE, "*", "message", message])
+
+
+def publish_line(tidegate: str, redis_url: str, prefix: str) -> str:
+    arguments = ["publish", EXAMPLE, DATA, "--redis", redact_url(redis_url)]
+    if prefix != RedisSettings.model_fields["key_prefix"].default:
+        arguments += ["--prefix", prefix]
+    return f"{tidegate} {shlex.join(arguments)}"
+
+
+def tidegate_command() -> str:
+    """How this command was called, so that the lines can be copied as they are."""
+    called = Path(sys.argv[0])
+    if called.name != "tidegate":
+        return f"{shlex.quote(sys.executable)} -m tidegate.cli.main"
+    found = shutil.which("tidegate")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "tidegate"
+    with contextlib.suppress(ValueError):
+        return shlex.quote(str(called.absolute().relative_to(Path.cwd())))
+    return shlex.quote(str(called.absolute()))

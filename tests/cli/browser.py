@@ -1,0 +1,142 @@
+"""A headless Chromium and one page in it, driven over the DevTools protocol.
+
+Only what the tests of the demo page need: open, evaluate, wait for an expression, take a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.servers.process import Process
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1300,1000",
+    "--remote-debugging-port=0",
+)
+_POLL_S = 0.05
+
+
+class Browser:
+    """Use as an async context manager: the browser starts with one blank page."""
+
+    def __init__(self, program: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="tidegate-browser-", ignore_cleanup_errors=True
+        )
+        profile = Path(self._folder.name, "profile")
+        self._port_file = profile / "DevToolsActivePort"
+        self._process = Process(
+            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            log_file=Path(self._folder.name, "log"),
+            # Its own home: a profile elsewhere is none of ours.
+            environment={"HOME": self._folder.name},
+        )
+        self._socket: ClientConnection | None = None
+        self._ids = itertools.count(1)
+        self.console: list[str] = []
+
+    async def open(self, url: str) -> None:
+        await self._call("Page.navigate", url=url)
+
+    async def evaluate(self, expression: str) -> Any:
+        answer = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
+
+    async def until(self, expression: str, timeout_s: float = 20) -> Any:
+        """The value of ``expression`` once it is true. The page cannot call us, so it is asked."""
+        value = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (value := await self.evaluate(expression)):
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise AssertionError(f"not within {timeout_s} s: {expression}") from None
+        return value
+
+    async def picture(self, path: Path) -> None:
+        answer = await self._call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+    async def dark(self, dark: bool) -> None:
+        scheme = "dark" if dark else "light"
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self._call("Emulation.setEmulatedMedia", features=features)
+
+    async def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        if self._socket is None:
+            raise AssertionError("the browser is not started")
+        number = next(self._ids)
+        await self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            message = json.loads(await self._socket.recv())
+            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.console.append(json.dumps(message["params"]))
+            if message.get("id") == number:
+                if "error" in message:
+                    raise AssertionError(f"{method}: {message['error']}")
+                result: dict[str, Any] = message["result"]
+                return result
+
+    async def __aenter__(self) -> Self:
+        self._process.spawn()
+        try:
+            async with asyncio.timeout(30):
+                while not self._port_file.exists() or "\n" not in self._port_file.read_text():
+                    if not self._process.running:
+                        raise AssertionError(self._process.log_tail())
+                    await asyncio.sleep(_POLL_S)
+                port = self._port_file.read_text().split()[0]
+                address = await self._page_address(port)
+            self._socket = await connect(address, max_size=None, ping_interval=None)
+            for domain in ("Page", "Runtime", "Log"):
+                await self._call(f"{domain}.enable")
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def _page_address(self, port: str) -> str:
+        """The first page's DevTools address, from the browser's list of targets."""
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            writer.write(f"GET /json/list HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = next(
+                int(line.split(b":")[1])
+                for line in head.lower().splitlines()
+                if line.startswith(b"content-length")
+            )
+            targets = json.loads(await reader.readexactly(size))
+            writer.close()
+            pages = [t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"]
+            if pages:
+                return str(pages[0])
+            await asyncio.sleep(_POLL_S)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._socket is not None:
+            await self._socket.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._process.close()
+        self._folder.cleanup()
