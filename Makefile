@@ -56,9 +56,9 @@ $(STAMP): pyproject.toml constraints.txt | python-is-new-enough
 	@touch $@
 
 python-is-new-enough:
-	@command -v $(PYTHON) >/dev/null || { echo 'make: no $(PYTHON) on PATH; Tidegate needs Python 3.11 or newer (PYTHON=... names another)' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "make: Tidegate needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -c 'import platform; print(platform.python_version())') (PYTHON=... names another)" >&2; exit 1; }
+	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || found='not here'; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: Tidegate needs Python 3.11 or newer, and $(PYTHON) is $$found (PYTHON=python3.13 names another)" >&2; exit 1; }
 
 # In an environment of its own, so that what somebody tried out in .venv does not get pinned.
 constraints: | python-is-new-enough
