@@ -65,7 +65,7 @@ def publish(
         {"--redis": redis, "--prefix": prefix}, assignments=assignments, config=config
     ).settings
 
-    from tidegate.model.errors import InvalidOperationId, TidegateError
+    from tidegate.model.errors import InvalidOperationId, SettingsError, TidegateError
     from tidegate.model.ids import parse_operation_id
     from tidegate.redis.publishing import Publisher
 
@@ -83,6 +83,8 @@ def publish(
                 except ValueError as error:
                     fail(f"JSON: {error}", REFUSED)
                 _publish_one(publisher, operation_id, type_, fields)
+    except SettingsError as error:
+        fail(str(error), REFUSED)
     except TidegateError as error:
         fail(str(error), FAILED)
 

@@ -62,11 +62,13 @@ def serve(
     import asyncio
 
     from tidegate import runtime
-    from tidegate.model.errors import TidegateError
+    from tidegate.model.errors import SettingsError, TidegateError
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(runtime.serve(loaded.settings))
+    except SettingsError as error:
+        fail(str(error), REFUSED)
     except TidegateError as error:
         fail(str(error), FAILED)
 

@@ -10,16 +10,18 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, SSLConnection, parse_url
+from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import RedisSettings, redact_url
+from tidegate.redis.address import Deployment, client_options, parse_address
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
@@ -34,13 +36,20 @@ def message(type_: str, data: Mapping[str, object]) -> str:
 
 
 class Publisher:
-    """Appends messages to the streams of operations. One connection, opened at first use."""
+    """Appends messages to the streams of operations, wherever ``redis.url`` leads.
+
+    Raises:
+        SettingsError, RedisUnavailable: from the constructor too.
+    """
 
     def __init__(self, settings: RedisSettings, *, maxlen: int | None = 1000) -> None:
         self._prefix = settings.key_prefix
         self._maxlen = maxlen
         self._shown_url = redact_url(settings.url.get_secret_value())
-        self._client = _open_client(settings)
+        try:
+            self._client = _open_client(settings)
+        except redis.RedisError as error:  # a Cluster is asked for its slots at once
+            raise RedisUnavailable(f"{self._shown_url}: {error}") from None
 
     def publish(self, operation: OperationId, text: str) -> str:
         """``XADD <prefix><operation> MAXLEN ~ n * message <text>``; the new entry's id."""
@@ -77,33 +86,54 @@ class Publisher:
         self.close()
 
 
-def _open_client(settings: RedisSettings) -> redis.Redis:
-    """A client for one server; Sentinel and Cluster addresses are joined with the gateway's."""
-    url = settings.url.get_secret_value()
-    try:
-        options = dict(parse_url(url))
-    except ValueError as error:
-        raise RedisUnavailable(f"{redact_url(url)}: {error}") from None
-    options |= {
-        "socket_connect_timeout": settings.connect_timeout_s,
-        "socket_timeout": settings.reply_timeout_s,
-        "decode_responses": True,
-        # The client's own retry would append twice when only the reply was lost.
-        "retry": Retry(NoBackoff(), 0),
+def _open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
+    """A synchronous client for whatever ``redis.url`` names; connects at first use.
+
+    Raises:
+        SettingsError: the address or a TLS file cannot be used.
+    """
+    address = parse_address(settings)
+    tls = {} if address.tls is None else _tls_options(settings)
+    options = {**client_options(address, settings), **tls, "decode_responses": True}
+    # The client's own retry would append twice when only the reply was lost.
+    once = Retry(NoBackoff(), 0)
+    match address.deployment:
+        case Deployment.STANDALONE:
+            node = address.nodes[0]
+            where = (
+                {"unix_socket_path": node.path}
+                if node.path is not None
+                else {"host": node.host, "port": node.port}
+            )
+            return redis.Redis(db=address.db, retry=once, **where, **options)
+        case Deployment.SENTINEL:
+            sentinels = Sentinel(
+                [(node.host, node.port) for node in address.nodes],
+                # A Sentinel has a login of its own, mostly none.
+                sentinel_kwargs={
+                    "socket_connect_timeout": settings.connect_timeout_s,
+                    "socket_timeout": settings.reply_timeout_s,
+                    **tls,
+                },
+            )
+            client: redis.Redis = sentinels.master_for(
+                str(address.service), db=address.db, retry=once, **options
+            )
+            return client
+        case Deployment.CLUSTER:
+            # Here its retries stay: they are how it follows slots that move.
+            nodes = [ClusterNode(node.host, node.port) for node in address.nodes]
+            return RedisCluster(startup_nodes=nodes, **options)
+
+
+def _tls_options(settings: RedisSettings) -> dict[str, Any]:
+    files = {
+        "ssl_ca_certs": settings.tls_ca_file,
+        "ssl_certfile": settings.tls_cert_file,
+        "ssl_keyfile": settings.tls_key_file,
     }
-    if settings.username is not None:
-        options["username"] = settings.username
-    if settings.password is not None:
-        options["password"] = settings.password.get_secret_value()
-    if options.get("connection_class") is SSLConnection:
-        options |= {
-            "ssl_ca_certs": _text(settings.tls_ca_file),
-            "ssl_certfile": _text(settings.tls_cert_file),
-            "ssl_keyfile": _text(settings.tls_key_file),
-            "ssl_check_hostname": settings.tls_check_hostname,
-        }
-    return redis.Redis.from_pool(ConnectionPool(**options))
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)
+    return {
+        "ssl": True,
+        "ssl_check_hostname": settings.tls_check_hostname,
+        **{name: None if path is None else str(path) for name, path in files.items()},
+    }

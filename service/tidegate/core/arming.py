@@ -1,0 +1,101 @@
+"""When to call `dispatch` for one stream: the doorbell policy of one replica.
+
+`dispatch` reads the stream, which arms this replica's doorbell; the next write rings it once.
+When many replicas watch a stream, one of them should answer each ring and the others learn from the relay:
+
+    LEADING    a ring is answered at once
+    FOLLOWING  armed; a ring is only noted: the relay should bring the entries within the grace
+    LISTENING  not armed since that ring; arms again when `follow_arm_s` have passed
+
+    LEADING --follow_after foreign relays in a row--> FOLLOWING
+    FOLLOWING --ring, relay in time--> LISTENING --follow_arm_s--> dispatch --> FOLLOWING
+    FOLLOWING --ring, no relay within follow_grace_s--> dispatch, which found entries --> LEADING
+
+So an entry waits at most `follow_arm_s` + `follow_grace_s` for a follower when the leader dies (design: under 3 s).
+Pure: `now` is an argument, the answer is a time or the wish to dispatch now. A dispatch in flight covers every ring
+that arrives before its reply, because the server sends both in order.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+
+class Duty(enum.Enum):
+    """What this replica does about a ring."""
+
+    LEADING = "leading"
+    FOLLOWING = "following"
+    LISTENING = "listening"
+
+
+class ArmingRules(NamedTuple):
+    """The settings `dispatch.follow_*`."""
+
+    follow_after: int
+    follow_arm_s: float
+    follow_grace_s: float
+
+
+class Arming:
+    """The doorbell policy of one stream. Methods answer: when to dispatch (a time), or None for not yet."""
+
+    __slots__ = ("_foreign_in_a_row", "_rules", "_rung", "due", "duty", "in_flight")
+
+    def __init__(self, rules: ArmingRules) -> None:
+        self._rules = rules
+        self._foreign_in_a_row = 0
+        self._rung = False
+        self.duty = Duty.LEADING
+        self.in_flight = False
+        #: When `dispatch` is due although nothing else happens; None = a ring will tell.
+        self.due: float | None = None
+
+    def ring(self, now: float) -> bool:
+        """The stream was written to. True: dispatch now."""
+        if self.in_flight:
+            return False
+        if self.duty is Duty.LEADING:
+            return True
+        if not self._rung:
+            self._rung = True
+            self.due = now + self._rules.follow_grace_s
+        return False
+
+    def relayed(self, now: float, *, own: bool) -> None:
+        """A relay message of this stream arrived."""
+        if own:
+            self._foreign_in_a_row = 0
+            return
+        self._foreign_in_a_row += 1
+        if self.duty is Duty.LEADING:
+            if self._foreign_in_a_row >= self._rules.follow_after:
+                self.duty = Duty.FOLLOWING
+        elif self._rung:
+            self._rung = False
+            self.duty = Duty.LISTENING
+            self.due = now + self._rules.follow_arm_s
+
+    def is_due(self, now: float) -> bool:
+        """Whether `due` has come."""
+        return self.due is not None and now >= self.due and not self.in_flight
+
+    def sent(self) -> None:
+        """`dispatch` is on its way; it arms the doorbell."""
+        self.in_flight = True
+        self._rung = False
+        self.due = None
+        if self.duty is Duty.LISTENING:
+            self.duty = Duty.FOLLOWING
+
+    def answered(self, count: int) -> None:
+        """`dispatch` was answered; it dispatched `count` entries."""
+        self.in_flight = False
+        if count:
+            self.lead()
+
+    def lead(self) -> None:
+        """Answer rings at once: this replica dispatches, or what it knew of the others is out of date."""
+        self.duty = Duty.LEADING
+        self._foreign_in_a_row = 0

@@ -1,0 +1,103 @@
+"""The ports of the gateway: what it needs from Redis and from a socket, without naming either.
+
+`StreamListener` is what the Redis side calls; `Feed` and `Log` are what it offers; `Sender` is one viewer's socket.
+All callbacks run on the event loop and never block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tidegate.core.records import Ask, Page, Relay, StreamInfo
+from tidegate.model.close_codes import CloseCode
+from tidegate.model.errors import TidegateError
+from tidegate.model.ids import OperationId, StreamId
+
+
+class StreamListener(Protocol):
+    """Follows one stream. Calls arrive in the order in which the server sent them."""
+
+    def on_relay(self, relay: Relay) -> None:
+        """Entries were dispatched by some replica."""
+
+    def on_page(self, page: Page) -> None:
+        """The answer to an attach or to `Feed.read`."""
+
+    def on_seen(self, last: bytes) -> None:
+        """The id of the stream's newest entry at this moment; empty when there is none."""
+
+    def on_detached(self) -> None:
+        """The connection is lost; an attach follows when it is back."""
+
+    def on_failed(self, error: TidegateError) -> None:
+        """This stream cannot be followed."""
+
+    @property
+    def resume_after(self) -> StreamId | None:
+        """Where the next attach reads from; None for the newest entries."""
+
+
+class Feed(Protocol):
+    """Follows streams on behalf of listeners."""
+
+    def watch(self, operation: OperationId, listener: StreamListener) -> None:
+        """Attach now, and again whenever the connection was lost."""
+
+    def unwatch(self, operation: OperationId) -> None:
+        """Stop following; this replica's consumer is removed."""
+
+    def read(self, operation: OperationId, after: StreamId) -> None:
+        """Read a page; the answer comes to `on_page`, in order with the relay."""
+
+    def dispatch(self, operation: OperationId) -> None:
+        """Look at the stream now."""
+
+
+class Log(Protocol):
+    """Reads a stream for one viewer, apart from the feed."""
+
+    async def after(self, operation: OperationId, after: StreamId) -> Page:
+        """A page of entries above `after`. Raises RedisUnavailable."""
+
+    async def locate(self, operation: OperationId, newest: int | None) -> tuple[StreamInfo, StreamId]:
+        """The position just before the newest `newest` entries (None: all). Raises RedisUnavailable."""
+
+
+class SenderListener(Protocol):
+    """What a socket tells the one who sends to it."""
+
+    def on_paused(self) -> None:
+        """The socket's buffer is above its mark; what was written is still sent."""
+
+    def on_resumed(self) -> None:
+        """The buffer has drained."""
+
+    def on_closed(self) -> None:
+        """The socket is gone."""
+
+
+class Sender(Protocol):
+    """One viewer's socket."""
+
+    listener: SenderListener | None
+
+    #: The buffer is below its mark and the socket open.
+    writable: bool
+
+    #: Sends whole frames; calls `on_paused` before it returns when that fills the buffer.
+    #: An attribute and not a method, so that it can be the transport's own.
+    write: Callable[[bytes], None]
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send what was written, then close. Safe to call twice."""
+
+
+class Lobby(Protocol):
+    """Where viewers join. A viewer leaves when its sender is closed or lost."""
+
+    def join(self, operation: OperationId, sender: Sender, ask: Ask) -> bool:
+        """Join now if the operation is followed already; False: `await ready`, then join."""
+
+    async def ready(self, operation: OperationId) -> None:
+        """Follow the operation. Raises RedisUnavailable, StreamUnusable, Overloaded."""

@@ -1,0 +1,66 @@
+"""What Redis tells the core: the records that cross from the Redis adapter.
+
+Ids stay bytes where they are only compared for equality, and are `StreamId`s where they are ordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tidegate.model.entries import RawEntry
+from tidegate.model.ids import ZERO, StreamId
+
+
+class Relay(NamedTuple):
+    """One message of the relay: entries that a replica has dispatched, in order.
+
+    Attributes:
+        origin: the pod that dispatched.
+        previous: id of the entry just before the first one; empty when none exists (any more).
+        entries: may be empty when `created`.
+        created: the consumer group was missing and has just been made: the log may be a new one.
+        added: the stream's `entries-added` after the last entry; only given when `previous` is empty.
+    """
+
+    origin: bytes
+    previous: bytes
+    entries: Sequence[RawEntry]
+    created: bool
+    added: int | None
+
+
+class StreamInfo(NamedTuple):
+    """The stream at one moment (`XINFO STREAM`); `exists` is False when there is no such key."""
+
+    exists: bool = False
+    first: StreamId = ZERO
+    last: StreamId = ZERO
+    length: int = 0
+    added: int = 0
+
+
+class Page(NamedTuple):
+    """Entries read from the stream at the moment of `info`, in order.
+
+    Attributes:
+        after: the position that the read began after; None for the newest entries.
+        more: the read stopped at a bound and more entries follow.
+    """
+
+    info: StreamInfo
+    entries: Sequence[RawEntry]
+    more: bool
+    after: StreamId | None
+
+
+class Ask(NamedTuple):
+    """What a viewer asked for.
+
+    Attributes:
+        after: resume after this position; None for the newest history.
+        history: how many entries without `after`; None for all.
+    """
+
+    after: StreamId | None
+    history: int | None

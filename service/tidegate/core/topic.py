@@ -1,0 +1,312 @@
+"""One operation as this replica knows it: the order of its entries, its status, and proof that none is missing.
+
+    ATTACHING --page--> LIVE <--page-- REPAIRING
+        ^                 |  relay that does not follow on  ^
+        |                 +---------------------------------+
+        +---- detached() from any state (Redis link lost)
+
+Only LIVE applies relay messages. In the other states they are ignored: the page that ends the state is read later than
+they were published, on the same connection, so it contains what they carry.
+Invariant: the ids delivered rise strictly; where they cannot, or where an entry may be missing, a gap frame comes first.
+Pure: methods return effects, the shell carries them out. After a rewound or re-created log `epoch` grows: a cursor is only
+comparable to positions of its own epoch.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tidegate.core.records import Page, Relay, StreamInfo
+from tidegate.core.recovery import find_gap
+from tidegate.core.ring import Ring
+from tidegate.model.entries import MALFORMED_TYPE, Entry, RawEntry, TerminalRules, read_entry
+from tidegate.model.frames import Frame, FrameKind, GapReason, entry_frame, gap_frame
+from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
+
+UNKNOWN_STATUS = "unknown"
+RUNNING_STATUS = "running"
+
+
+class TopicState(enum.Enum):
+    """See the table in the module's docstring."""
+
+    ATTACHING = "attaching"
+    LIVE = "live"
+    REPAIRING = "repairing"
+
+
+class Deliver(NamedTuple):
+    """Send these frames to every live viewer, in this order."""
+
+    frames: list[Frame]
+
+
+class ReadAfter(NamedTuple):
+    """Read a page of the stream after this position and feed it to `page`."""
+
+    after: StreamId
+
+
+class Finished(NamedTuple):
+    """The operation has ended: close its viewers after the grace."""
+
+
+class Reopened(NamedTuple):
+    """It runs again after all."""
+
+
+class Vanished(NamedTuple):
+    """The stream existed and is gone."""
+
+
+Effect = Deliver | ReadAfter | Finished | Reopened | Vanished
+
+
+class TopicRules(NamedTuple):
+    """What makes an entry terminal, and which types only the newest matters of."""
+
+    terminal: TerminalRules
+    conflated_types: frozenset[str]
+
+
+class Topic:
+    """The log of one operation, followed."""
+
+    __slots__ = (
+        "_added",
+        "_last_raw",
+        "_operation_bytes",
+        "_pending_gap",
+        "_rules",
+        "epoch",
+        "epoch_reason",
+        "finished",
+        "gaps",
+        "length",
+        "last",
+        "malformed",
+        "operation",
+        "ring",
+        "state",
+        "status",
+        "vanished",
+    )
+
+    def __init__(self, operation: OperationId, ring: Ring, rules: TopicRules) -> None:
+        self.operation = operation
+        self.ring = ring
+        self.state = TopicState.ATTACHING
+        #: Id of the last entry applied; `0-0` before the first.
+        self.last = ZERO
+        self.status = UNKNOWN_STATUS
+        self.finished = False
+        self.vanished = False
+        self.epoch = 0
+        #: Why the epoch before this one ended.
+        self.epoch_reason = GapReason.RECREATED
+        #: Entries in the stream when last looked at, plus those relayed since.
+        self.length = 0
+        self.gaps = 0
+        self.malformed = 0
+        self._rules = rules
+        self._operation_bytes = operation.encode()
+        self._last_raw = b""
+        self._added: int | None = None
+        self._pending_gap: GapReason | None = None
+
+    # -- what the shell feeds --------------------------------------------------------------------
+
+    def relay(self, message: Relay) -> Sequence[Effect]:
+        """A relay message arrived."""
+        if self.state is not TopicState.LIVE:
+            return ()
+        if message.previous == self._last_raw and message.previous and not message.created:
+            return self._apply(message.entries)
+        fresh = self._fresh(message.entries)
+        if fresh is None:
+            return self._repair()
+        if not fresh:
+            return self._repair() if message.created and self.last != ZERO else ()
+        skipped = len(message.entries) - len(fresh)
+        previous = message.entries[skipped - 1].id if skipped else message.previous
+        if (previous == self._last_raw and previous) or self._counted(message, len(fresh)):
+            return self._apply(fresh)
+        return self._repair()
+
+    def page(self, page: Page) -> Sequence[Effect]:
+        """A page arrived: the answer to an attach or to `ReadAfter`."""
+        info = page.info
+        first_look = self.state is TopicState.ATTACHING and page.after is None
+        self.length = info.length
+        if first_look:
+            return self._begin(page)
+        if not info.exists:
+            return self._vanish()
+        if self._pending_gap is None:
+            reason = find_gap(self.last, info)
+            if reason is GapReason.REWOUND and page.after != ZERO:
+                self._pending_gap = reason
+                self.state = TopicState.REPAIRING
+                return (ReadAfter(ZERO),)
+        else:
+            reason, self._pending_gap = self._pending_gap, None
+        effects: list[Effect] = []
+        if reason is not None:
+            effects.append(Deliver([self._break(reason, page)]))
+        effects.extend(self._apply([e for e in page.entries if stream_id(e.id) > self.last]))
+        if page.more:
+            self.state = TopicState.REPAIRING
+            effects.append(ReadAfter(self.last))
+            return effects
+        return [*effects, *self._settle(info)]
+
+    def verify(self) -> Sequence[Effect]:
+        """Look at the stream again; a page follows in any case."""
+        return self._repair() if self.state is TopicState.LIVE else ()
+
+    def seen(self, last: bytes) -> Sequence[Effect]:
+        """The stream's newest entry, told by a `dispatch` some moments ago; empty: there is none."""
+        if self.state is not TopicState.LIVE or last == self._last_raw:
+            return ()
+        if not last and self.last == ZERO:
+            return ()
+        return self._repair()
+
+    def render(self, entries: Sequence[RawEntry]) -> list[Frame]:
+        """Frames of entries that one viewer reads for itself; changes nothing here."""
+        return [self._frame(raw)[1] for raw in entries]
+
+    def detached(self) -> None:
+        """The Redis link is lost: what is relayed from now on is missed until the next attach."""
+        self.state = TopicState.ATTACHING
+        self._pending_gap = None
+
+    @property
+    def resume_after(self) -> StreamId | None:
+        """Where a new attach has to read from; None when nothing was read yet."""
+        return None if self._added is None and self.last == ZERO else self.last
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _begin(self, page: Page) -> Sequence[Effect]:
+        """The first page: the newest entries, which nobody waits for as live frames."""
+        info = page.info
+        frames = self._read(page.entries)
+        complete = len(frames) == info.length
+        self.ring.clear(ZERO if complete and info.added == info.length else None)
+        for frame in frames:
+            self.ring.append(frame)
+        if info.exists and self.status == UNKNOWN_STATUS:
+            self.status = RUNNING_STATUS
+        return self._settle(info)
+
+    def _settle(self, info: StreamInfo) -> Sequence[Effect]:
+        """Everything up to `info` is applied."""
+        self._move_to(info.last)
+        self._added = info.added
+        self.vanished = False
+        self.state = TopicState.LIVE
+        if not len(self.ring):
+            self.ring.floor = self.last
+        return ()
+
+    def _move_to(self, last: StreamId) -> None:
+        """The position is `last` although its entry may have been removed again."""
+        if last > self.last:
+            self.last = last
+            self._last_raw = str(last).encode()
+
+    def _apply(self, entries: Sequence[RawEntry]) -> Sequence[Effect]:
+        """Entries that follow on, in order."""
+        if not entries:
+            return ()
+        was_finished = self.finished
+        frames = self._read(entries)
+        append = self.ring.append
+        for frame in frames:
+            append(frame)
+        self.last = frames[-1].id
+        self._last_raw = entries[-1].id
+        self.length += len(frames)
+        self.vanished = False
+        if self._added is not None:
+            self._added += len(frames)
+        if self.finished is was_finished:
+            return (Deliver(frames),)
+        return (Deliver(frames), Finished() if self.finished else Reopened())
+
+    def _read(self, entries: Sequence[RawEntry]) -> list[Frame]:
+        """Frames of these entries; folds the status on the way."""
+        terminal = self._rules.terminal
+        frames = []
+        for raw in entries:
+            entry, frame = self._frame(raw)
+            frames.append(frame)
+            status = terminal.status_of(entry)
+            if status is not None:
+                self.status = status
+                self.finished = terminal.is_terminal(entry)
+            elif self.status == UNKNOWN_STATUS:
+                self.status = RUNNING_STATUS
+            if entry.type == MALFORMED_TYPE:
+                self.malformed += 1
+        return frames
+
+    def _frame(self, raw: RawEntry) -> tuple[Entry, Frame]:
+        entry = read_entry(stream_id(raw.id), raw)
+        superseded = entry.type in self._rules.conflated_types and (
+            entry.status is None or entry.status not in self._rules.terminal.statuses
+        )
+        kind = FrameKind.PROGRESS if superseded else FrameKind.ENTRY
+        return entry, entry_frame(entry, raw.id, self._operation_bytes, kind)
+
+    def _fresh(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry] | None:
+        """The entries above the last one; None when an older one is not known to be delivered."""
+        for index, raw in enumerate(entries):
+            entry_id = stream_id(raw.id)
+            if entry_id > self.last:
+                return entries[index:]
+            if not self.ring.holds(entry_id):
+                return None
+        return ()
+
+    def _counted(self, message: Relay, fresh: int) -> bool:
+        """Whether the stream's own counter proves that nothing came between.
+
+        For streams that are trimmed so hard that the entry before is already gone.
+        """
+        if message.added is None or self._added is None:
+            return False
+        if self.last == ZERO:
+            return message.added == fresh
+        return not message.created and self._added + fresh == message.added
+
+    def _repair(self) -> Sequence[Effect]:
+        self.state = TopicState.REPAIRING
+        return (ReadAfter(self.last),)
+
+    def _vanish(self) -> Sequence[Effect]:
+        self.state = TopicState.LIVE
+        self._pending_gap = None
+        if self.last == ZERO or self.vanished:
+            self._added = 0
+            return ()
+        self.vanished = True
+        return (Vanished(),)
+
+    def _break(self, reason: GapReason, page: Page) -> Frame:
+        """Continuity is lost: the next entry starts a new run of ids."""
+        first = stream_id(page.entries[0].id) if page.entries else None
+        frame = gap_frame(self.operation, self.last, first, reason)
+        self.gaps += 1
+        self._added = None
+        self.last = ZERO if first is None else first.before()
+        self._last_raw = b""
+        self.ring.clear(self.last if first is not None else None)
+        if reason is not GapReason.TRIMMED:
+            self.epoch += 1
+            self.epoch_reason = reason
+            self.status, self.finished = RUNNING_STATUS, False
+        return frame

@@ -1,0 +1,278 @@
+"""The viewers of one operation on this replica, and what is still to be sent to them.
+
+Live viewers share one position. Frames become items in the outbox, numbered by `seq`; a viewer remembers the `seq` it was
+sent last, and an item goes to every live viewer with a smaller one. So a viewer that comes, falls behind or goes in the
+middle of a pass gets each item exactly once. Lagging viewers are not written to; `CatchUp` brings them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from tidegate.core.records import Page, Relay
+from tidegate.core.topic import Topic, TopicState
+from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.model import frames
+from tidegate.model.errors import TidegateError
+from tidegate.model.frames import GapReason
+from tidegate.model.ids import StreamId
+
+if TYPE_CHECKING:
+    from tidegate.gateway.hub import Hub
+
+#: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
+ITEM_MAX_BYTES = 131_072
+
+
+class Position(NamedTuple):
+    """A stream id and the epoch of the topic in which it means something."""
+
+    id: StreamId
+    epoch: int
+
+
+class Item:
+    """Joined frames on their way, and the position after them."""
+
+    __slots__ = ("parts", "position", "seq", "size")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.position = Position(StreamId(0, 0), 0)
+
+
+class AudienceStats(NamedTuple):
+    """Viewers by state, and items waiting."""
+
+    live: int
+    lagging: int
+    catching_up: int
+    outbox: int
+
+
+class Audience:
+    """Implements `StreamListener` for its topic and `Crowd` for the fan-out."""
+
+    __slots__ = (
+        "_current",
+        "_data",
+        "_done",
+        "_open",
+        "_outbox",
+        "_pass",
+        "ahead",
+        "behind",
+        "hub",
+        "live",
+        "patience",
+        "ready",
+        "seq",
+        "stale_since",
+        "topic",
+        "waiting",
+    )
+
+    def __init__(self, hub: Hub, topic: Topic) -> None:
+        self.hub = hub
+        self.topic = topic
+        self.live: dict[Viewer, None] = {}
+        self.behind: set[Viewer] = set()
+        #: Of those behind: viewers whose cursor is beyond what this replica has seen.
+        self.ahead: set[Viewer] = set()
+        self.seq = 0
+        #: The first page has arrived.
+        self.ready = False
+        #: Joins that wait for the first page.
+        self.waiting = 0
+        self.stale_since: str | None = None
+        #: Ends the wait for a stream that never begins.
+        self.patience: asyncio.TimerHandle | None = None
+        self._outbox: deque[Item] = deque()
+        #: The outbox's last item still takes frames: nobody has joined behind it.
+        self._open = False
+        self._current: Item | None = None
+        self._data = b""
+        self._pass: list[Viewer] = []
+        self._done = Position(topic.last, topic.epoch)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody watches or waits to."""
+        return not (self.live or self.behind or self.waiting)
+
+    def stats(self) -> AudienceStats:
+        """Viewers by state, and items waiting."""
+        lagging = sum(1 for v in self.behind if v.state is ViewerState.LAGGING)
+        return AudienceStats(
+            len(self.live), lagging, len(self.behind) - lagging, len(self._outbox)
+        )
+
+    # -- StreamListener ---------------------------------------------------------------------------
+
+    @property
+    def resume_after(self) -> StreamId | None:
+        return self.topic.resume_after
+
+    def on_relay(self, relay: Relay) -> None:
+        for effect in self.topic.relay(relay):
+            self.hub.carry_out(self, effect)
+
+    def on_page(self, page: Page) -> None:
+        for effect in self.topic.page(page):
+            self.hub.carry_out(self, effect)
+        if not self.has_more:
+            self._done = Position(self.topic.last, self.topic.epoch)
+        if self.stale_since is not None:
+            self.stale_since = None
+            self.say(frames.live_frame(self.topic.operation))
+        if not self.ready:
+            self.ready = True
+            self.hub.became_ready(self)
+        if self.topic.state is TopicState.LIVE and page.info.exists:
+            for viewer in self.ahead:
+                if viewer.cursor > self.topic.last:
+                    viewer.restart = GapReason.REWOUND  # this is all there is: its log was longer
+            self._retry_ahead()
+
+    def on_seen(self, last: bytes) -> None:
+        for effect in self.topic.seen(last):
+            self.hub.carry_out(self, effect)
+
+    def on_detached(self) -> None:
+        self.topic.detached()
+        if self.ready and self.stale_since is None:
+            self.stale_since = self.hub.utc_now()
+            self.say(frames.stale_frame(self.topic.operation, self.stale_since))
+
+    def on_failed(self, error: TidegateError) -> None:
+        self.hub.failed(self, error)
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def deliver(self, new: list[frames.Frame]) -> None:
+        """Send these frames to every live viewer."""
+        if self.live or self.has_more:
+            epoch = self.topic.epoch
+            for frame in new:
+                self._put(frame.wire, Position(frame.id, epoch))
+        else:
+            self._done = Position(self.topic.last, self.topic.epoch)
+        self._retry_ahead()
+
+    def say(self, wire: bytes) -> None:
+        """Send a frame that is no entry to every live viewer."""
+        if self.live or self.has_more:
+            self._put(wire, self._position_of(self.seq))
+
+    def _put(self, wire: bytes, position: Position) -> None:
+        idle = not self.has_more
+        if self._open and self._outbox and self._outbox[-1].size < ITEM_MAX_BYTES:
+            item = self._outbox[-1]
+        else:
+            self.seq += 1
+            item = Item(self.seq)
+            self._outbox.append(item)
+            self._open = True
+        item.parts.append(wire)
+        item.size += len(wire)
+        item.position = position
+        if idle:
+            self.hub.fanout.wake(self)
+
+    @property
+    def has_more(self) -> bool:
+        return self._current is not None or bool(self._outbox)
+
+    def send_some(self, at_most: int) -> int:
+        item = self._current
+        if item is None:
+            if not self._outbox:
+                return 0
+            item = self._current = self._outbox.popleft()
+            self._data = item.parts[0] if len(item.parts) == 1 else b"".join(item.parts)
+            self._pass = list(self.live)
+            self._pass.reverse()
+        turn = self._pass[-at_most:]
+        del self._pass[-at_most:]
+        turn.reverse()
+        seq, live = item.seq, ViewerState.LIVE
+        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
+        for viewer in batch:
+            viewer.seq = seq
+        self.hub.write_many(batch, self._data)
+        self.hub.counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
+        if not self._pass:
+            self._done = item.position
+            self._current = None
+            self._data = b""
+        return len(turn)
+
+    def _position_of(self, seq: int) -> Position:
+        """The position after the item with this number."""
+        if self._current is not None and self._current.seq == seq:
+            return self._current.position
+        for item in self._outbox:
+            if item.seq == seq:
+                return item.position
+        return self._done
+
+    # -- viewers ----------------------------------------------------------------------------------
+
+    def go_live(self, viewer: Viewer) -> None:
+        """This viewer has everything up to the topic's position."""
+        self.behind.discard(viewer)
+        self.ahead.discard(viewer)
+        viewer.state = ViewerState.LIVE
+        viewer.lagging_since = 0.0
+        viewer.seq = self.seq
+        self._open = False
+        self.live[viewer] = None
+        if self.topic.finished:
+            self.hub.finish_later(self)
+
+    def paused(self, viewer: Viewer) -> None:
+        """Its buffer is full."""
+        if viewer.state is ViewerState.LIVE:
+            del self.live[viewer]
+            viewer.cursor, viewer.epoch = self._position_of(viewer.seq)
+            self.behind.add(viewer)
+        elif viewer.state is not ViewerState.CATCHING_UP:
+            return
+        viewer.state = ViewerState.LAGGING
+        self.hub.fell_behind(viewer)
+
+    def resumed(self, viewer: Viewer) -> None:
+        """Its buffer has drained."""
+        if viewer.state is ViewerState.LAGGING:
+            viewer.state = ViewerState.CATCHING_UP
+            self.hub.catch_up.proceed(viewer)
+
+    def left(self, viewer: Viewer) -> None:
+        """Its socket is gone, or was told to go."""
+        if viewer.state is ViewerState.CLOSED:
+            return
+        viewer.state = ViewerState.CLOSED
+        self.live.pop(viewer, None)
+        self.behind.discard(viewer)
+        self.ahead.discard(viewer)
+        if self.is_empty:
+            self.hub.emptied(self)
+
+    def viewers(self) -> list[Viewer]:
+        """Everybody."""
+        return [*self.live, *self.behind]
+
+    def wait_ahead(self, viewer: Viewer) -> None:
+        """Its cursor is beyond what was seen here: look at the stream, then try again."""
+        self.ahead.add(viewer)
+        for effect in self.topic.verify():
+            self.hub.carry_out(self, effect)
+
+    def _retry_ahead(self) -> None:
+        for viewer in tuple(self.ahead):
+            self.ahead.discard(viewer)
+            self.hub.catch_up.proceed(viewer)

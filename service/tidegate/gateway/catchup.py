@@ -1,0 +1,227 @@
+"""The way of one viewer from its cursor to the live frames: from the ring if it reaches back far enough, else in pages.
+
+`proceed` never waits: it sends what the ring has and goes live, or starts one read of the stream, whose task ends with
+another `proceed`. A viewer whose buffer fills is left alone until it drains, so its memory is one page at the most.
+Every page is checked for continuity against the cursor it was asked for; what is not proven is announced by a `gap`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from tidegate.core.conflation import Kept, conflate
+from tidegate.core.ports import Log
+from tidegate.core.records import Ask, Page
+from tidegate.core.recovery import find_gap
+from tidegate.gateway.counters import Counters
+from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.model import close_codes
+from tidegate.model.errors import RedisUnavailable, StreamUnusable
+from tidegate.model.frames import (
+    Frame,
+    GapReason,
+    current_state_frame,
+    gap_frame,
+    skipped_frame,
+    stale_frame,
+)
+from tidegate.model.ids import ZERO, StreamId
+
+#: Frames are joined up to this size before the socket is asked again whether it can take more.
+WRITE_MAX_BYTES = 65_536
+RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+
+T = TypeVar("T")
+Spawn = Callable[[Coroutine[Any, Any, None], str], None]
+
+
+class CatchUp:
+    """Brings viewers from their cursor to the live frames."""
+
+    def __init__(
+        self, log: Log, spawn: Spawn, *, conflated: bool, counters: Counters
+    ) -> None:
+        self._log = log
+        self._spawn = spawn
+        self._conflated = conflated
+        self._counters = counters
+
+    def begin(self, viewer: Viewer, ask: Ask) -> None:
+        """The first frames of a viewer: its state, then history, then live."""
+        topic = viewer.audience.topic
+        viewer.epoch = topic.epoch
+        viewer.keep_until = topic.last
+        if ask.after is not None:
+            if ask.after <= topic.last and topic.ring.covers(ask.after):
+                self._open_from_ring(viewer, ask.after, topic.ring.after(ask.after))
+                return
+        else:
+            before, newest = topic.ring.newest(topic.length if ask.history is None else ask.history)
+            wanted = topic.length if ask.history is None else min(ask.history, topic.length)
+            if len(newest) >= wanted:
+                if before is None:
+                    before = newest[0].id.before() if newest else topic.last
+                self._open_from_ring(viewer, before, newest)
+                return
+        viewer.reading = True
+        self._spawn(self._open_from_log(viewer, ask), "join")
+
+    def proceed(self, viewer: Viewer) -> None:
+        """Go on from where the viewer stands."""
+        audience = viewer.audience
+        topic = audience.topic
+        while viewer.state is ViewerState.CATCHING_UP and not viewer.reading:
+            if viewer.restart is None and viewer.epoch != topic.epoch:
+                viewer.restart = topic.epoch_reason
+            if viewer.restart is None:
+                if viewer.cursor == topic.last:
+                    audience.go_live(viewer)
+                    return
+                if viewer.cursor > topic.last:
+                    # Another replica was faster, or the log is shorter than it was.
+                    audience.wait_ahead(viewer)
+                    return
+                if topic.ring.covers(viewer.cursor):
+                    self._send(viewer, topic.ring.after(viewer.cursor))
+                    if viewer.state is ViewerState.CATCHING_UP:
+                        viewer.cursor = topic.last
+                    continue
+            viewer.reading = True
+            self._spawn(self._read(viewer), "catch-up")
+
+    # -- the first frames ------------------------------------------------------------------------
+
+    def _state(self, viewer: Viewer, cursor: StreamId, sent: int | None, available: int) -> bytes:
+        audience = viewer.audience
+        topic = audience.topic
+        state = current_state_frame(
+            topic.operation, cursor, topic.status, sent=sent, available=available
+        )
+        if audience.stale_since is not None:
+            state += stale_frame(topic.operation, audience.stale_since)
+        return state
+
+    def _open_from_ring(self, viewer: Viewer, cursor: StreamId, history: list[Frame]) -> None:
+        topic = viewer.audience.topic
+        sent = len(history)
+        parts = [self._state(viewer, cursor, sent, max(sent, topic.length))]
+        parts.extend(frame.wire for frame in history)
+        viewer.cursor = topic.last
+        self._counters.replayed(sent)
+        viewer.sender.write(b"".join(parts) if history else parts[0])
+        self.proceed(viewer)
+
+    async def _open_from_log(self, viewer: Viewer, ask: Ask) -> None:
+        topic = viewer.audience.topic
+        page: Page | None = None
+        if ask.after is None:
+            located = await self._patiently(
+                viewer, lambda: self._log.locate(topic.operation, ask.history)
+            )
+            if located is None:
+                return
+            info, cursor = located
+            sent: int | None = info.length if ask.history is None else min(ask.history, info.length)
+        else:
+            viewer.cursor = cursor = ask.after
+            viewer.proven = False
+            page = await self._patiently(
+                viewer, lambda: self._log.after(topic.operation, ask.after or ZERO)
+            )
+            if page is None:
+                return
+            info = page.info
+            sent = None if page.more else len(page.entries)
+        viewer.cursor = cursor
+        viewer.keep_until = info.last
+        viewer.sender.write(self._state(viewer, cursor, sent, info.length))
+        viewer.reading = False
+        if page is not None and viewer.state is ViewerState.CATCHING_UP:
+            if not info.exists and cursor != ZERO:
+                viewer.audience.ahead.add(viewer)
+                viewer.audience.hub.expire_later(viewer.audience)
+                return
+            self._take(viewer, page)
+        self.proceed(viewer)
+
+    # -- pages -----------------------------------------------------------------------------------
+
+    async def _read(self, viewer: Viewer) -> None:
+        topic = viewer.audience.topic
+        after = viewer.cursor if viewer.restart is None else ZERO
+        page = await self._patiently(viewer, lambda: self._log.after(topic.operation, after))
+        viewer.reading = False
+        if page is None or viewer.state is not ViewerState.CATCHING_UP:
+            return  # gone, or lagging again: the page is read anew when it has drained
+        self._take(viewer, page)
+        self.proceed(viewer)
+
+    def _take(self, viewer: Viewer, page: Page) -> None:
+        """Send a page, behind a gap unless it provably follows the viewer's cursor."""
+        audience = viewer.audience
+        topic = audience.topic
+        reason = viewer.restart
+        if reason is None and page.info.exists and not viewer.proven:
+            reason = find_gap(viewer.cursor, page.info)
+            if reason is GapReason.REWOUND:
+                viewer.restart = GapReason.UNKNOWN_CURSOR
+                return
+        if not page.info.exists or (reason is None and not page.entries and topic.last > viewer.cursor):
+            audience.wait_ahead(viewer)  # the topic knows of entries that are not there any more
+            return
+        viewer.proven = False
+        found = topic.render(page.entries)
+        if reason is not None:
+            first = found[0].id if found else None
+            found.insert(0, gap_frame(topic.operation, viewer.cursor, first, reason))
+            viewer.restart = None
+            viewer.epoch = topic.epoch
+            viewer.cursor = ZERO
+        self._send(viewer, found)
+        if viewer.state is ViewerState.CATCHING_UP and not page.more:
+            viewer.cursor = max(viewer.cursor, page.info.last)
+
+    def _send(self, viewer: Viewer, found: Sequence[Frame]) -> None:
+        """Write these frames until the buffer is full; the cursor follows what was written."""
+        if not found:
+            return
+        topic = viewer.audience.topic
+        if self._conflated and viewer.lagging_since:
+            kept = conflate(found, viewer.keep_until)
+        else:
+            kept = [Kept(frame, 0) for frame in found]
+        parts: list[bytes] = []
+        size = 0
+        for frame, skipped in kept:
+            if skipped:
+                parts.append(skipped_frame(topic.operation, skipped))
+                self._counters.skipped += skipped
+            parts.append(frame.wire)
+            size += len(frame.wire)
+            self._counters.replayed(1)
+            if size >= WRITE_MAX_BYTES:
+                viewer.cursor = frame.id
+                viewer.sender.write(b"".join(parts))
+                parts, size = [], 0
+                if viewer.state is not ViewerState.CATCHING_UP:
+                    return
+        if parts:
+            viewer.cursor = kept[-1].frame.id
+            viewer.sender.write(b"".join(parts))
+
+    async def _patiently(
+        self, viewer: Viewer, read: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T | None:
+        """Read until it works; None when the viewer is gone or its key is no stream."""
+        delay = RETRY_MIN_S
+        while viewer.state is not ViewerState.CLOSED:
+            try:
+                return await read()
+            except RedisUnavailable:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, RETRY_MAX_S)
+            except StreamUnusable as error:
+                viewer.audience.hub.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+        return None

@@ -1,0 +1,268 @@
+"""The operations watched on this replica: who joins, who leaves, and what becomes of each topic's effects.
+
+An operation is attached when its first viewer joins and dropped a short while after its last one left.
+The hub carries out effects and owns the timers (grace after the end, linger, expiry); it decides nothing about order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
+
+from tidegate.core.ports import Feed, Log, Sender
+from tidegate.core.records import Ask
+from tidegate.core.ring import Ring, RingBudget
+from tidegate.core.topic import (
+    Deliver,
+    Effect,
+    Finished,
+    ReadAfter,
+    Reopened,
+    Topic,
+    TopicRules,
+    Vanished,
+)
+from tidegate.gateway.audience import Audience
+from tidegate.gateway.catchup import CatchUp, Spawn
+from tidegate.gateway.counters import Counters
+from tidegate.gateway.fanout import Fanout, WriteMany, write_one_by_one
+from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode
+from tidegate.model.entries import TerminalRules
+from tidegate.model.errors import Overloaded, RedisUnavailable, TidegateError
+from tidegate.model.frames import FrameKind, error_frame
+from tidegate.model.ids import ZERO, OperationId
+from tidegate.model.settings import Settings
+
+#: A viewer that joins while Redis is away is told to come back later after this long.
+JOIN_PATIENCE_S = 5.0
+
+
+class HubStats(NamedTuple):
+    """What is held now."""
+
+    operations: int
+    live: int
+    lagging: int
+    catching_up: int
+    ring_bytes: int
+    outbox_items: int
+
+
+class Hub:
+    """All audiences of this replica."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        feed: Feed,
+        log: Log,
+        spawn: Spawn,
+        *,
+        write_many: WriteMany = write_one_by_one,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._feed = feed
+        self._rules = TopicRules(
+            TerminalRules(
+                frozenset(settings.topic.terminal_statuses), frozenset(settings.topic.terminal_types)
+            ),
+            frozenset(settings.topic.conflated_types),
+        )
+        self._budget = RingBudget(settings.topic.total_ring_bytes)
+        self._audiences: dict[OperationId, Audience] = {}
+        self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
+        self.counters = Counters()
+        self.fanout = Fanout(self._loop)
+        self.write_many = write_many
+        self.catch_up = CatchUp(
+            log,
+            spawn,
+            conflated=settings.viewer.lagging_policy == "conflate",
+            counters=self.counters,
+        )
+
+    # -- for the ways in --------------------------------------------------------------------------
+
+    def join(self, operation: OperationId, sender: Sender, ask: Ask) -> bool:
+        """Join now if the operation is followed already, else False: then `await ready(operation)`."""
+        audience = self._audiences.get(operation)
+        if audience is None or not audience.ready:
+            return False
+        viewer = Viewer(audience, sender)
+        audience.behind.add(viewer)
+        sender.listener = viewer
+        self.counters.joins += 1
+        self.catch_up.begin(viewer, ask)
+        return True
+
+    async def ready(self, operation: OperationId) -> None:
+        """Follow the operation and wait until its newest entries are here.
+
+        Raises:
+            RedisUnavailable: not within `JOIN_PATIENCE_S`.
+            StreamUnusable: the key is not a stream.
+            Overloaded: `topic.max_topics` is reached.
+        """
+        audience = self._audiences.get(operation)
+        if audience is None:
+            audience = self._follow(operation)
+        if audience.ready:
+            return
+        arrival = self._loop.create_future()
+        self._waiters.setdefault(operation, []).append(arrival)
+        audience.waiting += 1
+        try:
+            async with asyncio.timeout(JOIN_PATIENCE_S):
+                await arrival
+        except TimeoutError:
+            raise RedisUnavailable("Redis does not answer; come back in a moment") from None
+        finally:
+            audience.waiting -= 1
+            if audience.is_empty:
+                self.emptied(audience)
+
+    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+        """Say why, then close."""
+        retry = code.come_back is not close_codes.ComeBack.NO
+        operation = viewer.audience.topic.operation
+        if viewer.sender.writable:
+            viewer.sender.write(error_frame(name, message, retry=retry, operation=operation))
+        self._close(viewer, code)
+
+    def stats(self) -> HubStats:
+        """What is held now, over all operations."""
+        each = [audience.stats() for audience in self._audiences.values()]
+        return HubStats(
+            operations=len(each),
+            live=sum(s.live for s in each),
+            lagging=sum(s.lagging for s in each),
+            catching_up=sum(s.catching_up for s in each),
+            ring_bytes=self._budget.size_bytes,
+            outbox_items=sum(s.outbox for s in each),
+        )
+
+    @property
+    def audiences(self) -> dict[OperationId, Audience]:
+        """By operation; for looking only."""
+        return self._audiences
+
+    # -- for audiences ----------------------------------------------------------------------------
+
+    def carry_out(self, audience: Audience, effect: Effect) -> None:
+        """Do what a topic asked for."""
+        match effect:
+            case Deliver(frames):
+                if frames[0].kind is FrameKind.GAP:
+                    self.counters.gaps["announced"] += 1
+                audience.deliver(frames)
+            case ReadAfter(after):
+                self._feed.read(audience.topic.operation, after)
+            case Finished():
+                self.finish_later(audience)
+            case Reopened():
+                pass  # the timer looks again before it closes anybody
+            case Vanished():
+                self.expire_later(audience)
+
+    def became_ready(self, audience: Audience) -> None:
+        """The first page is here: those who wait may join."""
+        for waiter in self._waiters.pop(audience.topic.operation, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        if audience.topic.last == ZERO:
+            patience = self._settings.topic.wait_for_stream_s
+            audience.patience = self._later(patience, self._never_began, audience)
+
+    def failed(self, audience: Audience, error: TidegateError) -> None:
+        """This operation cannot be followed: everybody is told."""
+        for waiter in self._waiters.pop(audience.topic.operation, ()):
+            if not waiter.done():
+                waiter.set_exception(error)
+        for viewer in audience.viewers():
+            self.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+        self._drop(audience)
+
+    def finish_later(self, audience: Audience) -> None:
+        """Close the viewers after the grace, if it is still finished then."""
+        self._later(self._settings.topic.terminal_grace_s, self._finish, audience)
+
+    def expire_later(self, audience: Audience) -> None:
+        """Close the viewers if the stream does not come back soon."""
+        self._later(self._settings.topic.expired_grace_s, self._expire, audience)
+
+    def fell_behind(self, viewer: Viewer) -> None:
+        """A viewer does not read as fast as it is written to."""
+        self.counters.lagged += 1
+        viewer.lagging_since = now = self._loop.time()
+        if self._settings.viewer.lagging_policy == "disconnect":
+            self._later(self._settings.viewer.lagging_timeout_s, self._too_slow, viewer, now)
+
+    def emptied(self, audience: Audience) -> None:
+        """Nobody watches any more."""
+        self._later(self._settings.topic.linger_s, self._drop_if_empty, audience)
+
+    def utc_now(self) -> str:
+        """The wall clock, for people."""
+        return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _follow(self, operation: OperationId) -> Audience:
+        limits = self._settings.topic
+        if len(self._audiences) >= limits.max_topics:
+            raise Overloaded("topic.max_topics", limits.max_topics)
+        ring = Ring(limits.ring_entries, limits.ring_bytes, self._budget)
+        audience = Audience(self, Topic(operation, ring, self._rules))
+        self._audiences[operation] = audience
+        self._feed.watch(operation, audience)
+        return audience
+
+    def _later(self, delay_s: float, action: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_s, partial(action, *args))
+
+    def _close(self, viewer: Viewer, code: CloseCode) -> None:
+        self.counters.closes[code.name] += 1
+        viewer.audience.left(viewer)
+        viewer.sender.close(code)
+
+    def _finish(self, audience: Audience) -> None:
+        if not audience.topic.finished:
+            return
+        if audience.has_more:
+            self.finish_later(audience)
+            return
+        for viewer in tuple(audience.live):
+            self._close(viewer, close_codes.FINISHED)
+
+    def _expire(self, audience: Audience) -> None:
+        gone = audience.viewers() if audience.topic.vanished else tuple(audience.ahead)
+        for viewer in gone:
+            self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation's stream is gone")
+
+    def _never_began(self, audience: Audience) -> None:
+        if audience.topic.last == ZERO:
+            for viewer in audience.viewers():
+                self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
+
+    def _too_slow(self, viewer: Viewer, since: float) -> None:
+        if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:
+            self._close(viewer, close_codes.SLOW)
+
+    def _drop_if_empty(self, audience: Audience) -> None:
+        if audience.is_empty:
+            self._drop(audience)
+
+    def _drop(self, audience: Audience) -> None:
+        operation = audience.topic.operation
+        if self._audiences.get(operation) is audience:
+            del self._audiences[operation]
+            audience.topic.ring.discard()
+            if audience.patience is not None:
+                audience.patience.cancel()
+            self._feed.unwatch(operation)

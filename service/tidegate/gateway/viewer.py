@@ -1,0 +1,79 @@
+"""One viewer of one operation: where it stands and what it may be sent.
+
+    CATCHING_UP --has everything--> LIVE --buffer full--> LAGGING --drained--> CATCHING_UP
+         |  buffer full --> LAGGING
+         +--> CLOSED from any state
+
+While LIVE its position is its audience's, told by `seq`; in the other states it is `cursor`, and that is all that is
+kept for it: a viewer that does not read costs the same memory for ever.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from tidegate.core.ports import Sender
+from tidegate.model.frames import GapReason
+from tidegate.model.ids import ZERO, StreamId
+
+if TYPE_CHECKING:
+    from tidegate.gateway.audience import Audience
+
+
+class ViewerState(enum.Enum):
+    """See the table in the module's docstring."""
+
+    CATCHING_UP = "catching_up"
+    LIVE = "live"
+    LAGGING = "lagging"
+    CLOSED = "closed"
+
+
+class Viewer:
+    """A socket that watches an operation."""
+
+    __slots__ = (
+        "audience",
+        "cursor",
+        "epoch",
+        "keep_until",
+        "lagging_since",
+        "proven",
+        "reading",
+        "restart",
+        "sender",
+        "seq",
+        "state",
+    )
+
+    def __init__(self, audience: Audience, sender: Sender) -> None:
+        self.audience = audience
+        self.sender = sender
+        self.state = ViewerState.CATCHING_UP
+        #: Position of the last frame sent, unless LIVE.
+        self.cursor = ZERO
+        self.epoch = 0
+        #: The audience's item that was sent last, while LIVE.
+        self.seq = 0
+        #: Entries up to here are the history it asked for, which is never conflated.
+        self.keep_until = ZERO
+        #: The cursor is our own choice, not a claim that has to be proven.
+        self.proven = True
+        #: Why the next frames are a gap and the log from its start.
+        self.restart: GapReason | None = None
+        #: A read of the stream is on its way.
+        self.reading = False
+        #: Loop time at which it fell behind.
+        self.lagging_since = 0.0
+
+    # SenderListener: the audience decides.
+
+    def on_paused(self) -> None:
+        self.audience.paused(self)
+
+    def on_resumed(self) -> None:
+        self.audience.resumed(self)
+
+    def on_closed(self) -> None:
+        self.audience.left(self)

@@ -1,0 +1,80 @@
+"""Every error that Tidegate raises on purpose.
+
+TidegateError
+├── InvalidInput               something from outside is not what the contract allows
+│   ├── InvalidOperationId
+│   ├── InvalidStreamId
+│   └── InvalidRequest         a query parameter or a viewer's message
+├── SettingsError              the start is refused: which setting, why, what is allowed
+├── RedisUnavailable           Redis cannot be reached or cannot serve now; try again
+├── RedisUnsupported           the server lacks something that cannot be done without
+├── StreamUnusable             the key exists and is not a stream
+└── Overloaded                 a named bound of this replica is reached
+
+Errors carry fields; the text says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class TidegateError(Exception):
+    """Base of all errors raised on purpose; its text is fit for a person."""
+
+
+class InvalidInput(TidegateError):
+    """Input from outside that the contract does not allow.
+
+    Attributes:
+        field: name of the input, as its sender knows it.
+        reason: what is allowed.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class InvalidOperationId(InvalidInput):
+    """An operation id with a forbidden length or character."""
+
+
+class InvalidStreamId(InvalidInput):
+    """A text that is not a stream id (`<ms>-<seq>`)."""
+
+
+class InvalidRequest(InvalidInput):
+    """A query parameter or a viewer's message that cannot be understood."""
+
+
+class SettingsError(TidegateError):
+    """Settings that cannot be used; `problems` holds one line for each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class RedisUnavailable(TidegateError):
+    """Redis cannot be reached, or answers that it cannot serve at the moment."""
+
+
+class RedisUnsupported(TidegateError):
+    """The server cannot do something that Tidegate needs; the text names it."""
+
+
+class StreamUnusable(TidegateError):
+    """The operation's key holds something that is not a stream."""
+
+
+class Overloaded(TidegateError):
+    """A bound of this replica is reached.
+
+    Attributes:
+        bound: the setting that names the bound.
+    """
+
+    def __init__(self, bound: str, limit: int) -> None:
+        super().__init__(f"this replica is at its limit: {bound} = {limit}")
+        self.bound = bound
+        self.limit = limit

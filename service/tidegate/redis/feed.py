@@ -1,0 +1,156 @@
+"""Follows operations wherever their streams live: implements the `Feed` port over one `Primary` per server.
+
+Routes each operation to the primary that has its key, and moves it when the topology changes. A move is a detach and an
+attach like after a lost link, so nothing is missed. Operations whose primary is not known yet wait here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import structlog
+
+from tidegate.core.arming import ArmingRules
+from tidegate.core.ports import StreamListener
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.ids import OperationId, StreamId
+from tidegate.model.settings import Settings
+from tidegate.redis import lua
+from tidegate.redis.address import Deployment, Node
+from tidegate.redis.link import pack
+from tidegate.redis.primary import Primary, PrimaryStats
+from tidegate.redis.topology import Topology
+from tidegate.redis.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+#: Between two looks at the topology when nothing has asked for one.
+REFRESH_S = 5.0
+#: Between two looks that were asked for.
+REFRESH_MIN_S = 0.1
+
+
+class RedisFeed:
+    """All primaries of a deployment. `run` until cancelled."""
+
+    def __init__(self, topology: Topology, settings: Settings) -> None:
+        self._topology = topology
+        self._settings = settings
+        self._primaries: dict[Node, Primary] = {}
+        self._tasks: dict[Node, asyncio.Task[None]] = {}
+        self._watches: dict[OperationId, Watch] = {}
+        self._homes: dict[OperationId, Primary] = {}
+        self._look = asyncio.Event()
+        self._prefix = settings.redis.key_prefix.encode()
+        limits = settings.dispatch
+        self._rules = ArmingRules(limits.follow_after, limits.follow_arm_s, limits.follow_grace_s)
+        self._dispatch_args: tuple[Any, ...] = (
+            settings.redis.group,
+            settings.server.pod,
+            limits.max_entries,
+            limits.max_bytes,
+            limits.max_entry_bytes,
+        )
+
+    # -- Feed --------------------------------------------------------------------------------------
+
+    def watch(self, operation: OperationId, listener: StreamListener) -> None:
+        key = self._prefix + operation.encode()
+        packed = pack(("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args))
+        watch = Watch(operation, key, listener, self._rules, packed)
+        self._watches[operation] = watch
+        self._place(watch)
+
+    def unwatch(self, operation: OperationId) -> None:
+        watch = self._watches.pop(operation, None)
+        home = self._homes.pop(operation, None)
+        if watch is not None and home is not None:
+            home.remove(watch, leave=True)
+
+    def read(self, operation: OperationId, after: StreamId) -> None:
+        home = self._homes.get(operation)
+        if home is not None:
+            home.read(self._watches[operation], after)
+
+    def dispatch(self, operation: OperationId) -> None:
+        home = self._homes.get(operation)
+        if home is not None:
+            home.dispatch(self._watches[operation])
+
+    # -- life cycle --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the primaries known and connected."""
+        async with asyncio.TaskGroup() as tasks:
+            patience = self._settings.redis.backoff_min_s
+            while True:
+                self._look.clear()
+                try:
+                    await self._topology.refresh()
+                    self._arrange(tasks)
+                    patience = self._settings.redis.backoff_min_s
+                    wait = REFRESH_S
+                except RedisUnavailable as error:
+                    log.warning("topology unknown", error=str(error))
+                    patience = min(2 * patience, self._settings.redis.backoff_max_s)
+                    wait = patience * random.uniform(0.5, 1.5)
+                await asyncio.sleep(min(REFRESH_MIN_S, wait))
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._look.wait()
+                except TimeoutError:
+                    pass
+
+    async def leave(self) -> None:
+        """Give up every stream: this replica's consumers are removed. Ends when Redis has them."""
+        for operation in tuple(self._watches):
+            self.unwatch(operation)
+        for primary in self._primaries.values():
+            await primary.settled()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether every primary that is known is connected."""
+        return bool(self._primaries) and all(p.is_connected for p in self._primaries.values())
+
+    def stats(self) -> list[PrimaryStats]:
+        """One record for each primary."""
+        return [primary.stats() for primary in self._primaries.values()]
+
+    # -- routing -----------------------------------------------------------------------------------
+
+    def _place(self, watch: Watch) -> None:
+        node = self._topology.node_for(watch.key)
+        home = None if node is None else self._primaries.get(node)
+        if home is not None:
+            self._homes[watch.operation] = home
+            home.add(watch)
+
+    def _arrange(self, tasks: asyncio.TaskGroup) -> None:
+        """Start and stop primaries, and move the operations whose home has changed."""
+        wanted = self._topology.primaries()
+        for node in wanted - self._primaries.keys():
+            primary = Primary(node, self._topology.address, self._settings, self._look.set)
+            self._primaries[node] = primary
+            self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")
+        for operation, watch in self._watches.items():
+            node = self._topology.node_for(watch.key)
+            home = self._homes.get(operation)
+            if home is None:
+                self._place(watch)
+            elif node is not None and home.node != node:
+                log.info("stream moved", operation=operation, to=str(node))
+                home.remove(watch, leave=False)
+                watch.listener.on_detached()
+                self._place(watch)
+        for node in self._primaries.keys() - wanted:
+            log.info("primary gone", node=str(node))
+            del self._primaries[node]
+            self._tasks.pop(node).cancel()
+
+    @property
+    def deployment(self) -> Deployment:
+        """How many servers, and who says which one to talk to."""
+        return self._topology.address.deployment

@@ -1,0 +1,176 @@
+"""One RESP3 connection on which commands, their replies and the server's pushes keep the server's own order.
+
+That order is what the relay, the doorbell and the attach rely on, so nothing here may put a push behind a reply or the
+other way round. redis-py's `read_response(push_request=True)` can do the same in about three times the CPU per message
+(docs/performance.md), hence a protocol of our own over hiredis' reader. No retries, no reconnecting: see `primary`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+
+from tidegate.model.errors import RedisUnavailable
+from tidegate.redis.address import Address, Node
+
+OnReply = Callable[[Any], None]
+
+#: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
+_CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
+
+pack = hiredis.pack_command
+
+
+class Link(asyncio.Protocol):
+    """A connection; `on_push` gets every push, `on_lost` is called once."""
+
+    def __init__(self, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+        self._transport: asyncio.Transport | None = None
+        self._on_push = on_push
+        self._on_lost = on_lost
+        self._waiting: deque[tuple[OnReply, bytes | None]] = deque()
+        self._out: list[bytes] = []
+        self._flush_scheduled = False
+        #: Loop time of the last bytes received, or of the command that began to wait.
+        self.alive_at = 0.0
+        self.lost = False
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def send(self, packed: bytes, on_reply: OnReply, confirms: bytes | None = None) -> None:
+        """Queue a packed command; it leaves with the others of this turn of the loop.
+
+        Args:
+            packed: from `pack`.
+            on_reply: gets the reply, which is a `hiredis.ReplyError` when the server refused.
+            confirms: the channel, for commands that are confirmed by a push.
+        """
+        if self.lost:
+            return
+        if not self._waiting:
+            self.alive_at = self._loop.time()
+        self._waiting.append((on_reply, confirms))
+        self._out.append(packed)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def call(self, *args: str | bytes | int) -> Any:
+        """Send one command and wait for its reply.
+
+        Raises:
+            RedisUnavailable: the connection was lost.
+            hiredis.ReplyError: the server refused.
+        """
+        reply: asyncio.Future[Any] = self._loop.create_future()
+
+        def settle(value: Any) -> None:
+            if not reply.done():
+                if isinstance(value, Exception):
+                    reply.set_exception(value)
+                else:
+                    reply.set_result(value)
+
+        if self.lost:
+            raise RedisUnavailable("the connection to Redis is lost")
+        self.send(pack(args), settle)
+        return await reply
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a reply is owed."""
+        return bool(self._waiting)
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._transport is not None and self._out:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
+            self._transport.write(data)
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.alive_at = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self.alive_at = self._loop.time()
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (message := reader.gets()) is not Ellipsis:
+                if type(message) is hiredis.PushNotification:
+                    self._pushed(message)
+                else:
+                    self._waiting.popleft()[0](message)
+        except (hiredis.ProtocolError, IndexError):
+            self.abort()  # what follows cannot be told apart any more
+            return
+        if self._out:
+            self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        waiting, self._waiting = self._waiting, deque()
+        gone = RedisUnavailable("the connection to Redis is lost")
+        for on_reply, _ in waiting:
+            on_reply(gone)
+        self._on_lost()
+
+    def _pushed(self, push: list[Any]) -> None:
+        if push[0] in _CONFIRMATIONS and self._waiting and self._waiting[0][1] == push[1]:
+            self._waiting.popleft()[0](push)
+        else:
+            self._on_push(push)
+
+
+async def connect(
+    node: Node,
+    address: Address,
+    on_push: Callable[[list[Any]], None],
+    on_lost: Callable[[], None],
+) -> tuple[Link, dict[bytes, Any]]:
+    """Open a link and log in. Returns it with the server's answer to `HELLO 3`.
+
+    Raises:
+        OSError: cannot be reached.
+        hiredis.ReplyError: refused to log in.
+    """
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> Link:
+        return Link(on_push, on_lost)
+
+    if node.path is not None:
+        _, link = await loop.create_unix_connection(protocol, node.path)
+    else:
+        hostname = node.host if address.tls is not None else None
+        _, link = await loop.create_connection(
+            protocol, node.host, node.port, ssl=address.tls, server_hostname=hostname
+        )
+    try:
+        hello = ["HELLO", "3"]
+        if address.password is not None:
+            hello += ["AUTH", address.username or "default", address.password]
+        greeting = await link.call(*hello)
+        if address.db:
+            await link.call("SELECT", address.db)
+    except BaseException:
+        link.abort()
+        raise
+    if isinstance(greeting, list):  # a map under some hiredis versions, a flat list under others
+        greeting = dict(zip(greeting[::2], greeting[1::2], strict=False))
+    return link, greeting

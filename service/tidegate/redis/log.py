@@ -1,0 +1,65 @@
+"""Reads a stream for one viewer that is further back than the ring: implements the `Log` port with redis-py.
+
+Bounded per page in entries and bytes; at most a few reads at a time per server (the client's pool).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from tidegate.core.records import Page, StreamInfo
+from tidegate.model.errors import RedisUnavailable, StreamUnusable
+from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
+from tidegate.model.settings import Settings
+from tidegate.redis import lua
+from tidegate.redis.replies import read_info, read_page
+from tidegate.redis.topology import Topology
+
+ALL = -1
+
+
+class RedisLog:
+    """History, read in pages."""
+
+    def __init__(self, topology: Topology, settings: Settings) -> None:
+        self._topology = topology
+        self._prefix = settings.redis.key_prefix
+        self._limits = (
+            settings.viewer.page_entries,
+            settings.dispatch.max_bytes,
+            settings.dispatch.max_entry_bytes,
+        )
+        self.pages = 0
+
+    async def after(self, operation: OperationId, after: StreamId) -> Page:
+        """A page of entries above `after`."""
+        self.pages += 1
+        reply = await self._run(lua.READ, operation, str(after), *self._limits)
+        return read_page(reply, after)
+
+    async def locate(
+        self, operation: OperationId, newest: int | None
+    ) -> tuple[StreamInfo, StreamId]:
+        """The stream now, and the position just before its newest `newest` entries (None: all)."""
+        reply = await self._run(lua.LOCATE, operation, ALL if newest is None else newest)
+        info = read_info(reply[0])
+        if reply[1]:
+            return info, stream_id(reply[1])
+        return info, ZERO if info.added == info.length else info.first.before()
+
+    async def _run(self, script: lua.Script, operation: OperationId, *args: str | int) -> Any:
+        key = self._prefix + operation
+        client: Any = self._topology.client
+        try:
+            try:
+                return await client.evalsha(script.sha, 1, key, *args)
+            except NoScriptError:
+                return await client.eval(script.text, 1, key, *args)
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                raise StreamUnusable(f"the key of operation {operation} holds no stream") from None
+            raise RedisUnavailable(str(error)) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise RedisUnavailable(str(error)) from None

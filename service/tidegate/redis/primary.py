@@ -1,0 +1,465 @@
+"""One Redis primary: its link, the streams followed on it, and the dispatch duty for them.
+
+    connecting --hello, doorbell--> attaching (paced) --all attached--> following --link lost--> waiting --> connecting
+
+A push rings a stream's doorbell, the stream's `Arming` says when to dispatch, the relay push goes to its listener.
+The sweep looks at every stream once in `dispatch.sweep_s`, so a lost ring delays an entry and never loses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+import hiredis
+import structlog
+
+from tidegate.core.arming import Duty
+from tidegate.model.errors import RedisUnavailable, RedisUnsupported, StreamUnusable, TidegateError
+from tidegate.model.ids import StreamId
+from tidegate.model.settings import Settings
+from tidegate.redis import lua
+from tidegate.redis.address import Address, Node
+from tidegate.redis.doorbell import Doorbell, Prober, keyspace_channel
+from tidegate.redis.link import Link, connect, pack
+from tidegate.redis.replies import Trouble, read_page, read_relay, trouble_of
+from tidegate.redis.version import check_version
+from tidegate.redis.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+#: Attaches in flight at a time: a reconnect with 20,000 streams must not stop Redis for others.
+ATTACH_WINDOW = 128
+SWEEP_TICK_S = 0.1
+RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+
+
+class PrimaryStats(NamedTuple):
+    """What a primary's link is doing; counters only grow."""
+
+    node: str
+    connected: bool
+    doorbell: str
+    watches: int
+    leading: int
+    attach_backlog: int
+    counts: dict[str, int]
+
+
+class Primary:
+    """Follows streams on one server. `run` keeps it connected until cancelled."""
+
+    def __init__(
+        self,
+        node: Node,
+        address: Address,
+        settings: Settings,
+        on_misplaced: Callable[[], None],
+    ) -> None:
+        self.node = node
+        self._address = address
+        self._settings = settings
+        #: Called when a key, or the role of primary, is elsewhere now.
+        self._on_misplaced = on_misplaced
+        self._loop = asyncio.get_running_loop()
+        self._link: Link | None = None
+        self._lost = asyncio.Event()
+        self._doorbell = Doorbell.TRACKING
+        self._watches: dict[bytes, Watch] = {}
+        self._to_attach: deque[Watch] = deque()
+        self._attaching = 0
+        self._swept: deque[Watch] = deque()
+        self._due: list[tuple[float, int, Watch]] = []
+        self._due_order = count()
+        self._due_timer: asyncio.TimerHandle | None = None
+        self.counts: Counter[str] = Counter()
+        self.last_error: str | None = None
+        pod = settings.server.pod
+        self._pod = pod.encode()
+        limits = settings.dispatch
+        self._limits = (
+            settings.redis.group,
+            pod,
+            limits.max_entries,
+            limits.max_bytes,
+            limits.max_entry_bytes,
+        )
+
+    # -- what the feed asks ----------------------------------------------------------------------
+
+    def add(self, watch: Watch) -> None:
+        """Follow this stream from now on."""
+        watch.reset()
+        self._watches[watch.key] = watch
+        if self._link is not None:
+            self._attach_soon(watch)
+
+    def remove(self, watch: Watch, *, leave: bool) -> None:
+        """Follow it no longer. `leave`: nothing depends on this replica's consumer any more."""
+        if self._watches.pop(watch.key, None) is None or self._link is None:
+            return
+        self._link.send(
+            pack(("SUNSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key
+        )
+        if self._doorbell is Doorbell.KEYSPACE:
+            channel = keyspace_channel(self._address.db, watch.key)
+            self._link.send(pack(("UNSUBSCRIBE", channel)), self._ignore, confirms=channel)
+        if leave and watch.attached:
+            group = self._settings.redis.group
+            self._link.send(
+                pack(("XGROUP", "DELCONSUMER", watch.key, group, self._pod)), self._ignore
+            )
+
+    def dispatch(self, watch: Watch) -> None:
+        """Look at the stream now."""
+        if self._link is None or not watch.attached or watch.arming.in_flight:
+            return
+        watch.arming.sent()
+        self.counts["dispatch_calls"] += 1
+        self._link.send(watch.dispatch, lambda reply: self._dispatched(watch, reply))
+
+    def read(self, watch: Watch, after: StreamId) -> None:
+        """Read a page above `after`; it goes to the listener in order with the relay."""
+        if self._link is None:
+            return  # the next attach reads from the listener's position
+        _, _, *limits = self._limits
+        self.counts["repair_reads"] += 1
+        packed = pack(("EVALSHA", lua.READ.sha, 1, watch.key, str(after), *limits))
+        self._link.send(packed, lambda reply: self._paged(watch, after, reply))
+
+    async def settled(self) -> None:
+        """Until the server has answered everything sent so far, or the link is lost."""
+        if self._link is not None:
+            try:
+                async with asyncio.timeout(self._settings.redis.reply_timeout_s):
+                    await self._link.call("PING")
+            except (TimeoutError, RedisUnavailable):
+                pass
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the link is up."""
+        return self._link is not None
+
+    @property
+    def watches(self) -> tuple[Watch, ...]:
+        """The streams followed here."""
+        return tuple(self._watches.values())
+
+    def stats(self) -> PrimaryStats:
+        """What it is doing now."""
+        leading = sum(1 for w in self._watches.values() if w.arming.duty is Duty.LEADING)
+        return PrimaryStats(
+            str(self.node),
+            self.is_connected,
+            self._doorbell.value,
+            len(self._watches),
+            leading,
+            len(self._to_attach) + self._attaching,
+            dict(self.counts),
+        )
+
+    # -- the connection --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, follow, and connect again, until cancelled."""
+        redis = self._settings.redis
+        delay = redis.backoff_min_s
+        while True:
+            try:
+                link = await self._connect()
+            except (OSError, TimeoutError, hiredis.HiredisError, RedisUnavailable) as error:
+                self._refused(str(error) or type(error).__name__)
+            except RedisUnsupported as error:
+                self._refused(str(error))
+                delay = redis.backoff_max_s
+            else:
+                delay = redis.backoff_min_s
+                try:
+                    await self._follow(link)
+                finally:
+                    self._detach()
+                    link.abort()
+                log.warning("redis link lost", node=str(self.node), streams=len(self._watches))
+            # A demoted or dead primary: somebody else may have its keys by now.
+            self._on_misplaced()
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
+            delay = min(2 * delay, redis.backoff_max_s)
+
+    def _refused(self, reason: str) -> None:
+        if reason != self.last_error:
+            log.warning("redis is not usable", node=str(self.node), reason=reason)
+        self.last_error = reason
+        self.counts["connect_failures"] += 1
+
+    async def _connect(self) -> Link:
+        prober = Prober(self._address.db)
+        self._lost = asyncio.Event()
+        self._on_push: Callable[[list[Any]], None] = prober.on_push
+        async with asyncio.timeout(self._settings.redis.connect_timeout_s):
+            link, greeting = await connect(
+                self.node, self._address, lambda push: self._on_push(push), self._lost.set
+            )
+            try:
+                await self._prepare(link, greeting, prober)
+            except BaseException:
+                link.abort()
+                raise
+        self._on_push = self._pushed
+        return link
+
+    async def _prepare(self, link: Link, greeting: dict[bytes, Any], prober: Prober) -> None:
+        await check_version(link, greeting)
+        if greeting.get(b"role", b"master") not in (b"master", b"primary"):
+            raise RedisUnavailable("this server is a replica")
+        await link.call("CLIENT", "SETNAME", f"tidegate:{self._settings.server.pod}")
+        self._doorbell = await prober.choose(link, self._settings.redis.doorbell)
+        for script in (lua.DISPATCH, lua.ATTACH, lua.READ):
+            await link.call("SCRIPT", "LOAD", script.text)
+
+    async def _follow(self, link: Link) -> None:
+        """Until the link is lost."""
+        self.last_error = None
+        self._link = link
+        self.counts["connects"] += 1
+        log.info("redis link up", node=str(self.node), doorbell=self._doorbell.value)
+        for watch in self._watches.values():
+            self._attach_soon(watch)
+        redis = self._settings.redis
+        next_poll = 0.0
+        while not self._lost.is_set():
+            try:
+                async with asyncio.timeout(SWEEP_TICK_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                pass
+            now = self._loop.time()
+            if link.is_waiting:
+                if now - link.alive_at > redis.reply_timeout_s:
+                    self.counts["reply_timeouts"] += 1
+                    return
+            elif now - link.alive_at > redis.heartbeat_s:
+                link.send(pack(("PING",)), self._ignore)
+            if self._doorbell is Doorbell.POLL and now >= next_poll:
+                next_poll = now + redis.poll_interval_s
+                self._sweep(len(self._watches))
+            else:
+                share = SWEEP_TICK_S / self._settings.dispatch.sweep_s
+                self._sweep(int(len(self._watches) * share) + 1)
+
+    def _detach(self) -> None:
+        self._link = None
+        self._to_attach.clear()
+        self._attaching = 0
+        self._swept.clear()
+        self._due.clear()
+        for watch in self._watches.values():
+            watch.reset()
+            watch.listener.on_detached()
+
+    # -- attaching -------------------------------------------------------------------------------
+
+    def _attach_soon(self, watch: Watch) -> None:
+        self._to_attach.append(watch)
+        self._attach_more()
+
+    def _attach_more(self) -> None:
+        while self._to_attach and self._attaching < ATTACH_WINDOW:
+            watch = self._to_attach.popleft()
+            if self._is_current(watch) and not watch.attached:
+                self._attach(watch)
+
+    def _attach(self, watch: Watch) -> None:
+        assert self._link is not None
+        link = self._link
+        self._attaching += 1
+        link.send(pack(("SSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key)
+        if self._doorbell is Doorbell.KEYSPACE:
+            channel = keyspace_channel(self._address.db, watch.key)
+            link.send(pack(("SUBSCRIBE", channel)), self._ignore, confirms=channel)
+        after = watch.listener.resume_after
+        # One more than the default history, so that the position before it is known as well.
+        newest = self._settings.viewer.history_entries + 1
+        packed = pack(
+            (
+                "EVALSHA",
+                lua.ATTACH.sha,
+                1,
+                watch.key,
+                *self._limits,
+                "" if after is None else str(after),
+                newest,
+            )
+        )
+        link.send(packed, lambda reply: self._attached(watch, link, after, reply))
+
+    def _attached(self, watch: Watch, link: Link, after: StreamId | None, reply: Any) -> None:
+        if link is not self._link:
+            return
+        self._attaching -= 1
+        if self._is_current(watch):
+            if isinstance(reply, Exception):
+                self._trouble(watch, reply, lambda: self._attach_soon(watch))
+            else:
+                watch.attached = True
+                watch.retry_s = 0.0
+                self._swept.append(watch)
+                self.counts["attaches"] += 1
+                watch.listener.on_page(read_page(reply, after))
+        self._attach_more()
+
+    # -- replies ---------------------------------------------------------------------------------
+
+    def _dispatched(self, watch: Watch, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            watch.arming.answered(0)
+            if self._is_current(watch):
+                self._trouble(watch, reply, lambda: self.dispatch(watch))
+            return
+        found, newest, more = reply
+        watch.arming.answered(found)
+        watch.retry_s = 0.0
+        if found:
+            self.counts["dispatched_entries"] += found
+        else:
+            self.counts["dispatch_empty"] += 1
+            if self._is_current(watch):
+                watch.listener.on_seen(newest)
+        if more:
+            self.dispatch(watch)
+
+    def _paged(self, watch: Watch, after: StreamId, reply: Any) -> None:
+        if not self._is_current(watch) or not watch.attached:
+            return
+        if isinstance(reply, Exception):
+            self._trouble(watch, reply, lambda: self.read(watch, after))
+        else:
+            watch.retry_s = 0.0
+            watch.listener.on_page(read_page(reply, after))
+
+    def _trouble(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
+        """A command for this stream was refused."""
+        if isinstance(error, TidegateError):
+            return  # the link is lost; the next attach takes care
+        trouble = trouble_of(error)
+        self.counts[f"error_{trouble.name.lower()}"] += 1
+        match trouble:
+            case Trouble.NOT_A_STREAM:
+                watch.listener.on_failed(
+                    StreamUnusable(f"the key of operation {watch.operation} holds no stream")
+                )
+                return
+            case Trouble.NO_SCRIPT:
+                if self._link is not None:
+                    for script in (lua.DISPATCH, lua.ATTACH, lua.READ):
+                        self._link.send(pack(("SCRIPT", "LOAD", script.text)), self._ignore)
+                    again()
+                return
+            case Trouble.DEMOTED:
+                if self._link is not None:
+                    self._link.abort()
+                return
+            case Trouble.MOVED | Trouble.ASK:
+                self._on_misplaced()
+            case Trouble.FORBIDDEN | Trouble.LATER:
+                if watch.retry_s == 0.0:
+                    log.warning("redis refused", operation=watch.operation, error=str(error)[:200])
+        watch.retry_s = min(max(2 * watch.retry_s, RETRY_MIN_S), RETRY_MAX_S)
+        self._loop.call_later(
+            watch.retry_s * random.uniform(0.5, 1.5), self._again, watch, self._link, again
+        )
+
+    def _again(self, watch: Watch, link: Link | None, again: Callable[[], None]) -> None:
+        if link is self._link and self._is_current(watch):
+            again()
+
+    # -- pushes ----------------------------------------------------------------------------------
+
+    def _pushed(self, push: list[Any]) -> None:
+        kind = push[0]
+        if kind == b"smessage":
+            watch = self._watches.get(push[1])
+            if watch is not None:
+                self._relayed(watch, push[2])
+        elif kind == b"invalidate":
+            if push[1] is None:
+                for watch in self._watches.values():
+                    self._ring(watch)
+                return
+            for key in push[1]:
+                watch = self._watches.get(key)
+                if watch is not None:
+                    self._ring(watch)
+        elif kind == b"message":
+            watch = self._watches.get(push[1].partition(b":")[2])
+            if watch is not None and not push[2].startswith(b"xgroup"):
+                self._ring(watch)
+        elif kind == b"sunsubscribe":
+            watch = self._watches.get(push[1])
+            if watch is not None:  # its slot has moved away
+                self.counts["slots_moved"] += 1
+                self._on_misplaced()
+
+    def _relayed(self, watch: Watch, payload: bytes) -> None:
+        relay = read_relay(payload)
+        if relay is None:
+            self.counts["relay_unreadable"] += 1
+            return
+        own = relay.origin == self._pod
+        self.counts["relay_own" if own else "relay_foreign"] += 1
+        now = self._loop.time()
+        arming = watch.arming
+        before = arming.due
+        arming.relayed(now, own=own)
+        if arming.due is not before:
+            self._wait_until_due(watch)
+        watch.listener.on_relay(relay)
+
+    def _ring(self, watch: Watch) -> None:
+        self.counts["rings"] += 1
+        arming = watch.arming
+        before = arming.due
+        if arming.ring(self._loop.time()):
+            self.dispatch(watch)
+        elif arming.due is not before:
+            self._wait_until_due(watch)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _wait_until_due(self, watch: Watch) -> None:
+        due = watch.arming.due
+        if due is None:
+            return
+        heapq.heappush(self._due, (due, next(self._due_order), watch))
+        if self._due_timer is None or self._due[0][0] < self._due_timer.when():
+            if self._due_timer is not None:
+                self._due_timer.cancel()
+            self._due_timer = self._loop.call_at(due, self._dispatch_due)
+
+    def _dispatch_due(self) -> None:
+        self._due_timer = None
+        now = self._loop.time()
+        while self._due and self._due[0][0] <= now:
+            _, _, watch = heapq.heappop(self._due)
+            if self._is_current(watch) and watch.arming.is_due(now):
+                self.dispatch(watch)
+        if self._due:
+            self._due_timer = self._loop.call_at(self._due[0][0], self._dispatch_due)
+
+    def _sweep(self, at_most: int) -> None:
+        for _ in range(min(at_most, len(self._swept))):
+            watch = self._swept.popleft()
+            if self._is_current(watch) and watch.attached:
+                self._swept.append(watch)
+                self.dispatch(watch)
+
+    def _is_current(self, watch: Watch) -> bool:
+        return self._watches.get(watch.key) is watch
+
+    def _ignore(self, reply: Any) -> None:
+        """A reply that nothing depends on."""

@@ -1,0 +1,81 @@
+"""What Redis answered, turned into records: pages, relay messages, and what an error asks for.
+
+Anybody who may publish on a channel can send anything, so a relay message is checked before it becomes a record.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from tidegate.core.records import Page, Relay, StreamInfo
+from tidegate.model.entries import RawEntry
+from tidegate.model.ids import StreamId, stream_id
+
+
+class Trouble(enum.Enum):
+    """What to do about an error reply."""
+
+    NO_SCRIPT = "load the scripts, send again"
+    MOVED = "ask where the key is now"
+    ASK = "the key's slot is on its way to another primary"
+    DEMOTED = "this server is no primary any more"
+    NOT_A_STREAM = "the key holds something else"
+    FORBIDDEN = "the login may not do this"
+    LATER = "try again"
+
+
+_BY_WORD = {
+    "NOSCRIPT": Trouble.NO_SCRIPT,
+    "MOVED": Trouble.MOVED,
+    "ASK": Trouble.ASK,
+    "READONLY": Trouble.DEMOTED,
+    "WRONGTYPE": Trouble.NOT_A_STREAM,
+    "NOPERM": Trouble.FORBIDDEN,
+}
+
+
+def trouble_of(error: Exception) -> Trouble:
+    """What an error reply asks for; the server's words for it are its first."""
+    text = str(error)
+    for word, trouble in _BY_WORD.items():
+        if text.startswith(word) or (trouble is not Trouble.ASK and f" {word} " in text[:120]):
+            return trouble
+    return Trouble.LATER
+
+
+def read_relay(payload: bytes) -> Relay | None:
+    """A relay message, or None when it is not one of ours."""
+    try:
+        origin, previous, created, entries, added = msgpack.unpackb(payload, raw=True)
+        raws = tuple(_raw_entry(entry) for entry in entries)
+        if type(origin) is not bytes or type(previous) is not bytes:
+            return None
+        return Relay(origin, previous, raws, created == 1, added if type(added) is int else None)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return None
+
+
+def _raw_entry(entry: Sequence[Any]) -> RawEntry:
+    entry_id, fields = entry
+    stream_id(entry_id)  # raises ValueError when it is none
+    if type(fields) is int:
+        return RawEntry(entry_id, None, fields)
+    return RawEntry(entry_id, fields)
+
+
+def read_info(reply: list[Any] | None) -> StreamInfo:
+    """The answer of `inspect` in the prelude."""
+    if not reply:
+        return StreamInfo()
+    first, last, length, added = reply
+    return StreamInfo(True, stream_id(first), stream_id(last), int(length), int(added))
+
+
+def read_page(reply: list[Any], after: StreamId | None) -> Page:
+    """The answer of `attach` and `read`."""
+    info, entries, more = reply
+    return Page(read_info(info), [_raw_entry(e) for e in entries], more == 1, after)

@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry, after ('' = newest), newest count.
+-- Makes the group at the stream's end if it is missing, dispatches what waits, registers the consumer.
+-- Returns {info or nil, entries, 1 if more is left}.
+local key, group, pod = KEYS[1], ARGV[1], ARGV[2]
+local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+redis.call('XLEN', key)
+if redis.call('EXISTS', key) == 0 then return {false, {}, 0} end
+local made = redis.pcall('XGROUP', 'CREATE', key, group, '$')
+if made.err then
+  if not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
+  local done = dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes)
+  if done.err then return done end
+else
+  relay(key, pod, 1, {})
+end
+redis.call('XGROUP', 'CREATECONSUMER', key, group, pod)
+local info = inspect(key)
+if ARGV[6] == '' then
+  return {info, read_newest(key, tonumber(ARGV[7]), max_bytes, max_entry_bytes), 0}
+end
+local entries, more = read_after(key, ARGV[6], max_entries, max_bytes, max_entry_bytes)
+return {info, entries, more}

@@ -1,0 +1,160 @@
+"""Which primary has a key: asked of the one server, of Sentinel, or of the cluster, through redis-py.
+
+Also the home of the redis-py client that reads history: discovery, pools, redirects, TLS and logins are its business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.settings import RedisSettings
+from tidegate.redis.address import Address, Deployment, Node, client_options
+
+#: Connections for reading history, per server: enough to keep one core of Redis busy, too few to drown it.
+MAX_CONNECTIONS = 8
+POOL_WAIT_S = 5
+
+
+class Topology:
+    """Where keys live now; `refresh` asks again."""
+
+    def __init__(self, address: Address, settings: RedisSettings) -> None:
+        self.address = address
+        self._options = client_options(address, settings) | _tls_options(address, settings)
+        self._sentinel: Sentinel | None = None
+        self._client: Redis | RedisCluster
+        self._cluster: RedisCluster | None = None
+        self._single: Node | None = None
+        self._by_slot: list[Node] = []
+        match address.deployment:
+            case Deployment.STANDALONE:
+                self._single = address.nodes[0]
+                self._client = Redis.from_pool(self._pool(self._single))
+            case Deployment.SENTINEL:
+                self._sentinel = Sentinel(
+                    [(node.host, node.port) for node in address.nodes],
+                    sentinel_kwargs=self._patient() | _tls_options(address, settings),
+                    retry=Retry(NoBackoff(), 0),
+                    db=address.db,
+                    **self._options,
+                )
+                self._client = self._sentinel.master_for(str(address.service))
+            case Deployment.CLUSTER:
+                self._cluster = self._new_cluster()
+                self._client = self._cluster
+
+    @property
+    def client(self) -> Redis | RedisCluster:
+        """For reading history."""
+        return self._client
+
+    async def refresh(self) -> bool:
+        """Ask where the primaries are; True when the answer differs from the last.
+
+        Raises:
+            RedisUnavailable: nobody answers.
+        """
+        try:
+            if self._sentinel is not None:
+                host, port = await self._sentinel.discover_master(str(self.address.service))
+                found = Node(_text(host), int(port))
+                changed = found != self._single
+                self._single = found
+                return changed
+            if self._cluster is not None:
+                return await self._refresh_cluster(self._cluster)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise RedisUnavailable(f"cannot find the primaries: {error}") from None
+        return False
+
+    def node_for(self, key: bytes) -> Node | None:
+        """The primary that has this key; None while it is not known."""
+        if self._by_slot:
+            return self._by_slot[key_slot(key)]
+        return self._single
+
+    def primaries(self) -> set[Node]:
+        """All primaries that are known."""
+        if self._single is not None:
+            return {self._single}
+        return set(self._by_slot)
+
+    async def close(self) -> None:
+        """Close the client's connections."""
+        await self._client.aclose()
+
+    async def _refresh_cluster(self, cluster: RedisCluster) -> bool:
+        if not cluster.nodes_manager.slots_cache:
+            await cluster.initialize()
+        else:
+            await cluster.nodes_manager.initialize()
+        slots = cluster.nodes_manager.slots_cache
+        known: dict[str, Node] = {}
+        by_slot = []
+        for slot in range(16384):
+            primary = slots[slot][0]
+            node = known.get(primary.name)
+            if node is None:
+                node = known[primary.name] = Node(primary.host, int(primary.port))
+            by_slot.append(node)
+        changed = by_slot != self._by_slot
+        self._by_slot = by_slot
+        return changed
+
+    def _new_cluster(self) -> RedisCluster:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(node.host, node.port) for node in self.address.nodes],
+            max_connections=MAX_CONNECTIONS,
+            **self._options,
+        )
+
+    def _patient(self) -> dict[str, Any]:
+        names = ("socket_connect_timeout", "socket_timeout")
+        return {name: self._options[name] for name in names}
+
+    def _pool(self, node: Node) -> BlockingConnectionPool:
+        options = dict(self._options)
+        kind: type[Any] = Connection
+        if node.path is not None:
+            kind = UnixDomainSocketConnection
+            options["path"] = node.path
+        else:
+            options |= {"host": node.host, "port": node.port}
+            if options.pop("ssl", False):
+                kind = SSLConnection
+        return BlockingConnectionPool(
+            connection_class=kind,
+            max_connections=MAX_CONNECTIONS,
+            timeout=POOL_WAIT_S,
+            db=self.address.db,
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
+
+
+def _tls_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
+    if address.tls is None:
+        return {}
+    files = {
+        "ssl_ca_certs": settings.tls_ca_file,
+        "ssl_certfile": settings.tls_cert_file,
+        "ssl_keyfile": settings.tls_key_file,
+    }
+    return {
+        "ssl": True,
+        "ssl_check_hostname": settings.tls_check_hostname,
+        **{name: None if path is None else str(path) for name, path in files.items()},
+    }
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,37 @@
+"""One stream that this replica follows: its key, its listener, its doorbell policy, its ready-made command."""
+
+from __future__ import annotations
+
+from tidegate.core.arming import Arming, ArmingRules
+from tidegate.core.ports import StreamListener
+from tidegate.model.ids import OperationId
+
+
+class Watch:
+    """Belongs to one primary at a time."""
+
+    __slots__ = ("arming", "attached", "dispatch", "key", "listener", "operation", "retry_s", "rules")
+
+    def __init__(
+        self,
+        operation: OperationId,
+        key: bytes,
+        listener: StreamListener,
+        rules: ArmingRules,
+        dispatch: bytes,
+    ) -> None:
+        self.operation = operation
+        self.key = key
+        self.listener = listener
+        self.rules = rules
+        #: The packed `dispatch` command of this stream.
+        self.dispatch = dispatch
+        self.arming = Arming(rules)
+        self.attached = False
+        #: Wait before the next try after an error; 0 after a success.
+        self.retry_s = 0.0
+
+    def reset(self) -> None:
+        """The connection is a new one: nothing is armed, nobody is known to lead."""
+        self.arming = Arming(self.rules)
+        self.attached = False

@@ -1,0 +1,177 @@
+"""uvicorn's sans-I/O WebSocket protocol, with a way past ASGI for sending.
+
+The endpoint finds this protocol in `scope["extensions"]["tidegate.direct"]`, accepts through ASGI, then takes the socket
+over with `take_over`: from then on there is no ASGI task, no queue and no event for it, inbound texts go to a callback
+and outbound bytes to the transport. Control frames, ping and the closing handshake stay uvicorn's and websockets' work.
+
+Bound to the uvicorn range in pyproject.toml: the methods overridden here are not a public interface, so
+tests/web/test_protocol.py holds them to what is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from tidegate.model import close_codes
+from tidegate.model.settings import ViewerSettings
+from tidegate.web.sender import DirectSender
+
+EXTENSION = "tidegate.direct"
+
+
+class _Void:
+    """Stands in for a queue that nobody reads."""
+
+    def put_nowait(self, item: object) -> None:
+        """Drop it."""
+
+
+_VOID: Any = _Void()
+
+
+class DirectProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection. Use `bind` to make a class with settings for uvicorn's `ws=`."""
+
+    viewer_settings: ViewerSettings
+    sender: DirectSender | None = None
+    _on_text: Callable[[str], None] | None = None
+    _pings = 0
+    _pings_since = 0.0
+
+    # -- for the endpoint ------------------------------------------------------------------------
+
+    def open_sender(self) -> DirectSender:
+        """The sender of this socket; only after the handshake was accepted."""
+        if self.sender is None:
+            self.sender = DirectSender(self)
+            if self.disconnected or self.transport.is_closing():
+                self.sender.lost()
+        return self.sender
+
+    def take_over(self, on_text: Callable[[str], None]) -> None:
+        """No ASGI from here on; texts go to `on_text`. The application's task may end."""
+        self._on_text = on_text
+        self.queue = _VOID
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        # 6 KiB per idle connection that nothing needs any more.
+        del self.request, self.response, self.scope
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Start the closing handshake; cut the connection if it takes too long."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.stop_keepalive()
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        timeout = self.viewer_settings.close_timeout_s
+        self.close_timer = self.loop.call_later(timeout, self.transport.abort)
+
+    # -- uvicorn's hooks -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        limits = self.viewer_settings
+        # uvloop's default low mark is 16 bytes; a socket would wake up for every frame.
+        self.transport.set_write_buffer_limits(
+            high=limits.high_water_bytes, low=limits.low_water_bytes
+        )
+        raw = transport.get_extra_info("socket")
+        if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Without it the kernel hides up to 4 MB for a browser that does not read.
+            raw.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_lowat_bytes
+            )
+
+    async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+        extensions[EXTENSION] = self
+        try:
+            await self.app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+        except Exception:
+            self.logger.exception("the WebSocket endpoint failed")
+            self.send_500_response()
+            self._on_text = None
+        if self._on_text is None and self.close_timer is None:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost()
+        super().connection_lost(exc)
+        # The parser is a generator that holds its owner: a cycle that only a full collection would free.
+        self.conn.parser.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.sender is not None:
+            self.sender.paused()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.sender is not None:
+            self.sender.resumed()
+
+    def shutdown(self) -> None:
+        self._lost()
+        super().shutdown()
+
+    def send_receive_event_to_app(self) -> None:
+        if self._on_text is None:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self._refuse(close_codes.INVALID_DATA.code)
+            return
+        self._on_text(text)
+
+    def handle_ping(self) -> None:
+        now = self.loop.time()
+        if now - self._pings_since >= 1.0:
+            self._pings, self._pings_since = 0, now
+        self._pings += 1
+        if self._pings > self.viewer_settings.messages_per_s:
+            self._refuse(close_codes.BAD_REQUEST.code)
+        elif self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # it does not read: a pong would only pile up
+
+    def handle_close(self, event: Frame) -> None:
+        self._lost()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        self._lost()
+        super().handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        self._lost()
+        super().keepalive_timeout()
+        self.transport.abort()  # its buffer will not drain
+
+    def _refuse(self, code: int) -> None:
+        self._lost()
+        self.send_close(code, "")
+
+    def _lost(self) -> None:
+        if self.sender is not None:
+            self.sender.lost()
+
+
+def bind(settings: ViewerSettings) -> type[DirectProtocol]:
+    """A protocol class with these settings, for `uvicorn.Config(ws=...)`."""
+    return type("BoundDirectProtocol", (DirectProtocol,), {"viewer_settings": settings})

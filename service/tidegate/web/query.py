@@ -1,0 +1,46 @@
+"""What a viewer asks for, read from path and query string; everything is checked before it is used."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from tidegate.core.records import Ask
+from tidegate.model.errors import InvalidRequest
+from tidegate.model.ids import OperationId, parse_operation_id, parse_stream_id
+from tidegate.model.settings import ViewerSettings
+
+QUERY_MAX_BYTES = 2048
+
+
+def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[OperationId, Ask]:
+    """The operation from the path; read `?last_event_id=` and `?history=N|all|none`.
+
+    Raises:
+        InvalidInput: and which field it is.
+    """
+    parsed = parse_operation_id(operation)
+    if not query:
+        return parsed, Ask(None, settings.history_entries)
+    if len(query) > QUERY_MAX_BYTES:
+        raise InvalidRequest("query", f"must be at most {QUERY_MAX_BYTES} bytes")
+    try:
+        values = parse_qs(query.decode("ascii"), keep_blank_values=True, max_num_fields=16)
+    except ValueError:
+        raise InvalidRequest("query", "must be ASCII, with at most 16 fields") from None
+    after = values.get("last_event_id", [""])[-1]
+    position = parse_stream_id(after) if after else None
+    return parsed, Ask(position, _history(values.get("history", [""])[-1], settings))
+
+
+def _history(text: str, settings: ViewerSettings) -> int | None:
+    if not text:
+        return settings.history_entries
+    if text == "all":
+        return None
+    if text == "none":
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest("history", "must be a number, `all` or `none`")
+    if int(text) > settings.history_max_entries:
+        raise InvalidRequest("history", f"must be at most {settings.history_max_entries}, or `all`")
+    return int(text)

@@ -1,0 +1,127 @@
+"""Two ways to send frames to one socket, under one contract (`core.ports.Sender`).
+
+`DirectSender` writes prepared bytes to the transport of a socket that `protocol.DirectProtocol` holds: no queue, no task.
+`AsgiSender` works on any ASGI server: it takes the frames apart again and hands them to `send` one by one, from one task.
+Both report a full buffer through `on_paused` before `write` returns, and take no data after `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from tidegate.core.ports import SenderListener
+from tidegate.model.close_codes import CloseCode
+from tidegate.model.frames import split_texts
+
+if TYPE_CHECKING:
+    from tidegate.web.protocol import DirectProtocol
+
+AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class DirectSender:
+    """Writes straight to the transport. `write` is the transport's own method: one call per write."""
+
+    __slots__ = ("closed", "listener", "protocol", "writable", "write")
+
+    def __init__(self, protocol: DirectProtocol) -> None:
+        self.protocol = protocol
+        self.listener: SenderListener | None = None
+        self.write: Callable[[bytes], None] = protocol.transport.write
+        self.writable = True
+        self.closed = False
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send what was written, then a close frame; a peer that does not answer is cut off."""
+        if not self.closed:
+            self.closed = True
+            self.writable = False
+            self.protocol.send_close(code.code, reason)
+
+    # Called by the protocol.
+
+    def paused(self) -> None:
+        self.writable = False
+        if self.listener is not None:
+            self.listener.on_paused()
+
+    def resumed(self) -> None:
+        if not self.closed:
+            self.writable = True
+            if self.listener is not None:
+                self.listener.on_resumed()
+
+    def lost(self) -> None:
+        self.closed = True
+        self.writable = False
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.on_closed()
+
+
+class AsgiSender:
+    """Sends through ASGI. `run` must run as long as the socket lives."""
+
+    def __init__(self, send: AsgiSend, *, high_water_bytes: int, low_water_bytes: int) -> None:
+        self._send = send
+        self._high = high_water_bytes
+        self._low = low_water_bytes
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._close: tuple[int, str] | None = None
+        self.write: Callable[[bytes], None] = self._write
+        self.listener: SenderListener | None = None
+        self.writable = True
+        self.closed = False
+
+    def _write(self, data: bytes) -> None:
+        if self.closed:
+            return
+        self._waiting.append(data)
+        self._size += len(data)
+        self._wake.set()
+        if self.writable and self._size > self._high:
+            self.writable = False
+            if self.listener is not None:
+                self.listener.on_paused()
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        if not self.closed:
+            self.closed = True
+            self.writable = False
+            self._close = (code.code, reason)
+            self._wake.set()
+
+    def lost(self) -> None:
+        """The socket is gone."""
+        self.closed = True
+        self.writable = False
+        self._wake.set()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.on_closed()
+
+    async def run(self) -> None:
+        """Send until the close frame is sent or the socket is gone."""
+        while True:
+            while self._waiting:
+                data = self._waiting.popleft()
+                for text in split_texts(data):
+                    await self._send({"type": "websocket.send", "text": text.decode()})
+                self._size -= len(data)
+                if not self.writable and not self.closed and self._size <= self._low:
+                    self.writable = True
+                    if self.listener is not None:
+                        self.listener.on_resumed()
+            if self._close is not None:
+                code, reason = self._close
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                return
+            if self.closed:
+                return
+            self._wake.clear()
+            await self._wake.wait()

@@ -1,0 +1,59 @@
+"""What a viewer may say on its socket, and how often: one small object per connection.
+
+Texts are JSON objects with a `type`; `ping` is answered, everything else is told to be unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from tidegate.core.ports import Sender
+from tidegate.model import close_codes
+from tidegate.model.frames import PONG, error_frame
+
+
+class _Message(msgspec.Struct):
+    type: str
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class Session:
+    """Reads inbound texts; bounded per second, and closed when that is not kept to."""
+
+    __slots__ = ("_count", "_per_s", "_since", "sender")
+
+    def __init__(self, sender: Sender, messages_per_s: int) -> None:
+        self.sender = sender
+        self._per_s = messages_per_s
+        self._count = 0
+        self._since = 0.0
+
+    def on_text(self, text: str) -> None:
+        """One message from the viewer."""
+        now = asyncio.get_running_loop().time()
+        if now - self._since >= 1.0:
+            self._count, self._since = 0, now
+        self._count += 1
+        if self._count > self._per_s:
+            self._answer(error_frame("too_many_messages", "slow down", retry=False))
+            self.sender.close(close_codes.BAD_REQUEST)
+            return
+        try:
+            kind = _decode(text).type
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            self._answer(
+                error_frame("bad_message", 'must be a JSON object with a "type"', retry=False)
+            )
+            return
+        if kind == "ping":
+            self._answer(PONG)
+        else:
+            self._answer(error_frame("unknown_message", "known types: ping", retry=False))
+
+    def _answer(self, wire: bytes) -> None:
+        if self.sender.writable:  # one that does not read its answers gets none
+            self.sender.write(wire)
