@@ -53,6 +53,7 @@ class Bed:
     seconds: float
     watch: Watch = unwatched
     warm_up_s: float = WARM_UP_S
+    quiet_s: float = QUIET_S
 
 
 @dataclass(slots=True)
@@ -81,14 +82,13 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
 async def _live(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     outcome = Round()
     await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
-    viewers_each = scenario.viewers_each * len(stage.ports)
-    await _publish(stage, scenario, bed.warm_up_s, viewers_each)
+    await _publish(stage, scenario, bed, bed.warm_up_s)
     clock = stage.clock()
     async with bed.watch(stage):
-        sent, seen, latencies = await _publish(stage, scenario, bed.seconds, viewers_each)
+        sent, seen, latencies = await _publish(stage, scenario, bed, bed.seconds)
     meter = stage.since(clock)
     outcome.raw |= {"publisher": sent, "viewers": seen}
-    _count(outcome, expected=sent["sent"] * viewers_each, seen=seen)
+    _count(outcome, expected=sent["expected"], seen=seen)
     figures = outcome.figures
     if latencies:
         delivered = seen["delivered"]
@@ -142,7 +142,7 @@ async def _idle(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
         entries=scenario.operations,
         per_second=scenario.operations / 2,
     )
-    seen = await _wait(stage, expected)
+    seen = await _wait(stage, expected, bed.quiet_s)
     outcome.raw |= {"publisher": sent, "viewers": seen, "opened": opened}
     _count(outcome, expected=expected, seen=seen)
     _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
@@ -274,11 +274,11 @@ async def _open(
 
 
 async def _publish(
-    stage: Stage, scenario: Scenario, seconds: float, viewers_each: int
+    stage: Stage, scenario: Scenario, bed: Bed, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
     """Publish for `seconds` and wait for all of it: what was sent, what was seen, latencies."""
     entries = max(1, round(scenario.per_second * seconds))
-    expected = entries * viewers_each
+    expected = entries * scenario.viewers_each * len(stage.ports)
     await stage.viewers.ask("reset", timeout_s=ANSWER_S, capacity=expected)
     sent = await stage.publisher.ask(
         "publish",
@@ -287,7 +287,8 @@ async def _publish(
         entries=entries,
         per_second=scenario.per_second,
     )
-    seen = await _wait(stage, expected)
+    sent["expected"] = expected
+    seen = await _wait(stage, expected, bed.quiet_s)
     latencies = array("q")
     path = stage.folder / "latencies"
     with path.open("rb") as file:
@@ -295,12 +296,12 @@ async def _publish(
     return sent, seen, sorted(latencies)
 
 
-async def _wait(stage: Stage, expected: int) -> dict[str, Any]:
+async def _wait(stage: Stage, expected: int, quiet_s: float) -> dict[str, Any]:
     return await stage.viewers.ask(
         "wait",
         timeout_s=DRAIN_S + ANSWER_S,
         expected=expected,
-        quiet_s=QUIET_S,
+        quiet_s=quiet_s,
         deadline_s=DRAIN_S,
         latencies=str(stage.folder / "latencies"),
     )

@@ -5,6 +5,7 @@ line of the table's foot says how much of the bed's core the load took, since th
 spoil a figure.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -30,14 +31,14 @@ BED: Final = (
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, and no more decimals than they need."""
+    """Three significant digits of what is not negative."""
     if value is None:
         return "-"
-    if value == 0 or abs(value) >= 99.95:
-        return f"{value:,.0f}" if value != round(value, 1) or abs(value) >= 1000 else f"{value:g}"
-    if abs(value) >= 9.995:
-        return f"{value:.1f}"
-    return f"{value:.2f}"
+    if 99 < value < 100:
+        # Rounded down: what is less than everything must not read as everything.
+        return f"{math.floor(value * 100) / 100:.2f}"
+    digits = 0 if value == 0 or value >= 100 else 1 if value >= 9.995 else 2
+    return f"{value:,.{digits}f}"
 
 
 def cell(value: Spread | None) -> str:

@@ -1,0 +1,138 @@
+"""Whole rounds, tiny, against the naive server: what goes in comes out, and what is lost is seen.
+
+Nothing here looks at how fast anything was.
+"""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bench.measures import Bed, Round, play
+from bench.results import Outcome, document
+from bench.scenarios import Kind, Scenario, scenario_named
+from bench.stage import Pinning, redis_binary
+from bench.subjects import NAIVE, Subject
+
+pytestmark = pytest.mark.real("valkey9")
+
+SECONDS = 0.5
+TINY = replace(scenario_named("200x10"), name="tiny", operations=2, viewers_each=3, per_second=200)
+EXPECTED = round(TINY.per_second * SECONDS) * TINY.viewers_each
+
+
+async def one_round(scenario: Scenario, subject: Subject = NAIVE) -> Round:
+    bed = Bed(redis_binary(), Pinning.choose(), SECONDS, warm_up_s=0.2, quiet_s=1.0)
+    return await play(scenario, subject, bed)
+
+
+def faulty(fault: str) -> Subject:
+    return replace(
+        NAIVE,
+        name=fault,
+        argv=(sys.executable, "-m", "tests.bench.faulty", fault, *NAIVE.argv[3:]),
+    )
+
+
+def loud(one: Round) -> list[str]:
+    """Problems of the server; the bed may have its own on a busy machine."""
+    bed = ("other processes", "the publisher was late", "viewers, publisher and Redis")
+    return [problem for problem in one.problems if not problem.startswith(bed)]
+
+
+async def test_everything_that_was_published_is_counted_once() -> None:
+    one = await one_round(TINY)
+
+    figures = one.figures
+    assert loud(one) == []
+    assert one.raw["publisher"]["sent"] == EXPECTED / TINY.viewers_each
+    assert one.raw["viewers"]["delivered"] == EXPECTED
+    assert one.raw["viewers"]["overflow"] == 0
+    assert figures["delivered_pct"] == 100
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["p999_ms"] <= figures["max_ms"]
+    assert figures["max_ms"] < figures["measured_s"] * 1000
+    # The figures are parts of the same stretch: CPU per delivery, times deliveries, is the share.
+    server_s = figures["cpu_us_per_delivery"] * EXPECTED / 1e6
+    share_s = figures["server_core_pct"] / 100 * figures["measured_s"]
+    assert server_s == pytest.approx(share_s, rel=1e-6)
+    assert figures["redis_us_per_entry"] > 0
+    assert figures["publisher_late_max_ms"] >= figures["publisher_late_p99_ms"]
+
+
+async def test_every_figure_of_the_table_is_measured() -> None:
+    one = await one_round(TINY)
+
+    assert {row.metric for row in TINY.rows} <= one.figures.keys()
+    data = document([Outcome(TINY, {"naive": [one]})], {"made_at": "now"})
+    summary = data["scenarios"][0]["subjects"]["naive"]["summary"]
+    assert summary["delivered_pct"] == {"median": 100.0, "low": 100.0, "high": 100.0}
+
+
+@pytest.mark.parametrize("fault", ["drop", "repeat", "swap"])
+async def test_a_server_with_a_fault_is_found_out(fault: str) -> None:
+    one = await one_round(TINY, faulty(fault))
+
+    viewers = one.raw["viewers"]
+    if fault == "repeat":
+        assert viewers["repeated"] > 0
+        assert any("came twice or out of order" in problem for problem in one.problems)
+    else:
+        assert viewers["missed"] > 0
+        assert one.figures["delivered_pct"] < 100
+        assert any(problem.startswith("NOT EVERYTHING ARRIVED") for problem in one.problems)
+    if fault == "swap":
+        assert any("came twice or out of order" in problem for problem in one.problems)
+
+
+async def test_idle_viewers_are_weighed_and_still_there_afterwards() -> None:
+    idle = replace(scenario_named("idle"), operations=5, viewers_each=4)
+    one = await one_round(idle)
+
+    assert loud(one) == []
+    assert {row.metric for row in idle.rows} <= one.figures.keys()
+    assert one.raw["viewers"]["delivered"] == idle.viewers
+    assert one.figures["rss_after_mib"] >= one.figures["rss_before_mib"]
+
+
+async def test_connects_are_counted_up_to_the_first_frame() -> None:
+    connects = replace(scenario_named("connects"), operations=10, viewers_each=5)
+    one = await one_round(connects)
+
+    assert {row.metric for row in connects.rows} <= one.figures.keys()
+    assert one.raw["opened"]["opened"] == connects.viewers
+    assert one.figures["opened_pct"] == 100
+
+
+async def test_joins_read_the_whole_history() -> None:
+    joins = replace(scenario_named("join"), operations=3, history=40)
+    one = await one_round(joins)
+
+    assert loud(one) == []
+    assert {row.metric for row in joins.rows} <= one.figures.keys()
+    assert one.figures["joined_pct"] == 100
+    assert one.raw["many"]["joined"] > 0
+
+
+async def test_replicas_are_compared_on_the_same_load() -> None:
+    replicas = replace(scenario_named("replicas"), operations=4, per_second=200, replicas=2)
+    one = await one_round(replicas)
+
+    assert {row.metric for row in replicas.rows} <= one.figures.keys()
+    sent = one.raw["all"]["publisher"]["sent"]
+    assert one.raw["one"]["viewers"]["delivered"] == sent
+    assert one.raw["all"]["viewers"]["delivered"] == 2 * sent
+
+
+async def test_a_server_that_does_not_start_shows_the_end_of_its_log() -> None:
+    from bench.errors import ProcessFailed
+
+    broken = Subject("broken", (sys.executable, "-c", "raise SystemExit('no such flag')"), "")
+
+    with pytest.raises(ProcessFailed, match="no such flag"):
+        await one_round(TINY, replace(broken, ready=NAIVE.ready))
+
+
+def test_each_kind_of_scenario_is_in_the_list() -> None:
+    from bench.scenarios import SCENARIOS
+
+    assert {scenario.kind for scenario in SCENARIOS} == set(Kind)
