@@ -19,8 +19,9 @@ from bench.stats import Spread, ratio
 
 OURS: Final = "tidegate"
 BASELINE: Final = "naive"
-# A problem of every round of a broken subject may be long; the JSON file has it whole.
-MAX_PROBLEM_CHARS: Final = 700
+# A problem may hold the end of a log; the JSON file has it whole.
+MAX_PROBLEM_CHARS: Final = 2_000
+PROBLEM_HEAD_CHARS: Final = 200
 BED: Final = (
     ("server_core_pct", "server"),
     ("viewers_core_pct", "viewers"),
@@ -93,6 +94,14 @@ def outcome_table(outcome: Outcome) -> Table:
     return table
 
 
+def shortened(problem: str) -> str:
+    """Beginning and end of a long text: what happened, and the last that was logged."""
+    if len(problem) <= MAX_PROBLEM_CHARS:
+        return problem
+    rest = MAX_PROBLEM_CHARS - PROBLEM_HEAD_CHARS
+    return f"{problem[:PROBLEM_HEAD_CHARS]}\n[...]\n{problem[-rest:]}"
+
+
 def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print(outcome_table(outcome))
@@ -106,7 +115,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
             console.print(f"  [dim]{subject}: of one core, {', '.join(shares)}[/dim]")
         for problem in outcome.problems(subject):
             style = "bold red" if "NOT EVERYTHING" in problem or "FAILED" in problem else "yellow"
-            text = escape(problem[:MAX_PROBLEM_CHARS])
+            text = escape(shortened(problem))
             console.print(f"  [{style}]{subject}, {text}[/{style}]", highlight=False)
 
 
