@@ -1,7 +1,8 @@
 """When to call `dispatch` for one stream: the doorbell policy of one replica.
 
 `dispatch` reads the stream, which arms this replica's doorbell; the next write rings it once.
-When many replicas watch a stream, one of them should answer each ring and the others learn from the relay:
+When many replicas watch a stream, one of them should answer each ring and the others learn from the
+relay:
 
     LEADING    a ring is answered at once
     FOLLOWING  armed; a ring is only noted: the relay should bring the entries within the grace
@@ -11,9 +12,10 @@ When many replicas watch a stream, one of them should answer each ring and the o
     FOLLOWING --ring, relay in time--> LISTENING --follow_arm_s--> dispatch --> FOLLOWING
     FOLLOWING --ring, no relay within follow_grace_s--> dispatch, which found entries --> LEADING
 
-So an entry waits at most `follow_arm_s` + `follow_grace_s` for a follower when the leader dies (design: under 3 s).
-Pure: `now` is an argument, the answer is a time or the wish to dispatch now. A dispatch in flight covers every ring
-that arrives before its reply, because the server sends both in order.
+So an entry waits at most `follow_arm_s` + `follow_grace_s` for a follower when the leader dies
+(design: under 3 s). Pure: `now` is an argument, the answer is a time or the wish to dispatch now. A
+dispatch in flight covers every ring that arrives before its reply, because the server sends both in
+order.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class ArmingRules(NamedTuple):
 
 
 class Arming:
-    """The doorbell policy of one stream. Methods answer: when to dispatch (a time), or None for not yet."""
+    """The doorbell policy of one stream. Methods answer: when to dispatch (a time), or None for not
+    yet.
+    """
 
     __slots__ = ("_foreign_in_a_row", "_rules", "_rung", "due", "duty", "in_flight")
 
@@ -96,6 +100,8 @@ class Arming:
             self.lead()
 
     def lead(self) -> None:
-        """Answer rings at once: this replica dispatches, or what it knew of the others is out of date."""
+        """Answer rings at once: this replica dispatches, or what it knew of the others is out of
+        date.
+        """
         self.duty = Duty.LEADING
         self._foreign_in_a_row = 0

@@ -1,7 +1,8 @@
 """Latest wins: what a lagging viewer gets instead of every superseded progress entry.
 
-Pure. Entries that are not progress are all kept, in order; of the progress entries only the last is.
-Each hole is announced by a count in front of the next frame, so the ids a viewer sees still rise strictly.
+Pure. Entries that are not progress are all kept, in order; of the progress entries only the last
+is. Each hole is announced by a count in front of the next frame, so the ids a viewer sees still
+rise strictly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ports of the gateway: what it needs from Redis and from a socket, without naming either.
 
-`StreamListener` is what the Redis side calls; `Feed` and `Log` are what it offers; `Sender` is one viewer's socket.
-All callbacks run on the event loop and never block.
+`StreamListener` is what the Redis side calls; `Feed` and `Log` are what it offers; `Sender` is one
+viewer's socket. All callbacks run on the event loop and never block.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ class Log(Protocol):
     async def after(self, operation: OperationId, after: StreamId) -> Page:
         """A page of entries above `after`. Raises RedisUnavailable."""
 
-    async def locate(self, operation: OperationId, newest: int | None) -> tuple[StreamInfo, StreamId]:
-        """The position just before the newest `newest` entries (None: all). Raises RedisUnavailable."""
+    async def locate(
+        self, operation: OperationId, newest: int | None
+    ) -> tuple[StreamInfo, StreamId]:
+        """The position just before the newest `newest` entries (None: all). Raises
+        RedisUnavailable.
+        """
 
 
 class SenderListener(Protocol):

@@ -1,6 +1,7 @@
 """What Redis tells the core: the records that cross from the Redis adapter.
 
-Ids stay bytes where they are only compared for equality, and are `StreamId`s where they are ordered.
+Ids stay bytes where they are only compared for equality, and are `StreamId`s where they are
+ordered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Relay(NamedTuple):
         previous: id of the entry just before the first one; empty when none exists (any more).
         entries: may be empty when `created`.
         created: the consumer group was missing and has just been made: the log may be a new one.
-        added: the stream's `entries-added` after the last entry; only given when `previous` is empty.
+        added: the stream's `entries-added` after the last entry; only given when `previous` is
+        empty.
     """
 
     origin: bytes

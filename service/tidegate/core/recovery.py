@@ -1,8 +1,10 @@
-"""Can it be proven that nothing is missing after a cursor? A pure answer from what the stream says of itself.
+"""Can it be proven that nothing is missing after a cursor? A pure answer from what the stream says
+of itself.
 
-Proven is: nothing was added since (`last` is the cursor); or an entry at or before the cursor still exists, because
-trimming takes the oldest first; or the cursor is the very beginning and nothing was ever removed.
-Everything else is a gap, also when perhaps nothing is missing (design section 2, Repair).
+Proven is: nothing was added since (`last` is the cursor); or an entry at or before the cursor still
+exists, because trimming takes the oldest first; or the cursor is the very beginning and nothing was
+ever removed. Everything else is a gap, also when perhaps nothing is missing (design section 2,
+Repair).
 """
 
 from __future__ import annotations
@@ -27,5 +29,6 @@ def find_gap(after: StreamId, info: StreamInfo) -> GapReason | None:
         return GapReason.REWOUND
     if info.length and info.first <= after:
         return None
-    # Nothing was ever removed from this log and yet the cursor's entry is not in it: it is another log.
+    # Nothing was ever removed from this log and yet the cursor's entry is not in it: it is another
+    # log.
     return GapReason.RECREATED if info.added == info.length else GapReason.TRIMMED

@@ -1,7 +1,8 @@
 """The newest frames of one operation, kept so that most replays need no read of the stream.
 
-A ring covers a cursor when it can prove that it holds everything after it: from `floor`, the position just before its
-oldest frame, or from the oldest frame itself. Bounded by frames and by bytes; `RingBudget` bounds all rings together.
+A ring covers a cursor when it can prove that it holds everything after it: from `floor`, the
+position just before its oldest frame, or from the oldest frame itself. Bounded by frames and by
+bytes; `RingBudget` bounds all rings together.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Ring:
     def covers(self, cursor: StreamId) -> bool:
         """Whether everything after `cursor` is provably here.
 
-        A cursor below the oldest frame must be the floor itself: one in between may come from another log.
+        A cursor below the oldest frame must be the floor itself: one in between may come from
+        another log.
         """
         return cursor == self.floor or bool(self._frames and cursor >= self._frames[0].id)
 
@@ -106,7 +108,9 @@ class Ring:
 
 
 class RingBudget:
-    """The bytes of all rings together; past the limit the ring that grew longest ago gives way first."""
+    """The bytes of all rings together; past the limit the ring that grew longest ago gives way
+    first.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

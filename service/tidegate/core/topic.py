@@ -1,15 +1,16 @@
-"""One operation as this replica knows it: the order of its entries, its status, and proof that none is missing.
+"""One operation as this replica knows it: the order of its entries, its status, and proof that none
+is missing.
 
     ATTACHING --page--> LIVE <--page-- REPAIRING
         ^                 |  relay that does not follow on  ^
         |                 +---------------------------------+
         +---- detached() from any state (Redis link lost)
 
-Only LIVE applies relay messages. In the other states they are ignored: the page that ends the state is read later than
-they were published, on the same connection, so it contains what they carry.
-Invariant: the ids delivered rise strictly; where they cannot, or where an entry may be missing, a gap frame comes first.
-Pure: methods return effects, the shell carries them out. After a rewound or re-created log `epoch` grows: a cursor is only
-comparable to positions of its own epoch.
+Only LIVE applies relay messages. In the other states they are ignored: the page that ends the state
+is read later than they were published, on the same connection, so it contains what they carry.
+Invariant: the ids delivered rise strictly; where they cannot, or where an entry may be missing, a
+gap frame comes first. Pure: methods return effects, the shell carries them out. After a rewound or
+re-created log `epoch` grows: a cursor is only comparable to positions of its own epoch.
 """
 
 from __future__ import annotations

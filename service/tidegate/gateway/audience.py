@@ -1,8 +1,9 @@
 """The viewers of one operation on this replica, and what is still to be sent to them.
 
-Live viewers share one position. Frames become items in the outbox, numbered by `seq`; a viewer remembers the `seq` it was
-sent last, and an item goes to every live viewer with a smaller one. So a viewer that comes, falls behind or goes in the
-middle of a pass gets each item exactly once. Lagging viewers are not written to; `CatchUp` brings them back.
+Live viewers share one position. Frames become items in the outbox, numbered by `seq`; a viewer
+remembers the `seq` it was sent last, and an item goes to every live viewer with a smaller one. So a
+viewer that comes, falls behind or goes in the middle of a pass gets each item exactly once. Lagging
+viewers are not written to; `CatchUp` brings them back.
 """
 
 from __future__ import annotations
@@ -107,9 +108,7 @@ class Audience:
     def stats(self) -> AudienceStats:
         """Viewers by state, and items waiting."""
         lagging = sum(1 for v in self.behind if v.state is ViewerState.LAGGING)
-        return AudienceStats(
-            len(self.live), lagging, len(self.behind) - lagging, len(self._outbox)
-        )
+        return AudienceStats(len(self.live), lagging, len(self.behind) - lagging, len(self._outbox))
 
     # -- StreamListener ---------------------------------------------------------------------------
 

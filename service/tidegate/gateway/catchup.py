@@ -1,8 +1,10 @@
-"""The way of one viewer from its cursor to the live frames: from the ring if it reaches back far enough, else in pages.
+"""The way of one viewer from its cursor to the live frames: from the ring if it reaches back far
+enough, else in pages.
 
-`proceed` never waits: it sends what the ring has and goes live, or starts one read of the stream, whose task ends with
-another `proceed`. A viewer whose buffer fills is left alone until it drains, so its memory is one page at the most.
-Every page is checked for continuity against the cursor it was asked for; what is not proven is announced by a `gap`.
+`proceed` never waits: it sends what the ring has and goes live, or starts one read of the stream,
+whose task ends with another `proceed`. A viewer whose buffer fills is left alone until it drains,
+so its memory is one page at the most. Every page is checked for continuity against the cursor it
+was asked for; what is not proven is announced by a `gap`.
 """
 
 from __future__ import annotations
@@ -40,9 +42,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 class CatchUp:
     """Brings viewers from their cursor to the live frames."""
 
-    def __init__(
-        self, log: Log, spawn: Spawn, *, conflated: bool, counters: Counters
-    ) -> None:
+    def __init__(self, log: Log, spawn: Spawn, *, conflated: bool, counters: Counters) -> None:
         self._log = log
         self._spawn = spawn
         self._conflated = conflated
@@ -168,7 +168,9 @@ class CatchUp:
             if reason is GapReason.REWOUND:
                 viewer.restart = GapReason.UNKNOWN_CURSOR
                 return
-        if not page.info.exists or (reason is None and not page.entries and topic.last > viewer.cursor):
+        if not page.info.exists or (
+            reason is None and not page.entries and topic.last > viewer.cursor
+        ):
             audience.wait_ahead(viewer)  # the topic knows of entries that are not there any more
             return
         viewer.proven = False
@@ -223,5 +225,7 @@ class CatchUp:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_MAX_S)
             except StreamUnusable as error:
-                viewer.audience.hub.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+                viewer.audience.hub.refuse(
+                    viewer, close_codes.NOT_FOUND, "not_a_stream", str(error)
+                )
         return None

@@ -1,6 +1,7 @@
 """What happened on this replica since it started, as plain integers that only grow.
 
-Kept apart from any metrics library so that the hot path pays one addition; telemetry reads them when it is scraped.
+Kept apart from any metrics library so that the hot path pays one addition; telemetry reads them
+when it is scraped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class Counters:
         "gaps",
         "joins",
         "lagged",
+        "malformed",
         "replayed_entries",
         "skipped",
     )
@@ -34,8 +36,10 @@ class Counters:
         self.lagged = 0
         #: Viewers that joined.
         self.joins = 0
-        #: Gaps announced to an operation's live viewers, by reason.
-        self.gaps: Counter[str] = Counter()
+        #: Gaps announced to an operation's live viewers.
+        self.gaps = 0
+        #: Entries that could not be read.
+        self.malformed = 0
         #: Closes by name of their code.
         self.closes: Counter[str] = Counter()
 

@@ -1,8 +1,10 @@
-"""Passes over the sockets: one joined write per viewer, in turns, so that no crowd holds up the loop.
+"""Passes over the sockets: one joined write per viewer, in turns, so that no crowd holds up the
+loop.
 
-An audience hands in items (joined frames); the pass of one item goes over the viewers that were live when it began.
-After `WRITES_PER_TURN` writes the loop gets a turn (a write costs about 8 us of kernel time, so a turn is about 4 ms);
-frames that arrive meanwhile are joined into the next item, which is what keeps up with a burst.
+An audience hands in items (joined frames); the pass of one item goes over the viewers that were
+live when it began. After `WRITES_PER_TURN` writes the loop gets a turn (a write costs about 8 us of
+kernel time, so a turn is about 4 ms); frames that arrive meanwhile are joined into the next item,
+which is what keeps up with a burst.
 """
 
 from __future__ import annotations

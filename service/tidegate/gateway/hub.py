@@ -1,7 +1,9 @@
-"""The operations watched on this replica: who joins, who leaves, and what becomes of each topic's effects.
+"""The operations watched on this replica: who joins, who leaves, and what becomes of each topic's
+effects.
 
-An operation is attached when its first viewer joins and dropped a short while after its last one left.
-The hub carries out effects and owns the timers (grace after the end, linger, expiry); it decides nothing about order.
+An operation is attached when its first viewer joins and dropped a short while after its last one
+left. The hub carries out effects and owns the timers (grace after the end, linger, expiry); it
+decides nothing about order.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
+
+import structlog
 
 from tidegate.core.ports import Feed, Log, Sender
 from tidegate.core.records import Ask
@@ -40,6 +44,10 @@ from tidegate.model.settings import Settings
 
 #: A viewer that joins while Redis is away is told to come back later after this long.
 JOIN_PATIENCE_S = 5.0
+#: Malformed entries are counted always and logged this often at the most.
+COMPLAINT_EVERY_S = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 class HubStats(NamedTuple):
@@ -70,13 +78,15 @@ class Hub:
         self._feed = feed
         self._rules = TopicRules(
             TerminalRules(
-                frozenset(settings.topic.terminal_statuses), frozenset(settings.topic.terminal_types)
+                frozenset(settings.topic.terminal_statuses),
+                frozenset(settings.topic.terminal_types),
             ),
             frozenset(settings.topic.conflated_types),
         )
         self._budget = RingBudget(settings.topic.total_ring_bytes)
         self._audiences: dict[OperationId, Audience] = {}
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
+        self._next_complaint = 0.0
         self.counters = Counters()
         self.fanout = Fanout(self._loop)
         self.write_many = write_many
@@ -133,7 +143,13 @@ class Hub:
         operation = viewer.audience.topic.operation
         if viewer.sender.writable:
             viewer.sender.write(error_frame(name, message, retry=retry, operation=operation))
-        self._close(viewer, code)
+        self.close(viewer, code)
+
+    def close(self, viewer: Viewer, code: CloseCode) -> None:
+        """Send what was written, then close."""
+        self.counters.closes[code.name] += 1
+        viewer.audience.left(viewer)
+        viewer.sender.close(code)
 
     def stats(self) -> HubStats:
         """What is held now, over all operations."""
@@ -159,7 +175,9 @@ class Hub:
         match effect:
             case Deliver(frames):
                 if frames[0].kind is FrameKind.GAP:
-                    self.counters.gaps["announced"] += 1
+                    self.counters.gaps += 1
+                if audience.topic.malformed:
+                    self._count_malformed(audience.topic)
                 audience.deliver(frames)
             case ReadAfter(after):
                 self._feed.read(audience.topic.operation, after)
@@ -213,6 +231,16 @@ class Hub:
 
     # -- inside -----------------------------------------------------------------------------------
 
+    def _count_malformed(self, topic: Topic) -> None:
+        self.counters.malformed += topic.malformed
+        topic.malformed = 0
+        now = self._loop.time()
+        if now >= self._next_complaint:
+            self._next_complaint = now + COMPLAINT_EVERY_S
+            log.warning(
+                "malformed entries", operation=topic.operation, total=self.counters.malformed
+            )
+
     def _follow(self, operation: OperationId) -> Audience:
         limits = self._settings.topic
         if len(self._audiences) >= limits.max_topics:
@@ -223,13 +251,10 @@ class Hub:
         self._feed.watch(operation, audience)
         return audience
 
-    def _later(self, delay_s: float, action: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+    def _later(
+        self, delay_s: float, action: Callable[..., None], *args: object
+    ) -> asyncio.TimerHandle:
         return self._loop.call_later(delay_s, partial(action, *args))
-
-    def _close(self, viewer: Viewer, code: CloseCode) -> None:
-        self.counters.closes[code.name] += 1
-        viewer.audience.left(viewer)
-        viewer.sender.close(code)
 
     def _finish(self, audience: Audience) -> None:
         if not audience.topic.finished:
@@ -238,7 +263,7 @@ class Hub:
             self.finish_later(audience)
             return
         for viewer in tuple(audience.live):
-            self._close(viewer, close_codes.FINISHED)
+            self.close(viewer, close_codes.FINISHED)
 
     def _expire(self, audience: Audience) -> None:
         gone = audience.viewers() if audience.topic.vanished else tuple(audience.ahead)
@@ -252,7 +277,7 @@ class Hub:
 
     def _too_slow(self, viewer: Viewer, since: float) -> None:
         if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:
-            self._close(viewer, close_codes.SLOW)
+            self.close(viewer, close_codes.SLOW)
 
     def _drop_if_empty(self, audience: Audience) -> None:
         if audience.is_empty:

@@ -4,8 +4,8 @@
          |  buffer full --> LAGGING
          +--> CLOSED from any state
 
-While LIVE its position is its audience's, told by `seq`; in the other states it is `cursor`, and that is all that is
-kept for it: a viewer that does not read costs the same memory for ever.
+While LIVE its position is its audience's, told by `seq`; in the other states it is `cursor`, and
+that is all that is kept for it: a viewer that does not read costs the same memory for ever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one table of close codes; the documentation, the clients and the tests are made from it.
 
-1000 to 1015 are RFC 6455 section 7.4.1; 4000 + an HTTP status is ours (the range 4000-4999 is for applications).
-A refusal is sent after the socket was accepted, with an `error` frame before it:
-a browser shows a close before the handshake as a bare 1006.
+1000 to 1015 are RFC 6455 section 7.4.1; 4000 + an HTTP status is ours (the range 4000-4999 is for
+applications). A refusal is sent after the socket was accepted, with an `error` frame before it: a
+browser shows a close before the handshake as a bare 1006.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What a backend wrote: the fields of one stream entry, read into type, time, data and status.
 
-The usual form is one field `message` with a JSON object `{"timestamp", "type", "data"}`; an object without `data`
-is the data itself. Without `message` the fields are the data and a field `type` is the type.
-The JSON of `data` is checked and passed on as it was written: numbers keep their digits, and nothing is encoded again.
-What cannot be read becomes type `malformed` with the text; it never stops the entries behind it.
+The usual form is one field `message` with a JSON object `{"timestamp", "type", "data"}`; an object
+without `data` is the data itself. Without `message` the fields are the data and a field `type` is
+the type. The JSON of `data` is checked and passed on as it was written: numbers keep their digits,
+and nothing is encoded again. What cannot be read becomes type `malformed` with the text; it never
+stops the entries behind it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ MALFORMED_TEXT_MAX_CHARS = 4096
 
 
 class RawEntry(NamedTuple):
-    """An entry as Redis gave it: fields as a flat name/value list, or None when it was too large to carry."""
+    """An entry as Redis gave it: fields as a flat name/value list, or None when it was too large to
+    carry.
+    """
 
     id: bytes
     fields: Sequence[bytes] | None
@@ -41,7 +44,9 @@ class Entry(NamedTuple):
 
 
 class TerminalRules(NamedTuple):
-    """What ends an operation: values of `data.status`, and types (the part after the last `_` is the status)."""
+    """What ends an operation: values of `data.status`, and types (the part after the last `_` is
+    the status).
+    """
 
     statuses: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
     types: frozenset[str] = frozenset(
@@ -118,9 +123,7 @@ def _read_message(entry_id: StreamId, text: bytes) -> Entry:
 def _read_fields(entry_id: StreamId, by_name: Mapping[bytes, bytes]) -> Entry:
     data = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in by_name.items()}
     entry_type = data.pop("type", DEFAULT_TYPE)
-    return Entry(
-        entry_id, entry_type, _time_of(entry_id), orjson.dumps(data), data.get("status")
-    )
+    return Entry(entry_id, entry_type, _time_of(entry_id), orjson.dumps(data), data.get("status"))
 
 
 def _malformed(entry_id: StreamId, data: dict[str, object]) -> Entry:
@@ -128,7 +131,9 @@ def _malformed(entry_id: StreamId, data: dict[str, object]) -> Entry:
 
 
 def _time_of(entry_id: StreamId) -> bytes:
-    """The entry's own time as a JSON text: ISO 8601 from its id, or the number where no calendar has it."""
+    """The entry's own time as a JSON text: ISO 8601 from its id, or the number where no calendar
+    has it.
+    """
     try:
         moment = datetime.fromtimestamp(entry_id.ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):

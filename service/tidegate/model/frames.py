@@ -1,8 +1,9 @@
 """What a viewer receives: every frame of the protocol, built here and nowhere else.
 
-A `Frame` is an entry in its wire form, made once and shared by all viewers: the RFC 6455 header and the JSON text.
-Server frames are not masked and no compression is negotiated, so the same bytes are right for every socket.
-Frames without an entry (`current_state`, `gap`, `error`, ...) are wire bytes only.
+A `Frame` is an entry in its wire form, made once and shared by all viewers: the RFC 6455 header and
+the JSON text. Server frames are not masked and no compression is negotiated, so the same bytes are
+right for every socket. Frames without an entry (`current_state`, `gap`, `error`, ...) are wire
+bytes only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ids from outside: operation ids and stream ids, parsed once and strictly.
 
-An operation id becomes part of a Redis key and of a channel name, so its characters are an allow-list:
-no hash tag braces, no glob characters, no white space, nothing that is not ASCII.
-A stream id orders entries; compare `StreamId`s, never their texts ("9-0" > "10-0" as text).
+An operation id becomes part of a Redis key and of a channel name, so its characters are an
+allow-list: no hash tag braces, no glob characters, no white space, nothing that is not ASCII. A
+stream id orders entries; compare `StreamId`s, never their texts ("9-0" > "10-0" as text).
 """
 
 from __future__ import annotations

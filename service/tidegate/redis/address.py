@@ -5,7 +5,8 @@
     redis+sentinel://[user:password@]h1[:26379],h2/master-name[/db]
     redis+cluster://[user:password@]h1[:6379],h2
 
-User and password may be percent-encoded; settings of their own (`redis.username`, `redis.password`) win over the URL's.
+User and password may be percent-encoded; settings of their own (`redis.username`, `redis.password`)
+win over the URL's.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def _parse(url: str, settings: RedisSettings) -> Address:
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, secret = login.partition(":")
     username = settings.username or unquote(user) or None
-    password = settings.password.get_secret_value() if settings.password else unquote(secret) or None
+    password = (
+        settings.password.get_secret_value() if settings.password else unquote(secret) or None
+    )
     scheme, _, kind = parts.scheme.partition("+")
     tls = _tls_context(settings) if scheme == "rediss" else None
     path = [unquote(part) for part in parts.path.split("/") if part]

@@ -4,7 +4,8 @@
     keyspace   keyspace notifications are on: one channel per key
     poll       neither: every stream is looked at every `redis.poll_interval_s`
 
-Trying is surer than asking: CONFIG is often forbidden, and a server may know a command and not allow it.
+Trying is surer than asking: CONFIG is often forbidden, and a server may know a command and not
+allow it.
 """
 
 from __future__ import annotations

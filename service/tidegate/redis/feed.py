@@ -1,7 +1,9 @@
-"""Follows operations wherever their streams live: implements the `Feed` port over one `Primary` per server.
+"""Follows operations wherever their streams live: implements the `Feed` port over one `Primary` per
+server.
 
-Routes each operation to the primary that has its key, and moves it when the topology changes. A move is a detach and an
-attach like after a lost link, so nothing is missed. Operations whose primary is not known yet wait here.
+Routes each operation to the primary that has its key, and moves it when the topology changes. A
+move is a detach and an attach like after a lost link, so nothing is missed. Operations whose
+primary is not known yet wait here.
 """
 
 from __future__ import annotations

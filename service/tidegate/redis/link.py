@@ -1,8 +1,10 @@
-"""One RESP3 connection on which commands, their replies and the server's pushes keep the server's own order.
+"""One RESP3 connection on which commands, their replies and the server's pushes keep the server's
+own order.
 
-That order is what the relay, the doorbell and the attach rely on, so nothing here may put a push behind a reply or the
-other way round. redis-py's `read_response(push_request=True)` can do the same in about three times the CPU per message
-(docs/performance.md), hence a protocol of our own over hiredis' reader. No retries, no reconnecting: see `primary`.
+That order is what the relay, the doorbell and the attach rely on, so nothing here may put a push
+behind a reply or the other way round. redis-py's `read_response(push_request=True)` can do the same
+in about three times the CPU per message (docs/performance.md), hence a protocol of our own over
+hiredis' reader. No retries, no reconnecting: see `primary`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -102,8 +104,9 @@ class Link(asyncio.Protocol):
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's is one, without the base class
         self.alive_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:

@@ -1,4 +1,5 @@
-"""Reads a stream for one viewer that is further back than the ring: implements the `Log` port with redis-py.
+"""Reads a stream for one viewer that is further back than the ring: implements the `Log` port with
+redis-py.
 
 Bounded per page in entries and bytes; at most a few reads at a time per server (the client's pool).
 """

@@ -1,6 +1,8 @@
-"""The Lua scripts, loaded from `scripts/*.lua`; each is the shared prelude with its own body behind it.
+"""The Lua scripts, loaded from `scripts/*.lua`; each is the shared prelude with its own body behind
+it.
 
-`EVALSHA` is what is sent; after a flush or on a new primary the server says NOSCRIPT, then `EVAL` loads the text again.
+`EVALSHA` is what is sent; after a flush or on a new primary the server says NOSCRIPT, then `EVAL`
+loads the text again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """One Redis primary: its link, the streams followed on it, and the dispatch duty for them.
 
-    connecting --hello, doorbell--> attaching (paced) --all attached--> following --link lost--> waiting --> connecting
+    connecting --hello, doorbell--> attaching (paced) --all attached--> following --link lost-->
+    waiting --> connecting
 
-A push rings a stream's doorbell, the stream's `Arming` says when to dispatch, the relay push goes to its listener.
-The sweep looks at every stream once in `dispatch.sweep_s`, so a lost ring delays an entry and never loses it.
+A push rings a stream's doorbell, the stream's `Arming` says when to dispatch, the relay push goes
+to its listener. The sweep looks at every stream once in `dispatch.sweep_s`, so a lost ring delays
+an entry and never loses it.
 """
 
 from __future__ import annotations
@@ -103,9 +105,7 @@ class Primary:
         """Follow it no longer. `leave`: nothing depends on this replica's consumer any more."""
         if self._watches.pop(watch.key, None) is None or self._link is None:
             return
-        self._link.send(
-            pack(("SUNSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key
-        )
+        self._link.send(pack(("SUNSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key)
         if self._doorbell is Doorbell.KEYSPACE:
             channel = keyspace_channel(self._address.db, watch.key)
             self._link.send(pack(("UNSUBSCRIBE", channel)), self._ignore, confirms=channel)
@@ -232,6 +232,7 @@ class Primary:
             self._attach_soon(watch)
         redis = self._settings.redis
         next_poll = 0.0
+        owed = 0.0  # streams that the sweep should have looked at by now
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(SWEEP_TICK_S):
@@ -249,8 +250,9 @@ class Primary:
                 next_poll = now + redis.poll_interval_s
                 self._sweep(len(self._watches))
             else:
-                share = SWEEP_TICK_S / self._settings.dispatch.sweep_s
-                self._sweep(int(len(self._watches) * share) + 1)
+                owed += len(self._watches) * SWEEP_TICK_S / self._settings.dispatch.sweep_s
+                self._sweep(int(owed))
+                owed -= int(owed)
 
     def _detach(self) -> None:
         self._link = None

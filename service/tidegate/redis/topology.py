@@ -1,6 +1,8 @@
-"""Which primary has a key: asked of the one server, of Sentinel, or of the cluster, through redis-py.
+"""Which primary has a key: asked of the one server, of Sentinel, or of the cluster, through
+redis-py.
 
-Also the home of the redis-py client that reads history: discovery, pools, redirects, TLS and logins are its business.
+Also the home of the redis-py client that reads history: discovery, pools, redirects, TLS and logins
+are its business.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import Address, Deployment, Node, client_options
 
-#: Connections for reading history, per server: enough to keep one core of Redis busy, too few to drown it.
+#: Connections for reading history, per server: enough to keep one core of Redis busy, too few to
+#: drown it.
 MAX_CONNECTIONS = 8
 POOL_WAIT_S = 5
 

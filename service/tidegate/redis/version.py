@@ -1,4 +1,5 @@
-"""Is the server new enough? Sharded pub/sub, script flags and exact stream counters came with Redis 7.0.
+"""Is the server new enough? Sharded pub/sub, script flags and exact stream counters came with Redis
+7.0.
 
 Valkey tells an old `redis_version` for compatibility, so its own version is asked for first.
 """

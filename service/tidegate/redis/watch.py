@@ -1,4 +1,6 @@
-"""One stream that this replica follows: its key, its listener, its doorbell policy, its ready-made command."""
+"""One stream that this replica follows: its key, its listener, its doorbell policy, its ready-made
+command.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from tidegate.model.ids import OperationId
 class Watch:
     """Belongs to one primary at a time."""
 
-    __slots__ = ("arming", "attached", "dispatch", "key", "listener", "operation", "retry_s", "rules")
+    __slots__ = (
+        "arming",
+        "attached",
+        "dispatch",
+        "key",
+        "listener",
+        "operation",
+        "retry_s",
+        "rules",
+    )
 
     def __init__(
         self,

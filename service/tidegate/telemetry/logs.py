@@ -1,4 +1,6 @@
-"""Logs through structlog: pretty on a terminal, JSON lines elsewhere; the libraries' loggers go the same way."""
+"""Logs through structlog: pretty on a terminal, JSON lines elsewhere; the libraries' loggers go the
+same way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The admin port: health, readiness, metrics and a look inside. Not for viewers; keep it off the public network."""
+"""The admin port: health, readiness, metrics and a look inside. Not for viewers; keep it off the
+public network.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """`GET /ws/operations/{operation_id}`: one viewer of one operation, as a raw ASGI endpoint.
 
-A plain ASGI class, because a framework's route costs 6 to 12 KiB for each idle connection (docs/performance.md).
-Every refusal accepts the socket first, says why in an `error` frame, then closes with a code of the table.
+A plain ASGI class, because a framework's route costs 6 to 12 KiB for each idle connection
+(docs/performance.md). Every refusal accepts the socket first, says why in an `error` frame, then
+closes with a code of the table.
 """
 
 from __future__ import annotations

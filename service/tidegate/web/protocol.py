@@ -1,11 +1,12 @@
 """uvicorn's sans-I/O WebSocket protocol, with a way past ASGI for sending.
 
-The endpoint finds this protocol in `scope["extensions"]["tidegate.direct"]`, accepts through ASGI, then takes the socket
-over with `take_over`: from then on there is no ASGI task, no queue and no event for it, inbound texts go to a callback
-and outbound bytes to the transport. Control frames, ping and the closing handshake stay uvicorn's and websockets' work.
+The endpoint finds this protocol in `scope["extensions"]["tidegate.direct"]`, accepts through ASGI,
+then takes the socket over with `take_over`: from then on there is no ASGI task, no queue and no
+event for it, inbound texts go to a callback and outbound bytes to the transport. Control frames,
+ping and the closing handshake stay uvicorn's and websockets' work.
 
-Bound to the uvicorn range in pyproject.toml: the methods overridden here are not a public interface, so
-tests/web/test_protocol.py holds them to what is needed.
+Bound to the uvicorn range in pyproject.toml: the methods overridden here are not a public
+interface, so tests/web/test_protocol.py holds them to what is needed.
 """
 
 from __future__ import annotations
@@ -87,9 +88,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         raw = transport.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
             # Without it the kernel hides up to 4 MB for a browser that does not read.
-            raw.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_lowat_bytes
-            )
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_lowat_bytes)
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
@@ -106,7 +105,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost()
         super().connection_lost(exc)
-        # The parser is a generator that holds its owner: a cycle that only a full collection would free.
+        # The parser is a generator that holds its owner: a cycle that only a full collection would
+        # free.
         self.conn.parser.close()
 
     def pause_writing(self) -> None:

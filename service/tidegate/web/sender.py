@@ -1,8 +1,9 @@
 """Two ways to send frames to one socket, under one contract (`core.ports.Sender`).
 
-`DirectSender` writes prepared bytes to the transport of a socket that `protocol.DirectProtocol` holds: no queue, no task.
-`AsgiSender` works on any ASGI server: it takes the frames apart again and hands them to `send` one by one, from one task.
-Both report a full buffer through `on_paused` before `write` returns, and take no data after `close`.
+`DirectSender` writes prepared bytes to the transport of a socket that `protocol.DirectProtocol`
+holds: no queue, no task. `AsgiSender` works on any ASGI server: it takes the frames apart again and
+hands them to `send` one by one, from one task. Both report a full buffer through `on_paused` before
+`write` returns, and take no data after `close`.
 """
 
 from __future__ import annotations
