@@ -63,18 +63,19 @@ class Browser:
 
     async def until(self, expression: str, timeout_s: float = 20) -> Any:
         """The value of ``expression`` once it is true. The page cannot call us, so it is asked."""
-        value = None
         try:
             async with asyncio.timeout(timeout_s):
-                while not (value := await self.evaluate(expression)):
+                while True:
+                    value = await self.evaluate(expression)
+                    if value:
+                        return value
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise AssertionError(f"not within {timeout_s} s: {expression}") from None
-        return value
 
     async def picture(self, path: Path) -> None:
         answer = await self._call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(answer["data"]))
 
     async def dark(self, dark: bool) -> None:
         scheme = "dark" if dark else "light"

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import options
-from tidegate.cli.console import FAILED, fail
+from tidegate.cli.console import FAILED, REFUSED, fail
 
 
 def run(
@@ -69,13 +69,19 @@ def run(
 
     from tidegate.cli.demo import Demo, DemoOptions
     from tidegate.cli.demo_words import say
-    from tidegate.model.errors import TidegateError
+    from tidegate.model.errors import SettingsError, TidegateError
 
     source = loaded.sources["redis.url"]
     embed = source not in ("--redis", "--set")
     if embed and source != "default":
         # The shell that tries a demo may be the one that administers production.
         say(f"redis.url from {source} is not used: a server is embedded; --redis names another")
+    from tidegate.redis.address import parse_address
+
+    try:
+        parse_address(loaded.settings.redis)
+    except SettingsError as error:
+        fail(str(error), REFUSED)
     demo = Demo(
         DemoOptions(
             host=host,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import typer
 
 from tidegate.cli.console import stderr, stdout
-from tidegate.cli.watching import Watching
+from tidegate.cli.watching import Watching, milliseconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -168,10 +168,10 @@ def describe(frame: Mapping[str, Any], watching: Watching) -> str:
 
 
 def _clock(entry_id: str) -> str:
-    ms = entry_id.partition("-")[0]
-    if not ms.isdigit() or int(ms) > 253_402_300_799_000:  # year 9999, where datetime ends
+    ms = milliseconds(entry_id)
+    if ms is None or ms > 253_402_000_000_000:  # year 9999, where datetime ends
         return entry_id
-    when = datetime.fromtimestamp(int(ms) / 1000, UTC).astimezone()
+    when = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
     return when.strftime("%H:%M:%S.") + f"{when.microsecond // 1000:03d}"
 
 

@@ -155,8 +155,8 @@ class Watching:
         self.cursor = entry_id
         self.entries += 1
         self._failures = 0
-        ms = entry_id.partition("-")[0]
-        self.lag_s = max(0.0, now_s - int(ms) / 1000) if ms.isdigit() else None
+        ms = milliseconds(entry_id)
+        self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
         # Without a status of its own, an entry of a quiet operation says that it runs.
         status = data.get("status")
         if isinstance(type_, str) and type_.removeprefix("operation_") in EXIT_CODES:
@@ -179,11 +179,11 @@ class Watching:
         """``progress`` as 0..1 or 0..100, or ``current`` of ``total``."""
         total, current, progress = data.get("total"), data.get("current"), data.get("progress")
         if _is_number(current) and _is_number(total) and total > 0:
-            fraction = current / total
+            fraction = min(current, total) / total
         elif _is_number(progress):
             # 1 is the end of 0..1 and the first percent of 0..100: only a figure above 1 tells.
             self._in_percent = self._in_percent or progress > 1
-            fraction = progress / 100 if self._in_percent else progress
+            fraction = min(progress, 100) / 100 if self._in_percent else progress
         else:
             return
         self.fraction = min(1.0, max(0.0, float(fraction)))
@@ -225,6 +225,12 @@ class Watching:
         bound = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return least_s + self._rng.uniform(0, bound)
+
+
+def milliseconds(entry_id: str) -> int | None:
+    """The time in an entry's id; None where it is none (ids of one half have 64 bits at most)."""
+    ms = entry_id.partition("-")[0]
+    return int(ms) if ms.isascii() and ms.isdigit() and len(ms) <= 20 else None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
