@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check format bench constraints clean python-is-new-enough
+.PHONY: help run test check check-format check-lint check-types check-layers format bench constraints clean python-is-new-enough
 
 help:
 	@echo 'Tidegate: browsers watch long-running operations live, from a Redis Stream.'
@@ -34,10 +34,15 @@ run: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP)
+# In parts, so that `make -k check` tells of all of them in one run.
+check: check-format check-lint check-types check-layers
+check-format: $(STAMP)
 	$(BIN)/ruff format --check .
+check-lint: $(STAMP)
 	$(BIN)/ruff check .
+check-types: $(STAMP)
 	$(BIN)/mypy --strict $(CODE)
+check-layers: $(STAMP)
 	$(BIN)/lint-imports
 
 format: $(STAMP)

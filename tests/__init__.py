@@ -1,1 +1,1 @@
-"""The tests mirror the source: tests/<layer>/test_<module>.py. Real servers come from tests/servers."""
+"""The tests mirror the source: tests/<layer>/test_<module>.py; real servers: tests/servers."""

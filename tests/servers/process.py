@@ -11,13 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 _LEASH = Path(__file__).with_name("leash.py")
-_alive: weakref.WeakSet["Process"] = weakref.WeakSet()
+_alive: set["Process"] = set()
 
 
 @atexit.register

@@ -14,7 +14,8 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -73,10 +74,14 @@ class Server:
         self.options = options
         self.port = port or free_port()
         self._port_is_ours = port is None
-        self._directory_is_ours = directory is None
         # Short: the path of a Unix socket may have 107 characters at the most.
         self.directory = directory or Path(tempfile.mkdtemp(prefix="tidegate-"))
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._remove: Callable[[], object] = lambda: None
+        if (
+            directory is None
+        ):  # a folder of the caller's stays; ours is removed at exit, at the latest
+            self._remove = weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
         self.config_file = self.directory / "server.conf"
         self.socket_file = self.directory / "server.sock"
         self.process = Process(
@@ -172,8 +177,7 @@ class Server:
     def close(self) -> None:
         """End the process and remove the folder. Any number of times."""
         self.process.close()
-        if self._directory_is_ours:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._remove()
 
     async def __aenter__(self) -> Self:
         try:
