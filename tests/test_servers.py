@@ -107,7 +107,7 @@ async def test_a_server_without_a_log_forgets() -> None:
 
 
 async def test_a_paused_server_is_silent_and_comes_back(redis_server: Server) -> None:
-    async with redis_server.client(socket_timeout=0.2) as client:
+    async with redis_server.client(socket_timeout=0.5) as client:
         await client.ping()
         redis_server.pause()
         with pytest.raises(RedisTimeoutError):
