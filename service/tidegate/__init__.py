@@ -1,4 +1,4 @@
-"""Tidegate: viewers watch long-running operations live, from a Redis Stream, on any number of replicas.
+"""Tidegate: viewers watch long-running operations live, on any number of replicas.
 
 Layers point one way and import-linter checks it:
 cli > runtime > gateway > web | redis | telemetry > core > model.

@@ -156,10 +156,10 @@ class Runtime:
 
     def _readiness(self) -> Readiness:
         if self._stopping:
-            return Readiness(False, "stopping")
+            return Readiness(ready=False, reason="stopping")
         if not self._feed.is_connected:
-            return Readiness(False, "redis is not connected")
-        return Readiness(True, "serving")
+            return Readiness(ready=False, reason="redis is not connected")
+        return Readiness(ready=True, reason="serving")
 
     def _numbers(self) -> Numbers:
         hub, totals = self._hub.stats(), self._hub.counters
@@ -230,7 +230,7 @@ def _listen(host: str, port: int, name: str) -> Iterator[socket.socket]:
                 "give another port, or 0 for any free one"
             ) from None
         bound.listen(BACKLOG)
-        bound.setblocking(False)
+        bound.settimeout(0)
         yield bound
 
 

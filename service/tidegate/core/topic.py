@@ -85,8 +85,8 @@ class Topic:
         "epoch_reason",
         "finished",
         "gaps",
-        "length",
         "last",
+        "length",
         "malformed",
         "operation",
         "ring",
@@ -156,7 +156,7 @@ class Topic:
         effects: list[Effect] = []
         if reason is not None:
             effects.append(Deliver([self._break(reason, page)]))
-        effects.extend(self._apply([e for e in page.entries if stream_id(e.id) > self.last]))
+        effects.extend(self._apply(self._above(page.entries)))
         if page.more:
             self.state = TopicState.REPAIRING
             effects.append(ReadAfter(self.last))
@@ -168,7 +168,7 @@ class Topic:
         return self._repair() if self.state is TopicState.LIVE else ()
 
     def seen(self, last: bytes) -> Sequence[Effect]:
-        """The stream's newest entry, told by a `dispatch` some moments ago; empty: there is none."""
+        """The id of the stream's newest entry at this moment; empty: there is none."""
         if self.state is not TopicState.LIVE or last == self._last_raw:
             return ()
         if not last and self.last == ZERO:
@@ -262,6 +262,9 @@ class Topic:
         )
         kind = FrameKind.PROGRESS if superseded else FrameKind.ENTRY
         return entry, entry_frame(entry, raw.id, self._operation_bytes, kind)
+
+    def _above(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry]:
+        return [raw for raw in entries if stream_id(raw.id) > self.last]
 
     def _fresh(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry] | None:
         """The entries above the last one; None when an older one is not known to be delivered."""

@@ -100,7 +100,7 @@ class Hub:
     # -- for the ways in --------------------------------------------------------------------------
 
     def join(self, operation: OperationId, sender: Sender, ask: Ask) -> bool:
-        """Join now if the operation is followed already, else False: then `await ready(operation)`."""
+        """Join now if the operation is followed already; False: `await ready`, then join."""
         audience = self._audiences.get(operation)
         if audience is None or not audience.ready:
             return False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.core.ports import Sender
 from tidegate.model.frames import GapReason
-from tidegate.model.ids import ZERO, StreamId
+from tidegate.model.ids import ZERO
 
 if TYPE_CHECKING:
     from tidegate.gateway.audience import Audience

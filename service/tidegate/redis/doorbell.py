@@ -38,7 +38,7 @@ def keyspace_channel(db: int, key: bytes) -> bytes:
 
 
 class Prober:
-    """Tries the doorbells in order of preference; feed it the link's pushes until `choose` returns."""
+    """Tries the doorbells in order of preference; gets the link's pushes until it has chosen."""
 
     def __init__(self, db: int) -> None:
         self._db = db
@@ -79,7 +79,7 @@ class Prober:
         channel = keyspace_channel(self._db, self._key)
         try:
             subscribed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            link.send(pack(("SUBSCRIBE", channel)), subscribed.set_result, confirms=channel)
+            link.send(pack("SUBSCRIBE", channel), subscribed.set_result, confirms=channel)
             if isinstance(await subscribed, Exception):
                 return False
             await link.call("SET", self._key, "1", "PX", 1000)
@@ -89,4 +89,4 @@ class Prober:
         except (hiredis.ReplyError, TimeoutError):
             return False
         finally:
-            link.send(pack(("UNSUBSCRIBE", channel)), lambda _: None, confirms=channel)
+            link.send(pack("UNSUBSCRIBE", channel), lambda _: None, confirms=channel)

@@ -60,7 +60,7 @@ class RedisFeed:
 
     def watch(self, operation: OperationId, listener: StreamListener) -> None:
         key = self._prefix + operation.encode()
-        packed = pack(("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args))
+        packed = pack("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args)
         watch = Watch(operation, key, listener, self._rules, packed)
         self._watches[operation] = watch
         self._place(watch)
@@ -138,12 +138,12 @@ class RedisFeed:
             self._primaries[node] = primary
             self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")
         for operation, watch in self._watches.items():
-            node = self._topology.node_for(watch.key)
+            target = self._topology.node_for(watch.key)
             home = self._homes.get(operation)
             if home is None:
                 self._place(watch)
-            elif node is not None and home.node != node:
-                log.info("stream moved", operation=operation, to=str(node))
+            elif target is not None and home.node != target:
+                log.info("stream moved", operation=operation, to=str(target))
                 home.remove(watch, leave=False)
                 watch.listener.on_detached()
                 self._place(watch)

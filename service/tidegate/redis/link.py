@@ -20,21 +20,25 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Address, Node
 
 OnReply = Callable[[Any], None]
+OnPush = Callable[[list[Any]], None]
 
 #: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
 _CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
 
-pack = hiredis.pack_command
+
+def pack(*args: str | bytes | int) -> bytes:
+    """A command in its wire form."""
+    return cast("bytes", hiredis.pack_command(args))  # type: ignore[arg-type]  # its stub says 1-tuple
 
 
 class Link(asyncio.Protocol):
     """A connection; `on_push` gets every push, `on_lost` is called once."""
 
-    def __init__(self, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_push: OnPush, on_lost: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
         self._transport: asyncio.Transport | None = None
-        self._on_push = on_push
+        self.on_push = on_push
         self._on_lost = on_lost
         self._waiting: deque[tuple[OnReply, bytes | None]] = deque()
         self._out: list[bytes] = []
@@ -81,7 +85,7 @@ class Link(asyncio.Protocol):
 
         if self.lost:
             raise RedisUnavailable("the connection to Redis is lost")
-        self.send(pack(args), settle)
+        self.send(pack(*args), settle)
         return await reply
 
     @property
@@ -105,7 +109,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(
-            asyncio.Transport, transport
+            "asyncio.Transport", transport
         )  # uvloop's is one, without the base class
         self.alive_at = self._loop.time()
 
@@ -125,7 +129,7 @@ class Link(asyncio.Protocol):
         if self._out:
             self._flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
         waiting, self._waiting = self._waiting, deque()
         gone = RedisUnavailable("the connection to Redis is lost")
@@ -137,13 +141,13 @@ class Link(asyncio.Protocol):
         if push[0] in _CONFIRMATIONS and self._waiting and self._waiting[0][1] == push[1]:
             self._waiting.popleft()[0](push)
         else:
-            self._on_push(push)
+            self.on_push(push)
 
 
 async def connect(
     node: Node,
     address: Address,
-    on_push: Callable[[list[Any]], None],
+    on_push: OnPush,
     on_lost: Callable[[], None],
 ) -> tuple[Link, dict[bytes, Any]]:
     """Open a link and log in. Returns it with the server's answer to `HELLO 3`.

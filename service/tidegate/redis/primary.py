@@ -105,14 +105,14 @@ class Primary:
         """Follow it no longer. `leave`: nothing depends on this replica's consumer any more."""
         if self._watches.pop(watch.key, None) is None or self._link is None:
             return
-        self._link.send(pack(("SUNSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key)
+        self._link.send(pack("SUNSUBSCRIBE", watch.key), self._ignore, confirms=watch.key)
         if self._doorbell is Doorbell.KEYSPACE:
             channel = keyspace_channel(self._address.db, watch.key)
-            self._link.send(pack(("UNSUBSCRIBE", channel)), self._ignore, confirms=channel)
+            self._link.send(pack("UNSUBSCRIBE", channel), self._ignore, confirms=channel)
         if leave and watch.attached:
             group = self._settings.redis.group
             self._link.send(
-                pack(("XGROUP", "DELCONSUMER", watch.key, group, self._pod)), self._ignore
+                pack("XGROUP", "DELCONSUMER", watch.key, group, self._pod), self._ignore
             )
 
     def dispatch(self, watch: Watch) -> None:
@@ -129,7 +129,7 @@ class Primary:
             return  # the next attach reads from the listener's position
         _, _, *limits = self._limits
         self.counts["repair_reads"] += 1
-        packed = pack(("EVALSHA", lua.READ.sha, 1, watch.key, str(after), *limits))
+        packed = pack("EVALSHA", lua.READ.sha, 1, watch.key, str(after), *limits)
         self._link.send(packed, lambda reply: self._paged(watch, after, reply))
 
     async def settled(self) -> None:
@@ -200,17 +200,14 @@ class Primary:
     async def _connect(self) -> Link:
         prober = Prober(self._address.db)
         self._lost = asyncio.Event()
-        self._on_push: Callable[[list[Any]], None] = prober.on_push
         async with asyncio.timeout(self._settings.redis.connect_timeout_s):
-            link, greeting = await connect(
-                self.node, self._address, lambda push: self._on_push(push), self._lost.set
-            )
+            link, greeting = await connect(self.node, self._address, prober.on_push, self._lost.set)
             try:
                 await self._prepare(link, greeting, prober)
             except BaseException:
                 link.abort()
                 raise
-        self._on_push = self._pushed
+        link.on_push = self._pushed
         return link
 
     async def _prepare(self, link: Link, greeting: dict[bytes, Any], prober: Prober) -> None:
@@ -245,7 +242,12 @@ class Primary:
                     self.counts["reply_timeouts"] += 1
                     return
             elif now - link.alive_at > redis.heartbeat_s:
-                link.send(pack(("PING",)), self._ignore)
+                link.send(
+                    pack(
+                        "PING",
+                    ),
+                    self._ignore,
+                )
             if self._doorbell is Doorbell.POLL and now >= next_poll:
                 next_poll = now + redis.poll_interval_s
                 self._sweep(len(self._watches))
@@ -277,26 +279,25 @@ class Primary:
                 self._attach(watch)
 
     def _attach(self, watch: Watch) -> None:
-        assert self._link is not None
         link = self._link
+        if link is None:
+            return
         self._attaching += 1
-        link.send(pack(("SSUBSCRIBE", watch.key)), self._ignore, confirms=watch.key)
+        link.send(pack("SSUBSCRIBE", watch.key), self._ignore, confirms=watch.key)
         if self._doorbell is Doorbell.KEYSPACE:
             channel = keyspace_channel(self._address.db, watch.key)
-            link.send(pack(("SUBSCRIBE", channel)), self._ignore, confirms=channel)
+            link.send(pack("SUBSCRIBE", channel), self._ignore, confirms=channel)
         after = watch.listener.resume_after
         # One more than the default history, so that the position before it is known as well.
         newest = self._settings.viewer.history_entries + 1
         packed = pack(
-            (
-                "EVALSHA",
-                lua.ATTACH.sha,
-                1,
-                watch.key,
-                *self._limits,
-                "" if after is None else str(after),
-                newest,
-            )
+            "EVALSHA",
+            lua.ATTACH.sha,
+            1,
+            watch.key,
+            *self._limits,
+            "" if after is None else str(after),
+            newest,
         )
         link.send(packed, lambda reply: self._attached(watch, link, after, reply))
 
@@ -359,7 +360,7 @@ class Primary:
             case Trouble.NO_SCRIPT:
                 if self._link is not None:
                     for script in (lua.DISPATCH, lua.ATTACH, lua.READ):
-                        self._link.send(pack(("SCRIPT", "LOAD", script.text)), self._ignore)
+                        self._link.send(pack("SCRIPT", "LOAD", script.text), self._ignore)
                     again()
                 return
             case Trouble.DEMOTED:

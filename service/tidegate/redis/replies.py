@@ -10,7 +10,7 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs of its own
 
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.model.entries import RawEntry
@@ -73,7 +73,13 @@ def read_info(reply: list[Any] | None) -> StreamInfo:
     if not reply:
         return StreamInfo()
     first, last, length, added = reply
-    return StreamInfo(True, stream_id(first), stream_id(last), int(length), int(added))
+    return StreamInfo(
+        exists=True,
+        first=stream_id(first),
+        last=stream_id(last),
+        length=int(length),
+        added=int(added),
+    )
 
 
 def read_page(reply: list[Any], after: StreamId | None) -> Page:

@@ -97,7 +97,7 @@ class Topology:
 
     async def _refresh_cluster(self, cluster: RedisCluster) -> bool:
         if not cluster.nodes_manager.slots_cache:
-            await cluster.initialize()
+            _ = await cluster.initialize()
         else:
             await cluster.nodes_manager.initialize()
         slots = cluster.nodes_manager.slots_cache

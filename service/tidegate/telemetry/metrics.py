@@ -6,6 +6,7 @@ Names and units follow the Prometheus conventions. No label ever carries a user 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -14,35 +15,50 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 
+class Kind(enum.Enum):
+    """A counter only grows; a gauge says what is now."""
+
+    COUNTER = CounterMetricFamily
+    GAUGE = GaugeMetricFamily
+
+
 class Row(NamedTuple):
-    """One metric: its name, whether it only grows, what it says, and its label if it has one."""
+    """One metric: its name and kind, what it says, and its label if it has one."""
 
     name: str
-    is_counter: bool
+    kind: Kind
     help: str
     label: str | None = None
 
 
 TABLE: tuple[Row, ...] = (
-    Row("tidegate_operations", False, "Operations followed on this replica."),
-    Row("tidegate_viewers", False, "Viewers by what they are doing.", "state"),
-    Row("tidegate_ring_bytes", False, "Bytes of recent frames kept for replay."),
-    Row("tidegate_outbox_items", False, "Joined frames that wait for their pass."),
-    Row("tidegate_joins_total", True, "Viewers that joined an operation."),
-    Row("tidegate_deliveries_total", True, "Frames written to live viewers."),
-    Row("tidegate_delivered_bytes_total", True, "Bytes of frames written to live viewers."),
-    Row("tidegate_replayed_entries_total", True, "Entries written as history or to catch up."),
-    Row("tidegate_skipped_entries_total", True, "Superseded entries lagging viewers were spared."),
-    Row("tidegate_buffers_full_total", True, "Times a viewer's buffer was full."),
-    Row("tidegate_gaps_total", True, "Gaps announced to an operation's live viewers."),
-    Row("tidegate_malformed_entries_total", True, "Entries that could not be read."),
-    Row("tidegate_closes_total", True, "Connections closed by this replica.", "code"),
-    Row("tidegate_log_pages_total", True, "Pages read from streams for viewers."),
-    Row("tidegate_redis_connected", False, "Whether the link to a primary is up.", "node"),
-    Row("tidegate_redis_doorbell", False, "The doorbell in use: 1.", "doorbell"),
-    Row("tidegate_redis_streams_leading", False, "Streams whose rings are answered at once."),
-    Row("tidegate_redis_attach_backlog", False, "Streams that wait to be attached."),
-    Row("tidegate_redis_events_total", True, "What happened on the Redis links.", "event"),
+    Row("tidegate_operations", Kind.GAUGE, "Operations followed on this replica."),
+    Row("tidegate_viewers", Kind.GAUGE, "Viewers by what they are doing.", "state"),
+    Row("tidegate_ring_bytes", Kind.GAUGE, "Bytes of recent frames kept for replay."),
+    Row("tidegate_outbox_items", Kind.GAUGE, "Joined frames that wait for their pass."),
+    Row("tidegate_joins_total", Kind.COUNTER, "Viewers that joined an operation."),
+    Row("tidegate_deliveries_total", Kind.COUNTER, "Frames written to live viewers."),
+    Row("tidegate_delivered_bytes_total", Kind.COUNTER, "Bytes of frames written to live viewers."),
+    Row(
+        "tidegate_replayed_entries_total",
+        Kind.COUNTER,
+        "Entries written as history or to catch up.",
+    ),
+    Row(
+        "tidegate_skipped_entries_total",
+        Kind.COUNTER,
+        "Superseded entries lagging viewers were spared.",
+    ),
+    Row("tidegate_buffers_full_total", Kind.COUNTER, "Times a viewer's buffer was full."),
+    Row("tidegate_gaps_total", Kind.COUNTER, "Gaps announced to an operation's live viewers."),
+    Row("tidegate_malformed_entries_total", Kind.COUNTER, "Entries that could not be read."),
+    Row("tidegate_closes_total", Kind.COUNTER, "Connections closed by this replica.", "code"),
+    Row("tidegate_log_pages_total", Kind.COUNTER, "Pages read from streams for viewers."),
+    Row("tidegate_redis_connected", Kind.GAUGE, "Whether the link to a primary is up.", "node"),
+    Row("tidegate_redis_doorbell", Kind.GAUGE, "The doorbell in use: 1.", "doorbell"),
+    Row("tidegate_redis_streams_leading", Kind.GAUGE, "Streams whose rings are answered at once."),
+    Row("tidegate_redis_attach_backlog", Kind.GAUGE, "Streams that wait to be attached."),
+    Row("tidegate_redis_events_total", Kind.COUNTER, "What happened on the Redis links.", "event"),
 )
 
 Numbers = Mapping[str, float | Mapping[str, float]]
@@ -57,8 +73,7 @@ class ReplicaCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         numbers = self._read()
         for row in TABLE:
-            kind = CounterMetricFamily if row.is_counter else GaugeMetricFamily
-            family = kind(row.name, row.help, labels=[row.label] if row.label else [])
+            family = row.kind.value(row.name, row.help, labels=[row.label] if row.label else [])
             value = numbers.get(row.name, 0)
             if isinstance(value, Mapping):
                 for label, part in sorted(value.items()):

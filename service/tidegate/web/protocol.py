@@ -91,10 +91,10 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_lowat_bytes)
 
     async def run_asgi(self) -> None:
-        extensions: dict[str, Any] = self.scope["extensions"]  # type: ignore[assignment]
+        extensions: dict[str, Any] = self.scope["extensions"]
         extensions[EXTENSION] = self
         try:
-            await self.app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+            await self.app(self.scope, self.receive, self.send)
         except Exception:
             self.logger.exception("the WebSocket endpoint failed")
             self.send_500_response()

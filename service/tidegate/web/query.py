@@ -1,4 +1,4 @@
-"""What a viewer asks for, read from path and query string; everything is checked before it is used."""
+"""What a viewer asks for, read from path and query string and checked before it is used."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class DirectSender:
-    """Writes straight to the transport. `write` is the transport's own method: one call per write."""
+    """Writes straight to the transport; `write` is the transport's own method."""
 
     __slots__ = ("closed", "listener", "protocol", "writable", "write")
 

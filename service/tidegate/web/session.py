@@ -26,7 +26,7 @@ class Session:
 
     __slots__ = ("_count", "_per_s", "_since", "sender")
 
-    def __init__(self, sender: Sender, messages_per_s: int) -> None:
+    def __init__(self, sender: Sender, messages_per_s: float) -> None:
         self.sender = sender
         self._per_s = messages_per_s
         self._count = 0
