@@ -37,6 +37,7 @@ from tidegate.telemetry.metrics import Numbers, new_registry
 from tidegate.web.admin import Readiness, admin_app
 from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
+from tidegate.web.upgrade import UpgradeProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -78,9 +79,10 @@ class Runtime:
             TidegateError: a port is taken.
         """
         server = self._settings.server
+        lowat = self._settings.viewer.notsent_lowat_bytes
         with (
-            _listen(server.host, server.port, "server.port") as public,
-            _listen(server.admin_host, server.admin_port, "server.admin_port") as admin,
+            _listen(server.host, server.port, "server.port", lowat) as public,
+            _listen(server.admin_host, server.admin_port, "server.admin_port", lowat) as admin,
         ):
             try:
                 await self._serve(public, admin)
@@ -95,6 +97,7 @@ class Runtime:
         viewer = self._settings.viewer
         viewers = self._server(
             PublicApp(self._hub, self._settings),
+            http=UpgradeProtocol,
             ws=bind(viewer),
             ws_max_size=viewer.max_message_bytes,
             ws_ping_interval=viewer.ping_interval_s,
@@ -133,6 +136,7 @@ class Runtime:
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(self._settings.server.shutdown_timeout_s)),
@@ -218,7 +222,7 @@ def _settle_garbage() -> None:
 
 
 @contextlib.contextmanager
-def _listen(host: str, port: int, name: str) -> Iterator[socket.socket]:
+def _listen(host: str, port: int, name: str, notsent_lowat_bytes: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -229,6 +233,10 @@ def _listen(host: str, port: int, name: str) -> Iterator[socket.socket]:
                 f"{name}: cannot listen on {host}:{port}: {error.strerror}; "
                 "give another port, or 0 for any free one"
             ) from None
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Accepted sockets inherit it. Without it the kernel hides up to 4 MB for a browser
+            # that does not read, and a viewer would be late by that much.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, notsent_lowat_bytes)
         bound.listen(BACKLOG)
         bound.settimeout(0)
         yield bound

@@ -12,18 +12,24 @@ interface, so tests/web/test_protocol.py holds them to what is needed.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.protocol import State
 
 from tidegate.model import close_codes
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.sender import DirectSender
 
 EXTENSION = "tidegate.direct"
+
+
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: "
+)
 
 
 class _Void:
@@ -44,6 +50,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     _on_text: Callable[[str], None] | None = None
     _pings = 0
     _pings_since = 0.0
+    _accept: bytes | None = None
 
     # -- for the endpoint ------------------------------------------------------------------------
 
@@ -63,7 +70,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         # 6 KiB per idle connection that nothing needs any more.
-        del self.request, self.response, self.scope
+        for name in ("request", "response", "scope"):
+            self.__dict__.pop(name, None)
 
     def send_close(self, code: int, reason: str) -> None:
         """Start the closing handshake; cut the connection if it takes too long."""
@@ -76,6 +84,40 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         timeout = self.viewer_settings.close_timeout_s
         self.close_timer = self.loop.call_later(timeout, self.transport.abort)
 
+    # -- for the handshake -----------------------------------------------------------------------
+
+    def take_handshake(
+        self, transport: asyncio.Transport, scope: dict[str, Any], accept: bytes
+    ) -> None:
+        """Start with a request that was read already; `accept` is its `Sec-WebSocket-Accept`."""
+        self.connection_made(transport)
+        self.conn.parser.close()
+        self.conn.state = State.OPEN
+        self.conn.parser = self.conn.parse()  # with the handshake done it begins with frames
+        next(self.conn.parser)
+        self.scope = cast("Any", scope)
+        self._accept = accept
+        self.handshake_initiated = True
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
+
+    async def send(self, message: Any) -> None:
+        accept = self._accept
+        if accept is None or message["type"] != "websocket.accept":
+            await super().send(message)
+            return
+        self._accept = None
+        head = [_SWITCHING, accept]
+        if message.get("subprotocol"):
+            head += [b"\r\nSec-WebSocket-Protocol: ", message["subprotocol"].encode()]
+        head.append(b"\r\n\r\n")
+        if not self.transport.is_closing():
+            self.handshake_complete = True
+            self.transport.write(b"".join(head))
+            self.start_keepalive()
+
     # -- uvicorn's hooks -------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,10 +127,6 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(
             high=limits.high_water_bytes, low=limits.low_water_bytes
         )
-        raw = transport.get_extra_info("socket")
-        if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Without it the kernel hides up to 4 MB for a browser that does not read.
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.notsent_lowat_bytes)
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
