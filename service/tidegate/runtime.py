@@ -68,8 +68,8 @@ class Runtime:
         self._started = time.monotonic()
         self._tasks = asyncio.TaskGroup()
         self._topology = Topology(parse_address(settings.redis), settings.redis)
-        self._feed = RedisFeed(self._topology, settings)
         self._log = RedisLog(self._topology, settings)
+        self._feed = RedisFeed(self._topology, self._log, settings)
         self._hub = Hub(settings, self._feed, self._log, self._spawn)
 
     async def run(self) -> None:

@@ -128,13 +128,27 @@ def _tls_context(settings: RedisSettings) -> ssl.SSLContext:
 
 
 def client_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
-    """Options that every redis-py connection to this address takes.
-
-    The client's own retries are off: who calls knows better what may be repeated.
-    """
-    return {
+    """Options that every redis-py connection to this address takes: login, time-outs, TLS."""
+    options: dict[str, Any] = {
         "username": address.username,
         "password": address.password,
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_timeout": settings.reply_timeout_s,
+    }
+    return options | tls_options(address, settings)
+
+
+def tls_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
+    """The TLS part of `client_options`; empty without TLS."""
+    if address.tls is None:
+        return {}
+    files = {
+        "ssl_ca_certs": settings.tls_ca_file,
+        "ssl_certfile": settings.tls_cert_file,
+        "ssl_keyfile": settings.tls_key_file,
+    }
+    return {
+        "ssl": True,
+        "ssl_check_hostname": settings.tls_check_hostname,
+        **{name: None if path is None else str(path) for name, path in files.items()},
     }

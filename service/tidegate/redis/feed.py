@@ -16,12 +16,13 @@ import structlog
 
 from tidegate.core.arming import ArmingRules
 from tidegate.core.ports import StreamListener
-from tidegate.model.errors import RedisUnavailable
+from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import OperationId, StreamId
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, Node
 from tidegate.redis.link import pack
+from tidegate.redis.log import RedisLog
 from tidegate.redis.primary import Primary, PrimaryStats
 from tidegate.redis.topology import Topology
 from tidegate.redis.watch import Watch
@@ -37,8 +38,10 @@ REFRESH_MIN_S = 0.1
 class RedisFeed:
     """All primaries of a deployment. `run` until cancelled."""
 
-    def __init__(self, topology: Topology, settings: Settings) -> None:
+    def __init__(self, topology: Topology, log: RedisLog, settings: Settings) -> None:
         self._topology = topology
+        self._log = log
+        self._detours: dict[OperationId, asyncio.Task[None]] = {}
         self._settings = settings
         self._primaries: dict[Node, Primary] = {}
         self._tasks: dict[Node, asyncio.Task[None]] = {}
@@ -134,7 +137,13 @@ class RedisFeed:
         """Start and stop primaries, and move the operations whose home has changed."""
         wanted = self._topology.primaries()
         for node in wanted - self._primaries.keys():
-            primary = Primary(node, self._topology.address, self._settings, self._look.set)
+            primary = Primary(
+                node,
+                self._topology.address,
+                self._settings,
+                on_misplaced=self._look.set,
+                on_asked=lambda watch: self._detour(tasks, watch),
+            )
             self._primaries[node] = primary
             self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")
         for operation, watch in self._watches.items():
@@ -151,6 +160,29 @@ class RedisFeed:
             log.info("primary gone", node=str(node))
             del self._primaries[node]
             self._tasks.pop(node).cancel()
+
+    def _detour(self, tasks: asyncio.TaskGroup, watch: Watch) -> None:
+        """A key that has gone ahead of its slot is followed through the cluster client."""
+        operation = watch.operation
+        if operation in self._watches and operation not in self._detours:
+            reading = tasks.create_task(self._read_ahead(watch), name="slot migration")
+            self._detours[operation] = reading
+            reading.add_done_callback(lambda _: self._detours.pop(operation, None))
+
+    async def _read_ahead(self, watch: Watch) -> None:
+        after = watch.listener.resume_after
+        try:
+            if after is None:
+                page = await self._log.newest(
+                    watch.operation, self._settings.viewer.history_entries + 1
+                )
+            else:
+                page = await self._log.after(watch.operation, after)
+        except TidegateError as error:
+            log.warning("slot migration", operation=watch.operation, error=str(error))
+            return
+        if self._watches.get(watch.operation) is watch and after == watch.listener.resume_after:
+            watch.listener.on_page(page)
 
     @property
     def deployment(self) -> Deployment:

@@ -40,6 +40,11 @@ class RedisLog:
         reply = await self._run(lua.READ, operation, str(after), *self._limits)
         return read_page(reply, after)
 
+    async def newest(self, operation: OperationId, count: int) -> Page:
+        """The newest entries, as an attach would give them."""
+        _, before = await self.locate(operation, count)
+        return (await self.after(operation, before))._replace(after=None)
+
     async def locate(
         self, operation: OperationId, newest: int | None
     ) -> tuple[StreamInfo, StreamId]:

@@ -62,12 +62,15 @@ class Primary:
         address: Address,
         settings: Settings,
         on_misplaced: Callable[[], None],
+        on_asked: Callable[[Watch], None],
     ) -> None:
         self.node = node
         self._address = address
         self._settings = settings
         #: Called when a key, or the role of primary, is elsewhere now.
         self._on_misplaced = on_misplaced
+        #: Called when a key has gone ahead of its slot, which still belongs here.
+        self._on_asked = on_asked
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._lost = asyncio.Event()
@@ -367,8 +370,14 @@ class Primary:
                 if self._link is not None:
                     self._link.abort()
                 return
-            case Trouble.MOVED | Trouble.ASK:
+            case Trouble.MOVED:
                 self._on_misplaced()
+            case Trouble.ASK:
+                self._on_asked(watch)
+                self._loop.call_later(
+                    self._settings.redis.poll_interval_s, self._again, watch, self._link, again
+                )
+                return
             case Trouble.FORBIDDEN | Trouble.LATER:
                 if watch.retry_s == 0.0:
                     log.warning("redis refused", operation=watch.operation, error=str(error)[:200])

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,7 +21,7 @@ from redis.sentinel import Sentinel
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import RedisSettings, redact_url
-from tidegate.redis.address import Deployment, client_options, parse_address
+from tidegate.redis.address import Deployment, client_options, parse_address, tls_options
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
@@ -87,53 +87,24 @@ class Publisher:
 
 
 def _open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
-    """A synchronous client for whatever ``redis.url`` names; connects at first use.
-
-    Raises:
-        SettingsError: the address or a TLS file cannot be used.
-    """
     address = parse_address(settings)
-    tls = {} if address.tls is None else _tls_options(settings)
-    options = {**client_options(address, settings), **tls, "decode_responses": True}
     # The client's own retry would append twice when only the reply was lost.
-    once = Retry(NoBackoff(), 0)
+    options = client_options(address, settings) | {
+        "decode_responses": True,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    first = address.nodes[0]
     match address.deployment:
-        case Deployment.STANDALONE:
-            node = address.nodes[0]
-            where = (
-                {"unix_socket_path": node.path}
-                if node.path is not None
-                else {"host": node.host, "port": node.port}
-            )
-            return redis.Redis(db=address.db, retry=once, **where, **options)
-        case Deployment.SENTINEL:
-            sentinels = Sentinel(
-                [(node.host, node.port) for node in address.nodes],
-                # A Sentinel has a login of its own, mostly none.
-                sentinel_kwargs={
-                    "socket_connect_timeout": settings.connect_timeout_s,
-                    "socket_timeout": settings.reply_timeout_s,
-                    **tls,
-                },
-            )
-            client: redis.Redis = sentinels.master_for(
-                str(address.service), db=address.db, retry=once, **options
-            )
-            return client
         case Deployment.CLUSTER:
-            # Here its retries stay: they are how it follows slots that move.
             nodes = [ClusterNode(node.host, node.port) for node in address.nodes]
             return RedisCluster(startup_nodes=nodes, **options)
-
-
-def _tls_options(settings: RedisSettings) -> dict[str, Any]:
-    files = {
-        "ssl_ca_certs": settings.tls_ca_file,
-        "ssl_certfile": settings.tls_cert_file,
-        "ssl_keyfile": settings.tls_key_file,
-    }
-    return {
-        "ssl": True,
-        "ssl_check_hostname": settings.tls_check_hostname,
-        **{name: None if path is None else str(path) for name, path in files.items()},
-    }
+        case Deployment.SENTINEL:
+            hosts = [(node.host, node.port) for node in address.nodes]
+            login = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
+            sentinel = Sentinel(hosts, login | tls_options(address, settings), **options)
+            master: redis.Redis = sentinel.master_for(str(address.service), db=address.db)
+            return master
+        case Deployment.STANDALONE if first.path is not None:
+            return redis.Redis(unix_socket_path=first.path, db=address.db, **options)
+        case Deployment.STANDALONE:
+            return redis.Redis(host=first.host, port=first.port, db=address.db, **options)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
-from tidegate.redis.address import Address, Deployment, Node, client_options
+from tidegate.redis.address import Address, Deployment, Node, client_options, tls_options
 
 #: Connections for reading history, per server: enough to keep one core of Redis busy, too few to
 #: drown it.
@@ -32,7 +32,7 @@ class Topology:
 
     def __init__(self, address: Address, settings: RedisSettings) -> None:
         self.address = address
-        self._options = client_options(address, settings) | _tls_options(address, settings)
+        self._options = client_options(address, settings)
         self._sentinel: Sentinel | None = None
         self._client: Redis | RedisCluster
         self._cluster: RedisCluster | None = None
@@ -45,7 +45,7 @@ class Topology:
             case Deployment.SENTINEL:
                 self._sentinel = Sentinel(
                     [(node.host, node.port) for node in address.nodes],
-                    sentinel_kwargs=self._patient() | _tls_options(address, settings),
+                    sentinel_kwargs=self._patient() | tls_options(address, settings),
                     retry=Retry(NoBackoff(), 0),
                     db=address.db,
                     **self._options,
@@ -142,21 +142,6 @@ class Topology:
             retry=Retry(NoBackoff(), 0),
             **options,
         )
-
-
-def _tls_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
-    if address.tls is None:
-        return {}
-    files = {
-        "ssl_ca_certs": settings.tls_ca_file,
-        "ssl_certfile": settings.tls_cert_file,
-        "ssl_keyfile": settings.tls_key_file,
-    }
-    return {
-        "ssl": True,
-        "ssl_check_hostname": settings.tls_check_hostname,
-        **{name: None if path is None else str(path) for name, path in files.items()},
-    }
 
 
 def _text(value: str | bytes) -> str:

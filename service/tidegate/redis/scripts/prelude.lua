@@ -4,9 +4,10 @@ local CHUNK = 32
 -- Entries too large to carry become {id, size}. Returns the bytes that are left.
 local function cut(entries, max_entry_bytes)
   local total = 0
-  for i, entry in ipairs(entries) do
-    local size = 0
-    for _, text in ipairs(entry[2]) do size = size + #text end
+  for i = 1, #entries do
+    local entry, size = entries[i], 0
+    local fields = entry[2]
+    for j = 1, #fields do size = size + #fields[j] end
     if size > max_entry_bytes then
       entries[i] = {entry[1], size}
       size = 32
@@ -73,9 +74,9 @@ end
 
 -- The dispatch duty: read what the group has not seen yet and relay it. Returns {count, newest id, more}.
 local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes)
-  local batch, size, created, more = {}, 0, 0, 0
+  local batch, size, created, more = nil, 0, 0, 0
+  local want = math.min(CHUNK, max_entries)
   while true do
-    local want = math.min(CHUNK, max_entries - #batch)
     local reply = redis.pcall(
       'XREADGROUP', 'GROUP', group, pod, 'COUNT', want, 'NOACK', 'STREAMS', key, '>')
     if reply and reply.err then
@@ -88,16 +89,21 @@ local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes
     else
       local got = reply[1][2]
       size = size + cut(got, max_entry_bytes)
-      for _, entry in ipairs(got) do batch[#batch + 1] = entry end
+      if not batch then
+        batch = got
+      else
+        for i = 1, #got do batch[#batch + 1] = got[i] end
+      end
       if #got < want then break end
-      if #batch >= max_entries or size >= max_bytes then
+      want = math.min(CHUNK, max_entries - #batch)
+      if want == 0 or size >= max_bytes then
         more = 1
         break
       end
     end
   end
-  if #batch > 0 or created == 1 then relay(key, pod, created, batch) end
-  if #batch > 0 then return {#batch, batch[#batch][1], more} end
+  if batch or created == 1 then relay(key, pod, created, batch or {}) end
+  if batch then return {#batch, batch[#batch][1], more} end
   local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
   return {0, newest[1] and newest[1][1] or '', 0}
 end
