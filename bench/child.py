@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.errors import ProcessFailed
-from bench.procfs import die_with_parent
+from bench.procfs import die_with_parent, step_back
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 LOG_TAIL_LINES: Final = 20
@@ -77,21 +77,20 @@ async def running(
     argv: Sequence[str],
     *,
     folder: Path,
-    cores: frozenset[int] | None = None,
+    cores: frozenset[int],
     niceness: int = 0,
     talks: bool = False,
 ) -> AsyncIterator[Child]:
     """A child for the time of the block.
 
-    `cores` pins it; `talks` gives it pipes for `ask`.
+    `cores` are those it may use; `talks` gives it pipes for `ask`.
     Raises `ProcessFailed` when it cannot be executed."""
     log = folder / f"{name}.log"
 
     def prepare() -> None:
         die_with_parent()
-        if cores is not None:
-            os.sched_setaffinity(0, cores)
-        os.nice(niceness)
+        os.sched_setaffinity(0, cores)
+        step_back(niceness)
 
     with log.open("wb") as output:
         try:

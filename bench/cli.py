@@ -227,7 +227,10 @@ def measure(plan: Plan, *, save_as: str | None) -> int:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        # Each drawing is work on the core of the load.
+        refresh_per_second=2,
     )
+    plan.bed.pinning.pin_this_process()
     started = datetime.now(UTC)
     status = 0
     try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from bench.meter import Meter
 from bench.procfs import rss_bytes
 from bench.scenarios import Kind, Scenario
-from bench.stage import UNPINNED, Pinning, Stage, staged
+from bench.stage import Pinning, Stage, staged
 from bench.stats import percentile
 from bench.subjects import Subject
 
@@ -105,7 +105,7 @@ async def _live(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     figures["publisher_late_max_ms"] = sent["late_max_ms"]
     if sent["late_p99_ms"] > LATE_P99_MS:
         outcome.problems.append(f"the publisher was late: p99 {sent['late_p99_ms']:.1f} ms")
-    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    _bed_figures(outcome, meter, pinned=stage.pinning.apart)
     return outcome
 
 
@@ -145,7 +145,7 @@ async def _idle(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     seen = await _wait(stage, expected, bed.quiet_s)
     outcome.raw |= {"publisher": sent, "viewers": seen, "opened": opened}
     _count(outcome, expected=expected, seen=seen)
-    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    _bed_figures(outcome, meter, pinned=stage.pinning.apart)
     return outcome
 
 
@@ -176,7 +176,7 @@ async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
         figures["load_us_per_connect"] = meter.viewers_s * 1e6 / opened["opened"]
         figures["redis_us_per_connect"] = meter.redis_s * 1e6 / opened["opened"]
     outcome.raw["opened"] = opened
-    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    _bed_figures(outcome, meter, pinned=stage.pinning.apart)
     if figures["server_core_pct"] < 90:
         outcome.problems.append(
             f"the server used {figures['server_core_pct']:.0f} % of its core only: something else "
@@ -231,7 +231,7 @@ async def _joins(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
                 f"{answer['joined']} of {answer['expected']} joins got the whole history: "
                 f"{answer['lost'] or 'the rest took too long'}"
             )
-    _bed_figures(outcome, meter, pinned=stage.pinning.server is not None)
+    _bed_figures(outcome, meter, pinned=stage.pinning.apart)
     return outcome
 
 
@@ -240,7 +240,10 @@ async def _replicas(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     parts: dict[str, Round] = {}
     for label, replicas in (("one", 1), ("all", scenario.replicas)):
         async with staged(
-            subject, redis_server=bed.redis_server, pinning=UNPINNED, replicas=replicas
+            subject,
+            redis_server=bed.redis_server,
+            pinning=bed.pinning.loosened(),
+            replicas=replicas,
         ) as stage:
             part = await _live(stage, scenario, bed)
         parts[label] = part

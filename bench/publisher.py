@@ -12,6 +12,7 @@ Commands are JSON lines on standard input, answers JSON lines on standard output
 import argparse
 import json
 import socket
+import struct
 import sys
 import time
 from array import array
@@ -26,8 +27,11 @@ from bench.stats import percentile
 
 # Replies wait in the socket's buffer; 64 are about 2 KB.
 REPLIES_PER_READ: Final = 64
+# Only beyond this many unanswered entries does Redis hold up the schedule: it is seconds behind.
+MAX_UNANSWERED: Final = 50_000
+SEND_BUFFER_BYTES: Final = 4 << 20
 MAX_ENTRIES_PER_WRITE: Final = 64
-REPLY_TIMEOUT_S: Final = 30.0
+REPLY_TIMEOUT_S: Final = 30
 
 
 class Publisher:
@@ -35,11 +39,19 @@ class Publisher:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._sock = socket.create_connection(address, timeout=REPLY_TIMEOUT_S)
+        # The kernel's time-outs, not Python's: with those, a read that must not wait would wait.
+        self._sock.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", REPLY_TIMEOUT_S, 0))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._reader = hiredis.Reader()
         self._templates: list[bytes] = []
         self._next: list[int] = []
         self._unanswered = 0
+
+    def close(self) -> None:
+        self._sock.close()
 
     def _know(self, operations: int) -> None:
         while len(self._templates) < operations:
@@ -82,8 +94,10 @@ class Publisher:
             commands = [self._command(i % operations) for i in range(sent, due)]
             self._send(b"".join(commands), due - sent)
             sent = due
-            if self._unanswered > REPLIES_PER_READ:
-                self._drain(REPLIES_PER_READ)
+            if self._unanswered > MAX_UNANSWERED:
+                self._drain(MAX_UNANSWERED)
+            elif self._unanswered > REPLIES_PER_READ:
+                self._take(socket.MSG_DONTWAIT)
         self._drain(0)
         late = sorted(late_ns)
         return {
@@ -102,14 +116,23 @@ class Publisher:
     def _drain(self, leave: int) -> None:
         """Read replies until at most `leave` are outstanding."""
         while self._unanswered > leave:
-            data = self._sock.recv(65536)
-            if not data:
-                raise RuntimeError("Redis closed the publisher's connection")
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                self._unanswered -= 1
-                if isinstance(reply, Exception):
-                    raise RuntimeError(f"Redis refused an XADD: {reply}")
+            self._take(0)
+
+    def _take(self, flags: int) -> None:
+        """Read some replies; waits for them unless `flags` says not to."""
+        try:
+            data = self._sock.recv(65536, flags)
+        except BlockingIOError:
+            if flags:
+                return
+            raise RuntimeError(f"Redis did not answer in {REPLY_TIMEOUT_S} s") from None
+        if not data:
+            raise RuntimeError("Redis closed the publisher's connection")
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            self._unanswered -= 1
+            if isinstance(reply, Exception):
+                raise RuntimeError(f"Redis refused an XADD: {reply}")
 
 
 def main() -> None:

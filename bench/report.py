@@ -22,6 +22,8 @@ BASELINE: Final = "naive"
 # A problem may hold the end of a log; the JSON file has it whole.
 MAX_PROBLEM_CHARS: Final = 2_000
 PROBLEM_HEAD_CHARS: Final = 200
+# Two rounds have no spread worth the name.
+MIN_ROUNDS: Final = 3
 BED: Final = (
     ("server_core_pct", "server"),
     ("viewers_core_pct", "viewers"),
@@ -196,23 +198,27 @@ def comparison_tables(
                     cell(a),
                     cell(b),
                     number(change),
-                    difference(a, b, lower_is_better=row["better"] == "lower"),
+                    difference(
+                        a,
+                        b,
+                        rounds=min(before["rounds"], after["rounds"]),
+                        lower_is_better=row["better"] == "lower",
+                    ),
                 )
             tables.append(table)
     return tables
 
 
-def difference(a: Spread | None, b: Spread | None, *, lower_is_better: bool) -> str:
+def difference(a: Spread | None, b: Spread | None, *, rounds: int, lower_is_better: bool) -> str:
     """Whether `b` differs from `a` by more than the rounds of each differ among themselves."""
     if a is None or b is None:
         return ""
+    if rounds < MIN_ROUNDS:
+        return "[dim]too few rounds to say[/dim]"
     if b.low <= a.high and a.low <= b.high:
         return "[dim]within the spread[/dim]"
-    return (
-        "[green]better[/green]"
-        if (b.median < a.median) is lower_is_better
-        else ("[red]worse[/red]")
-    )
+    better = (b.median < a.median) is lower_is_better
+    return "[green]better[/green]" if better else "[red]worse[/red]"
 
 
 def _spread_of(summary: dict[str, float] | None) -> Spread | None:

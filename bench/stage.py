@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,30 +29,42 @@ from bench.subjects import Subject
 READY_S: Final = 60.0
 READY_POLL_S: Final = 0.02
 PROBE_S: Final = 2.0
-NICENESS: Final = 10
+NICENESS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Pinning:
-    """Cores for the server under test and for the rest; None leaves it to the scheduler."""
+    """Which cores the servers under test have, and which the rest."""
 
-    server: frozenset[int] | None = None
-    rest: frozenset[int] | None = None
+    server: frozenset[int]
+    rest: frozenset[int]
+    allowed: frozenset[int]
 
     @classmethod
     def choose(cls) -> "Pinning":
+        """The first of the allowed cores for the server, the second for all else."""
         cores = sorted(os.sched_getaffinity(0))
+        together = cls(frozenset(cores), frozenset(cores), frozenset(cores))
         if len(cores) < 2:
-            return cls()
-        return cls(frozenset(cores[:1]), frozenset(cores[1:2]))
+            return together
+        return replace(together, server=frozenset(cores[:1]), rest=frozenset(cores[1:2]))
+
+    def loosened(self) -> "Pinning":
+        """All allowed cores for everybody."""
+        return replace(self, server=self.allowed, rest=self.allowed)
+
+    @property
+    def apart(self) -> bool:
+        return self.server.isdisjoint(self.rest)
+
+    def pin_this_process(self) -> None:
+        """Keep the bench itself away from the server's core."""
+        os.sched_setaffinity(0, self.rest)
 
     def __str__(self) -> str:
-        if self.server is None or self.rest is None:
+        if not self.apart:
             return "nothing pinned"
         return f"server on core {min(self.server)}, everything else on core {min(self.rest)}"
-
-
-UNPINNED: Final = Pinning()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,7 @@ async def staged(
         async def start(
             name: str,
             *argv: str,
-            cores: frozenset[int] | None,
+            cores: frozenset[int],
             niceness: int = 0,
             talks: bool = False,
         ) -> Child:
@@ -163,7 +175,7 @@ async def staged(
                     f"{subject.name}-{index}",
                     *subject.command(**place),
                     cores=pinning.server,
-                    niceness=NICENESS if pinning.server is None else 0,
+                    niceness=0 if pinning.apart else NICENESS,
                 )
             )
         for server, place in zip(servers, places, strict=True):

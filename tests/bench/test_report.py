@@ -13,7 +13,7 @@ from bench.results import Outcome, document, load, save
 from bench.scenarios import scenario_named
 from bench.stats import Spread
 
-ABOUT = {"machine": {"cores": 2}, "versions": {}}
+ABOUT = {"machine": {"cores": 2}, "versions": {}, "rounds": 3}
 
 
 def outcome(**figures: float) -> Outcome:
@@ -76,10 +76,12 @@ def test_a_round_without_figures_is_shown_too() -> None:
 def test_a_difference_counts_only_outside_the_spread() -> None:
     slow, quick = Spread(10.0, 9.0, 11.0), Spread(5.0, 4.0, 6.0)
 
-    assert "better" in difference(slow, quick, lower_is_better=True)
-    assert "worse" in difference(slow, quick, lower_is_better=False)
-    assert "spread" in difference(slow, Spread(10.5, 10.0, 12.0), lower_is_better=True)
-    assert difference(None, quick, lower_is_better=True) == ""
+    assert "better" in difference(slow, quick, rounds=3, lower_is_better=True)
+    assert "worse" in difference(slow, quick, rounds=3, lower_is_better=False)
+    near = Spread(10.5, 10.0, 12.0)
+    assert "spread" in difference(slow, near, rounds=3, lower_is_better=True)
+    assert "too few" in difference(slow, quick, rounds=2, lower_is_better=True)
+    assert difference(None, quick, rounds=3, lower_is_better=True) == ""
 
 
 def test_a_result_is_read_back_and_compared(tmp_path: Path) -> None:
