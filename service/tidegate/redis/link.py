@@ -3,7 +3,7 @@ own order.
 
 That order is what the relay, the doorbell and the attach rely on, so nothing here may put a push
 behind a reply or the other way round. redis-py's `read_response(push_request=True)` can do the same
-in about three times the CPU per message (docs/performance.md), hence a protocol of our own over
+in five times the CPU per push (docs/performance.md), hence a protocol of our own over
 hiredis' reader. No retries, no reconnecting: see `primary`.
 """
 
