@@ -1,6 +1,7 @@
 """The command itself, as a process: help, refusals, and nothing left behind when it is stopped."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -62,10 +63,13 @@ def children_of(pid: int) -> set[int]:
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-async def test_a_stopped_run_leaves_no_process(sent: signal.Signals, status: int) -> None:
+async def test_a_stopped_run_leaves_no_process(
+    sent: signal.Signals, status: int, tmp_path: Path
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench", "--baseline-only", "-s", "200x10", "--seconds", "60"),
         cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -79,6 +83,8 @@ async def test_a_stopped_run_leaves_no_process(sent: signal.Signals, status: int
             output = (await process.stdout.read()).decode()
             assert await process.wait() == status, output
         await until(lambda: not any(running(pid) for pid in started))
+        # Nobody is left to tidy up after SIGKILL.
+        assert sent == signal.SIGKILL or not list(tmp_path.iterdir())
     finally:
         if process.returncode is None:
             process.kill()
