@@ -1,7 +1,9 @@
-"""Our link against redis-py's connection: CPU per push, in one run, by `python -m bench.link_compare`.
+"""Our link against redis-py's connection: CPU per push, in one run, by `python -m
+bench.link_compare`.
 
-Both read the same sharded messages from one RESP3 connection to the same server, in turns. redis-py has the public way
-for it, `Connection.read_response(push_request=True)`; ours is an `asyncio.Protocol` over hiredis' reader.
+Both read the same sharded messages from one RESP3 connection to the same server, in turns. redis-py
+has the public way for it, `Connection.read_response(push_request=True)`; ours is an
+`asyncio.Protocol` over hiredis' reader.
 """
 
 from __future__ import annotations
