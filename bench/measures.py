@@ -171,6 +171,7 @@ async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     figures["handshake_p50_ms"] = opened["handshake_p50_ms"]
     figures["handshake_p99_ms"] = opened["handshake_p99_ms"]
     if opened["opened"]:
+        figures["connects_per_cpu_s"] = opened["opened"] / meter.server_s
         figures["cpu_us_per_connect"] = meter.server_s * 1e6 / opened["opened"]
         figures["user_us_per_connect"] = meter.server_user_s * 1e6 / opened["opened"]
         figures["load_us_per_connect"] = meter.viewers_s * 1e6 / opened["opened"]

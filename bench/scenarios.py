@@ -148,6 +148,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         viewers_each=10,
         rows=(
             Row("connects_per_s", "connects per second", "/s", 4000.0, 4000.0, Better.HIGHER),
+            Row("connects_per_cpu_s", "connects per second of its CPU", "/s", better=Better.HIGHER),
             Row("cpu_us_per_connect", "server CPU per connect", "us"),
             Row("handshake_p99_ms", "handshake to first frame, p99", "ms"),
             Row("server_core_pct", "server's share of its core", "%"),

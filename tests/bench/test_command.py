@@ -84,11 +84,15 @@ async def test_a_stopped_run_leaves_no_process(
             assert await process.wait() == status, output
         await until(lambda: not any(running(pid) for pid in started))
         # Nobody is left to tidy up after SIGKILL.
-        assert sent == signal.SIGKILL or not list(tmp_path.iterdir())
+        assert sent == signal.SIGKILL or entries_of(tmp_path) == []
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def entries_of(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 async def until(condition: Callable[[], bool]) -> None:
