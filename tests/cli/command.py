@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 TIMEOUT_S = 30
+_started: list[Process] = []
 
 
 class Done(NamedTuple):
@@ -27,21 +31,47 @@ def environment(**more: str) -> dict[str, str]:
 
 
 async def start(*arguments: str, **env: str) -> Process:
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(**env)
     )
+    _started.append(process)
+    return process
 
 
-async def finish(process: Process, stdin: str | None = None) -> Done:
+async def end_all() -> None:
+    """What a test left running, most likely because it failed; see `conftest`."""
+    while _started:
+        await kill(_started.pop())
+
+
+async def finish(process: Process, stdin: str = "") -> Done:
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            out, err = await process.communicate(None if stdin is None else stdin.encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+            # Also without input: it closes stdin.
+            out, err = await process.communicate(stdin.encode())
+    except TimeoutError:
+        await kill(process)
+        raise
     return Done(process.returncode or 0, out.decode(), err.decode())
 
 
-async def run(*arguments: str, stdin: str | None = None, **env: str) -> Done:
+async def kill(process: Process) -> None:
+    """End it and take what it still says, so that its pipes are closed too."""
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+@asynccontextmanager
+async def started(*arguments: str, **env: str) -> AsyncIterator[tuple[Process, StreamReader]]:
+    """The command and its stdout, for as long as it is of interest."""
+    process = await start(*arguments, **env)
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout
+    finally:
+        await kill(process)
+
+
+async def run(*arguments: str, stdin: str = "", **env: str) -> Done:
     return await finish(await start(*arguments, **env), stdin)

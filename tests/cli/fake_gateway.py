@@ -83,10 +83,11 @@ class Replica:
         page = self._gateway.pages.get(urlsplit(request.path).path)
         if page is None:
             return None
-        kind, body = page
+        headers, body = page
         response = _socket.respond(HTTPStatus.OK, body)
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = kind
+        for name, value in headers.items():
+            response.headers.pop(name, None)  # assignment adds a second one
+            response.headers[name] = value
         return response
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -152,8 +153,8 @@ class FakeGateway:
         self.logs: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.grown = asyncio.Condition()
         self.replicas = [Replica(self) for _ in range(replicas)]
-        #: path -> (content type, body), for the demo page.
-        self.pages: dict[str, tuple[str, str]] = {}
+        #: path -> (headers, body), for the demo page.
+        self.pages: dict[str, tuple[dict[str, str], str]] = {}
         self._ms = 1_795_000_000_000
 
     @property
@@ -161,8 +162,11 @@ class FakeGateway:
         return [replica.url for replica in self.replicas]
 
     def status(self, operation: str) -> str:
-        statuses = [f["data"]["status"] for f in self.logs[operation] if "status" in f["data"]]
-        return statuses[-1] if statuses else "unknown"
+        status = "unknown"
+        for frame in self.logs[operation]:
+            ends = frame["type"].removeprefix("operation_")
+            status = ends if ends in TERMINAL else frame["data"].get("status", status)
+        return str(status)
 
     async def append(
         self, operation: str, type_: str, data: dict[str, Any], *, ms: int | None = None

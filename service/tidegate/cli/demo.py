@@ -28,7 +28,6 @@ from tidegate.cli.ports import free_port
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 
-RESTART_AFTER_S = 10.0
 READY_TIMEOUT_S = 30.0
 #: Nothing tells that a process is about to answer, so it is asked often.
 ASK_EVERY_S = 0.05
@@ -54,7 +53,7 @@ class DemoOptions:
     embed: bool
     redis_port: int
     seed: int | None
-    restart: bool
+    restart_after_s: float | None
     config: Path | None
     assignments: tuple[str, ...]
 
@@ -209,13 +208,14 @@ class Demo:
             status = await child.run()
             if self._stopping.is_set():
                 return
-            again = self._options.restart
+            wait_s = self._options.restart_after_s
             text = f"{child.name} (pid {child.pid}) {how_it_ended(status)}"
-            say(f"{text}; starts again in {RESTART_AFTER_S:.0f} s" if again else text, "yellow")
-            if not again:
+            if wait_s is None:
+                say(text, "yellow")
                 return
+            say(f"{text}; starts again in {wait_s:g} s", "yellow")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESTART_AFTER_S):
+                async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
             if self._stopping.is_set():
                 return

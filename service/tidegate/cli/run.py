@@ -41,8 +41,12 @@ def run(
         int | None, typer.Option("--seed", help="Same seed, same operations in the same order.")
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart/--no-restart", help="Start again what died, after 10 s.")
+        bool, typer.Option("--restart/--no-restart", help="Start again what died.")
     ] = True,
+    restart_after_s: Annotated[
+        float,
+        typer.Option("--restart-after", metavar="SECONDS", min=0, help="Time to see what is lost."),
+    ] = 10.0,
     log_level: options.LogLevel = "warning",
     config: options.Config = None,
     assignments: options.Assignments = None,
@@ -91,7 +95,7 @@ def run(
             embed=embed,
             redis_port=redis_port,
             seed=seed,
-            restart=restart,
+            restart_after_s=restart_after_s if restart else None,
             config=config,
             assignments=tuple(assignments or ()),
         ),

@@ -61,12 +61,12 @@ def serve(
 
     import asyncio
 
-    from tidegate import runtime
     from tidegate.model.errors import SettingsError, TidegateError
+    from tidegate.runtime import serve as serve_replica
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(runtime.serve(loaded.settings))
+            runner.run(serve_replica(loaded.settings))
     except SettingsError as error:
         fail(str(error), REFUSED)
     except TidegateError as error:

@@ -149,8 +149,10 @@ def _known(given: Iterable[Given], problems: list[Problem]) -> Iterable[Given]:
 
 
 def _unknown(name: str, known: Iterable[str], what: str = "setting") -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"no such {what}" + (f"; did you mean {near[0]}?" if near else "")
+    # The prefix that all variables share would make any two of them look alike.
+    bare = {one.removeprefix(VARIABLE_PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), bare, n=1, cutoff=0.6)
+    return f"no such {what}" + (f"; did you mean {bare[near[0]]}?" if near else "")
 
 
 def _from_environment(env: Mapping[str, str], problems: list[Problem]) -> Iterable[Given]:

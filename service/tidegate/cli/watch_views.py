@@ -49,7 +49,7 @@ class JsonView:
         typer.echo(text if "\n" not in text else json.dumps(frame, separators=(",", ":")))
 
     def note(self, text: str) -> None:
-        stderr().print(text, style="dim", markup=False)
+        stderr().print(text, style="dim", markup=False, soft_wrap=True)
 
 
 class LineView:
@@ -68,7 +68,7 @@ class LineView:
         typer.echo(describe(frame, self._watching))
 
     def note(self, text: str) -> None:
-        stderr().print(text, style="dim", markup=False)
+        stderr().print(text, style="dim", markup=False, soft_wrap=True)
 
 
 class LiveView:

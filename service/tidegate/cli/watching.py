@@ -23,7 +23,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from tidegate.cli.console import CANCELLED, FAILED, OK, REFUSED
-from tidegate.model.close_codes import CLOSE_CODES, CONNECTION_LIMIT, ComeBack, come_back
+from tidegate.model.close_codes import ABNORMAL, CLOSE_CODES, CONNECTION_LIMIT, ComeBack, come_back
 
 EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
 
@@ -190,8 +190,7 @@ class Watching:
 
     def closed(self, code: int, reason: str = "") -> Decision:
         """The connection ended with this close code (1006: without one)."""
-        row = CLOSE_CODES.get(code)
-        why = self._refusal or reason or (row.meaning if row else "") or f"close code {code}"
+        why = self._refusal or reason or _meaning(code)
         after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
         if self.finished or code == 1000:
             return Finished(EXIT_CODES.get(self.status, OK), f"{self.operation}: {self.status}")
@@ -225,6 +224,13 @@ class Watching:
         bound = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return least_s + self._rng.uniform(0, bound)
+
+
+def _meaning(code: int) -> str:
+    row = CLOSE_CODES.get(code)
+    if row is None:
+        return f"close code {code}"
+    return "the connection broke" if row is ABNORMAL else row.meaning
 
 
 def milliseconds(entry_id: str) -> int | None:

