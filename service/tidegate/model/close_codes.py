@@ -70,3 +70,12 @@ def come_back(code: int) -> ComeBack:
     """What to do after a close with this code; a code outside the table means a network fault."""
     row = CLOSE_CODES.get(code)
     return ComeBack.YES if row is None else row.come_back
+
+
+def close_codes_table() -> str:
+    """The table in Markdown, for the documentation."""
+    rows = [
+        f"| {r.code} | `{r.name}` | {r.meaning} | {r.come_back.value} |"
+        for r in CLOSE_CODES.values()
+    ]
+    return "\n".join(["| code | name | meaning | come back |", "|---|---|---|---|", *rows])
