@@ -14,6 +14,7 @@ import enum
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from tidegate.model.ids import ZERO, StreamId
@@ -139,7 +140,7 @@ class _Log:
     def __init__(self, entries: Sequence[Written]) -> None:
         self.entries = entries
         self.ids = [entry.id for entry in entries]
-        if any(a >= b for a, b in zip(self.ids, self.ids[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(self.ids)):
             raise ValueError("the ids of a log must rise: this is no log")
         self._index = {entry.id: index for index, entry in enumerate(entries)}
 
@@ -211,7 +212,10 @@ class _Trial:
                 self._complain(Wrong.CURSOR, index, f"{cursor}, asked for {self._position}")
             return
         self._position = cursor
-        self._next = self._logs[self._log].after(cursor)
+        log = self._logs[self._log]
+        self._next = log.after(cursor)
+        # Whoever wants no history of a finished operation gets 1000 and nothing else.
+        self._terminal = any(entry.terminal for entry in log.entries[: self._next])
         if self._rules.from_start and self._required(0, self._next):
             self._complain(Wrong.LOST, index, f"all was asked for, and the cursor is {cursor}")
 

@@ -123,6 +123,10 @@ def test_a_viewer_of_the_newest_entries_owes_nothing_before_its_cursor() -> None
     assert judge(record, [LOG], Rules()).complaints == []
 
 
+def test_a_viewer_without_history_comes_when_it_is_over() -> None:
+    assert judge([*first(at(10)), *END], [LOG], Rules()).complaints == []
+
+
 # --- what is wrong
 
 

@@ -1,0 +1,131 @@
+"""Gateway replicas as real processes: started, hurt, and looked at through their admin port.
+
+A replica keeps its ports over restarts, as a pod behind a service keeps its place. Its log is read
+at the end: a traceback in it is a failure even if no viewer noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.faults.viewer import Door
+from tests.servers.ports import free_port
+from tests.servers.process import Process, ProcessError
+
+READY_TIMEOUT_S = 20.0
+POLL_S = 0.02  # a process has no event for "I serve now"
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
+
+
+class Replica:
+    """One `tidegate serve`. Use as an async context manager, or `start` and `close`."""
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self, index: int, redis_url: str, settings: Mapping[str, object] | None = None
+    ) -> None:
+        self.index = index
+        self.pod = f"pod-{index}"
+        self.port = free_port()
+        self.admin_port = free_port()
+        self._directory = tempfile.TemporaryDirectory(prefix="tidegate-replica-")
+        command: list[str | Path] = ["env"]
+        # A replica refuses TIDEGATE_ variables it does not know, such as those of this run.
+        for name in os.environ:
+            if name.startswith("TIDEGATE_"):
+                command += ["-u", name]
+        command += [sys.executable, "-m", "tidegate.cli.main", "serve", "--auth", "none"]
+        command += ["--host", self.host, "--port", str(self.port)]
+        command += ["--admin-port", str(self.admin_port), "--redis", redis_url, "--pod", self.pod]
+        for name, value in (settings or {}).items():
+            command += ["--set", f"{name}={value}"]
+        self.process = Process(command, log_file=Path(self._directory.name) / f"{self.pod}.log")
+
+    @property
+    def door(self) -> Door:
+        return Door(self.host, self.port)
+
+    # --- life
+
+    async def start(self, *, ready: bool = True) -> Self:
+        """Spawn and wait until it serves; `ready`: and until it is connected to Redis."""
+        self.process.spawn()
+        await self.answers("/readyz" if ready else "/healthz")
+        return self
+
+    async def kill(self) -> None:
+        await self.process.kill()
+
+    async def stop(self) -> None:
+        """SIGTERM; it must leave with status 0."""
+        status = await self.process.stop()
+        if status != 0:
+            raise ProcessError(f"{self.pod} ended with {status} after SIGTERM", self.process)
+
+    def pause(self) -> None:
+        self.process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.process.close()
+        self._directory.cleanup()
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- looking
+
+    async def answers(self, path: str) -> None:
+        """Wait until it answers 200. Raises ProcessError with its log."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S), self._admin() as admin:
+                while True:
+                    if not self.process.running:
+                        raise ProcessError(f"{self.pod} ended by itself", self.process)
+                    try:
+                        if (await admin.get(path)).status_code == 200:
+                            return
+                    except httpx.HTTPError:
+                        pass
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise ProcessError(f"{self.pod}: {path} is not 200", self.process) from None
+
+    async def state(self) -> dict[str, Any]:
+        """`/debug/state`."""
+        async with self._admin() as admin:
+            found: dict[str, Any] = (await admin.get("/debug/state")).json()
+            return found
+
+    def _admin(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=f"http://{self.host}:{self.admin_port}", timeout=2, trust_env=False
+        )
+
+    def mishaps(self) -> list[str]:
+        """Tracebacks and the like in its log, with what follows them."""
+        text = self.process.log_file.read_text(errors="replace")
+        return [
+            f"{self.pod}: {text[found.start() : found.start() + 3000]}"
+            for found in _TRACEBACK.finditer(text)
+        ]
