@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from tidegate.core.records import Page, StreamInfo
 from tidegate.model.errors import RedisUnavailable, StreamUnusable
@@ -16,7 +16,7 @@ from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.replies import read_info, read_page
-from tidegate.redis.topology import Topology
+from tidegate.redis.topology import CLIENT_ERRORS, Topology
 
 ALL = -1
 
@@ -67,5 +67,5 @@ class RedisLog:
             if "WRONGTYPE" in str(error):
                 raise StreamUnusable(f"the key of operation {operation} holds no stream") from None
             raise RedisUnavailable(str(error)) from None
-        except (RedisError, OSError, TimeoutError) as error:
+        except CLIENT_ERRORS as error:
             raise RedisUnavailable(str(error)) from None

@@ -15,7 +15,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
@@ -25,6 +25,10 @@ from tidegate.redis.address import Address, Deployment, Node, client_options, tl
 #: drown it.
 MAX_CONNECTIONS = 8
 POOL_WAIT_S = 5
+
+#: What redis-py 8.1 raises when it cannot reach a server: its cluster errors are no `RedisError`s,
+#: and a write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
+CLIENT_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 
 
 class Topology:
@@ -75,7 +79,7 @@ class Topology:
                 return changed
             if self._cluster is not None:
                 return await self._refresh_cluster(self._cluster)
-        except (RedisError, OSError, TimeoutError) as error:
+        except CLIENT_ERRORS as error:
             raise RedisUnavailable(f"cannot find the primaries: {error}") from None
         return False
 
@@ -104,6 +108,8 @@ class Topology:
         known: dict[str, Node] = {}
         by_slot = []
         for slot in range(16384):
+            if slot not in slots:  # in the middle of a failover
+                raise RedisUnavailable(f"nobody serves slot {slot}")
             primary = slots[slot][0]
             node = known.get(primary.name)
             if node is None:
