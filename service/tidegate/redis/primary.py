@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 #: Attaches in flight at a time: a reconnect with 20,000 streams must not stop Redis for others.
 ATTACH_WINDOW = 128
 SWEEP_TICK_S = 0.1
+#: Looks per second at the most without a doorbell: about 5 % of one core of Redis.
+POLL_MAX_PER_S = 4000.0
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 
 
@@ -113,10 +115,11 @@ class Primary:
             channel = keyspace_channel(self._address.db, watch.key)
             self._link.send(pack("UNSUBSCRIBE", channel), self._ignore, confirms=channel)
         if leave and watch.attached:
-            group = self._settings.redis.group
-            self._link.send(
-                pack("XGROUP", "DELCONSUMER", watch.key, group, self._pod), self._ignore
-            )
+            self._remove_consumer(self._link, watch)
+
+    def _remove_consumer(self, link: Link, watch: Watch) -> None:
+        group = self._settings.redis.group
+        link.send(pack("XGROUP", "DELCONSUMER", watch.key, group, self._pod), self._ignore)
 
     def dispatch(self, watch: Watch) -> None:
         """Look at the stream now."""
@@ -231,7 +234,6 @@ class Primary:
         for watch in self._watches.values():
             self._attach_soon(watch)
         redis = self._settings.redis
-        next_poll = 0.0
         owed = 0.0  # streams that the sweep should have looked at by now
         while not self._lost.is_set():
             try:
@@ -251,13 +253,15 @@ class Primary:
                     ),
                     self._ignore,
                 )
-            if self._doorbell is Doorbell.POLL and now >= next_poll:
-                next_poll = now + redis.poll_interval_s
-                self._sweep(len(self._watches))
-            else:
-                owed += len(self._watches) * SWEEP_TICK_S / self._settings.dispatch.sweep_s
-                self._sweep(int(owed))
-                owed -= int(owed)
+            owed += self._looks_per_s() * SWEEP_TICK_S
+            self._sweep(int(owed))
+            owed -= int(owed)
+
+    def _looks_per_s(self) -> float:
+        """How many streams to look at without being told: the sweep, or the poll in its stead."""
+        if self._doorbell is Doorbell.POLL:
+            return min(len(self._watches) / self._settings.redis.poll_interval_s, POLL_MAX_PER_S)
+        return len(self._watches) / self._settings.dispatch.sweep_s
 
     def _detach(self) -> None:
         self._link = None
@@ -308,7 +312,9 @@ class Primary:
         if link is not self._link:
             return
         self._attaching -= 1
-        if self._is_current(watch):
+        if watch.key not in self._watches:
+            self._remove_consumer(link, watch)  # it was given up while this was on its way
+        elif self._is_current(watch):
             if isinstance(reply, Exception):
                 self._trouble(watch, reply, lambda: self._attach_soon(watch))
             else:
@@ -420,7 +426,9 @@ class Primary:
     def _relayed(self, watch: Watch, payload: bytes) -> None:
         relay = read_relay(payload)
         if relay is None:
+            # Perhaps a newer replica speaks a form that this one cannot read: look at the stream.
             self.counts["relay_unreadable"] += 1
+            self.dispatch(watch)
             return
         own = relay.origin == self._pod
         self.counts["relay_own" if own else "relay_foreign"] += 1
