@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
 
+import orjson
 import pytest
 import uvloop
+from websockets.asyncio.client import connect
 
+from tests.faults.publisher import TERMINAL, Publisher
+from tests.faults.replicas import Replica
+from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import ZERO, OperationId
@@ -29,7 +36,8 @@ def test_a_pooled_connection_that_just_broke_does_not_end_the_replica(redis_serv
         operation = OperationId("42")
         try:
             await log.after(operation, ZERO)
-            for connection in topology.client.connection_pool._available_connections:  # type: ignore[union-attr]
+            pool: Any = topology.client.connection_pool  # type: ignore[union-attr]
+            for connection in pool._available_connections:
                 connection._writer.transport.abort()
             with pytest.raises(RedisUnavailable):
                 await log.after(operation, ZERO)
@@ -39,3 +47,31 @@ def test_a_pooled_connection_that_just_broke_does_not_end_the_replica(redis_serv
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(read_over_a_broken_connection())
+
+
+async def test_a_viewer_that_leaves_while_its_history_is_read_does_not_end_the_replica(
+    redis_server: Server,
+) -> None:
+    """Its first frames were written to a socket that was closed by then."""
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(Proxy((redis_server.host, redis_server.port)))
+        client = await stack.enter_async_context(redis_server.client())
+        settings = {"topic.ring_entries": 10}
+        replica = await stack.enter_async_context(Replica(0, f"redis://{link.address}/0", settings))
+        publisher = Publisher(client, "42")
+        await publisher.write_many(50)
+        url = f"ws://{replica.host}:{replica.port}/ws/operations/42"
+        async with connect(url, max_queue=None) as first:
+            await first.recv()
+            link.down.delay(0.1)
+            for _ in range(5):
+                async with connect(f"{url}?history=all"):
+                    pass
+            await publisher.finish()
+            # One that came later has its history: so those that left were due before.
+            async with connect(f"{url}?history=all") as last:
+                async for text in last:
+                    if orjson.loads(text)["type"] == TERMINAL:
+                        break
+        await replica.answers("/healthz")
+        assert replica.mishaps() == []

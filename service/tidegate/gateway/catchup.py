@@ -218,9 +218,13 @@ class CatchUp:
     ) -> T | None:
         """Read until it works; None when the viewer is gone or its key is no stream."""
         delay = RETRY_MIN_S
+        found: T | None = None
+        # Looked at again after the read: a viewer that has left has no socket to write to.
         while viewer.state is not ViewerState.CLOSED:
+            if found is not None:
+                return found
             try:
-                return await read()
+                found = await read()
             except RedisUnavailable:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_MAX_S)
