@@ -100,7 +100,9 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self._transport is not None and self._out:
+        if self.lost:  # uvloop's transport raises when it is written to now
+            self._out.clear()
+        elif self._transport is not None and self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._transport.write(data)
