@@ -67,17 +67,19 @@ class OperationSocket:
             low_water_bytes=self._viewer.low_water_bytes,
         )
         session = Session(sender, self._viewer.messages_per_s)
-        async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(sender.run(), name="ws-send")
-            entering = tasks.create_task(
-                self._enter(scope["path"], scope["query_string"], sender), name="ws-enter"
-            )
-            while (message := await receive())["type"] == "websocket.receive":
-                text = message.get("text")
-                session.on_text(text if text is not None else "")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(sender.run(), name="ws-send")
+                entering = tasks.create_task(
+                    self._enter(scope["path"], scope["query_string"], sender), name="ws-enter"
+                )
+                while (message := await receive())["type"] == "websocket.receive":
+                    text = message.get("text")
+                    session.on_text(text if text is not None else "")
+                entering.cancel()
+                sending.cancel()
+        finally:
             sender.lost()
-            entering.cancel()
-            sending.cancel()
 
     async def _enter(self, path: str, query: bytes, sender: DirectSender | AsgiSender) -> None:
         """Join the operation that path and query name, or refuse."""
@@ -88,7 +90,7 @@ class OperationSocket:
         except InvalidInput as error:
             _refuse(sender, close_codes.BAD_REQUEST, "bad_request", str(error))
             return
-        if not self._lobby.join(operation, sender, ask):
+        if not sender.closed and not self._lobby.join(operation, sender, ask):
             await self._join_when_ready(operation, sender, ask)
 
     async def _join_when_ready(

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.protocol import State
@@ -48,8 +49,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     viewer_settings: ViewerSettings
     sender: DirectSender | None = None
     _on_text: Callable[[str], None] | None = None
-    _pings = 0
-    _pings_since = 0.0
+    _small = 0
+    _small_since = 0.0
     _accept: bytes | None = None
 
     # -- for the endpoint ------------------------------------------------------------------------
@@ -106,6 +107,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         accept = self._accept
         if accept is None or message["type"] != "websocket.accept":
+            if self.close_sent:
+                raise ClientDisconnected  # closed by us, which is no mistake of the application's
             await super().send(message)
             return
         self._accept = None
@@ -169,6 +172,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         self.frames = []
         if self.close_sent:
             return
+        if self.curr_msg_data_type != "text":
+            data = b""  # viewers speak in texts; answered as one that cannot be read
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -177,16 +182,18 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         self._on_text(text)
 
     def handle_ping(self) -> None:
-        now = self.loop.time()
-        if now - self._pings_since >= 1.0:
-            self._pings, self._pings_since = 0, now
-        self._pings += 1
-        if self._pings > self.viewer_settings.messages_per_s:
-            self._refuse(close_codes.BAD_REQUEST.code)
-        elif self.writable.is_set():
-            super().handle_ping()
-        else:
+        if self._too_many() or not self.writable.is_set():
             self.conn.data_to_send()  # it does not read: a pong would only pile up
+        else:
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if not self._too_many():
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        if not self._too_many():
+            super().handle_cont(event)
 
     def handle_close(self, event: Frame) -> None:
         self._lost()
@@ -201,9 +208,23 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self.transport.abort()  # its buffer will not drain
 
+    def _too_many(self) -> bool:
+        """Bounds the frames that are no message by themselves: pings, pongs, parts of messages."""
+        if self.close_sent:
+            return True
+        now = self.loop.time()
+        if now - self._small_since >= 1.0:
+            self._small, self._small_since = 0, now
+        self._small += 1
+        if self._small <= self.viewer_settings.messages_per_s:
+            return False
+        self._refuse(close_codes.BAD_REQUEST.code)
+        return True
+
     def _refuse(self, code: int) -> None:
         self._lost()
         self.send_close(code, "")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
 
     def _lost(self) -> None:
         if self.sender is not None:

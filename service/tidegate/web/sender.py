@@ -108,6 +108,12 @@ class AsgiSender:
 
     async def run(self) -> None:
         """Send until the close frame is sent or the socket is gone."""
+        try:
+            await self._send_all()
+        except OSError:
+            pass  # gone, says ASGI; the endpoint is told by a disconnect message
+
+    async def _send_all(self) -> None:
         while True:
             while self._waiting:
                 data = self._waiting.popleft()

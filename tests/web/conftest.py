@@ -1,0 +1,30 @@
+"""Web tests run on uvloop, as a replica does, and on both senders where they ask for `replica`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.gateway.fixtures import backend, loop_factories
+from tests.gateway.replica import Replica
+from tests.servers.standalone import Server
+
+__all__ = ["backend"]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return loop_factories()
+
+
+@pytest.fixture(params=["direct", "asgi"])
+def sender(request: pytest.FixtureRequest) -> str:
+    """Every test that takes it runs over both ways to a socket."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def replica(redis_server: Server, sender: str) -> AsyncIterator[Replica]:
+    async with Replica(redis_server.url, sender=sender) as replica:
+        yield replica

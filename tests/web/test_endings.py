@@ -1,0 +1,164 @@
+"""How watching ends: the operation finishes, its stream expires, the replica leaves.
+
+Part of the sender contract: every test runs over the direct and over the plain ASGI sender.
+"""
+
+import asyncio
+
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.gateway.replica import Replica, until
+from tests.gateway.viewer import Close
+from tests.servers.standalone import Server
+
+FINISHED = Close(1000, "")
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+async def test_everybody_gets_the_end_and_then_1000(
+    replica: Replica, backend: Backend, status: str
+) -> None:
+    async with replica.watch("42") as one, replica.watch("42") as two:
+        for viewer in (one, two):
+            await viewer.state()
+        last = await backend.publish("42", "note", status=status)
+        for viewer in (one, two):
+            frames, close = await viewer.rest()
+            assert [f["id"] for f in frames] == [last]
+            assert close == FINISHED
+    await until(lambda: replica.viewers == 0)
+
+
+async def test_an_entry_within_the_grace_is_still_seen(
+    redis_server: Server, backend: Backend, sender: str
+) -> None:
+    async with Replica(redis_server.url, sender=sender, topic={"terminal_grace_s": 1.0}) as replica:
+        async with replica.watch("42") as viewer:
+            await viewer.state()
+            end = await backend.finish("42")
+            assert await viewer.ids(1) == [end]
+            late = await backend.publish("42", "log", text="a moment late")
+            frames, close = await viewer.rest()
+            assert [f["id"] for f in frames] == [late]
+            assert close == FINISHED
+
+
+async def test_an_operation_that_runs_again_is_not_closed(
+    redis_server: Server, backend: Backend, sender: str
+) -> None:
+    async with Replica(redis_server.url, sender=sender, topic={"terminal_grace_s": 0.2}) as replica:
+        async with replica.watch("42") as viewer:
+            await viewer.state()
+            await backend.publish("42", status="failed")
+            await backend.publish("42", status="retrying")
+            await viewer.entries(2)
+            assert await viewer.is_quiet(0.4)
+            await backend.finish("42")
+            frames, close = await viewer.rest()
+            assert len(frames) == 1
+            assert close == FINISHED
+
+
+@pytest.mark.parametrize("count", [3, 700])
+async def test_who_joins_a_finished_operation_gets_state_history_1000(
+    replica: Replica, backend: Backend, count: int
+) -> None:
+    ids = await backend.publish_many("42", count)
+    ids.append(await backend.finish("42"))
+    async with replica.watch("42", history="all") as viewer:
+        state = await viewer.state()
+        assert state["data"] == {"status": "completed"}
+        frames, close = await viewer.rest()
+        assert [f["id"] for f in frames] == ids
+        assert close == FINISHED
+
+
+async def test_who_comes_back_to_a_finished_operation_gets_the_rest_and_1000(
+    replica: Replica, backend: Backend
+) -> None:
+    ids = await backend.publish_many("42", 5)
+    ids.append(await backend.finish("42", "failed"))
+    for seen in (0, 3, 5):
+        async with replica.watch("42", last_event_id=ids[seen]) as viewer:
+            assert (await viewer.state())["data"] == {"status": "failed"}
+            frames, close = await viewer.rest()
+            assert [f["id"] for f in frames] == ids[seen + 1 :]
+            assert close == FINISHED
+
+
+async def test_an_end_further_back_than_the_first_page_still_counts(
+    replica: Replica, backend: Backend
+) -> None:
+    """Log lines after the end push the terminal entry out of the newest ones that are read."""
+    await backend.finish("42")
+    await backend.publish_many("42", 300, type_="log")
+    async with replica.watch("42") as viewer:
+        await viewer.state()
+        await viewer.entries(100)
+        assert await viewer.is_quiet(0.3), "told as running: a late viewer waits, it never hangs"
+
+
+async def test_an_expired_stream_closes_its_viewers_with_4410(
+    replica: Replica, backend: Backend
+) -> None:
+    ids = await backend.publish_many("42", 2)
+    async with replica.watch("42") as viewer:
+        await viewer.state()
+        await viewer.until_id(ids[-1])
+        await backend.delete("42")
+        frames, close = await viewer.rest()
+        assert [f["data"]["code"] for f in frames] == ["expired"]
+        assert close.code == 4410
+
+
+async def test_a_cursor_of_an_expired_stream_never_hangs(replica: Replica) -> None:
+    async with replica.watch("42", last_event_id="1000-0") as viewer:
+        frames, close = await viewer.rest()
+        assert [f["type"] for f in frames] == ["current_state", "error"]
+        assert close.code == 4410
+
+
+async def test_a_stream_that_is_back_in_time_closes_nobody(
+    redis_server: Server, backend: Backend, sender: str
+) -> None:
+    async with Replica(redis_server.url, sender=sender, topic={"expired_grace_s": 0.5}) as replica:
+        old = await backend.publish_many("42", 2)
+        async with (
+            replica.watch("42") as viewer,
+            replica.watch("42", last_event_id=old[0]) as other,
+        ):
+            for each in (viewer, other):
+                await each.state()
+                await each.until_id(old[-1])
+            await backend.delete("42")
+            async with replica.watch("42", last_event_id=old[1]) as waiting:
+                await waiting.state()
+                new = await backend.publish("42")
+                for each in (viewer, other, waiting):
+                    gap = await each.next()
+                    assert gap["data"]["reason"] == "recreated"
+                    assert await each.ids(1) == [new]
+                    assert await each.is_quiet(0.7), "the grace is over and nobody was closed"
+
+
+async def test_a_replica_that_stops_sends_its_viewers_away(
+    redis_server: Server, backend: Backend, sender: str
+) -> None:
+    replica = await Replica(redis_server.url, sender=sender).start()
+    await backend.publish("42")
+    async with replica.watch("42") as viewer, replica.watch("7") as other:
+        await viewer.state()
+        await viewer.entries(1)
+        await other.state()
+        stopping = asyncio.create_task(replica.stop())
+        delays = []
+        for each in (viewer, other):
+            frames, close = await each.rest()
+            assert [f["type"] for f in frames] == ["reconnect"]
+            assert frames[0]["data"]["reason"] == "draining"
+            delays.append(frames[0]["data"]["after_ms"])
+            assert close.code == 1012
+        await stopping
+    assert all(isinstance(delay, int) and 0 <= delay <= 2000 for delay in delays)
+    assert await backend.consumers("42") == []
