@@ -53,7 +53,9 @@ class Browser:
         self.console: list[str] = []
 
     async def open(self, url: str) -> None:
+        """Open a page and wait until it is there."""
         await self._call("Page.navigate", url=url)
+        await self.until(f"location.href === {url!r} && document.readyState === 'complete'")
 
     async def evaluate(self, expression: str) -> Any:
         answer = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)

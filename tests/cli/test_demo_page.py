@@ -186,7 +186,8 @@ async def test_finished_operations_make_room_first(gateway: FakeGateway, browser
 
 async def test_pause_keeps_the_list_still(gateway: FakeGateway, browser: Browser) -> None:
     await announce(gateway, "one")
-    await browser.until(card("one", "textContent"))
+    text = "document.getElementById('frames').textContent"
+    await browser.until(f"""{text}.includes('current_state", "operation": "one"')""")
     await browser.evaluate("document.getElementById('pause').click()")
     count = await browser.evaluate("document.getElementById('frames').childElementCount")
     await gateway.append("one", "progress", {"progress": 0.3})

@@ -135,6 +135,9 @@ async def test_a_cluster(cluster: Cluster) -> None:
 async def test_sentinel(sentinel: Sentinels) -> None:
     done = await run("publish", "42", "{}", "--redis", sentinel.url)
     assert done.code == 0, done
+    done = await run("publish", "42", "{}", "--redis", sentinel.url + "-not")
+    assert done.code == 1
+    assert "no Sentinel that answers knows this primary" in done.err
 
 
 @pytest.mark.parametrize(

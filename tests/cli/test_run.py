@@ -68,6 +68,10 @@ class Run:
         return [int(port) for ports in (*found, *embedded) for port in ports]
 
     @property
+    def redis_url(self) -> str:
+        return self.said(r"^redis +(\S+)")[0][0]
+
+    @property
     def replica_pids(self) -> list[int]:
         return [int(pid) for (pid,) in self.said(r"^replica-\d+ .* pid (\d+)$")]
 
@@ -192,39 +196,42 @@ async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:
 async def test_a_killed_replica_is_said_its_viewers_carry_on_and_it_comes_back(
     tmp_path: Path,
 ) -> None:
-    async with running(tmp_path, "--restart-after", "0.5", "--seed", "2") as run:
+    async with running(tmp_path, "--restart-after", "0.5") as run:
         # It watches through the one that dies.
         urls = [part for url in reversed(run.urls) for part in ("--url", url)]
-        arguments = ("watch", "demo", "--json", "--history", "all", *urls)
-        async with command.started(*arguments) as (_, said):
+        async with (
+            command.started("watch", "mine", "--json", *urls) as (_, said),
+            command.started("publish", "mine", "-", "--redis", run.redis_url) as (backend, _),
+            asyncio.timeout(30),
+        ):
+            assert backend.stdin is not None
             frames = [json.loads(await said.readline())]
+            backend.stdin.write(b'{"n": 0}\n')
+            frames.append(json.loads(await said.readline()))
+
             victim = run.replica_pids[1]
             os.kill(victim, signal.SIGKILL)
+            for n in range(1, 10):
+                backend.stdin.write(b'{"n": %d}\n' % n)
             await run.until(
                 rf"replica-2 \(pid {victim}\) was killed by SIGKILL; starts again in 0.5"
             )
             again = (await run.until(r"replica-2 is started again \(pid (\d+)\)"))[1]
             assert int(again) != victim
-            # The shortest of the first operations ends soon, and a new one is listed.
-            async with asyncio.timeout(30):
-                while len([f for f in frames if "id" in f]) < 8:
-                    frames.append(json.loads(await said.readline()))
-        ids = [tuple(map(int, f["id"].split("-"))) for f in frames if "id" in f]
-        assert ids == sorted(set(ids))
-        assert [f["data"]["operation"][-1] for f in frames if "id" in f] == list("12345678")
-        types = [f["type"] for f in frames]
-        assert types[0] == "current_state"
-        assert types.count("current_state") == 2  # on the second replica, then on the first
-        assert "gap" not in types
+            backend.stdin.write(b'{"status": "completed"}\n')
+            while frames[-1]["type"] != "operation_completed":
+                frames.append(json.loads(await said.readline()))
+        # On the second replica, then on the first.
+        types = [frame["type"] for frame in frames]
+        assert types == ["current_state", "progress", "current_state", *["progress"] * 9, types[-1]]
+        assert [f["data"]["n"] for f in frames if "n" in f["data"]] == list(range(10))
         assert await run.end(signal.SIGINT) == 0
         await run.nothing_is_left()
 
 
 async def test_a_killed_server_comes_back_with_its_data(tmp_path: Path) -> None:
     async with running(tmp_path, "--restart-after", "0.2") as run:
-        (port,) = run.said(r"^redis .*:(\d+)/")
-        url = f"redis://127.0.0.1:{port[0]}/0"
-        before = await command.run("publish", "mine", '{"n": 1}', "--redis", url)
+        before = await command.run("publish", "mine", '{"n": 1}', "--redis", run.redis_url)
         assert before.code == 0
         servers = [pid for pid in run.pids if "valkey-server" in command_line(pid)]
         os.kill(servers[0], signal.SIGKILL)

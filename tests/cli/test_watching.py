@@ -1,13 +1,15 @@
 """The client's protocol without a socket: cursor, status, and what to do after each close."""
 
+import io
 import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from tidegate.cli.watch_views import describe
+from tidegate.cli.watch_views import LiveView, describe
 from tidegate.cli.watching import (
     FIRST_DELAY_S,
     LATER_DELAY_S,
@@ -285,3 +287,27 @@ def test_http_answers(status: int, comes_back: bool) -> None:
     assert isinstance(decision, Return) is comes_back
     if isinstance(decision, Return):
         assert decision.delay_s >= 2
+
+
+# --- on a terminal
+
+
+def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
+    w = watching()
+    view = LiveView(w)
+    console = Console(width=100, record=True, file=io.StringIO())
+    w.received(state(), 0.0)
+    w.received(entry("1000-0", progress=0.5, message="half [bold]way"), 1.25)
+    console.print(view.render())
+    first = console.export_text()
+    assert "50% running half [bold]way" in first
+    assert f"1 entries · replica {A} · lag 250 ms" in first
+
+    w.received({"type": "gap", "data": {}}, 2.0)
+    w.received({"type": "stale"}, 2.0)
+    w.closed(1006)
+    console.print(view.render())
+    second = console.export_text()
+    assert "running (stale)" in second
+    assert f"connecting to {B}" in second
+    assert "1 reconnects · 1 gaps" in second

@@ -51,6 +51,9 @@ async def _connect_once(watching: Watching, view: View) -> tuple[Decision, bool]
             max_size=MAX_FRAME_BYTES,
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=1,
+            # A replica that is stuck says nothing either: 10 s until the next one is tried.
+            ping_interval=5,
+            ping_timeout=5,
             user_agent_header=None,
         )
     except InvalidStatus as error:

@@ -82,7 +82,7 @@ class LiveView:
         from rich.live import Live
 
         self._live = Live(
-            get_renderable=self._render, console=stdout(), refresh_per_second=8, transient=False
+            get_renderable=self.render, console=stdout(), refresh_per_second=8, transient=False
         )
         self._live.__enter__()
         return self
@@ -103,7 +103,7 @@ class LiveView:
     def note(self, text: str) -> None:
         stdout().print(text, style="dim", markup=False)
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -123,7 +123,8 @@ class LiveView:
         status = Text(f"{w.status}{' (stale)' if w.stale else ''}")
         status.stylize(styles.get(w.status, "bold"))
         head.add_row(Text(w.operation, style="bold"), bar, percent, status, Text(w.message))
-        counts = [f"{w.entries} entries", f"replica {w.base}"]
+        replica = f"replica {w.base}" if w.connected else f"connecting to {w.base}"
+        counts = [f"{w.entries} entries", replica]
         if w.lag_s is not None:
             counts.append(f"lag {w.lag_s * 1000:.0f} ms")
         for count, word in ((w.reconnects, "reconnects"), (w.gaps, "gaps"), (w.skipped, "skipped")):

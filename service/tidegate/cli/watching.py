@@ -96,6 +96,7 @@ class Watching:
         self.fraction: float | None = None
         self._in_percent = False
         self.message = ""
+        self.connected = False
         self.stale = False
         self.lag_s: float | None = None
         self.entries = 0
@@ -144,7 +145,7 @@ class Watching:
                 self._refusal = str(data.get("message") or data.get("code") or "")
 
     def _admitted(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        self.admitted = True
+        self.admitted = self.connected = True
         self.stale = False
         self._failures = 0
         if self.cursor is None and isinstance(frame.get("cursor"), str):
@@ -217,6 +218,7 @@ class Watching:
 
     def _next_replica(self) -> None:
         self._at = (self._at + 1) % len(self.bases)
+        self.connected = False
         self.reconnects += 1
 
     def _backoff(self, least_s: float) -> float:

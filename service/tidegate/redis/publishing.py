@@ -16,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
@@ -49,7 +49,7 @@ class Publisher:
         try:
             self._client = _open_client(settings)
         except redis.RedisError as error:  # a Cluster is asked for its slots at once
-            raise RedisUnavailable(f"{self._shown_url}: {error}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
 
     def publish(self, operation: OperationId, text: str) -> str:
         """``XADD <prefix><operation> MAXLEN ~ n * message <text>``; the new entry's id."""
@@ -61,7 +61,7 @@ class Publisher:
                 approximate=True,
             )
         except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {error}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
         return str(entry_id)
 
     def remove(self, operation: OperationId) -> None:
@@ -69,7 +69,7 @@ class Publisher:
         try:
             self._client.unlink(self._prefix + operation)
         except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {error}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
 
     def close(self) -> None:
         self._client.close()
@@ -84,6 +84,13 @@ class Publisher:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _words(error: redis.RedisError) -> str:
+    if isinstance(error, MasterNotFoundError):
+        # Its own text lists the options of every connection that was tried.
+        return "no Sentinel that answers knows this primary"
+    return str(error)
 
 
 def _open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
@@ -101,7 +108,8 @@ def _open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
         case Deployment.SENTINEL:
             hosts = [(node.host, node.port) for node in address.nodes]
             login = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
-            sentinel = Sentinel(hosts, login | tls_options(address, settings), **options)
+            login |= tls_options(address, settings)
+            sentinel = Sentinel(hosts, sentinel_kwargs=login, **options)
             master: redis.Redis = sentinel.master_for(str(address.service), db=address.db)
             return master
         case Deployment.STANDALONE if first.path is not None:
