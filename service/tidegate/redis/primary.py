@@ -11,11 +11,9 @@ an entry and never loses it.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any, NamedTuple
 
 import hiredis
@@ -30,6 +28,7 @@ from tidegate.redis.address import Address, Node
 from tidegate.redis.doorbell import Doorbell, Prober, keyspace_channel
 from tidegate.redis.link import Link, connect, pack
 from tidegate.redis.replies import Trouble, read_page, read_relay, trouble_of
+from tidegate.redis.rounds import DueTimes, Sweep
 from tidegate.redis.version import check_version
 from tidegate.redis.watch import Watch
 
@@ -80,10 +79,8 @@ class Primary:
         self._watches: dict[bytes, Watch] = {}
         self._to_attach: deque[Watch] = deque()
         self._attaching = 0
-        self._swept: deque[Watch] = deque()
-        self._due: list[tuple[float, int, Watch]] = []
-        self._due_order = count()
-        self._due_timer: asyncio.TimerHandle | None = None
+        self._sweep = Sweep()
+        self._due = DueTimes(self._loop, self._dispatch_if_current)
         self.counts: Counter[str] = Counter()
         self.last_error: str | None = None
         pod = settings.server.pod
@@ -234,7 +231,6 @@ class Primary:
         for watch in self._watches.values():
             self._attach_soon(watch)
         redis = self._settings.redis
-        owed = 0.0  # streams that the sweep should have looked at by now
         while not self._lost.is_set():
             try:
                 async with asyncio.timeout(SWEEP_TICK_S):
@@ -253,9 +249,8 @@ class Primary:
                     ),
                     self._ignore,
                 )
-            owed += self._looks_per_s() * SWEEP_TICK_S
-            self._sweep(int(owed))
-            owed -= int(owed)
+            for watch in self._sweep.turn(self._looks_per_s() * SWEEP_TICK_S, self._is_current):
+                self.dispatch(watch)
 
     def _looks_per_s(self) -> float:
         """How many streams to look at without being told: the sweep, or the poll in its stead."""
@@ -267,7 +262,7 @@ class Primary:
         self._link = None
         self._to_attach.clear()
         self._attaching = 0
-        self._swept.clear()
+        self._sweep.clear()
         self._due.clear()
         for watch in self._watches.values():
             watch.reset()
@@ -320,7 +315,7 @@ class Primary:
             else:
                 watch.attached = True
                 watch.retry_s = 0.0
-                self._swept.append(watch)
+                self._sweep.add(watch)
                 self.counts["attaches"] += 1
                 watch.listener.on_page(read_page(reply, after))
         self._attach_more()
@@ -437,7 +432,7 @@ class Primary:
         before = arming.due
         arming.relayed(now, own=own)
         if arming.due is not before:
-            self._wait_until_due(watch)
+            self._due.add(watch)
         watch.listener.on_relay(relay)
 
     def _ring(self, watch: Watch) -> None:
@@ -447,36 +442,11 @@ class Primary:
         if arming.ring(self._loop.time()):
             self.dispatch(watch)
         elif arming.due is not before:
-            self._wait_until_due(watch)
+            self._due.add(watch)
 
-    # -- time ------------------------------------------------------------------------------------
-
-    def _wait_until_due(self, watch: Watch) -> None:
-        due = watch.arming.due
-        if due is None:
-            return
-        heapq.heappush(self._due, (due, next(self._due_order), watch))
-        if self._due_timer is None or self._due[0][0] < self._due_timer.when():
-            if self._due_timer is not None:
-                self._due_timer.cancel()
-            self._due_timer = self._loop.call_at(due, self._dispatch_due)
-
-    def _dispatch_due(self) -> None:
-        self._due_timer = None
-        now = self._loop.time()
-        while self._due and self._due[0][0] <= now:
-            _, _, watch = heapq.heappop(self._due)
-            if self._is_current(watch) and watch.arming.is_due(now):
-                self.dispatch(watch)
-        if self._due:
-            self._due_timer = self._loop.call_at(self._due[0][0], self._dispatch_due)
-
-    def _sweep(self, at_most: int) -> None:
-        for _ in range(min(at_most, len(self._swept))):
-            watch = self._swept.popleft()
-            if self._is_current(watch) and watch.attached:
-                self._swept.append(watch)
-                self.dispatch(watch)
+    def _dispatch_if_current(self, watch: Watch) -> None:
+        if self._is_current(watch):
+            self.dispatch(watch)
 
     def _is_current(self, watch: Watch) -> bool:
         return self._watches.get(watch.key) is watch

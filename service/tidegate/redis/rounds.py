@@ -1,0 +1,82 @@
+"""Two ways in which a stream's turn comes without a ring: its policy named a time, or the sweep is
+there.
+
+`DueTimes` is one timer over all streams that wait for a moment of their own (`Arming.due`).
+`Sweep` goes round all streams at an even pace, a few at each tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+
+from tidegate.redis.watch import Watch
+
+
+class DueTimes:
+    """Calls `act` for each stream whose `arming.due` has come; a due time that was changed lapses.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[Watch], None]) -> None:
+        self._loop = loop
+        self._act = act
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, watch: Watch) -> None:
+        """Its due time was set."""
+        due = watch.arming.due
+        if due is None:
+            return
+        heapq.heappush(self._heap, (due, next(self._order), watch))
+        if self._timer is None or due < self._timer.when():
+            self._set_timer()
+
+    def clear(self) -> None:
+        """Nothing is due any more."""
+        self._heap.clear()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._heap[0][0], self._ring) if self._heap else None
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            _, _, watch = heapq.heappop(self._heap)
+            if watch.arming.is_due(now):
+                self._act(watch)
+        self._set_timer()
+
+
+class Sweep:
+    """Round and round over all streams."""
+
+    def __init__(self) -> None:
+        self._streams: deque[Watch] = deque()
+        self._owed = 0.0
+
+    def add(self, watch: Watch) -> None:
+        """Look at this stream too, until it is no longer current."""
+        self._streams.append(watch)
+
+    def clear(self) -> None:
+        """Forget all streams."""
+        self._streams.clear()
+        self._owed = 0.0
+
+    def turn(self, looks: float, is_current: Callable[[Watch], bool]) -> Iterator[Watch]:
+        """The streams whose turn it is; `looks` may be less than one and adds up."""
+        self._owed += looks
+        number = min(int(self._owed), len(self._streams))
+        self._owed -= int(self._owed)
+        for _ in range(number):
+            watch = self._streams.popleft()
+            if is_current(watch):
+                self._streams.append(watch)
+                yield watch
