@@ -145,7 +145,14 @@ class Runtime:
         return _Server(config)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.create_task(work, name=name)
+        """Work for one viewer: what goes wrong with it must not end the replica."""
+        self._tasks.create_task(self._supervise(work, name), name=name)
+
+    async def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a task failed", task=name)
 
     def _send_away(self) -> None:
         """Tell everybody to come back, each at its own moment, and close."""

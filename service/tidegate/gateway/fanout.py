@@ -23,9 +23,12 @@ WriteMany = Callable[[Sequence[Viewer], bytes], None]
 
 
 def write_one_by_one(viewers: Sequence[Viewer], data: bytes) -> None:
-    """The portable way: each sender's own `write`."""
+    """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
     for viewer in viewers:
-        viewer.sender.write(data)
+        try:
+            viewer.sender.write(data)
+        except (OSError, RuntimeError):  # uvloop 0.23 raises RuntimeError for a closed transport
+            viewer.on_closed()
 
 
 class Crowd(Protocol):
