@@ -34,7 +34,11 @@ def say(text: str, style: str | None = None) -> None:
 
 
 def say_line(name: str, line: str) -> None:
-    say(f"{name} | {line}", "dim")
+    """What a child said. Its colours stay on a terminal, and its escape codes nowhere else."""
+    from rich.text import Text
+
+    with contextlib.suppress(OSError):
+        stdout().print(Text(f"{name} | ", "dim").append_text(Text.from_ansi(line)), soft_wrap=True)
 
 
 def greeting(replicas: Sequence[Shown], redis_url: str, prefix: str) -> Iterator[str]:
