@@ -80,10 +80,12 @@ class RawViewer:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def until_end(self) -> list[Frame]:
-        """Read until the server has ended the connection."""
+        """Read until the server has ended the connection; its close frame is echoed."""
         try:
             while not self.ended:
                 await self.read()
+                if self.close_code is not None:
+                    await self.answer()
         except ConnectionError:
             self.ended = True
         return self.received
