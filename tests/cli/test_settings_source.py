@@ -84,7 +84,7 @@ def test_one_line_for_each_mistake_with_path_value_allowed_and_source(config: Pa
         ),
         "viewer.lag: no such setting; did you mean viewer.lagging_policy? (from --set)",
         "server.port = 99999: must be a whole number from 0 to 65535 (from TIDEGATE_SERVER__PORT)",
-        f"server.auth = some: must be none (from file {config})",
+        f"server.auth = some: must be one of none, jwt (from file {config})",
         "topic.linger_s = long: must be a number from 0 to 3600 (from --set)",
     ]
 

@@ -121,6 +121,70 @@ ReplicaUrls = Annotated[
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Host = Annotated[str, _pattern(r"^[^\s/]{1,255}$", "an address or a host name")]
 
+ALGORITHMS = (
+    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448"),
+)
+SECRET_MIN_BYTES = 32
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if "-----BEGIN" in text:
+        raise ValueError("holds a PEM key, not a secret: give its file as auth.key_file")
+    if len(text.encode(errors="replace")) < SECRET_MIN_BYTES:
+        # RFC 7518, 3.2: a shorter one can be guessed from any token that somebody holds.
+        raise ValueError(f"must have at least {SECRET_MIN_BYTES} bytes")
+    return secret
+
+
+Secret32 = Annotated[SecretStr, AfterValidator(_check_secret)]
+HttpUrl = Annotated[
+    str,
+    _pattern(
+        r"^https?://[^\s/?#@\\]+(/[\x21\x24-\x3e\x40-\x7e]*)?$",
+        "an http:// or https:// URL without user, query and fragment",
+        max_length=1_024,
+    ),
+]
+KeysUrl = Annotated[
+    str,
+    _pattern(
+        r"^https?://[^\s/?#@\\]+(/[\x21\x24-\x7e]*)?$",
+        "an https:// URL without user and fragment",
+        max_length=1_024,
+    ),
+]
+Algorithms = Annotated[
+    tuple[Annotated[str, _pattern(f"^({'|'.join(ALGORITHMS)})$", ", ".join(ALGORITHMS))], ...],
+    Field(max_length=len(ALGORITHMS)),
+    BeforeValidator(_split),
+]
+Origins = Annotated[
+    tuple[
+        Annotated[
+            str,
+            _pattern(
+                r"^https?://(\*\.)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])"
+                r"(:[0-9]{1,5})?$",
+                "such as https://app.example.com or https://*.example.com:8443",
+                max_length=300,
+            ),
+        ],
+        ...,
+    ],
+    Field(max_length=256),
+    BeforeValidator(_split),
+]
+_Claim = Annotated[str, _pattern(r"^[\x21-\x7e]{1,1024}$", "printable ASCII text, no space")]
+_CookieName = Annotated[
+    str, _pattern(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", "the name of a cookie")
+]
+_FunctionName = Annotated[
+    str,
+    _pattern(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", "such as package.module:function"),
+]
+
 
 class Group(BaseModel):
     """What all groups share: frozen, no unknown names, no ``true`` where a number belongs."""
@@ -194,10 +258,11 @@ class ServerSettings(Group):
         },
     )
     auth: Annotated[
-        Literal["none"] | None,
+        Literal["none", "jwt"] | None,
         Field(
-            description="How viewers are authenticated. No default: `none` lets anybody who "
-            "reaches the port watch every operation, so it has to be said."
+            description="How viewers are authenticated: by a signed token (`jwt`, see `auth`) or "
+            "not at all. No default: `none` lets anybody who reaches the port watch every "
+            "operation, so it has to be said."
         ),
     ] = None
     sender: Annotated[
@@ -358,6 +423,293 @@ class RedisSettings(Group):
                 raise rule_broken(
                     "redis.key_prefix",
                     self.key_prefix,
+                    f"must not start with {reserved}, where the gateway keeps its own keys",
+                )
+        return self
+
+
+class AuthSettings(Group):
+    """Who a viewer is: which tokens are believed, where they may come from, which origins."""
+
+    group_name = "auth"
+
+    secret: Annotated[
+        Secret32 | None,
+        Field(
+            description="Shared secret of HS256, HS384 or HS512, at least 32 bytes (48 and 64 for "
+            "the longer ones). Give it by environment. One of `secret`, `key_file`, `jwks_url`."
+        ),
+    ] = None
+    previous_secret: Annotated[
+        Secret32 | None,
+        Field(
+            description="The secret before this one, still believed: a change of the secret signs "
+            "nobody off."
+        ),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM file with public keys or certificates (RSA, EC, Ed25519, Ed448). "
+            "Read again within a second of a change; two keys in it make a rotation."
+        ),
+    ] = None
+    jwks_url: Annotated[
+        KeysUrl | None,
+        Field(description="Where the issuer publishes its keys. Must be https."),
+    ] = None
+    jwks_allow_http: Annotated[
+        bool,
+        Field(
+            description="Take `jwks_url` over plain http. Whoever can change what it answers can "
+            "sign in as anybody, so only for tests and a mesh with its own encryption."
+        ),
+    ] = False
+    jwks_ca_file: Annotated[
+        Path | None, Field(description="PEM file of the authority that signed the issuer's server.")
+    ] = None
+    jwks_min_interval_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=3_600,
+            description="Least time between two fetches, whatever asks for them: anybody can "
+            "make up a token with an unknown key id.",
+        ),
+    ] = 10.0
+    jwks_max_age_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=604_800,
+            description="Keys are fetched again after this long, so that a withdrawn key is "
+            "forgotten. While the URL is down the old ones are used.",
+        ),
+    ] = 900.0
+    jwks_timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=60,
+            description="Longest fetch of keys. A viewer with an unknown key id waits for it.",
+        ),
+    ] = 5.0
+    algorithms: Annotated[
+        Algorithms,
+        Field(
+            description="Narrows the algorithms. Empty: all that fit the key, which alone decides "
+            "about the family; `none` never."
+        ),
+    ] = ()
+    issuer: Annotated[
+        _Claim | None,
+        Field(description="What the claim `iss` must be. Unset: it is not looked at."),
+    ] = None
+    audience: Annotated[
+        Words,
+        Field(
+            description="The claim `aud` must hold one of these. Empty: a token that names an "
+            "audience is refused, because it is not meant for this gateway (RFC 7519, 4.1.3)."
+        ),
+    ] = ()
+    leeway_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=600,
+            description="Difference of clocks that `exp` and `nbf` are given; a viewer is closed "
+            "this long after `exp`.",
+        ),
+    ] = 10.0
+    require_exp: Annotated[
+        bool,
+        Field(description="Refuse tokens without `exp`: a lost one would be good for ever."),
+    ] = True
+    user_claim: Annotated[
+        _Word, Field(description="Claim with the user's id, text or a whole number.")
+    ] = "sub"
+    operations_claim: Annotated[
+        _Word,
+        Field(
+            description="Claim with the operations that the token is for, a list of ids or "
+            "patterns with `*`; read by the source `claims`."
+        ),
+    ] = "operations"
+    limit_claim: Annotated[
+        _Word,
+        Field(
+            description="Claim with the user's own limit of connections; 0 lifts it. A token "
+            "without it gets the gateway's."
+        ),
+    ] = "connection_limit"
+    token_in_query: Annotated[
+        bool,
+        Field(
+            description="Take the token from `?token=` as well. Off: proxies, browsers and "
+            "servers write URLs to their logs."
+        ),
+    ] = False
+    cookie: Annotated[
+        _CookieName | None,
+        Field(
+            description="Take the token from this cookie as well: a browser's `EventSource` "
+            "cannot send a header. The check of `Origin` is what protects a cookie."
+        ),
+    ] = None
+    origins: Annotated[
+        Origins,
+        Field(
+            description="Web origins whose pages may connect, such as `https://app.example.com` "
+            "or `https://*.example.com` (any sub-domain, not the domain itself). Empty: the page "
+            "must come from the host that it connects to."
+        ),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.previous_secret is not None and self.secret is None:
+            raise rule_broken("auth.previous_secret", "***", "needs auth.secret beside it")
+        plain_http = self.jwks_url is not None and not self.jwks_url.startswith("https://")
+        if plain_http and not self.jwks_allow_http:
+            raise rule_broken(
+                "auth.jwks_url",
+                self.jwks_url,
+                "must start with https:// (auth.jwks_allow_http lifts this, for tests)",
+            )
+        self._require("jwks_min_interval_s", "<=", "jwks_max_age_s")
+        keys = self.key_settings
+        if len(keys) > 1:
+            raise rule_broken(
+                f"auth.{keys[1]}", "***", f"must not be given together with auth.{keys[0]}"
+            )
+        shared = [name for name in self.algorithms if name.startswith("HS")]
+        if self.secret is not None and self.algorithms and not shared:
+            raise rule_broken(
+                "auth.algorithms",
+                ",".join(self.algorithms),
+                "must hold one of HS256, HS384, HS512, which auth.secret is for",
+            )
+        if self.secret is None and keys and shared:
+            # The oldest trick with tokens: sign with the public key as if it were a secret.
+            raise rule_broken(
+                "auth.algorithms",
+                ",".join(self.algorithms),
+                f"must not hold {shared[0]}: auth.{keys[0]} gives public keys, not a secret",
+            )
+        return self
+
+    @property
+    def key_settings(self) -> list[str]:
+        """Names of the settings that say where keys come from; a valid `jwt` has exactly one."""
+        names = ("secret", "key_file", "jwks_url")
+        return [name for name in names if getattr(self, name) is not None]
+
+
+class SourceSettings(Group):
+    """What a viewer may watch: who is asked, and how long the answer holds."""
+
+    group_name = "source"
+
+    kind: Annotated[
+        Literal["none", "claims", "http", "redis", "callable"] | None,
+        Field(
+            description="Who says whether a user may watch an operation: the token itself "
+            "(`claims`), the backend (`http`), a hash in Redis (`redis`), a Python function "
+            "(`callable`) or nobody (`none`). No default with `server.auth` = jwt: `none` lets "
+            "everybody who is signed in watch everything."
+        ),
+    ] = None
+    url: Annotated[
+        HttpUrl | None,
+        Field(
+            description="For `http`: `GET <url>/<operation_id>` is sent with the viewer's token. "
+            "200 (with a JSON object as state, or empty) or 204: may watch; 401, 403: may not; "
+            "404, 410: no such operation; all else: cannot tell, so the viewer comes back later."
+        ),
+    ] = None
+    ca_file: Annotated[
+        Path | None, Field(description="PEM file of the authority that signed the backend.")
+    ] = None
+    function: Annotated[
+        _FunctionName | None,
+        Field(
+            description="For `callable`: `module:function`, async. Gets user and operation; "
+            "returns the state or None, or raises PermissionError or LookupError."
+        ),
+    ] = None
+    redis_prefix: Annotated[
+        _Word,
+        Field(
+            description="For `redis`: put before an operation id to make the name of its hash. "
+            "Its fields: `owner` (a user), `users` (a JSON list, or `*`), `status`, `state` (a "
+            "JSON object)."
+        ),
+    ] = "operation:"
+    timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.01,
+            le=60,
+            description="Longest wait for an answer; the viewer waits for its first frame.",
+        ),
+    ] = 2.0
+    max_state_bytes: Annotated[
+        int,
+        Field(
+            ge=256,
+            le=16 * 1_048_576,
+            description="Largest answer; it becomes part of one frame.",
+        ),
+    ] = 65_536
+    cache_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3_600,
+            description="For `http`: an answer holds this long for the same user, token and "
+            "operation; 0 asks every time. A deploy brings all viewers back at once.",
+        ),
+    ] = 5.0
+    cache_entries: Annotated[
+        int,
+        Field(ge=1, le=10_000_000, description="Most answers kept; the oldest give way."),
+    ] = 10_000
+    max_requests: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="For `http`: most requests to the backend at a time; others wait, as "
+            "part of `timeout_s`.",
+        ),
+    ] = 32
+    breaker_failures: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="For `http`: after so many failures in a row the backend is left alone.",
+        ),
+    ] = 5
+    breaker_open_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=3_600,
+            description="For `http`: how long it is left alone before one request tries again.",
+        ),
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        for kind, field in (("http", "url"), ("callable", "function")):
+            if self.kind == kind and getattr(self, field) is None:
+                raise rule_broken("source.kind", kind, f"needs source.{field}")
+        for reserved in ("tidegate:", "{tidegate}"):
+            if self.redis_prefix.startswith(reserved):
+                raise rule_broken(
+                    "source.redis_prefix",
+                    self.redis_prefix,
                     f"must not start with {reserved}, where the gateway keeps its own keys",
                 )
         return self
@@ -665,6 +1017,88 @@ class ViewerSettings(Group):
         return self
 
 
+class ReplicaSettings(Group):
+    """What one replica takes on; above it, clients are told to come back and others may serve."""
+
+    group_name = "replica"
+
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Open connections. An idle one costs about 11 KiB, so 20,000 are 220 MiB.",
+        ),
+    ] = 20_000
+    connects_per_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=100_000,
+            description="New connections in the long run. A core does about 8,000; half of it is "
+            "left for those who are connected.",
+        ),
+    ] = 4_000.0
+    connects_burst: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="New connections at once, above the rate."),
+    ] = 2_000
+    header_max_bytes: Annotated[
+        int,
+        Field(
+            ge=1_024,
+            le=1_048_576,
+            description="Request line and headers. 16 KiB holds a token of 8 KiB and cookies.",
+        ),
+    ] = 16_384
+    header_timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=300,
+            description="Time for a new connection to send its request; slower ones are cut.",
+        ),
+    ] = 10.0
+
+
+class DrainSettings(Group):
+    """How a replica goes away: slowly enough that the others notice nothing."""
+
+    group_name = "drain"
+
+    delay_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=300,
+            description="Between becoming not ready and the first close: load balancers need a "
+            "moment to look. Kubernetes' endpoints take 1 to 2 s.",
+        ),
+    ] = 2.0
+    window_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3_600,
+            description="Closes are spread over this time. With `delay_s` it has to fit into the "
+            "grace period of the pod.",
+        ),
+    ] = 15.0
+    absorb_per_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Connects per second that the other replicas can take from this one. "
+            "Where the window is too short for it, viewers are told to wait longer.",
+        ),
+    ] = 1_000.0
+    jitter_s: Annotated[
+        float,
+        Field(ge=0, le=300, description="Least spread of the delays that viewers are told."),
+    ] = 1.0
+
+
 class LogSettings(Group):
     """What is logged, and how it looks."""
 
@@ -686,10 +1120,14 @@ class Settings(Group):
     group_name = ""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    source: SourceSettings = Field(default_factory=SourceSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings)
     topic: TopicSettings = Field(default_factory=TopicSettings)
     viewer: ViewerSettings = Field(default_factory=ViewerSettings)
+    replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
+    drain: DrainSettings = Field(default_factory=DrainSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")
@@ -699,5 +1137,25 @@ class Settings(Group):
                 "redis.poll_interval_s",
                 self.redis.poll_interval_s,
                 f"must be at most dispatch.sweep_s ({self.dispatch.sweep_s})",
+            )
+        if self.server.auth == "jwt":
+            if not self.auth.key_settings:
+                raise rule_broken(
+                    "server.auth", "jwt", "needs auth.secret, auth.key_file or auth.jwks_url"
+                )
+            if self.source.kind is None:
+                raise rule_broken(
+                    "source.kind",
+                    None,
+                    "must be said with server.auth = jwt; `none` lets everybody who is signed "
+                    "in watch every operation",
+                )
+        elif self.source.kind == "claims":
+            raise rule_broken("source.kind", "claims", "needs server.auth = jwt")
+        if self.source.redis_prefix == self.redis.key_prefix:
+            raise rule_broken(
+                "source.redis_prefix",
+                self.source.redis_prefix,
+                "must differ from redis.key_prefix: a stream and a hash cannot share a key",
             )
         return self
