@@ -1,9 +1,9 @@
 """One replica, from its settings to its end: wires the parts and owns their life cycle.
 
 Start: bind both ports, connect to Redis in the background (viewers are told to come back while it
-is away), serve. Stop (SIGTERM or SIGINT): not ready, tell every viewer to come back, close, give up
-the consumers, end. All tasks belong to one TaskGroup; a second signal ends the process without
-waiting.
+is away), serve.
+Stop (SIGTERM or SIGINT): not ready, send everybody away at a pace, give up the consumers, end.
+All tasks belong to one TaskGroup; a second signal hurries the drain.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import structlog
 import uvicorn
 
 from tidegate import __version__
+from tidegate.core.drain import TICK_S, plan_drain
 from tidegate.gateway.hub import Hub
-from tidegate.model import close_codes
 from tidegate.model.errors import SettingsError, TidegateError
-from tidegate.model.frames import reconnect_frame
 from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
 from tidegate.redis.feed import RedisFeed
@@ -35,15 +34,14 @@ from tidegate.redis.topology import Topology
 from tidegate.telemetry.logs import configure_logs
 from tidegate.telemetry.metrics import Numbers, new_registry
 from tidegate.web.admin import Readiness, admin_app
+from tidegate.web.door import Door
 from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
-from tidegate.web.upgrade import UpgradeProtocol
+from tidegate.web.upgrade import bind_upgrade
 
 log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
-#: Viewers are told to come back within this time, each at its own moment.
-COME_BACK_SPREAD_MS = 2000
 
 
 class _Server(uvicorn.Server):
@@ -64,12 +62,14 @@ class Runtime:
             )
         self._settings = settings
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._stopping = False
         self._started = time.monotonic()
         self._tasks = asyncio.TaskGroup()
         self._topology = Topology(parse_address(settings.redis), settings.redis)
         self._log = RedisLog(self._topology, settings)
         self._feed = RedisFeed(self._topology, self._log, settings)
+        self._door = Door(settings.replica)
         self._hub = Hub(settings, self._feed, self._log, self._spawn)
 
     async def run(self) -> None:
@@ -90,14 +90,16 @@ class Runtime:
                 await self._topology.close()
 
     def stop(self) -> None:
-        """End soon; safe to call at any time, and more than once."""
+        """Drain and end; safe to call at any time. Said again, it is done without waiting."""
+        if self._stop.is_set():
+            self._hurry.set()
         self._stop.set()
 
     async def _serve(self, public: socket.socket, admin: socket.socket) -> None:
         viewer = self._settings.viewer
         viewers = self._server(
-            PublicApp(self._hub, self._settings),
-            http=UpgradeProtocol,
+            PublicApp(self._hub, self._door, self._settings),
+            http=bind_upgrade(self._door, self._settings.replica),
             ws=bind(viewer),
             ws_max_size=viewer.max_message_bytes,
             ws_ping_interval=viewer.ping_interval_s,
@@ -120,9 +122,7 @@ class Runtime:
                 admin_port=admin.getsockname()[1],
             )
             await self._stop.wait()
-            self._stopping = True
-            log.info("stopping", viewers=self._hub.stats().live)
-            self._send_away()
+            await self._drain()
             viewers.should_exit = True
             await serving
             await self._feed.leave()
@@ -154,14 +154,38 @@ class Runtime:
         except Exception:
             log.exception("a task failed", task=name)
 
-    def _send_away(self) -> None:
-        """Tell everybody to come back, each at its own moment, and close."""
-        for audience in tuple(self._hub.audiences.values()):
-            for viewer in audience.viewers():
-                if viewer.sender.writable:
-                    after_ms = random.randrange(COME_BACK_SPREAD_MS)
-                    viewer.sender.write(reconnect_frame(after_ms, "draining"))
-                self._hub.close(viewer, close_codes.DRAINING)
+    async def _drain(self) -> None:
+        """Not ready, then send everybody away, paced; a second `stop` shortens it."""
+        drain = self._settings.drain
+        self._stopping = True
+        log.info("draining", connections=len(self._door))
+        await self._pause(drain.delay_s if len(self._door) else 0.0)
+        self._door.is_shut = True
+        plan = plan_drain(
+            len(self._door),
+            window_s=drain.window_s,
+            absorb_per_s=drain.absorb_per_s,
+            jitter_s=drain.jitter_s,
+        )
+        spread_ms = round(plan.spread_s * 1000)
+        for _ in range(plan.ticks):
+            for connection in self._door.some(plan.per_tick):
+                self._door.leave(connection)
+                connection.send_away(random.randint(0, spread_ms))
+            if not len(self._door):
+                break
+            await self._pause(TICK_S)
+        for connection in self._door.some(len(self._door)):  # came in at the last moment
+            connection.send_away(random.randint(0, spread_ms))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless `stop` was said again."""
+        if not self._hurry.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
 
     # -- what the admin port shows ---------------------------------------------------------------
 
@@ -196,6 +220,8 @@ class Runtime:
             "tidegate_gaps_total": totals.gaps,
             "tidegate_malformed_entries_total": totals.malformed,
             "tidegate_closes_total": totals.closes,
+            "tidegate_connections": len(self._door),
+            "tidegate_refusals_total": self._door.refusals,
             "tidegate_log_pages_total": self._log.pages,
             "tidegate_redis_connected": {link.node: int(link.connected) for link in links},
             "tidegate_redis_doorbell": {link.doorbell: 1 for link in links if link.connected},

@@ -121,13 +121,13 @@ class Audience:
             self.hub.carry_out(self, effect)
 
     def on_page(self, page: Page) -> None:
+        if self.stale_since is not None:
+            self.stale_since = None
+            self.say(frames.live_frame(self.topic.operation))
         for effect in self.topic.page(page):
             self.hub.carry_out(self, effect)
         if not self.has_more:
             self._done = Position(self.topic.last, self.topic.epoch)
-        if self.stale_since is not None:
-            self.stale_since = None
-            self.say(frames.live_frame(self.topic.operation))
         if not self.ready:
             self.ready = True
             self.hub.became_ready(self)

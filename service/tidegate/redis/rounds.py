@@ -1,5 +1,4 @@
-"""Two ways in which a stream's turn comes without a ring: its policy named a time, or the sweep is
-there.
+"""Two ways in which a stream's turn comes without a ring.
 
 `DueTimes` is one timer over all streams that wait for a moment of their own (`Arming.due`).
 `Sweep` goes round all streams at an even pace, a few at each tick.
@@ -17,8 +16,7 @@ from tidegate.redis.watch import Watch
 
 
 class DueTimes:
-    """Calls `act` for each stream whose `arming.due` has come; a due time that was changed lapses.
-    """
+    """Calls `act` for each stream whose `arming.due` has come; one that was changed lapses."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[Watch], None]) -> None:
         self._loop = loop

@@ -33,6 +33,8 @@ class Row(NamedTuple):
 
 TABLE: tuple[Row, ...] = (
     Row("tidegate_operations", Kind.GAUGE, "Operations followed on this replica."),
+    Row("tidegate_connections", Kind.GAUGE, "Open connections of viewers."),
+    Row("tidegate_refusals_total", Kind.COUNTER, "Connections refused at the door.", "reason"),
     Row("tidegate_viewers", Kind.GAUGE, "Viewers by what they are doing.", "state"),
     Row("tidegate_ring_bytes", Kind.GAUGE, "Bytes of recent frames kept for replay."),
     Row("tidegate_outbox_items", Kind.GAUGE, "Joined frames that wait for their pass."),

@@ -19,6 +19,7 @@ from tidegate.model.errors import InvalidInput, Overloaded, RedisUnavailable, St
 from tidegate.model.frames import error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
+from tidegate.web.door import Door
 from tidegate.web.protocol import EXTENSION, DirectProtocol
 from tidegate.web.query import read_ask
 from tidegate.web.sender import AsgiSender, DirectSender
@@ -35,8 +36,9 @@ PREFIX = "/ws/operations/"
 class OperationSocket:
     """The endpoint."""
 
-    def __init__(self, lobby: Lobby, settings: Settings) -> None:
+    def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
         self._lobby = lobby
+        self._door = door
         self._viewer = settings.viewer
         self._sender = settings.server.sender
 
@@ -55,6 +57,9 @@ class OperationSocket:
 
     async def _serve_direct(self, scope: Scope, protocol: DirectProtocol) -> None:
         sender = protocol.open_sender()
+        if not sender.closed:
+            sender.on_gone = self._door.leave
+            self._door.enter(sender)
         session = Session(sender, self._viewer.messages_per_s)
         path, query = scope["path"], scope["query_string"]
         protocol.take_over(session.on_text)
@@ -67,6 +72,7 @@ class OperationSocket:
             low_water_bytes=self._viewer.low_water_bytes,
         )
         session = Session(sender, self._viewer.messages_per_s)
+        self._door.enter(sender)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(sender.run(), name="ws-send")
@@ -79,6 +85,7 @@ class OperationSocket:
                 entering.cancel()
                 sending.cancel()
         finally:
+            self._door.leave(sender)
             sender.lost()
 
     async def _enter(self, path: str, query: bytes, sender: DirectSender | AsgiSender) -> None:

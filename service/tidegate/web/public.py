@@ -9,14 +9,15 @@ from fastapi import FastAPI
 from tidegate.core.ports import Lobby
 from tidegate.model.settings import Settings
 from tidegate.web.demo import demo_routes
+from tidegate.web.door import Door
 from tidegate.web.operation_socket import OperationSocket, Receive, Scope, Send
 
 
 class PublicApp:
     """An ASGI application; WebSockets do not pass through the framework."""
 
-    def __init__(self, lobby: Lobby, settings: Settings) -> None:
-        self._sockets = OperationSocket(lobby, settings)
+    def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
+        self._sockets = OperationSocket(lobby, door, settings)
         self._pages = FastAPI(title="Tidegate", openapi_url=None, docs_url=None, redoc_url=None)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))

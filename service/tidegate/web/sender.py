@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from tidegate.core.ports import SenderListener
-from tidegate.model.close_codes import CloseCode
-from tidegate.model.frames import split_texts
+from tidegate.core.ports import Sender, SenderListener
+from tidegate.model.close_codes import DRAINING, CloseCode
+from tidegate.model.frames import reconnect_frame, split_texts
 
 if TYPE_CHECKING:
     from tidegate.web.protocol import DirectProtocol
@@ -26,7 +26,7 @@ AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class DirectSender:
     """Writes straight to the transport; `write` is the transport's own method."""
 
-    __slots__ = ("closed", "listener", "protocol", "writable", "write")
+    __slots__ = ("closed", "listener", "on_gone", "protocol", "writable", "write")
 
     def __init__(self, protocol: DirectProtocol) -> None:
         self.protocol = protocol
@@ -34,6 +34,8 @@ class DirectSender:
         self.write: Callable[[bytes], None] = protocol.transport.write
         self.writable = True
         self.closed = False
+        #: Called with this sender when its socket is gone.
+        self.on_gone: Callable[[DirectSender], None] | None = None
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Send what was written, then a close frame; a peer that does not answer is cut off."""
@@ -41,6 +43,10 @@ class DirectSender:
             self.closed = True
             self.writable = False
             self.protocol.send_close(code.code, reason)
+
+    def send_away(self, after_ms: int) -> None:
+        """Tell it to come back after this time, and close."""
+        send_away(self, after_ms)
 
     # Called by the protocol.
 
@@ -58,6 +64,8 @@ class DirectSender:
     def lost(self) -> None:
         self.closed = True
         self.writable = False
+        if self.on_gone is not None:
+            self.on_gone(self)
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.on_closed()
@@ -97,6 +105,10 @@ class AsgiSender:
             self._close = (code.code, reason)
             self._wake.set()
 
+    def send_away(self, after_ms: int) -> None:
+        """Tell it to come back after this time, and close."""
+        send_away(self, after_ms)
+
     def lost(self) -> None:
         """The socket is gone."""
         self.closed = True
@@ -132,3 +144,13 @@ class AsgiSender:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+
+def send_away(sender: Sender, after_ms: int) -> None:
+    """Nothing more is delivered; the last frame says when to come back, then 1012."""
+    listener, sender.listener = sender.listener, None
+    if listener is not None:
+        listener.on_closed()
+    if sender.writable:
+        sender.write(reconnect_frame(after_ms, "draining"))
+    sender.close(DRAINING)

@@ -7,6 +7,7 @@ anything unusual takes uvicorn's own way, which also answers what is wrong with 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -15,17 +16,63 @@ from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from tidegate.model.settings import ReplicaSettings
+from tidegate.web.door import Door, unavailable
 from tidegate.web.protocol import DirectProtocol
 
 #: RFC 6455 section 1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _ONCE = frozenset({b"sec-websocket-key", b"sec-websocket-version", b"host"})
 
 
 class UpgradeProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a short way to `DirectProtocol`."""
+    """uvicorn's HTTP protocol with a short way to `DirectProtocol`, and with bounds of its own.
+
+    Use `bind_upgrade` to make a class with a door for uvicorn's `http=`.
+    """
+
+    door: Door
+    limits: ReplicaSettings
+    _head_bytes = 0
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(self.limits.header_timeout_s, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_read()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._patience is not None:  # the head has not ended yet
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.header_max_bytes:
+                self.door.refusals["header_size"] += 1
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_read()
+        super().on_headers_complete()
+
+    def _head_is_read(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        self.door.refusals["header_time"] += 1
+        self.transport.abort()
 
     def handle_websocket_upgrade(self) -> None:
+        refusal = self.door.refusal(self.loop.time())
+        if refusal is not None:
+            self.transport.write(unavailable(refusal))
+            self.transport.close()
+            return
         accept = accept_value(self.scope["method"], self.scope["http_version"], self.headers)
         if accept is None:
             super().handle_websocket_upgrade()
@@ -86,3 +133,8 @@ def accept_value(
     if len(nonce) != 16 or once.get(b"sec-websocket-version") != b"13" or b"host" not in once:
         return None
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def bind_upgrade(door: Door, limits: ReplicaSettings) -> type[UpgradeProtocol]:
+    """A protocol class with this door, for `uvicorn.Config(http=...)`."""
+    return type("BoundUpgradeProtocol", (UpgradeProtocol,), {"door": door, "limits": limits})

@@ -1,0 +1,72 @@
+"""The replica's own door: who may come in at all, before anything is known of them, and who is
+inside.
+
+Refusals are plain HTTP answers (503 with `Retry-After`): they cost next to nothing, and another
+replica may well have room. `connections` is what a drain sends away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+from tidegate.core.allowance import Allowance
+from tidegate.model.settings import ReplicaSettings
+
+RETRY_AFTER_S = 2
+
+
+class Connection(Protocol):
+    """An open connection of any kind."""
+
+    def send_away(self, after_ms: int) -> None:
+        """Tell it to come back after this time, and close."""
+
+
+class Door:
+    """Counts connections in and out; all ways in pass it."""
+
+    def __init__(self, limits: ReplicaSettings) -> None:
+        self._limits = limits
+        self._allowance = Allowance(limits.connects_per_s, limits.connects_burst)
+        self._inside: dict[Connection, None] = {}
+        self.is_shut = False
+        self.refusals: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def refusal(self, now: float) -> str | None:
+        """Why one more connection cannot come in now; None when it may."""
+        reason = None
+        if self.is_shut:
+            reason = "draining"
+        elif len(self._inside) >= self._limits.max_connections:
+            reason = "connections"
+        elif not self._allowance.take(now):
+            reason = "connect_rate"
+        if reason is not None:
+            self.refusals[reason] += 1
+        return reason
+
+    def enter(self, connection: Connection) -> None:
+        """It came in."""
+        self._inside[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        """It is gone; safe to call twice."""
+        self._inside.pop(connection, None)
+
+    def some(self, number: int) -> list[Connection]:
+        """So many of those inside, the longest there first."""
+        return [connection for connection, _ in zip(self._inside, range(number), strict=False)]
+
+
+def unavailable(reason: str) -> bytes:
+    """The HTTP answer of a refusal."""
+    body = f"this replica cannot take the connection now: {reason}; come back or try another\n"
+    return (
+        "HTTP/1.1 503 Service Unavailable\r\n"
+        f"Retry-After: {RETRY_AFTER_S}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    ).encode()
