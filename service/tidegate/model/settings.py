@@ -1009,6 +1009,34 @@ class ViewerSettings(Group):
             description="Longest wait for the other side of a close before the socket is cut.",
         ),
     ] = 5.0
+    max_watches: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Most operations on one multiplexed socket (`/ws`). 128 are more than a "
+            "page shows, and few enough to be caught up in moments.",
+        ),
+    ] = 128
+    sse_heartbeat_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=3_600,
+            description="A quiet server-sent event stream gets a comment this often: it keeps "
+            "proxies from closing it, and finds half-open connections. 15 s, as the HTML standard "
+            "suggests.",
+        ),
+    ] = 15.0
+    sse_retry_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3_600,
+            description="How long a browser's EventSource waits before it reconnects; each stream "
+            "is told half to one and a half times as much, so that they do not all come at once.",
+        ),
+    ] = 2.0
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
