@@ -7,6 +7,7 @@ TidegateError
 │   └── InvalidRequest         a query parameter or a viewer's message
 ├── SettingsError              the start is refused: which setting, why, what is allowed
 ├── RedisUnavailable           Redis cannot be reached or cannot serve now; try again
+│   └── WriteUncertain         the answer to a write was lost: perhaps it happened
 ├── RedisUnsupported           the server lacks something that cannot be done without
 ├── StreamUnusable             the key exists and is not a stream
 └── Overloaded                 a named bound of this replica is reached
@@ -57,6 +58,12 @@ class SettingsError(TidegateError):
 
 class RedisUnavailable(TidegateError):
     """Redis cannot be reached, or answers that it cannot serve at the moment."""
+
+
+class WriteUncertain(RedisUnavailable):
+    """The answer to a write was lost. Trying again may write twice, unless it has an idempotency
+    key.
+    """
 
 
 class RedisUnsupported(TidegateError):

@@ -47,7 +47,7 @@ class Publisher:
         self._maxlen = maxlen
         self._shown_url = redact_url(settings.url.get_secret_value())
         try:
-            self._client = _open_client(settings)
+            self._client = open_client(settings)
         except redis.RedisError as error:  # a Cluster is asked for its slots at once
             raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
 
@@ -93,7 +93,8 @@ def _words(error: redis.RedisError) -> str:
     return str(error)
 
 
-def _open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
+def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
+    """A client that never tries again by itself."""
     address = parse_address(settings)
     # The client's own retry would append twice when only the reply was lost.
     options = client_options(address, settings) | {

@@ -1,15 +1,53 @@
 #!lua
--- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry, cap (0 = none), TTL in s (0 = none),
--- then the entry's fields and values. Appends and dispatches at once. Returns the entry's id.
-local key, cap, ttl = KEYS[1], ARGV[6], tonumber(ARGV[7])
-local command = {'XADD', key}
-if cap ~= '0' then
-  for _, word in ipairs({'MAXLEN', '~', cap}) do command[#command + 1] = word end
+-- KEYS[1] stream; with an idempotency field also KEYS[2] (hash: field -> digest and ids) and KEYS[3] (list: fields, newest first).
+-- ARGV: group, consumer, max entries, max bytes, max bytes of one entry (all for dispatch), cap (0 = none), TTL in s (0 = none),
+-- id that the stream's newest entry must have ('*' = any), 1 = remove the stream behind the last entry,
+-- idempotency field ('' = none), digest of the request, most fields kept, TTL of the fields in s, then one text per entry.
+-- Appends all of them and dispatches at once. Returns {outcome, ids...}: 'added', 'known' (appended by an earlier call with this field),
+-- 'differs' (the field was used for another request), 'moved' (the newest entry is another one).
+local key, cap, ttl, field, digest = KEYS[1], ARGV[6], tonumber(ARGV[7]), ARGV[10], ARGV[11]
+if field ~= '' then
+  local before = redis.call('HGET', KEYS[2], field)
+  if before then
+    local known = cmsgpack.unpack(before)
+    if known[1] ~= digest then return {'differs'} end
+    known[1] = 'known'
+    return known
+  end
 end
-command[#command + 1] = '*'
-for i = 8, #ARGV do command[#command + 1] = ARGV[i] end
-local id = redis.call(unpack(command))
+if ARGV[8] ~= '*' then
+  local info = inspect(key)
+  if (info and info[2] or '') ~= ARGV[8] then return {'moved'} end
+end
+local done = {'added'}
+for i = 14, #ARGV do
+  local id
+  if cap == '0' then
+    id = redis.call('XADD', key, '*', 'message', ARGV[i])
+  else
+    id = redis.call('XADD', key, 'MAXLEN', '~', cap, '*', 'message', ARGV[i])
+  end
+  done[#done + 1] = id
+end
 if ttl > 0 then redis.call('EXPIRE', key, ttl) end
-local done = dispatch(key, ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
-if done.err then return done end
-return id
+if field ~= '' then
+  done[1] = digest
+  redis.call('HSET', KEYS[2], field, cmsgpack.pack(done))
+  done[1] = 'added'
+  redis.call('LPUSH', KEYS[3], field)
+  while redis.call('LLEN', KEYS[3]) > tonumber(ARGV[12]) do redis.call('HDEL', KEYS[2], redis.call('RPOP', KEYS[3])) end
+  redis.call('EXPIRE', KEYS[2], tonumber(ARGV[13]))
+  redis.call('EXPIRE', KEYS[3], tonumber(ARGV[13]))
+end
+-- Without the group nobody has seen this stream; whoever waits for it is rung by the write itself, and a stream that
+-- nobody watches gets no group. The entries are in: an error from here on must not look as if they were not.
+local groups = redis.call('XINFO', 'GROUPS', key)
+for i = 1, #groups do
+  for j = 1, #groups[i], 2 do
+    if groups[i][j] == 'name' and groups[i][j + 1] == ARGV[1] then
+      pcall(dispatch, key, ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
+    end
+  end
+end
+if ARGV[9] == '1' then redis.call('UNLINK', key) end
+return done

@@ -1,0 +1,279 @@
+"""Appends to streams through `publish.lua`: entries, cap, TTL and dispatch in one atomic step.
+
+All or nothing: a batch is in the stream as a whole or not at all. Nothing is ever tried again here:
+a write whose reply was lost may have happened, which `WriteUncertain` says; every other error means
+that nothing was written. An idempotency key makes trying again safe, and is kept in a key of the
+stream's own cluster slot, bounded in number and time.
+
+All publishers dispatch as one consumer, `publisher`: a name per process would leave a consumer
+behind on each stream for each process that ever wrote to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MaxConnectionsError,
+    NoScriptError,
+    ResponseError,
+)
+from redis.sentinel import MasterNotFoundError
+
+from tidegate.model.errors import (
+    RedisUnavailable,
+    SettingsError,
+    StreamUnusable,
+    WriteUncertain,
+)
+from tidegate.model.ids import OperationId
+from tidegate.model.settings import DispatchSettings, RedisSettings
+from tidegate.redis import lua
+from tidegate.redis.address import Deployment, client_options
+from tidegate.redis.publishing import open_client
+from tidegate.redis.topology import CLIENT_ERRORS, Topology
+
+CONSUMER = "publisher"
+ANY = "*"
+#: Idempotency keys kept for each operation; about 100 bytes each.
+ONCE_MAX = 1_000
+ONCE_TTL_S = 86_400
+#: Of a redis-py call that never reached a server that would write.
+_NEVER_SENT = (
+    ResponseError,
+    BusyLoadingError,
+    AuthenticationError,
+    MaxConnectionsError,
+    MasterNotFoundError,
+)
+
+
+class Retention(NamedTuple):
+    """How much of a stream is kept; set with each append. 0: no bound."""
+
+    cap: int = 1_000
+    ttl_s: int = 86_400
+
+
+class Once(NamedTuple):
+    """An idempotency key, and what tells its request from another one."""
+
+    key: str
+    request: bytes
+
+    @property
+    def field(self) -> str:
+        return hashlib.sha256(self.key.encode(errors="surrogatepass")).hexdigest()[:32]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.request).hexdigest()[:32]
+
+
+class Appended(NamedTuple):
+    """What became of an append.
+
+    Attributes:
+        outcome: `added`; `known`: an earlier call with this idempotency key has added them;
+        `differs`: the key was used for another request; `moved`: the stream has grown.
+    """
+
+    outcome: str
+    ids: tuple[str, ...]
+
+
+class _Call:
+    """The arguments of the script, for both clients."""
+
+    def __init__(
+        self, redis_settings: RedisSettings, dispatch: DispatchSettings, retention: Retention
+    ) -> None:
+        self._prefix = redis_settings.key_prefix
+        self._retention = retention
+        self._dispatch = (
+            redis_settings.group,
+            CONSUMER,
+            dispatch.max_entries,
+            dispatch.max_bytes,
+            dispatch.max_entry_bytes,
+        )
+
+    def key(self, operation: OperationId) -> str:
+        return self._prefix + operation
+
+    def arguments(
+        self,
+        operation: OperationId,
+        texts: Sequence[str | bytes],
+        once: Once | None,
+        newest: str,
+        remove: bool,
+    ) -> tuple[Any, ...]:
+        """Number of keys, keys, arguments."""
+        key = self.key(operation)
+        keys = [key]
+        tail: tuple[Any, ...] = ("", "", 0, 0)
+        if once is not None:
+            beside = same_slot(key)
+            keys += [f"{beside}:once", f"{beside}:once-order"]
+            tail = (once.field, once.digest, ONCE_MAX, ONCE_TTL_S)
+        return (
+            *(len(keys), *keys),
+            *(*self._dispatch, *self._retention, newest, int(remove)),
+            *(*tail, *texts),
+        )
+
+
+def same_slot(key: str) -> str:
+    """A name to begin other keys with, so that they live in the cluster slot of `key`.
+
+    Raises:
+        SettingsError: the key prefix has a brace where no other key can follow it.
+    """
+    start = key.find("{")
+    end = key.find("}", start + 1)
+    if start >= 0 and end > start + 1:
+        return key  # it has a hash tag, which a longer name keeps
+    if "}" in key:
+        raise SettingsError(
+            (f"redis.key_prefix: no key can be kept beside {key}; leave the brace out",)
+        )
+    return f"{{{key}}}"
+
+
+def _outcome(reply: list[bytes | str]) -> Appended:
+    outcome, *ids = (part.decode() if isinstance(part, bytes) else part for part in reply)
+    return Appended(outcome, tuple(ids))
+
+
+def _failed(error: BaseException, operation: OperationId) -> Exception:
+    """What an error of redis-py means for a write."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, ResponseError) and "WRONGTYPE" in text:
+        return StreamUnusable(f"the key of operation {operation} holds no stream")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (*_NEVER_SENT, ConnectionRefusedError, FileNotFoundError)):
+            return RedisUnavailable(text)
+        cause = cause.__cause__ or cause.__context__
+    return WriteUncertain(f"{text}; the entry may have been written or not")
+
+
+class Appender:
+    """Appends from an event loop."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        redis_settings: RedisSettings,
+        dispatch: DispatchSettings,
+        retention: Retention | None = None,
+    ) -> None:
+        self._call = _Call(redis_settings, dispatch, retention or Retention())
+        self._topology = topology
+        self._own: RedisCluster | None = None
+        if topology.address.deployment is Deployment.CLUSTER:
+            # The reader's client tries again by itself, which would append twice.
+            self._own = RedisCluster(
+                startup_nodes=[ClusterNode(n.host, n.port) for n in topology.address.nodes],
+                retry=Retry(NoBackoff(), 0),
+                **client_options(topology.address, redis_settings),
+            )
+
+    async def append(
+        self,
+        operation: OperationId,
+        texts: Sequence[str | bytes],
+        *,
+        once: Once | None = None,
+        newest: str = ANY,
+        remove: bool = False,
+    ) -> Appended:
+        """Append entries whose `message` fields are `texts`.
+
+        Args:
+            newest: append only while this is the id of the stream's newest entry.
+            remove: delete the stream behind them; viewers get them all the same.
+
+        Raises:
+            RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.
+            StreamUnusable: the key holds something else.
+        """
+        arguments = self._call.arguments(operation, texts, once, newest, remove)
+        client: Any = self._own or self._topology.client
+        try:
+            with contextlib.suppress(NoScriptError):
+                return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
+            return _outcome(await client.eval(lua.PUBLISH.text, *arguments))
+        except CLIENT_ERRORS as error:
+            raise _failed(error, operation) from None
+
+    async def remove(self, operation: OperationId) -> bool:
+        """Delete the stream; whether there was one.
+
+        Raises:
+            RedisUnavailable: it may still be there.
+        """
+        client: Any = self._own or self._topology.client
+        try:
+            return bool(await client.unlink(self._call.key(operation)))
+        except CLIENT_ERRORS as error:
+            raise RedisUnavailable(str(error) or type(error).__name__) from None
+
+    async def close(self) -> None:
+        """Close connections of its own; the topology's are the topology's."""
+        if self._own is not None:
+            await self._own.aclose()
+
+
+class SyncAppender:
+    """The same for programs without an event loop. Safe to use from several threads.
+
+    Raises:
+        RedisUnavailable: from the constructor too, where a Cluster is asked for its slots at once.
+    """
+
+    def __init__(
+        self,
+        redis_settings: RedisSettings,
+        dispatch: DispatchSettings,
+        retention: Retention | None = None,
+    ) -> None:
+        self._call = _Call(redis_settings, dispatch, retention or Retention())
+        try:
+            self._client: Any = open_client(redis_settings)
+        except redis.RedisError as error:
+            raise RedisUnavailable(str(error)) from None
+
+    def append(
+        self, operation: OperationId, texts: Sequence[str | bytes], *, once: Once | None = None
+    ) -> Appended:
+        """As `Appender.append`."""
+        arguments = self._call.arguments(operation, texts, once, ANY, remove=False)
+        try:
+            with contextlib.suppress(NoScriptError):
+                return _outcome(self._client.evalsha(lua.PUBLISH.sha, *arguments))
+            return _outcome(self._client.eval(lua.PUBLISH.text, *arguments))
+        except CLIENT_ERRORS as error:
+            raise _failed(error, operation) from None
+
+    def remove(self, operation: OperationId) -> bool:
+        """As `Appender.remove`."""
+        try:
+            return bool(self._client.unlink(self._call.key(operation)))
+        except CLIENT_ERRORS as error:
+            raise RedisUnavailable(str(error) or type(error).__name__) from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
