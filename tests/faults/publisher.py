@@ -31,14 +31,14 @@ class Publisher:
     `client` is a redis-py client, of a server or a cluster, that does not retry by itself.
     """
 
-    def __init__(self, client: Any, operation: str) -> None:
+    def __init__(self, client: Any, operation: str, *, first_number: int = 1) -> None:
         self.operation = operation
         self.key = PREFIX + operation
         self.acked: dict[StreamId, Written] = {}
         self.uncertain = 0
         self.finished = False
         self._client = client
-        self._number = 0
+        self._number = first_number - 1
 
     async def write(self, kind: str = "progress", *, maxlen: int | None = None) -> StreamId | None:
         """One entry; None when nobody knows whether it was written."""
@@ -52,19 +52,32 @@ class Publisher:
             return None
         return self._acknowledged(raw, written)
 
-    async def write_many(self, count: int) -> bool:
+    async def write_many(self, count: int, *, maxlen: int | None = None) -> bool:
         """So many entries in one go; False when nobody knows which were written."""
         batch = [self._next("progress" if n % 4 else "log") for n in range(count)]
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for written in batch:
-                    pipe.xadd(self.key, {"message": _message(written)})
+                    message = {"message": _message(written)}
+                    pipe.xadd(self.key, message, maxlen=maxlen, approximate=False)
                 for raw, written in zip(await pipe.execute(), batch, strict=True):
                     self._acknowledged(raw, written)
         except (RedisError, OSError, TimeoutError):
             self.uncertain += count
             return False
         return True
+
+    async def write_at(self, entry_id: str) -> None:
+        """One entry with an id of our choice."""
+        written = self._next("progress")
+        raw = await self._client.xadd(self.key, {"message": _message(written)}, id=entry_id)
+        self._acknowledged(raw, written)
+
+    def queue_at(self, pipe: Any, entry_id: str) -> None:
+        """One entry with an id of our choice, as a part of a transaction."""
+        written = self._next("progress")
+        pipe.xadd(self.key, {"message": _message(written)}, id=entry_id)
+        self._acknowledged(entry_id.encode(), written)
 
     async def write_surely(self, kind: str = "progress", *, maxlen: int | None = None) -> StreamId:
         """Entries until one is acknowledged."""

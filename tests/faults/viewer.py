@@ -61,7 +61,9 @@ class Viewer:
         rng: random.Random,
         history: str | None = "all",
         lags: Sequence[Lag] = (),
+        first: int | None = None,
     ) -> None:
+        """`first`: the door to begin with; None lets `rng` choose."""
         self.name = name
         self.operation = operation
         self.rules = Rules(from_start=history == "all")
@@ -72,13 +74,15 @@ class Viewer:
         #: The replica it is connected to now.
         self.replica: int | None = None
         self.ended = asyncio.Event()
+        #: The last close code.
+        self.closed: int | None = None
         self._doors = doors
         self._rng = rng
         self._history = history
         self._lags = list(lags)
-        self._door = rng.randrange(len(doors))
+        self._door = rng.randrange(len(doors)) if first is None else first
         self._position: StreamId | None = None
-        self._entries = 0
+        self._numbers: set[int] = set()
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -93,13 +97,18 @@ class Viewer:
             self._door = (self._door + 1) % len(self._doors)
             await asyncio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
 
-    async def entries(self, number: int) -> None:
-        """Wait until this entry has arrived."""
-        while not any(isinstance(e, Got) and e.number == number for e in self.record):
-            self._changed.clear()
-            await self._changed.wait()
+    async def entry(self, number: int, within_s: float) -> None:
+        """Wait until this entry has arrived. Raises TimeoutError with what it has instead."""
+        try:
+            async with asyncio.timeout(within_s):
+                while number not in self._numbers:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            said = f"{self.record[-3:]}, {dict(self.said)}"
+            raise TimeoutError(f"{self.name}: no entry {number} in {within_s} s: {said}") from None
 
-    async def frames(self, count: int) -> None:
+    async def events(self, count: int) -> None:
         """Wait until so many events are noted."""
         while len(self.record) < count:
             self._changed.clear()
@@ -143,6 +152,7 @@ class Viewer:
             code = ws.close_code or 1006
         except (OSError, TimeoutError, InvalidHandshake, InvalidMessage):
             return None, 0
+        self.closed = code
         self._note(Closed(code))
         return code, len(self.record) - before - 2
 
@@ -150,7 +160,7 @@ class Viewer:
         try:
             while True:
                 self._take(await ws.recv())
-                if self._lags and self._entries >= self._lags[0].after_entries:
+                if self._lags and len(self._numbers) >= self._lags[0].after_entries:
                     await asyncio.sleep(self._lags.pop(0).seconds)
         except ConnectionClosed:
             pass
@@ -171,7 +181,7 @@ class Viewer:
         if "id" in frame:
             entry_id = parse_stream_id(frame["id"])
             self._position = entry_id
-            self._entries += 1
+            self._numbers.add(frame["data"]["n"])
             self.arrivals.append(Arrival(time.time(), entry_id.ms / 1000))
             self._note(Got(entry_id, frame["data"]["n"], frame["type"]))
             return

@@ -1,0 +1,384 @@
+"""One test for each known kind of harm: short, and with the outcome that is promised for it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from tests.faults.judge import Opened
+from tests.faults.publisher import Publisher
+from tests.faults.replicas import POLL_S, Replica
+from tests.faults.scene import audience, gateway, with_ghosts
+from tests.servers.cluster import Cluster
+from tests.servers.sentinel import Sentinels
+from tests.servers.standalone import Server
+from tidegate.model.close_codes import EXPIRED
+
+pytestmark = pytest.mark.faults
+
+#: The promise of the design: an entry written when the dispatching replica dies reaches the others.
+TAKEOVER_S = 3.0
+
+
+@asynccontextmanager
+async def publishing(publisher: Publisher, every_s: float = 0.01) -> AsyncIterator[None]:
+    """Entries all the time."""
+
+    async def write_on() -> None:
+        while True:
+            await publisher.write()
+            await asyncio.sleep(every_s)
+
+    task = asyncio.get_running_loop().create_task(write_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def leaders(replicas: list[Replica]) -> list[Replica]:
+    """The replicas that answer doorbells at once; one operation is all they watch."""
+    running = [replica for replica in replicas if replica.process.running]
+    states = [await replica.state() for replica in running]
+    return [
+        replica
+        for replica, state in zip(running, states, strict=True)
+        if sum(primary["leading"] for primary in state["redis"]["primaries"])
+    ]
+
+
+# --- the replica that dispatches
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_an_entry_written_when_the_dispatching_replica_goes_reaches_the_others(
+    redis_server: Server, number: signal.Signals
+) -> None:
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 3) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        await viewers.join()
+        for turn in range(6):
+            async with asyncio.timeout(20):
+                while len(leading := await leaders(replicas)) != 1:
+                    await publisher.write()
+                    await asyncio.sleep(POLL_S)
+            gone = leading[0]
+            others = [v for v in viewers.viewers if v.replica != gone.index]
+            if turn % 2:
+                gone.process.signal(number)
+                await publisher.write()
+            else:
+                await publisher.write()
+                gone.process.signal(number)
+            last = max(entry.number for entry in publisher.acked.values())
+            began = time.monotonic()
+            for viewer in others:
+                left = TAKEOVER_S - (time.monotonic() - began)
+                await viewer.entry(last, left)
+            if number is signal.SIGSTOP:
+                gone.resume()
+            else:
+                await gone.process.wait()
+                await gone.start()
+            await publisher.write()
+        await publisher.finish()
+        await viewers.end(await publisher.log())
+
+
+# --- Sentinel
+
+
+def through(sentinels: Sentinels) -> tuple[redis.asyncio.Sentinel, redis.asyncio.Redis]:
+    """A client of whoever is the primary. Close both."""
+    options: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    sentinel = redis.asyncio.Sentinel(
+        [(server.host, server.port) for server in sentinels.sentinels],
+        sentinel_kwargs=options,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+    return sentinel, sentinel.master_for(sentinels.name)
+
+
+@pytest.mark.parametrize("how", ["ordered", "killed", "killed in the middle of writes"])
+async def test_a_sentinel_failover(sentinel: Sentinels, how: str) -> None:
+    async with gateway(sentinel.url, 2) as replicas, audience("42", replicas) as viewers:
+        finder, client = through(sentinel)
+        try:
+            publisher = Publisher(client, "42")
+            await viewers.join()
+            async with publishing(publisher):
+                await viewers.have(20)
+                if how == "ordered":
+                    await sentinel.fail_over()
+                elif how == "killed in the middle of writes":
+                    async with sentinel.failed_over():
+                        await (await sentinel.primary()).kill()
+            if how == "killed":
+                await sentinel.synced()
+                async with sentinel.failed_over():
+                    await (await sentinel.primary()).kill()
+            await viewers.join(history=None)
+            await publisher.write_surely()
+            async with publishing(publisher):
+                await asyncio.sleep(0.3)
+            await publisher.finish()
+            log = with_ghosts(await publisher.log_with(required=False), viewers.viewers)
+            # Only when nothing was lost there is nothing to announce.
+            lost = not all(entry.required for entry in log)
+            await viewers.end(log, gaps=("rewound", "recreated") if lost else ())
+        finally:
+            await client.aclose()
+            for server in finder.sentinels:
+                await server.aclose()
+
+
+# --- cluster
+
+
+async def test_slots_move_while_entries_are_written(cluster: Cluster) -> None:
+    async with (
+        cluster.client() as client,
+        gateway(cluster.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        slot = cluster.slot(publisher.key)
+        await viewers.join()
+        async with publishing(publisher):
+            await viewers.have(10)
+            for _ in range(2):
+                target = await cluster.other_than(await cluster.owner(slot))
+                source = await cluster.begin_move(slot, target)
+                await asyncio.sleep(0.1)
+                await cluster.move_keys(slot, source, target)
+                # The key is there, the slot is here: whoever asks here is answered with ASK.
+                await asyncio.sleep(0.3)
+                await viewers.join(history=None)
+                await cluster.finish_move(slot, source, target)
+                written = max(entry.number for entry in publisher.acked.values())
+                await viewers.have(written, within_s=10)
+        await publisher.finish()
+        await viewers.end(await publisher.log())
+
+
+async def test_an_operation_begins_in_a_slot_that_is_moving(cluster: Cluster) -> None:
+    """There is no key yet, so the source sends everybody away with ASK."""
+    async with (
+        cluster.client() as client,
+        gateway(cluster.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        slot = cluster.slot(publisher.key)
+        await viewers.join()
+        target = await cluster.other_than(await cluster.owner(slot))
+        source = await cluster.begin_move(slot, target)
+        async with publishing(publisher):
+            await asyncio.sleep(0.3)
+            await cluster.finish_move(slot, source, target)
+            await viewers.have(20, within_s=10)
+        await publisher.finish()
+        await viewers.end(await publisher.log())
+
+
+@pytest.mark.parametrize("how", ["takeover", "killed"])
+async def test_a_cluster_failover(cluster_with_replicas: Cluster, how: str) -> None:
+    cluster = cluster_with_replicas
+    async with (
+        cluster.client() as client,
+        gateway(cluster.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+        audience("3", replicas) as bystanders,
+    ):
+        publisher, other = Publisher(client, "42"), Publisher(client, "3")
+        primary = await cluster.owner(publisher.key)
+        assert await cluster.owner(other.key) is not primary
+        follower = (await cluster.replicas_of(primary))[0]
+        await viewers.join()
+        await bystanders.join()
+        async with publishing(publisher, 0.02), publishing(other, 0.02):
+            await viewers.have(10)
+            if how == "takeover":
+                await cluster.take_over(follower)
+            else:
+                await primary.kill()
+                async with asyncio.timeout(20):
+                    while not await _serves(cluster, publisher.key, primary):  # noqa: ASYNC110
+                        await asyncio.sleep(POLL_S)
+            await publisher.write_surely()
+            last = max(entry.number for entry in publisher.acked.values())
+            await viewers.have(last, within_s=15)
+            await viewers.join(history=None)
+        await publisher.finish()
+        await other.finish()
+        log = with_ghosts(await publisher.log_with(required=False), viewers.viewers)
+        lost = not all(entry.required for entry in log)
+        await viewers.end(log, gaps=("rewound", "recreated") if lost else ())
+        await bystanders.end(await other.log())
+
+
+async def _serves(cluster: Cluster, key: str, old: Server) -> bool:
+    """Whether somebody else serves this key, and the cluster is whole."""
+    try:
+        owner = await cluster.owner(key)
+        async with owner.client() as client:
+            return owner is not old and bool(await client.exists(key))
+    except (RedisError, OSError, Exception):  # noqa: BLE001 - nobody serves it yet
+        return False
+
+
+# --- the server
+
+
+async def test_redis_stands_still_for_ten_seconds(redis_server: Server) -> None:
+    async with (
+        redis_server.client(socket_timeout=1) as client,
+        gateway(redis_server.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        await viewers.join()
+        async with publishing(publisher):
+            await viewers.have(10)
+            redis_server.pause()
+            await asyncio.sleep(10)
+            redis_server.resume()
+            await publisher.write_surely()
+            last = max(entry.number for entry in publisher.acked.values())
+            await viewers.have(last, within_s=8)
+        await publisher.finish()
+        await viewers.end(await publisher.log())
+        for viewer in viewers.viewers:
+            assert sum(isinstance(event, Opened) for event in viewer.record) == 1
+            assert viewer.said["stale"] == viewer.said["live"] == 1
+
+
+async def test_out_of_memory_and_back(redis_server: Server) -> None:
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+        audience("43", replicas) as newcomers,
+    ):
+        publisher, other = Publisher(client, "42"), Publisher(client, "43")
+        await viewers.join()
+        await publisher.write_many(50)
+        await other.write_many(50)
+        await client.config_set("maxmemory", "1mb")
+        assert await publisher.write() is None
+        # Nobody has read this stream so far: its group is made now.
+        await newcomers.join()
+        await newcomers.have(50, within_s=5)
+        await viewers.join(history=None)
+        await client.config_set("maxmemory", "0")
+        await publisher.write_many(50)
+        await publisher.finish()
+        await other.finish()
+        await viewers.end(await publisher.log())
+        await newcomers.end(await other.log())
+
+
+# --- the stream
+
+
+@pytest.mark.parametrize("how", ["DEL", "FLUSHALL"])
+@pytest.mark.parametrize("again", [1, 30, 300])
+async def test_a_stream_that_is_made_again_is_announced(
+    redis_server: Server, how: str, again: int
+) -> None:
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        first = Publisher(client, "42")
+        await viewers.join()
+        await first.write_many(30)
+        await viewers.have(30)
+        before = await first.log()
+        await client.execute_command(*(("DEL", first.key) if how == "DEL" else ("FLUSHALL",)))
+        second = Publisher(client, "42", first_number=1000)
+        await second.write_many(again)
+        await viewers.have(999 + again, within_s=5)
+        await second.finish()
+        await viewers.end(before, await second.log(), gaps=("recreated",))
+        assert [len(viewer.gaps()) for viewer in viewers.viewers] == [1, 1]
+
+
+async def test_a_stream_made_again_with_lower_ids_is_announced(redis_server: Server) -> None:
+    """A backend that chooses its ids: the cursor lies within the new log and means nothing."""
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        first = Publisher(client, "42")
+        await viewers.join()
+        for at in (10, 20, 30):
+            await first.write_at(f"{at}-0")
+        await viewers.have(3)
+        before = await first.log()
+        second = Publisher(client, "42", first_number=1000)
+        async with client.pipeline(transaction=True) as pipe:
+            pipe.execute_command("DEL", first.key)
+            for at in (5, 15, 35):
+                second.queue_at(pipe, f"{at}-0")
+            await pipe.execute()
+        await second.finish()
+        await viewers.end(before, await second.log(), gaps=("recreated", "rewound"))
+        assert all(viewer.gaps() for viewer in viewers.viewers)
+
+
+async def test_a_stream_that_is_gone_for_good_ends_its_viewers(redis_server: Server) -> None:
+    settings = {"topic.expired_grace_s": 0.5}
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 2, settings) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        await viewers.join()
+        await publisher.write_many(30)
+        await viewers.have(30)
+        await client.delete(publisher.key)
+        async with asyncio.timeout(5):
+            for viewer in viewers.viewers:
+                await viewer.ended.wait()
+                assert viewer.closed == EXPIRED.code
+
+
+async def test_a_publisher_that_keeps_one_entry_loses_nothing_silently(
+    redis_server: Server,
+) -> None:
+    async with (
+        redis_server.client() as client,
+        gateway(redis_server.url, 2) as replicas,
+        audience("42", replicas) as viewers,
+    ):
+        publisher = Publisher(client, "42")
+        await viewers.join()
+        for burst in range(40):
+            for _ in range(burst % 8):
+                await publisher.write_surely(maxlen=1)
+            await publisher.write_many(10, maxlen=1)
+            if burst % 10 == 5:
+                await viewers.join(history=None)
+        await publisher.finish()
+        log = await publisher.log_with(required=True)
+        await viewers.end(log, gaps=("trimmed",))
