@@ -624,7 +624,7 @@ class SourceSettings(Group):
         Field(
             description="For `http`: `GET <url>/<operation_id>` is sent with the viewer's token. "
             "200 (with a JSON object as state, or empty) or 204: may watch; 401, 403: may not; "
-            "404, 410: no such operation; all else: cannot tell, so the viewer comes back later."
+            "400, 404, 410, 422: no such operation; all else: cannot tell, so the viewer comes back later."
         ),
     ] = None
     ca_file: Annotated[

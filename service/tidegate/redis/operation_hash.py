@@ -1,0 +1,54 @@
+"""Reads an operation's hash for the operation source `redis`: who may watch, and its state.
+
+Only the fields that count are asked for, so that whatever else a backend keeps in the hash costs
+nothing and goes nowhere. A hash that has none of them is not told from one that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from tidegate.model.errors import RedisUnavailable, TidegateError
+from tidegate.model.ids import OperationId
+from tidegate.redis.topology import CLIENT_ERRORS, Topology
+
+FIELDS = ("owner", "users", "status", "state")
+#: `HMGET` has no bound of its own; a longer field is the backend's mistake.
+FIELD_MAX_BYTES = 1_048_576
+
+
+class OperationHashUnusable(TidegateError):
+    """The key holds no hash, or one with a field that is too long."""
+
+
+class OperationHash:
+    """The hashes `<prefix><operation_id>`."""
+
+    def __init__(self, topology: Topology, prefix: str) -> None:
+        self._topology = topology
+        self._prefix = prefix
+
+    async def read(self, operation: OperationId) -> Mapping[str, bytes] | None:
+        """The fields that are there; None when there are none.
+
+        Raises:
+            RedisUnavailable, OperationHashUnusable
+        """
+        client: Any = self._topology.client
+        key = self._prefix + operation
+        try:
+            values = await client.hmget(key, FIELDS)
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                raise OperationHashUnusable(f"the key {key} holds no hash") from None
+            raise RedisUnavailable(str(error)) from None
+        except CLIENT_ERRORS as error:
+            raise RedisUnavailable(str(error)) from None
+        found = {name: raw for name, raw in zip(FIELDS, values, strict=True) if raw is not None}
+        for name, raw in found.items():
+            if len(raw) > FIELD_MAX_BYTES:
+                raise OperationHashUnusable(f"the key {key} has a field {name} that is too long")
+        return found or None

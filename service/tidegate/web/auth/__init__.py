@@ -1,0 +1,1 @@
+"""Who may watch: tokens to identities, origins, and operation sources."""

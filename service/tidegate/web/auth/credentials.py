@@ -1,0 +1,128 @@
+"""Where a token may come from: the request's headers, its sub-protocols, its query, a cookie.
+
+    Authorization: Bearer <jwt>
+    Sec-WebSocket-Protocol: tidegate.v1, access_token.<jwt>    what browsers can send
+    ?token=<jwt>                                               only with auth.token_in_query
+    Cookie: <auth.cookie>=<jwt>                                only with auth.cookie
+
+Finds, and looks at length and characters; whether a token is any good is the verifier's business.
+The same token in two places is one token, different ones are refused: which of them counts must not
+depend on the order of headers. Invariant: a `Token` shows its text only to who asks for `.text`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from urllib.parse import parse_qsl
+
+from tidegate.model.settings import AuthSettings
+from tidegate.web.auth.refusals import Unauthenticated
+
+TOKEN_MAX_BYTES = 8192
+SUBPROTOCOL_PREFIX = "access_token."
+QUERY_FIELD = "token"
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+# RFC 6750 section 2.1, b64token; what else a JWT may hold is checked later.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
+_QUERY_FIELDS_MAX = 64
+
+
+class Token:
+    """A token as it was sent. Hidden from `repr`, `str`, format and pickle."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "Token(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Token) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a token is not written anywhere")
+
+    def fingerprint(self) -> bytes:
+        """128 bits that stand for this token in a cache's key."""
+        return hashlib.sha256(self.text.encode()).digest()[:16]
+
+
+def parse_token(text: str) -> Token:
+    """A token from outside, by length and characters only.
+
+    Raises:
+        Unauthenticated: it cannot be one.
+    """
+    if len(text) > TOKEN_MAX_BYTES:
+        raise Unauthenticated(
+            "token_too_long", f"a token may have at most {TOKEN_MAX_BYTES} characters"
+        )
+    if _TOKEN.fullmatch(text) is None:
+        raise Unauthenticated("bad_token", "this is not a token")
+    return Token(text)
+
+
+def find_token(
+    headers: Headers, subprotocols: Sequence[str], query: bytes, settings: AuthSettings
+) -> Token | None:
+    """The request's token; None when there is none.
+
+    Raises:
+        Unauthenticated: there are several different ones, or something that cannot be one.
+    """
+    found: set[str] = set()
+    for name, value in headers:
+        if name == b"authorization":
+            found.update(_bearer(value))
+        elif name == b"cookie" and settings.cookie is not None:
+            found.update(_cookies(value, settings.cookie))
+    found.update(
+        word[len(SUBPROTOCOL_PREFIX) :]
+        for word in subprotocols
+        if word.startswith(SUBPROTOCOL_PREFIX)
+    )
+    in_query = _in_query(query)
+    if settings.token_in_query:
+        found.update(in_query)
+    elif in_query and not found:
+        raise Unauthenticated(
+            "token_in_query", "?token= is switched off here (auth.token_in_query); send a header"
+        )
+    if not found:
+        return None
+    tokens = {parse_token(text) for text in found}
+    if len(tokens) > 1:
+        raise Unauthenticated("several_tokens", "the request has several different tokens")
+    return tokens.pop()
+
+
+def _bearer(value: bytes) -> list[str]:
+    scheme, _, rest = value.decode("latin-1").strip(" \t").partition(" ")
+    # Another scheme may be a proxy's own login.
+    return [rest.strip(" \t")] if scheme.lower() == "bearer" else []
+
+
+def _cookies(value: bytes, wanted: str) -> list[str]:
+    pairs = (pair.strip(" \t").partition("=") for pair in value.decode("latin-1").split(";"))
+    return [text.strip('"') for name, _, text in pairs if name == wanted and text]
+
+
+def _in_query(query: bytes) -> list[str]:
+    if QUERY_FIELD.encode() not in query and b"%" not in query:  # the usual case
+        return []
+    try:
+        fields = parse_qsl(query.decode("ascii"), max_num_fields=_QUERY_FIELDS_MAX)
+    except ValueError:
+        return []  # the query is refused as a whole where it is read
+    return [value for name, value in fields if name == QUERY_FIELD]

@@ -1,0 +1,110 @@
+"""A bounded HTTP GET: what the JWKS and the `http` operation source have in common.
+
+One deadline for all of a request, connecting included; a bound on the answer's size and on the
+requests at a time. No redirects (a token must not travel on to another host), no compression (a
+small answer could unpack to a large one), no cookies: the answer to one user's request must not
+decide about the next user's. Whatever goes wrong is a `FetchFailed`; no text of it holds a header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from tidegate import __version__
+from tidegate.model.errors import SettingsError, TidegateError
+from tidegate.web.auth.credentials import Token
+
+
+class FetchFailed(TidegateError):
+    """No answer, or one that is too large, too late, or not what was asked for."""
+
+
+class AnswerUnusable(FetchFailed):
+    """The server is well, but this answer is of no use."""
+
+
+class Answer(NamedTuple):
+    """Status and body of an HTTP answer."""
+
+    status: int
+    body: bytes
+
+
+class Fetcher:
+    """Sends bounded GET requests.
+
+    Args:
+        timeout_s: longest time for one request, waiting for its turn included.
+        max_bytes: longest body.
+        max_requests: most requests at a time.
+        ca_file: PEM file of an authority to trust instead of the usual ones.
+        use_proxy: heed HTTPS_PROXY and its like.
+
+    Raises:
+        SettingsError: `ca_file` cannot be used; `setting` names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        max_requests: int,
+        ca_file: Path | None,
+        use_proxy: bool,
+        setting: str,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        try:
+            verify = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            text = error.strerror or "is no PEM certificate"
+            raise SettingsError((f"{setting}: {ca_file}: {text}",)) from None
+        self._turns = asyncio.Semaphore(max_requests)
+        self._client = httpx.AsyncClient(
+            verify=verify,
+            timeout=None,  # noqa: S113 - the one deadline in `get` covers everything
+            follow_redirects=False,
+            trust_env=use_proxy,
+            limits=httpx.Limits(max_connections=max_requests, max_keepalive_connections=8),
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
+            headers={
+                "user-agent": f"tidegate/{__version__}",
+                "accept": "application/json",
+                "accept-encoding": "identity",
+            },
+        )
+
+    async def get(self, url: str, token: Token | None = None) -> Answer:
+        """GET `url`, with `token` as Bearer. Raises FetchFailed."""
+        headers = {} if token is None else {"authorization": f"Bearer {token.text}"}
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turns:
+                return await self._get(url, headers)
+        except TimeoutError:
+            raise FetchFailed(f"no answer within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            # Only the kind: an error's text may repeat what was sent.
+            raise FetchFailed(f"failed with {type(error).__name__}") from None
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._client.aclose()
+
+    async def _get(self, url: str, headers: dict[str, str]) -> Answer:
+        async with self._client.stream("GET", url, headers=headers) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise AnswerUnusable("the answer is compressed, which was not asked for")
+            body = bytearray()
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > self._max_bytes:
+                    raise AnswerUnusable(f"the answer has more than {self._max_bytes} bytes")
+            return Answer(response.status_code, bytes(body))

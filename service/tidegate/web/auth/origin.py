@@ -1,0 +1,91 @@
+"""Which pages may connect: the check of `Origin` against cross-site WebSocket hijacking.
+
+A browser sends `Origin` with every WebSocket handshake and does not let a page change it; the
+same-origin policy does not hold for WebSockets, so the server must check. What is no browser
+usually sends none and has to bring a token. Origins are compared as scheme, host and port
+(RFC 6454), without any guessing: what cannot be read is refused, and so is `null`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tidegate.web.auth.credentials import Headers
+
+ORIGIN_MAX_LENGTH = 512
+
+_HOST = r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+_ORIGIN = re.compile(rf"(?P<scheme>https?)://(?P<any>\*\.)?{_HOST}", re.ASCII)
+_AUTHORITY = re.compile(_HOST, re.ASCII)
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    any_subdomain: bool
+
+    def covers(self, origin: _Origin) -> bool:
+        if (self.scheme, self.port) != (origin.scheme, origin.port):
+            return False
+        if self.any_subdomain:
+            return origin.host.endswith("." + self.host)
+        return origin.host == self.host
+
+
+def _parse(text: str) -> _Origin | None:
+    match = _ORIGIN.fullmatch(text.lower()) if len(text) <= ORIGIN_MAX_LENGTH else None
+    if match is None:
+        return None
+    scheme, port = match["scheme"], match["port"]
+    number = int(port) if port else _DEFAULT_PORT[scheme]
+    return _Origin(scheme, match["host"], number, match["any"] is not None)
+
+
+def origin_allowed(
+    origin: str | None, host: str | None, allowed: Sequence[str], *, has_token: bool
+) -> bool:
+    """Whether a request with these `Origin` and `Host` headers may go on.
+
+    Args:
+        origin: the header, None when there is none.
+        host: the header that names this server.
+        allowed: `auth.origins`; empty: only pages of the same host. They replace that rule.
+        has_token: the request brings a token, or none is asked for.
+    """
+    if origin is None:
+        return has_token
+    page = _parse(origin)
+    if page is None or page.any_subdomain:
+        return False
+    if allowed:
+        rules = (_parse(rule) for rule in allowed)
+        return any(rule is not None and rule.covers(page) for rule in rules)
+    here = _AUTHORITY.fullmatch(host.lower()) if host and len(host) <= ORIGIN_MAX_LENGTH else None
+    if here is None:
+        return False
+    # Which scheme the page's server has behind a proxy is not known; the page's tells.
+    port = int(here["port"]) if here["port"] else _DEFAULT_PORT[page.scheme]
+    return (here["host"], port) == (page.host, page.port)
+
+
+def request_allowed(headers: Headers, allowed: Sequence[str], *, has_token: bool) -> bool:
+    """`origin_allowed` from a request's headers; an `Origin` or `Host` given twice is refused."""
+    origins: list[bytes] = []
+    hosts: list[bytes] = []
+    for name, value in headers:
+        if name == b"origin":
+            origins.append(value)
+        elif name == b"host":
+            hosts.append(value)
+    if len(origins) > 1 or len(hosts) > 1:
+        return False
+    return origin_allowed(
+        origins[0].decode("latin-1") if origins else None,
+        hosts[0].decode("latin-1") if hosts else None,
+        allowed,
+        has_token=has_token,
+    )
