@@ -18,7 +18,8 @@ from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import ZERO, OperationId
 from tidegate.model.settings import RedisSettings, RedisUrl, Settings
-from tidegate.redis.address import parse_address
+from tidegate.redis.address import Node, parse_address
+from tidegate.redis.link import connect as connect_link
 from tidegate.redis.log import RedisLog
 from tidegate.redis.topology import Topology
 
@@ -75,3 +76,31 @@ async def test_a_viewer_that_leaves_while_its_history_is_read_does_not_end_the_r
                         break
         await replica.answers("/healthz")
         assert replica.mishaps() == []
+
+
+async def test_a_slot_that_leaves_during_an_unsubscribe_shifts_no_reply(
+    redis_server: Server,
+) -> None:
+    """The server pushes `sunsubscribe` by itself, then refuses the command with MOVED.
+
+    The push was taken for the confirmation and the refusal for the next command's reply: from then
+    on each reply went to the wrong command, so that one operation's entries could reach another's.
+    """
+    replies: list[Any] = []
+    pushes: list[Any] = []
+    link, _ = await connect_link(
+        Node(redis_server.host, redis_server.port),
+        parse_address(RedisSettings(url=RedisUrl(redis_server.url))),
+        pushes.append,
+        lambda: None,
+    )
+    try:
+        link.unsubscribe("SUNSUBSCRIBE", b"key")
+        # What the cluster's server would send, in place of the real one's answers.
+        link.send(b"", replies.append)
+        link.data_received(b">3\r\n+sunsubscribe\r\n$3\r\nkey\r\n:0\r\n")
+        link.data_received(b"-MOVED 16287 127.0.0.1:7000\r\n+PONG\r\n$4\r\nnext\r\n")
+        assert replies == [b"next"]
+        assert pushes == []
+    finally:
+        link.abort()

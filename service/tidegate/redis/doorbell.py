@@ -79,7 +79,8 @@ class Prober:
         channel = keyspace_channel(self._db, self._key)
         try:
             subscribed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            link.send(pack("SUBSCRIBE", channel), subscribed.set_result, confirms=channel)
+            confirms = (b"subscribe", channel)
+            link.send(pack("SUBSCRIBE", channel), subscribed.set_result, confirms)
             if isinstance(await subscribed, Exception):
                 return False
             await link.call("SET", self._key, "1", "PX", 1000)
@@ -89,4 +90,4 @@ class Prober:
         except (hiredis.ReplyError, TimeoutError):
             return False
         finally:
-            link.send(pack("UNSUBSCRIBE", channel), lambda _: None, confirms=channel)
+            link.unsubscribe("UNSUBSCRIBE", channel)

@@ -20,10 +20,14 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Address, Node
 
 OnReply = Callable[[Any], None]
+#: The kind and the channel of a push that stands for a reply.
+Confirms = tuple[bytes, bytes]
 OnPush = Callable[[list[Any]], None]
 
 #: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
 _CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
+#: Marks the PING behind an unsubscribe; see `Link.unsubscribe`.
+_FENCE: Confirms = (b"", b"")
 
 
 def pack(*args: str | bytes | int) -> bytes:
@@ -40,7 +44,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.on_push = on_push
         self._on_lost = on_lost
-        self._waiting: deque[tuple[OnReply, bytes | None]] = deque()
+        self._waiting: deque[tuple[OnReply, Confirms | None]] = deque()
         self._out: list[bytes] = []
         self._flush_scheduled = False
         #: Loop time of the last bytes received, or of the command that began to wait.
@@ -49,13 +53,13 @@ class Link(asyncio.Protocol):
 
     # -- commands --------------------------------------------------------------------------------
 
-    def send(self, packed: bytes, on_reply: OnReply, confirms: bytes | None = None) -> None:
+    def send(self, packed: bytes, on_reply: OnReply, confirms: Confirms | None = None) -> None:
         """Queue a packed command; it leaves with the others of this turn of the loop.
 
         Args:
             packed: from `pack`.
             on_reply: gets the reply, which is a `hiredis.ReplyError` when the server refused.
-            confirms: the channel, for commands that are confirmed by a push.
+            confirms: for commands that are confirmed by a push: its kind and the channel.
         """
         if self.lost:
             return
@@ -66,6 +70,20 @@ class Link(asyncio.Protocol):
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
+
+    def subscribe(self, command: str, channel: bytes) -> None:
+        """`SSUBSCRIBE` or `SUBSCRIBE`; a refusal is not told."""
+        self.send(pack(command, channel), _ignore, (command.lower().encode(), channel))
+
+    def unsubscribe(self, command: str, channel: bytes) -> None:
+        """`SUNSUBSCRIBE` or `UNSUBSCRIBE`.
+
+        When a slot leaves at this moment, the server pushes `sunsubscribe` by itself, which looks
+        like the confirmation, and then refuses the command with MOVED. That reply too many would
+        shift all that follow, so a fence behind the command swallows it.
+        """
+        self.send(pack(command, channel), _ignore, (command.lower().encode(), channel))
+        self.send(pack("PING"), _ignore, _FENCE)
 
     async def call(self, *args: str | bytes | int) -> Any:
         """Send one command and wait for its reply.
@@ -124,7 +142,11 @@ class Link(asyncio.Protocol):
                 if type(message) is hiredis.PushNotification:
                     self._pushed(message)
                 else:
-                    self._waiting.popleft()[0](message)
+                    on_reply, confirms = self._waiting.popleft()
+                    if confirms is _FENCE and isinstance(message, hiredis.ReplyError):
+                        self._waiting.appendleft((on_reply, confirms))
+                    else:
+                        on_reply(message)
         except (hiredis.ProtocolError, IndexError):
             self.abort()  # what follows cannot be told apart any more
             return
@@ -140,10 +162,14 @@ class Link(asyncio.Protocol):
         self._on_lost()
 
     def _pushed(self, push: list[Any]) -> None:
-        if push[0] in _CONFIRMATIONS and self._waiting and self._waiting[0][1] == push[1]:
+        if push[0] in _CONFIRMATIONS and self._waiting and self._waiting[0][1] == (*push[:2],):
             self._waiting.popleft()[0](push)
         else:
             self.on_push(push)
+
+
+def _ignore(reply: Any) -> None:
+    """A reply that nothing depends on."""
 
 
 async def connect(

@@ -107,10 +107,10 @@ class Primary:
         """Follow it no longer. `leave`: nothing depends on this replica's consumer any more."""
         if self._watches.pop(watch.key, None) is None or self._link is None:
             return
-        self._link.send(pack("SUNSUBSCRIBE", watch.key), self._ignore, confirms=watch.key)
+        self._link.unsubscribe("SUNSUBSCRIBE", watch.key)
         if self._doorbell is Doorbell.KEYSPACE:
             channel = keyspace_channel(self._address.db, watch.key)
-            self._link.send(pack("UNSUBSCRIBE", channel), self._ignore, confirms=channel)
+            self._link.unsubscribe("UNSUBSCRIBE", channel)
         if leave and watch.attached:
             self._remove_consumer(self._link, watch)
 
@@ -285,10 +285,10 @@ class Primary:
         if link is None:
             return
         self._attaching += 1
-        link.send(pack("SSUBSCRIBE", watch.key), self._ignore, confirms=watch.key)
+        watch.evicted = False
+        link.subscribe("SSUBSCRIBE", watch.key)
         if self._doorbell is Doorbell.KEYSPACE:
-            channel = keyspace_channel(self._address.db, watch.key)
-            link.send(pack("SUBSCRIBE", channel), self._ignore, confirms=channel)
+            link.subscribe("SUBSCRIBE", keyspace_channel(self._address.db, watch.key))
         after = watch.listener.resume_after
         # One more than the default history, so that the position before it is known as well.
         newest = self._settings.viewer.history_entries + 1
@@ -312,6 +312,8 @@ class Primary:
         elif self._is_current(watch):
             if isinstance(reply, Exception):
                 self._trouble(watch, reply, lambda: self._attach_soon(watch))
+            elif watch.evicted:
+                self._attach_soon(watch)
             else:
                 watch.attached = True
                 watch.retry_s = 0.0
@@ -414,9 +416,23 @@ class Primary:
                 self._ring(watch)
         elif kind == b"sunsubscribe":
             watch = self._watches.get(push[1])
-            if watch is not None:  # its slot has moved away
-                self.counts["slots_moved"] += 1
-                self._on_misplaced()
+            if watch is not None:
+                self._evicted(watch)
+
+    def _evicted(self, watch: Watch) -> None:
+        """The server has ended the subscription: the slot moved away, or only just came here.
+
+        A slot's new primary does it too when it learns late that the slot is its own, so the
+        stream may well stay here: without another attach its relay would be silent for ever.
+        """
+        self.counts["slots_moved"] += 1
+        self._on_misplaced()
+        if watch.attached:
+            watch.reset()
+            watch.listener.on_detached()
+            self._attach_soon(watch)
+        else:
+            watch.evicted = True  # the attach on its way is not worth anything any more
 
     def _relayed(self, watch: Watch, payload: bytes) -> None:
         relay = read_relay(payload)

@@ -57,15 +57,19 @@ class Sweep:
 
     def __init__(self) -> None:
         self._streams: deque[Watch] = deque()
+        self._known: set[Watch] = set()
         self._owed = 0.0
 
     def add(self, watch: Watch) -> None:
         """Look at this stream too, until it is no longer current."""
-        self._streams.append(watch)
+        if watch not in self._known:
+            self._known.add(watch)
+            self._streams.append(watch)
 
     def clear(self) -> None:
         """Forget all streams."""
         self._streams.clear()
+        self._known.clear()
         self._owed = 0.0
 
     def turn(self, looks: float, is_current: Callable[[Watch], bool]) -> Iterator[Watch]:
@@ -78,3 +82,5 @@ class Sweep:
             if is_current(watch):
                 self._streams.append(watch)
                 yield watch
+            else:
+                self._known.discard(watch)

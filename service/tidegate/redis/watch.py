@@ -16,6 +16,7 @@ class Watch:
         "arming",
         "attached",
         "dispatch",
+        "evicted",
         "key",
         "listener",
         "operation",
@@ -39,6 +40,8 @@ class Watch:
         self.dispatch = dispatch
         self.arming = Arming(rules)
         self.attached = False
+        #: The server has ended the subscription while an attach was on its way.
+        self.evicted = False
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0
 
