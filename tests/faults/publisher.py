@@ -40,6 +40,11 @@ class Publisher:
         self._client = client
         self._number = first_number - 1
 
+    @property
+    def last(self) -> int:
+        """The number of the newest entry that was acknowledged."""
+        return max(entry.number for entry in self.acked.values())
+
     async def write(self, kind: str = "progress", *, maxlen: int | None = None) -> StreamId | None:
         """One entry; None when nobody knows whether it was written."""
         written = self._next(kind)
