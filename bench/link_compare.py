@@ -19,6 +19,7 @@ from redis.asyncio import Connection, Redis
 
 from tests.servers import binaries
 from tests.servers.standalone import Options, Server
+from tidegate.gateway.fanout import Fanout
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import parse_address
 from tidegate.redis.link import Link, connect, pack
@@ -43,6 +44,7 @@ async def publish(port: int) -> None:
 async def ours(url: str) -> None:
     """Count the pushes that a `Link` hands over."""
     address = parse_address(RedisSettings.model_validate({"url": url}))
+    loop = asyncio.get_running_loop()
     done = asyncio.Event()
     left = MESSAGES
 
@@ -57,7 +59,7 @@ async def ours(url: str) -> None:
         raise RuntimeError("the link was lost")
 
     link: Link
-    link, _ = await connect(address.nodes[0], address, on_push, on_lost)
+    link, _ = await connect(address.nodes[0], address, on_push, on_lost, Fanout(loop))
     subscribed = asyncio.Event()
     link.send(pack("SSUBSCRIBE", CHANNEL), lambda _: subscribed.set(), confirms=CHANNEL.encode())
     await subscribed.wait()

@@ -24,6 +24,7 @@ import uvicorn
 
 from tidegate import __version__
 from tidegate.core.drain import TICK_S, plan_drain
+from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.model.settings import Settings
@@ -68,9 +69,10 @@ class Runtime:
         self._tasks = asyncio.TaskGroup()
         self._topology = Topology(parse_address(settings.redis), settings.redis)
         self._log = RedisLog(self._topology, settings)
-        self._feed = RedisFeed(self._topology, self._log, settings)
+        fanout = Fanout(asyncio.get_running_loop())
+        self._feed = RedisFeed(self._topology, self._log, settings, fanout)
         self._door = Door(settings.replica)
-        self._hub = Hub(settings, self._feed, self._log, self._spawn)
+        self._hub = Hub(settings, self._feed, self._log, self._spawn, fanout)
 
     async def run(self) -> None:
         """Serve until `stop`.

@@ -54,6 +54,16 @@ class Feed(Protocol):
         """Look at the stream now."""
 
 
+class Turn(Protocol):
+    """Brackets what one read from Redis brings, so that what follows from it is done together."""
+
+    def begin(self) -> None:
+        """Hold back."""
+
+    def end(self) -> None:
+        """Do it now."""
+
+
 class Log(Protocol):
     """Reads a stream for one viewer, apart from the feed."""
 

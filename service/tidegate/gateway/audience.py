@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core.records import Page, Relay
 from tidegate.core.topic import Topic, TopicState
+from tidegate.gateway.fanout import write_each
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import frames
 from tidegate.model.errors import TidegateError
@@ -202,7 +203,7 @@ class Audience:
         batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
         for viewer in batch:
             viewer.seq = seq
-        self.hub.write_many(batch, self._data)
+        write_each(batch, self._data)
         self.hub.counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
         if not self._pass:
             self._done = item.position

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from tidegate.gateway.viewer import Viewer
 
 WRITES_PER_TURN = 500
 
-#: Writes the same bytes to many viewers' senders.
-WriteMany = Callable[[Sequence[Viewer], bytes], None]
 
-
-def write_one_by_one(viewers: Sequence[Viewer], data: bytes) -> None:
+def write_each(viewers: Sequence[Viewer], data: bytes) -> None:
     """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
     for viewer in viewers:
         try:
@@ -49,12 +46,23 @@ class Fanout:
         self._loop = loop
         self._queue: deque[Crowd] = deque()
         self._scheduled = False
+        self._held = False
         self.turns = 0
+
+    def begin(self) -> None:
+        """More is about to come: hold back (a `core.ports.Turn`)."""
+        self._held = True
+
+    def end(self) -> None:
+        """Send what has come, now: a callback of its own would cost a round of the event loop."""
+        self._held = False
+        if self._queue and not self._scheduled:
+            self._turn()
 
     def wake(self, crowd: Crowd) -> None:
         """This audience has something to send; call once until `has_more` is false."""
         self._queue.append(crowd)
-        if not self._scheduled:
+        if not self._scheduled and not self._held:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 

@@ -32,7 +32,7 @@ from tidegate.core.topic import (
 from tidegate.gateway.audience import Audience
 from tidegate.gateway.catchup import CatchUp, Spawn
 from tidegate.gateway.counters import Counters
-from tidegate.gateway.fanout import Fanout, WriteMany, write_one_by_one
+from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
@@ -70,8 +70,7 @@ class Hub:
         feed: Feed,
         log: Log,
         spawn: Spawn,
-        *,
-        write_many: WriteMany = write_one_by_one,
+        fanout: Fanout,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -88,8 +87,7 @@ class Hub:
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
         self._next_complaint = 0.0
         self.counters = Counters()
-        self.fanout = Fanout(self._loop)
-        self.write_many = write_many
+        self.fanout = fanout
         self.catch_up = CatchUp(
             log,
             spawn,

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from tidegate.core.arming import ArmingRules
-from tidegate.core.ports import StreamListener
+from tidegate.core.ports import StreamListener, Turn
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import OperationId, StreamId
 from tidegate.model.settings import Settings
@@ -38,9 +38,10 @@ REFRESH_MIN_S = 0.1
 class RedisFeed:
     """All primaries of a deployment. `run` until cancelled."""
 
-    def __init__(self, topology: Topology, log: RedisLog, settings: Settings) -> None:
+    def __init__(self, topology: Topology, log: RedisLog, settings: Settings, turn: Turn) -> None:
         self._topology = topology
         self._log = log
+        self._turn = turn
         self._detours: dict[OperationId, asyncio.Task[None]] = {}
         self._settings = settings
         self._primaries: dict[Node, Primary] = {}
@@ -143,6 +144,7 @@ class RedisFeed:
                 self._settings,
                 on_misplaced=self._look.set,
                 on_asked=lambda watch: self._detour(tasks, watch),
+                turn=self._turn,
             )
             self._primaries[node] = primary
             self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")

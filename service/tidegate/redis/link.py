@@ -16,18 +16,21 @@ from typing import Any, cast
 
 import hiredis
 
+from tidegate.core.ports import Turn
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Address, Node
 
 OnReply = Callable[[Any], None]
+OnPush = Callable[[list[Any]], None]
 #: The kind and the channel of a push that stands for a reply.
 Confirms = tuple[bytes, bytes]
-OnPush = Callable[[list[Any]], None]
 
+#: Stands where a confirmation would: this reply belongs to `send_together`.
+TOGETHER: Confirms = (b"together", b"")
+#: Marks the PING behind an unsubscribe; see `Link.unsubscribe`.
+_FENCE: Confirms = (b"fence", b"")
 #: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
 _CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
-#: Marks the PING behind an unsubscribe; see `Link.unsubscribe`.
-_FENCE: Confirms = (b"", b"")
 
 
 def pack(*args: str | bytes | int) -> bytes:
@@ -38,14 +41,19 @@ def pack(*args: str | bytes | int) -> bytes:
 class Link(asyncio.Protocol):
     """A connection; `on_push` gets every push, `on_lost` is called once."""
 
-    def __init__(self, on_push: OnPush, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_push: OnPush, on_lost: Callable[[], None], turn: Turn) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
         self._transport: asyncio.Transport | None = None
         self.on_push = on_push
         self._on_lost = on_lost
+        self._turn = turn
+        self._in_turn = False
         self._waiting: deque[tuple[OnReply, Confirms | None]] = deque()
         self._out: list[bytes] = []
+        self._next: list[tuple[bytes, OnReply]] = []
+        #: Replies owed to the commands that `send_together` has sent.
+        self._together = 0
         self._flush_scheduled = False
         #: Loop time of the last bytes received, or of the command that began to wait.
         self.alive_at = 0.0
@@ -67,9 +75,18 @@ class Link(asyncio.Protocol):
             self.alive_at = self._loop.time()
         self._waiting.append((on_reply, confirms))
         self._out.append(packed)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
+
+    def send_together(self, packed: bytes, on_reply: OnReply) -> None:
+        """Queue a command that waits until the ones sent this way before are answered.
+
+        So under load many leave in one write, and the server reads and answers once for all of
+        them; at rest nothing waits. It costs a round trip at the most and saves a third of the
+        CPU per entry here and in Redis (docs/performance.md).
+        """
+        if not self.lost:
+            self._next.append((packed, on_reply))
+            self._flush_soon()
 
     def subscribe(self, command: str, channel: bytes) -> None:
         """`SSUBSCRIBE` or `SUBSCRIBE`; a refusal is not told."""
@@ -116,8 +133,21 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _flush_soon(self) -> None:
+        if not self._in_turn and not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._flush_scheduled = False
+        if self._next and not self._together:
+            if not self._waiting:
+                self.alive_at = self._loop.time()
+            self._together = len(self._next)
+            for packed, on_reply in self._next:
+                self._waiting.append((on_reply, TOGETHER))
+                self._out.append(packed)
+            self._next.clear()
         if self.lost:  # uvloop's transport raises when it is written to now
             self._out.clear()
         elif self._transport is not None and self._out:
@@ -128,14 +158,15 @@ class Link(asyncio.Protocol):
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(
-            "asyncio.Transport", transport
-        )  # uvloop's is one, without the base class
+        # uvloop's transport is one without having the base class.
+        self._transport = cast("asyncio.Transport", transport)
         self.alive_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
         self.alive_at = self._loop.time()
         reader = self._reader
+        self._in_turn = True
+        self._turn.begin()
         try:
             reader.feed(data)
             while (message := reader.gets()) is not Ellipsis:
@@ -143,15 +174,19 @@ class Link(asyncio.Protocol):
                     self._pushed(message)
                 else:
                     on_reply, confirms = self._waiting.popleft()
-                    if confirms is _FENCE and isinstance(message, hiredis.ReplyError):
+                    if confirms is TOGETHER:
+                        self._together -= 1
+                    elif confirms is _FENCE and isinstance(message, hiredis.ReplyError):
                         self._waiting.appendleft((on_reply, confirms))
-                    else:
-                        on_reply(message)
+                        continue
+                    on_reply(message)
         except (hiredis.ProtocolError, IndexError):
             self.abort()  # what follows cannot be told apart any more
-            return
-        if self._out:
-            self._flush()
+        finally:
+            self._in_turn = False
+            if self._out or self._next:
+                self._flush()
+            self._turn.end()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
@@ -168,7 +203,7 @@ class Link(asyncio.Protocol):
             self.on_push(push)
 
 
-def _ignore(reply: Any) -> None:
+def _ignore(_reply: Any) -> None:
     """A reply that nothing depends on."""
 
 
@@ -177,6 +212,7 @@ async def connect(
     address: Address,
     on_push: OnPush,
     on_lost: Callable[[], None],
+    turn: Turn,
 ) -> tuple[Link, dict[bytes, Any]]:
     """Open a link and log in. Returns it with the server's answer to `HELLO 3`.
 
@@ -187,7 +223,7 @@ async def connect(
     loop = asyncio.get_running_loop()
 
     def protocol() -> Link:
-        return Link(on_push, on_lost)
+        return Link(on_push, on_lost, turn)
 
     if node.path is not None:
         _, link = await loop.create_unix_connection(protocol, node.path)

@@ -14,12 +14,14 @@ import asyncio
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import hiredis
 import structlog
 
 from tidegate.core.arming import Duty
+from tidegate.core.ports import Turn
 from tidegate.model.errors import RedisUnavailable, RedisUnsupported, StreamUnusable, TidegateError
 from tidegate.model.ids import StreamId
 from tidegate.model.settings import Settings
@@ -64,6 +66,7 @@ class Primary:
         settings: Settings,
         on_misplaced: Callable[[], None],
         on_asked: Callable[[Watch], None],
+        turn: Turn,
     ) -> None:
         self.node = node
         self._address = address
@@ -72,6 +75,7 @@ class Primary:
         self._on_misplaced = on_misplaced
         #: Called when a key has gone ahead of its slot, which still belongs here.
         self._on_asked = on_asked
+        self._turn = turn
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._lost = asyncio.Event()
@@ -124,7 +128,7 @@ class Primary:
             return
         watch.arming.sent()
         self.counts["dispatch_calls"] += 1
-        self._link.send(watch.dispatch, lambda reply: self._dispatched(watch, reply))
+        self._link.send_together(watch.dispatch, partial(self._dispatched, watch))
 
     def read(self, watch: Watch, after: StreamId) -> None:
         """Read a page above `after`; it goes to the listener in order with the relay."""
@@ -204,7 +208,9 @@ class Primary:
         prober = Prober(self._address.db)
         self._lost = asyncio.Event()
         async with asyncio.timeout(self._settings.redis.connect_timeout_s):
-            link, greeting = await connect(self.node, self._address, prober.on_push, self._lost.set)
+            link, greeting = await connect(
+                self.node, self._address, prober.on_push, self._lost.set, self._turn
+            )
             try:
                 await self._prepare(link, greeting, prober)
             except BaseException:
