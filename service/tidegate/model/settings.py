@@ -624,7 +624,8 @@ class SourceSettings(Group):
         Field(
             description="For `http`: `GET <url>/<operation_id>` is sent with the viewer's token. "
             "200 (with a JSON object as state, or empty) or 204: may watch; 401, 403: may not; "
-            "400, 404, 410, 422: no such operation; all else: cannot tell, so the viewer comes back later."
+            "400, 404, 410, 422: no such operation; all else: cannot tell, so the viewer comes "
+            "back later."
         ),
     ] = None
     ca_file: Annotated[
@@ -1127,6 +1128,73 @@ class DrainSettings(Group):
     ] = 1.0
 
 
+class SlotSettings(Group):
+    """How many connections a user may have, over all replicas."""
+
+    group_name = "slots"
+
+    limit: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="Connections per user over all replicas, unless the token says another "
+            "number; 0 for no limit. 10: some tabs on some devices, and no more.",
+        ),
+    ] = 10
+    policy: Annotated[
+        Literal["refuse", "replace_oldest"],
+        Field(
+            description="At the limit the new connection is refused (4429), or the user's oldest "
+            "is closed in its favour (4409)."
+        ),
+    ] = "refuse"
+    when_redis_away: Annotated[
+        Literal["open", "closed"],
+        Field(
+            description="While Redis is away new connections are counted on this replica only "
+            "(`open`), or refused with 1013 (`closed`)."
+        ),
+    ] = "open"
+    wait_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=30,
+            description="Longest wait for Redis before it counts as away; a viewer waits this "
+            "long at its connect.",
+        ),
+    ] = 2.0
+    lease_s: Annotated[
+        float,
+        Field(
+            ge=0.2,
+            le=600,
+            description="A replica that did not renew for this long is dead and its viewers' "
+            "slots are free. 15 s outlives a slow failover.",
+        ),
+    ] = 15.0
+    renew_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=200,
+            description="A replica renews its lease, and its view of the others, this often: at "
+            "most a third of the lease, so that two lost renewals harm nobody.",
+        ),
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.renew_s > self.lease_s / 3 + 1e-9:
+            raise rule_broken(
+                "slots.renew_s",
+                self.renew_s,
+                f"must be at most a third of slots.lease_s ({self.lease_s})",
+            )
+        return self
+
+
 class LogSettings(Group):
     """What is logged, and how it looks."""
 
@@ -1156,6 +1224,7 @@ class Settings(Group):
     viewer: ViewerSettings = Field(default_factory=ViewerSettings)
     replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
     drain: DrainSettings = Field(default_factory=DrainSettings)
+    slots: SlotSettings = Field(default_factory=SlotSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")
