@@ -1,0 +1,47 @@
+"""The text of an entry's `message` field, as all Python publishers write it.
+
+Values that JSON has no word for are written as most readers expect them: dates as ISO 8601, UUIDs
+and enums as their values, NaN as null. What cannot be written is refused here, before it is in the
+stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from tidegate.model.errors import InvalidInput
+
+
+def message(type_: str, data: Mapping[str, Any]) -> bytes:
+    """`{"timestamp", "type", "data"}` with the time of now in UTC.
+
+    Raises:
+        InvalidInput: `type_` is empty, or `data` no mapping or not fit for JSON.
+    """
+    if not type_:
+        raise InvalidInput("type", "must not be empty")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        return orjson.dumps(
+            {"timestamp": now, "type": str(type_), "data": dict(data)},
+            default=_plain,
+            option=orjson.OPT_NON_STR_KEYS,
+        )
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # orjson.JSONEncodeError is a TypeError
+        raise InvalidInput("data", f"cannot be written as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

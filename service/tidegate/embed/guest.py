@@ -1,0 +1,76 @@
+"""One WebSocket of the application that watches an operation.
+
+Frames go out through the same `AsgiSender` as on a gateway, one task per guest. The application
+keeps reading the socket: whatever closes it, its next `receive` raises `WebSocketDisconnect`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from tidegate.core.records import Ask
+from tidegate.embed.state import CURRENT_STATE, State, with_state
+from tidegate.gateway.viewer import Viewer
+from tidegate.model.ids import OperationId
+from tidegate.model.settings import ViewerSettings
+from tidegate.web.sender import AsgiSender
+
+
+class Guest:
+    """A socket, who it belongs to, and what it watches."""
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        user: str,
+        settings: ViewerSettings,
+        wanted: tuple[OperationId, Ask],
+    ) -> None:
+        self.websocket = websocket
+        self.user = user
+        self.operation, self.ask = wanted
+        self.connection = secrets.token_hex(8)
+        #: What the getter said; becomes part of `current_state`.
+        self.state: State = {}
+        self._was_told_state = False
+        self.sender = AsgiSender(
+            self._send,
+            high_water_bytes=settings.high_water_bytes,
+            low_water_bytes=settings.low_water_bytes,
+        )
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """Its place in the hub, once it has joined."""
+        listener = self.sender.listener
+        return listener if isinstance(listener, Viewer) else None
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        text = message.get("text", "")
+        if text.startswith(CURRENT_STATE):
+            # It comes first and once; a guest that was let in while Redis was away has had it.
+            if self._was_told_state:
+                return
+            self._was_told_state = True
+            message["text"] = with_state(text, self.state)
+        await send(self.websocket, message)
+
+
+async def send(websocket: WebSocket, message: MutableMapping[str, Any]) -> None:
+    """Send; a socket that is gone raises OSError, as ASGI has it."""
+    try:
+        await websocket.send(message)
+    except WebSocketDisconnect as error:
+        raise BrokenPipeError(str(error)) from None
+    except RuntimeError:
+        if websocket.application_state is WebSocketState.CONNECTED:
+            raise
+        raise BrokenPipeError("the application has closed it") from None
+    if message["type"] == "websocket.close":
+        # Else Starlette would answer the application's next receive with a RuntimeError instead
+        # of the disconnect message that is on its way.
+        websocket.application_state = WebSocketState.CONNECTED

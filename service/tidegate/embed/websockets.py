@@ -1,0 +1,351 @@
+"""`RedisStreamWebSocketManager`: what an application calls to let its own WebSockets watch.
+
+It owns who is connected, and translates: a Starlette socket becomes a viewer of the hub, an update
+becomes an entry of the stream, a getter's answer becomes part of the first frame. Order, history,
+gaps, lag and repair are the hub's.
+
+While Redis is away, viewers are let in with what the getter says and a `stale` frame, and updates
+reach the viewers of this process only. When it is back they get `live`, then history and live
+frames as if they had come now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from urllib.parse import parse_qsl, urlencode
+
+import orjson
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from tidegate.client.messages import message
+from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.embed.engine import Engine
+from tidegate.embed.environment import embedded_settings
+from tidegate.embed.guest import Guest, send
+from tidegate.embed.slots import LocalSlots, Slots
+from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
+from tidegate.embed.updates import Sent, Stored
+from tidegate.gateway.viewer import ViewerState
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode, ComeBack
+from tidegate.model.errors import (
+    InvalidInput,
+    Overloaded,
+    RedisUnavailable,
+    StreamUnusable,
+    WriteUncertain,
+)
+from tidegate.model.frames import (
+    current_state_frame,
+    error_frame,
+    live_frame,
+    reconnect_frame,
+    stale_frame,
+    text_frame,
+    text_payload,
+)
+from tidegate.model.ids import ZERO, OperationId, parse_operation_id
+from tidegate.model.settings import Settings
+from tidegate.web.operation_socket import SUBPROTOCOL
+from tidegate.web.query import read_ask
+from tidegate.web.session import Session
+
+log = structlog.get_logger(__name__)
+
+MAX_CONNECTIONS_PER_USER = 10
+#: `startup` waits this long for Redis, a viewer this long, before they go on without it.
+STARTUP_PATIENCE_S = 3.0
+JOIN_PATIENCE_S = 1.0
+#: An update waits this long for a Redis that was already away; else `redis.reply_timeout_s` holds.
+AWAY_PATIENCE_S = 1.0
+REJOIN_DELAY_S = 0.2
+COME_BACK_SPREAD_MS = 2_000
+
+
+class RedisStreamWebSocketManager:
+    """Viewers of this process. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        slots: Slots | None = None,
+        max_connections_per_user: int = MAX_CONNECTIONS_PER_USER,
+    ) -> None:
+        self._redis_url = redis_url
+        self._settings = settings
+        self._slots = slots or LocalSlots()
+        self._limit = max_connections_per_user
+        self._getter: Getter | None = None
+        self._engine: Engine | None = None
+        self._guests: dict[WebSocket, Guest] = {}
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def startup(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        patience_s: float = STARTUP_PATIENCE_S,
+    ) -> bool:
+        """Start; whether Redis is there within `patience_s`. If not, everything works on this
+        process alone until it is. Again and again is the same as once.
+
+        Raises:
+            SettingsError: the URL, the settings or a `TIDEGATE_` variable cannot be used.
+        """
+        if self._engine is None or not self._engine.is_running:
+            self._redis_url = redis_url or self._redis_url
+            self._settings = settings or self._settings
+        connected = await (await self._begin()).connected(patience_s)
+        if not connected:
+            log.warning("redis is away; viewers of this process only, until it is back")
+        return connected
+
+    async def shutdown(self) -> None:
+        """Tell all viewers to come back, and end. Safe at any time, and more than once."""
+        engine, self._engine = self._engine, None
+        if engine is None or not engine.is_running:
+            return
+        for guest in tuple(self._guests.values()):
+            if guest.sender.writable:
+                after_ms = random.randrange(COME_BACK_SPREAD_MS)
+                guest.sender.write(reconnect_frame(after_ms, "draining"))
+            self._close(engine, guest, close_codes.DRAINING)
+        await engine.stop()
+
+    # -- viewers ----------------------------------------------------------------------------------
+
+    def set_operation_getter(self, getter: Getter | None) -> None:
+        """How an operation's state is told: see `tidegate.embed.state`. None: by its stream."""
+        self._getter = getter
+
+    async def connect(self, websocket: WebSocket, operation_id: str, user_id: str) -> bool:
+        """Accept the socket if the application has not, and let it watch: state, history, live.
+
+        `last_event_id` and `history` of its query are heeded. The application goes on to read the
+        socket, and calls `disconnect` when that ends.
+
+        Returns:
+            False when it was refused: it was told why in an `error` frame, and closed.
+        """
+        engine = await self._begin()
+        if websocket.application_state is WebSocketState.CONNECTING:
+            offered = websocket.scope.get("subprotocols", ())
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        viewer = engine.settings.viewer
+        try:
+            wanted = read_ask(str(operation_id), _asked(websocket), viewer)
+        except InvalidInput as error:
+            return await _refuse(websocket, close_codes.BAD_REQUEST, str(error))
+        guest = Guest(websocket, str(user_id), viewer, wanted)
+        taken = await self._slots.take(guest.user, guest.connection, self._limit)
+        if not taken.granted:
+            text = f"you have {taken.held} connections, and {self._limit} is the limit"
+            return await _refuse(websocket, close_codes.CONNECTION_LIMIT, text)
+        try:
+            if self._getter is not None:
+                guest.state = await ask(self._getter, guest.operation)
+        except NoSuchOperation:
+            await self._slots.release(guest.user, guest.connection)
+            return await _refuse(websocket, close_codes.NOT_FOUND, "there is no such operation")
+        except GetterFailed as error:
+            log.warning("operation getter", operation=guest.operation, error=str(error))
+            await self._slots.release(guest.user, guest.connection)
+            text = "the operation's state cannot be told now"
+            return await _refuse(websocket, close_codes.OVERLOADED, text)
+        except BaseException:  # cancelled: the socket is gone
+            await self._slots.release(guest.user, guest.connection)
+            raise
+        self._guests[websocket] = guest
+        engine.spawn(self._send_to(guest), "embedded viewer")
+        await self._admit(engine, guest)
+        return not guest.sender.closed
+
+    async def disconnect(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:  # noqa: ARG002
+        """The socket is gone, or about to be. Unknown sockets are no error."""
+        guest = self._guests.get(websocket)
+        if guest is not None:
+            await self._gone(guest)
+
+    async def serve(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:
+        """A whole endpoint: connect, answer pings within the bounds of a gateway, disconnect."""
+        if not await self.connect(websocket, operation_id, user_id):
+            return
+        guest = self._guests[websocket]
+        engine = await self._begin()
+        session = Session(guest.sender, engine.settings.viewer.messages_per_s)
+        try:
+            while True:
+                session.on_text(await websocket.receive_text())
+        except (WebSocketDisconnect, KeyError):  # KeyError: a binary message has no text
+            pass
+        finally:
+            await self._gone(guest)
+
+    async def close_connections(self, operation_id: str) -> int:
+        """Close all viewers of this operation in this process with 1000; how many there were."""
+        engine = await self._begin()
+        found = [g for g in self._guests.values() if g.operation == operation_id]
+        for guest in found:
+            self._close(engine, guest, close_codes.FINISHED)
+        return len(found)
+
+    # -- operations -------------------------------------------------------------------------------
+
+    async def send_update(
+        self, operation_id: str, update_type: str, data: dict[str, object]
+    ) -> Sent:
+        """Append an update to the operation's stream; without Redis give it to local viewers.
+
+        Raises:
+            InvalidInput: an id, a type or data that cannot be written. Nothing else.
+        """
+        operation = parse_operation_id(str(operation_id))
+        text = message(update_type, data)
+        engine = await self._begin()
+        patience_s = None if engine.is_connected else AWAY_PATIENCE_S
+        try:
+            async with asyncio.timeout(patience_s):
+                done = await engine.appender.append(operation, [text])
+            return Sent(Stored.YES, id=done.ids[0])
+        except (TimeoutError, WriteUncertain) as error:
+            stored, reason = Stored.UNCERTAIN, str(error) or "no answer"
+        except (RedisUnavailable, StreamUnusable) as error:
+            stored, reason = Stored.NO, str(error)
+        log.warning("update not stored", operation=operation, reason=reason)
+        return Sent(stored, None, self._say_here(engine, operation, text), reason)
+
+    async def cleanup_operation_stream(self, operation_id: str) -> bool:
+        """Delete the operation's stream; False when it may still be there."""
+        operation = parse_operation_id(str(operation_id))
+        engine = await self._begin()
+        try:
+            async with asyncio.timeout(None if engine.is_connected else AWAY_PATIENCE_S):
+                await engine.appender.remove(operation)
+        except (RedisUnavailable, TimeoutError) as error:
+            log.warning("stream not removed", operation=operation, error=str(error))
+            return False
+        return True
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    async def _begin(self) -> Engine:
+        engine = self._engine
+        if engine is None or not engine.is_running:
+            engine = Engine(embedded_settings(self._settings, self._redis_url))
+            self._engine = engine
+        await engine.begun()
+        return engine
+
+    async def _admit(self, engine: Engine, guest: Guest) -> None:
+        """Into the hub, or into the waiting room when Redis does not answer."""
+        joined = engine.hub.join(guest.operation, guest.sender, guest.ask) or (
+            engine.is_connected and await self._join(engine, guest, JOIN_PATIENCE_S)
+        )
+        if joined:
+            self._joined(engine, guest)
+        elif not guest.sender.closed:
+            guest.sender.write(
+                current_state_frame(
+                    guest.operation, guest.ask.after or ZERO, UNKNOWN_STATUS, sent=0, available=0
+                )
+                + stale_frame(guest.operation, engine.hub.utc_now())
+            )
+            engine.spawn(self._rejoin(engine, guest), "join when Redis is back")
+
+    async def _join(self, engine: Engine, guest: Guest, patience_s: float | None) -> bool:
+        """Wait for the operation's newest entries, then join; False: not within this time."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await engine.hub.ready(guest.operation)
+        except (RedisUnavailable, TimeoutError):
+            return False
+        except StreamUnusable as error:
+            _dismiss(guest, close_codes.NOT_FOUND, str(error))
+        except Overloaded as error:
+            _dismiss(guest, close_codes.OVERLOADED, str(error))
+        if guest.sender.closed:
+            return True
+        if patience_s is None:
+            guest.sender.write(live_frame(guest.operation))
+        return engine.hub.join(guest.operation, guest.sender, guest.ask)
+
+    async def _rejoin(self, engine: Engine, guest: Guest) -> None:
+        while not guest.sender.closed:
+            if await self._join(engine, guest, None):
+                self._joined(engine, guest)
+                return
+            await asyncio.sleep(REJOIN_DELAY_S)
+
+    def _joined(self, engine: Engine, guest: Guest) -> None:
+        if guest.state.get("status") in engine.settings.topic.terminal_statuses:
+            engine.spawn(self._finish(engine, guest), "end of a finished operation")
+
+    async def _finish(self, engine: Engine, guest: Guest) -> None:
+        """The getter says that it has ended: close when all is sent, whatever the stream says."""
+        viewer = guest.viewer
+        while viewer is not None and viewer.state is not ViewerState.CLOSED:
+            await asyncio.sleep(max(engine.settings.topic.terminal_grace_s, 0.05))
+            if viewer.state is ViewerState.LIVE:
+                engine.hub.close(viewer, close_codes.FINISHED)
+
+    def _say_here(self, engine: Engine, operation: OperationId, text: bytes) -> int:
+        """Give an update that is in no stream to the viewers of this process."""
+        wire = text_frame(orjson.dumps({"operation": operation, **orjson.loads(text)}))
+        reached = 0
+        audience = engine.hub.audiences.get(operation)
+        if audience is not None:
+            audience.say(wire)
+            reached = len(audience.live)
+        for guest in self._guests.values():
+            if guest.operation == operation and guest.viewer is None and guest.sender.writable:
+                guest.sender.write(wire)
+                reached += 1
+        return reached
+
+    def _close(self, engine: Engine, guest: Guest, code: CloseCode) -> None:
+        if guest.viewer is not None:
+            engine.hub.close(guest.viewer, code)
+        else:
+            guest.sender.close(code)
+
+    async def _send_to(self, guest: Guest) -> None:
+        try:
+            await guest.sender.run()
+        finally:
+            await self._gone(guest)
+
+    async def _gone(self, guest: Guest) -> None:
+        if self._guests.get(guest.websocket) is guest:
+            del self._guests[guest.websocket]
+        guest.sender.lost()
+        await self._slots.release(guest.user, guest.connection)
+
+
+def _asked(websocket: WebSocket) -> bytes:
+    """What of the application's query is meant for us."""
+    query = websocket.scope.get("query_string", b"").decode("latin-1")
+    ours = [pair for pair in parse_qsl(query) if pair[0] in ("last_event_id", "history")]
+    return urlencode(ours).encode()
+
+
+def _dismiss(guest: Guest, code: CloseCode, text: str) -> None:
+    if guest.sender.writable:
+        guest.sender.write(error_frame(code.name, text, retry=code.come_back is not ComeBack.NO))
+    guest.sender.close(code)
+
+
+async def _refuse(websocket: WebSocket, code: CloseCode, text: str) -> bool:
+    """Say why, close; always False."""
+    frame = text_payload(error_frame(code.name, text, retry=code.come_back is not ComeBack.NO))
+    try:
+        await send(websocket, {"type": "websocket.send", "text": frame.decode()})
+        await send(websocket, {"type": "websocket.close", "code": code.code, "reason": code.name})
+    except OSError:
+        pass  # gone before it could be told
+    return False

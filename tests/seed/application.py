@@ -1,0 +1,162 @@
+"""An existing FastAPI application with the manager in it, under plain uvicorn, in this event loop.
+
+Its endpoint is what an application would write: connect, read until the socket ends, disconnect. It
+does not look at what `connect` returns, so a refusal must do no harm by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+from tests.gateway.raw_viewer import RawViewer
+from tests.gateway.replica import quick_settings, until
+from tests.gateway.viewer import Viewer
+from tests.servers.ports import free_port
+from tidegate.embed import RedisStreamWebSocketManager
+from tidegate.embed.engine import Engine
+from tidegate.embed.slots import LocalSlots
+from tidegate.gateway.audience import Audience
+from tidegate.model.ids import OperationId
+
+TIMEOUT_S = 20.0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the test run's signals are its own
+
+
+class Application:
+    """Use as an async context manager. `manager` is started by the test, or by `start=True`."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        pod: str = "app-1",
+        start: bool = True,
+        limit: int = 10,
+        **groups: Any,
+    ) -> None:
+        server = {"pod": pod, **groups.pop("server", {})}
+        self.settings = quick_settings(redis_url, server=server, **groups)
+        self.slots = LocalSlots()
+        self.manager = RedisStreamWebSocketManager(
+            settings=self.settings, slots=self.slots, max_connections_per_user=limit
+        )
+        self.port = free_port()
+        self.endpoints = 0
+        self.errors: list[BaseException] = []
+        self._start = start
+        self._server = _Server(
+            uvicorn.Config(
+                self._application(),
+                host="127.0.0.1",
+                port=self.port,
+                log_config=None,
+                lifespan="off",
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    def _application(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.websocket("/ws/operations/{operation_id}")
+        async def watch(websocket: WebSocket, operation_id: str, user: str = "ann") -> None:
+            self.endpoints += 1
+            try:
+                await self.manager.connect(websocket, operation_id, user)
+                while True:
+                    await websocket.receive_text()
+            except WebSocketDisconnect:
+                pass
+            except BaseException as error:
+                self.errors.append(error)
+                raise
+            finally:
+                await self.manager.disconnect(websocket, operation_id, user)
+                self.endpoints -= 1
+
+        @app.websocket("/served/{operation_id}")
+        async def serve(websocket: WebSocket, operation_id: str) -> None:
+            await self.manager.serve(websocket, operation_id, "ann")
+
+        @app.websocket("/stray")
+        async def stray(websocket: WebSocket) -> None:
+            """Never connected to the manager."""
+            await websocket.accept()
+            await self.manager.disconnect(websocket, "42", "ann")
+            await self.manager.disconnect(websocket, "42", "ann")
+            await websocket.send_json({"type": "disconnected"})
+            await websocket.close()
+
+        return app
+
+    # --- addresses and viewers
+
+    def url(self, operation: str, **query: object) -> str:
+        text = f"?{urlencode(query)}" if query else ""
+        return f"ws://127.0.0.1:{self.port}/ws/operations/{operation}{text}"
+
+    def watch(self, operation: str, **query: object) -> Viewer:
+        return Viewer(self.url(operation, **query))
+
+    async def raw(self, operation: str, **query: object) -> RawViewer:
+        """Reads only when told."""
+        return await RawViewer.open(self.url(operation, **query), receive_buffer=4096)
+
+    # --- looking inside
+
+    @property
+    def engine(self) -> Engine:
+        engine = self.manager._engine
+        assert engine is not None
+        return engine
+
+    @property
+    def guests(self) -> int:
+        return len(self.manager._guests)
+
+    def audience(self, operation: str) -> Audience | None:
+        return self.engine.hub.audiences.get(OperationId(operation))
+
+    async def connected(self) -> None:
+        """Redis is there again."""
+        await until(lambda: self.engine.is_connected, "connected to Redis")
+
+    async def disconnected(self) -> None:
+        """The loss of Redis was noticed."""
+        await until(lambda: not self.engine.is_connected, "noticed that Redis is away")
+
+    async def empty(self) -> None:
+        """Every socket and every slot is given back, and all endpoints have returned."""
+        await until(lambda: not self.guests and not self.endpoints, "everybody has left")
+        assert not self.slots._by_user
+
+    # --- life
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.create_task(self._server.serve(), name="uvicorn")
+        await until(lambda: self._server.started, "uvicorn has started")
+        if self._start:
+            assert await self.manager.startup()
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        self._server.should_exit = True
+        if self._serving is not None:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._serving
+        await self.manager.shutdown()
+        if kind is None:
+            assert self.errors == []

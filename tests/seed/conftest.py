@@ -1,0 +1,24 @@
+"""`app` is an application on an empty Redis, its manager started; `backend` publishes by XADD."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.gateway.fixtures import backend, loop_factories
+from tests.seed.application import Application
+from tests.servers.standalone import Server
+
+__all__ = ["backend"]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return loop_factories()
+
+
+@pytest.fixture
+async def app(redis_server: Server) -> AsyncIterator[Application]:
+    async with Application(redis_server.url) as app:
+        yield app
