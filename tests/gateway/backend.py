@@ -21,11 +21,11 @@ class Backend:
         self.client = client
 
     async def publish(
-        self, operation: str, type_: str = "progress", *, id: str = "*", **data: Any
+        self, operation: str, type_: str = "progress", *, entry_id: str = "*", **data: Any
     ) -> str:
         """One entry in the usual form; its id."""
         text = json.dumps({"timestamp": "2026-11-23T00:00:00Z", "type": type_, "data": data})
-        return await self.add(operation, {"message": text}, id=id)
+        return await self.add(operation, {"message": text}, entry_id=entry_id)
 
     async def publish_many(
         self, operation: str, count: int, *, start: int = 0, pad: int = 0, type_: str = "progress"
@@ -34,14 +34,14 @@ class Backend:
         async with self.client.pipeline(transaction=False) as pipe:
             for n in range(start, start + count):
                 text = json.dumps({"type": type_, "data": {"n": n, "pad": "x" * pad}})
-                pipe.xadd(PREFIX + operation, {"message": text})
+                _ = pipe.xadd(PREFIX + operation, {"message": text})
             return [_text(entry_id) for entry_id in await pipe.execute()]
 
     async def finish(self, operation: str, status: str = "completed") -> str:
         return await self.publish(operation, f"operation_{status}", status=status)
 
-    async def add(self, operation: str, fields: dict[Any, Any], *, id: str = "*") -> str:
-        return _text(await self.client.xadd(PREFIX + operation, fields, id=id))
+    async def add(self, operation: str, fields: dict[Any, Any], *, entry_id: str = "*") -> str:
+        return _text(await self.client.xadd(PREFIX + operation, fields, id=entry_id))
 
     async def delete(self, operation: str) -> None:
         """As an expiry does. Waits for the server's next millisecond: a stream made anew within

@@ -38,7 +38,7 @@ class RawViewer:
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         try:
-            sock.setblocking(False)
+            sock.settimeout(0)
             if receive_buffer:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             viewer = cls(sock, url)
@@ -93,7 +93,7 @@ class RawViewer:
     def take(self) -> list[Json]:
         """The JSON frames read since the last call."""
         found, self.received = self.received, []
-        return [json.loads(f.data) for f in found if f.opcode is Opcode.TEXT]
+        return [json.loads(bytes(f.data)) for f in found if f.opcode is Opcode.TEXT]
 
     async def next_frames(self, **wanted: Any) -> list[Json]:
         """Read until a JSON frame with these values has come; all since the last call."""

@@ -33,31 +33,37 @@ async def test_everybody_gets_the_end_and_then_1000(
 async def test_an_entry_within_the_grace_is_still_seen(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
-    async with Replica(redis_server.url, sender=sender, topic={"terminal_grace_s": 1.0}) as replica:
-        async with replica.watch("42") as viewer:
-            await viewer.state()
-            end = await backend.finish("42")
-            assert await viewer.ids(1) == [end]
-            late = await backend.publish("42", "log", text="a moment late")
-            frames, close = await viewer.rest()
-            assert [f["id"] for f in frames] == [late]
-            assert close == FINISHED
+    topic = {"terminal_grace_s": 1.0}
+    async with (
+        Replica(redis_server.url, sender=sender, topic=topic) as replica,
+        replica.watch("42") as viewer,
+    ):
+        await viewer.state()
+        end = await backend.finish("42")
+        assert await viewer.ids(1) == [end]
+        late = await backend.publish("42", "log", text="a moment late")
+        frames, close = await viewer.rest()
+        assert [f["id"] for f in frames] == [late]
+        assert close == FINISHED
 
 
 async def test_an_operation_that_runs_again_is_not_closed(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
-    async with Replica(redis_server.url, sender=sender, topic={"terminal_grace_s": 0.2}) as replica:
-        async with replica.watch("42") as viewer:
-            await viewer.state()
-            await backend.publish("42", status="failed")
-            await backend.publish("42", status="retrying")
-            await viewer.entries(2)
-            assert await viewer.is_quiet(0.4)
-            await backend.finish("42")
-            frames, close = await viewer.rest()
-            assert len(frames) == 1
-            assert close == FINISHED
+    topic = {"terminal_grace_s": 0.2}
+    async with (
+        Replica(redis_server.url, sender=sender, topic=topic) as replica,
+        replica.watch("42") as viewer,
+    ):
+        await viewer.state()
+        await backend.publish("42", status="failed")
+        await backend.publish("42", status="retrying")
+        await viewer.entries(2)
+        assert await viewer.is_quiet(0.4)
+        await backend.finish("42")
+        frames, close = await viewer.rest()
+        assert len(frames) == 1
+        assert close == FINISHED
 
 
 @pytest.mark.parametrize("count", [3, 700])

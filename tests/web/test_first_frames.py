@@ -100,14 +100,15 @@ async def test_an_unknown_operation_is_waited_for(replica: Replica, backend: Bac
 async def test_a_stream_that_never_begins_is_given_up(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
-    async with Replica(
-        redis_server.url, sender=sender, topic={"wait_for_stream_s": 0.1}
-    ) as replica:
-        async with replica.watch("42") as viewer:
-            frames, close = await viewer.rest()
-            assert [f["type"] for f in frames] == ["current_state", "error"]
-            assert frames[-1]["data"]["code"] == "expired"
-            assert close.code == 4410
+    topic = {"wait_for_stream_s": 0.1}
+    async with (
+        Replica(redis_server.url, sender=sender, topic=topic) as replica,
+        replica.watch("42") as viewer,
+    ):
+        frames, close = await viewer.rest()
+        assert [f["type"] for f in frames] == ["current_state", "error"]
+        assert frames[-1]["data"]["code"] == "expired"
+        assert close.code == 4410
 
 
 async def test_viewers_of_one_operation_get_the_same_bytes(
@@ -177,7 +178,7 @@ async def test_a_hostile_request_is_refused_before_any_key(
 
 async def test_every_path_for_sockets_is_answered_with_a_reason(replica: Replica) -> None:
     port = replica.settings.server.port
-    for path in ("/", "/ws", "/ws/operations", "/ws/other/42"):
+    for path in ("/", "/ws/operations", "/ws/other/42"):
         async with Viewer(f"ws://127.0.0.1:{port}{path}") as viewer:
             frames, close = await viewer.rest()
             assert [f["type"] for f in frames] == ["error"]

@@ -153,18 +153,20 @@ async def test_a_silent_peer_is_found_by_server_pings(
 ) -> None:
     """Half-open: the socket is there, nobody answers."""
     quick = {"ping_interval_s": 0.15, "ping_timeout_s": 0.3}
-    async with Replica(redis_server.url, sender=sender, viewer=quick) as replica:
-        async with replica.watch("42") as healthy:  # its library answers pings by itself
-            await healthy.state()
-            with await replica.raw("42") as silent, await replica.raw("42") as late:
-                await silent.until_end()
-                pings = [f for f in silent.received if f.opcode is Opcode.PING]
-                assert len(pings) == 1
-                assert silent.close_code == 1011
-                await late.until_end()
-            await until(lambda: replica.viewers == 1)
-            ids = await backend.publish_many("42", 1)
-            assert await healthy.ids(1) == ids
+    async with (
+        Replica(redis_server.url, sender=sender, viewer=quick) as replica,
+        replica.watch("42") as healthy,  # its library answers pings by itself
+    ):
+        await healthy.state()
+        with await replica.raw("42") as silent, await replica.raw("42") as late:
+            await silent.until_end()
+            pings = [f for f in silent.received if f.opcode is Opcode.PING]
+            assert len(pings) == 1
+            assert silent.close_code == 1011
+            await late.until_end()
+        await until(lambda: replica.viewers == 1)
+        ids = await backend.publish_many("42", 1)
+        assert await healthy.ids(1) == ids
 
 
 async def test_a_silent_peer_with_a_full_buffer_is_found_too(

@@ -155,18 +155,18 @@ async def test_a_rewound_stream_is_announced_to_live_viewers(
     replica: Replica, backend: Backend
 ) -> None:
     for ms in (1000, 2000, 3000):
-        await backend.publish("42", id=f"{ms}-0")
+        await backend.publish("42", entry_id=f"{ms}-0")
     async with replica.watch("42") as viewer:
         await viewer.state()
         await viewer.until_id("3000-0")
         await backend.delete("42")
-        await backend.publish("42", id="1500-0")
+        await backend.publish("42", entry_id="1500-0")
         gap = await viewer.next()
         assert gap["type"] == "gap"
         assert gap["data"]["after"] == "3000-0"
         assert gap["data"]["reason"] in ("rewound", "recreated")
         assert await viewer.ids(1) == ["1500-0"]
-        await backend.publish("42", id="1600-0")
+        await backend.publish("42", entry_id="1600-0")
         assert await viewer.ids(1) == ["1600-0"]
 
 

@@ -56,7 +56,7 @@ def unsent_bytes(viewer: Served) -> int:
 
 def protocol_of(viewer: Served) -> Any:
     """The connection behind either sender."""
-    sender = viewer.sender
+    sender: Any = viewer.sender
     return sender.protocol if isinstance(sender, DirectSender) else sender._send.__self__
 
 
@@ -70,23 +70,23 @@ def ids_of(frames: list[Json]) -> list[str]:
 async def test_a_viewer_that_never_reads_delays_nobody_and_costs_a_bound(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
-    async with a_stuck_viewer(redis_server, sender) as (replica, _):
-        async with replica.watch("42") as reader:
-            await reader.state()
-            # In bursts below the mark: above it the reader is a slow one for a moment, too.
-            for start in range(0, COUNT, 30):
-                ids = await backend.publish_many("42", 30, start=start, pad=ENTRY_BYTES)
-                assert await reader.ids(30) == ids
-            viewer = served(replica)
-            assert viewer.state is ViewerState.LAGGING
-            assert unsent_bytes(viewer) <= HIGH_WATER + ITEM_MAX_BYTES + ENTRY_BYTES + 200
-            at_first = unsent_bytes(viewer)
-            ids = await backend.publish_many("42", 1000, pad=ENTRY_BYTES, type_="log")
-            assert await reader.ids(1000) == ids
-            assert unsent_bytes(viewer) <= at_first, "constant, however much it misses"
-            audience = replica.audience("42")
-            assert audience is not None
-            assert audience.stats().outbox == 0
+    stuck_viewer = a_stuck_viewer(redis_server, sender)
+    async with stuck_viewer as (replica, _), replica.watch("42") as reader:
+        await reader.state()
+        # In bursts below the mark: above it the reader is a slow one for a moment, too.
+        for start in range(0, COUNT, 30):
+            ids = await backend.publish_many("42", 30, start=start, pad=ENTRY_BYTES)
+            assert await reader.ids(30) == ids
+        viewer = served(replica)
+        assert viewer.state is ViewerState.LAGGING
+        assert unsent_bytes(viewer) <= HIGH_WATER + ITEM_MAX_BYTES + ENTRY_BYTES + 200
+        at_first = unsent_bytes(viewer)
+        ids = await backend.publish_many("42", 1000, pad=ENTRY_BYTES, type_="log")
+        assert await reader.ids(1000) == ids
+        assert unsent_bytes(viewer) <= at_first, "constant, however much it misses"
+        audience = replica.audience("42")
+        assert audience is not None
+        assert audience.stats().outbox == 0
 
 
 async def test_reading_again_gives_the_latest_and_says_how_many_were_skipped(
@@ -159,9 +159,10 @@ async def test_one_that_never_reads_its_close_is_cut(
 ) -> None:
     """4408 cannot reach it; the socket has to go all the same."""
     quick = {"lagging_timeout_s": 0.3, "ping_interval_s": 0.4, "ping_timeout_s": 0.4}
-    async with a_stuck_viewer(
-        redis_server, sender, lagging_policy="disconnect", **quick
-    ) as (replica, _):
+    async with a_stuck_viewer(redis_server, sender, lagging_policy="disconnect", **quick) as (
+        replica,
+        _,
+    ):
         await backend.publish_many("42", COUNT, pad=ENTRY_BYTES)
         await until(lambda: replica.hub.stats().lagging == 1)
         protocol = protocol_of(served(replica))

@@ -57,14 +57,17 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def open_sender(self) -> DirectSender:
         """The sender of this socket; only after the handshake was accepted."""
-        if self.sender is None:
-            self.sender = DirectSender(self)
-            if self.disconnected or self.transport.is_closing():
-                self.sender.lost()
-        return self.sender
+        sender = DirectSender(self)
+        if self.disconnected:
+            sender.lost()
+        else:
+            self.sender = sender
+        return sender
 
     def take_over(self, on_text: Callable[[str], None]) -> None:
         """No ASGI from here on; texts go to `on_text`. The application's task may end."""
+        if self.disconnected:
+            return
         self._on_text = on_text
         self.queue = _VOID
         if self.read_paused:
@@ -140,15 +143,19 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.logger.exception("the WebSocket endpoint failed")
             self.send_500_response()
             self._on_text = None
+        extensions.clear()  # a cycle through the scope
         if self._on_text is None and self.close_timer is None:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost()
         super().connection_lost(exc)
-        # The parser is a generator that holds its owner: a cycle that only a full collection would
-        # free.
+        # Cycles, which only a full collection would free: the parser is a generator that holds its
+        # owner, its error holds the frames it came through, the sender and the session lead here.
         self.conn.parser.close()
+        self.conn.parser_exc = None
+        self.sender = None
+        self._on_text = None
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+def _drop(_data: bytes) -> None:
+    """Nobody is there any more."""
+
+
 class DirectSender:
     """Writes straight to the transport; `write` is the transport's own method."""
 
@@ -114,6 +118,7 @@ class AsgiSender:
         self.closed = True
         self.writable = False
         self._wake.set()
+        self.write = _drop  # its own method, so a cycle that only a full collection would free
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.on_closed()
