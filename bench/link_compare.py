@@ -61,7 +61,9 @@ async def ours(url: str) -> None:
     link: Link
     link, _ = await connect(address.nodes[0], address, on_push, on_lost, Fanout(loop))
     subscribed = asyncio.Event()
-    link.send(pack("SSUBSCRIBE", CHANNEL), lambda _: subscribed.set(), confirms=CHANNEL.encode())
+    link.send(
+        pack("SSUBSCRIBE", CHANNEL), lambda _: subscribed.set(), (b"ssubscribe", CHANNEL.encode())
+    )
     await subscribed.wait()
     print("ready", flush=True)
     before = time.process_time()
@@ -72,11 +74,6 @@ async def ours(url: str) -> None:
 async def theirs(port: int) -> None:
     """Count the pushes that redis-py's connection hands over."""
     left = MESSAGES
-    done = asyncio.Event()
-
-    async def on_push(push: list[Any]) -> list[Any]:
-        return push
-
     connection = Connection(port=port, protocol=3, socket_timeout=None)
     await connection.connect()
     await connection.send_command("SSUBSCRIBE", CHANNEL)
@@ -87,7 +84,6 @@ async def theirs(port: int) -> None:
         push = await connection.read_response(push_request=True)
         if push[0] == b"smessage":
             left -= 1
-    done.set()
     print(time.process_time() - before)
 
 
