@@ -160,6 +160,11 @@ def error_frame(
     return control_frame("error", operation, {"code": code, "message": message, "retry": retry})
 
 
+def unwatched_frame(operation: OperationId, code: int, name: str) -> bytes:
+    """The last frame of an operation on a multiplexed socket: why its watch has ended."""
+    return control_frame("unwatched", operation, {"code": code, "name": name})
+
+
 PONG = text_frame(b'{"type":"pong"}')
 
 

@@ -1,4 +1,4 @@
-"""What a viewer asks for, read from path and query string and checked before it is used."""
+"""What a viewer asks for, from path, query string or message, checked before it is used."""
 
 from __future__ import annotations
 
@@ -28,8 +28,17 @@ def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[Op
     except ValueError:
         raise InvalidRequest("query", "must be ASCII, with at most 16 fields") from None
     after = values.get("last_event_id", [""])[-1]
-    position = parse_stream_id(after) if after else None
-    return parsed, Ask(position, _history(values.get("history", [""])[-1], settings))
+    return parsed, make_ask(after, values.get("history", [""])[-1], settings)
+
+
+def make_ask(last_event_id: str, history: str, settings: ViewerSettings) -> Ask:
+    """From the two texts; an empty one was not given.
+
+    Raises:
+        InvalidInput: and which field it is.
+    """
+    position = parse_stream_id(last_event_id) if last_event_id else None
+    return Ask(position, _history(history, settings))
 
 
 def _history(text: str, settings: ViewerSettings) -> int | None:

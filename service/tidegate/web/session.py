@@ -1,17 +1,24 @@
 """What a viewer may say on its socket, and how often: one small object per connection.
 
-Texts are JSON objects with a `type`; `ping` is answered, everything else is told to be unknown.
+Texts are JSON objects with a `type`; `ping` is answered, a way in may know more types, everything
+else is told to be unknown.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from tidegate.core.ports import Sender
 from tidegate.model import close_codes
 from tidegate.model.frames import PONG, error_frame
+
+#: What else a viewer may say: type -> who reads the whole text.
+Handlers = Mapping[str, Callable[[str], None]]
+ONLY_PING: Handlers = MappingProxyType({})
 
 
 class _Message(msgspec.Struct):
@@ -24,11 +31,14 @@ _decode = msgspec.json.Decoder(_Message).decode
 class Session:
     """Reads inbound texts; bounded per second, and closed when that is not kept to."""
 
-    __slots__ = ("_count", "_per_s", "_since", "sender")
+    __slots__ = ("_count", "_handlers", "_per_s", "_since", "sender")
 
-    def __init__(self, sender: Sender, messages_per_s: float) -> None:
+    def __init__(
+        self, sender: Sender, messages_per_s: float, handlers: Handlers = ONLY_PING
+    ) -> None:
         self.sender = sender
         self._per_s = messages_per_s
+        self._handlers = handlers
         self._count = 0
         self._since = 0.0
 
@@ -51,8 +61,11 @@ class Session:
             return
         if kind == "ping":
             self._answer(PONG)
+        elif (handler := self._handlers.get(kind)) is not None:
+            handler(text)
         else:
-            self._answer(error_frame("unknown_message", "known types: ping", retry=False))
+            known = ", ".join(("ping", *self._handlers))
+            self._answer(error_frame("unknown_message", f"known types: {known}", retry=False))
 
     def _answer(self, wire: bytes) -> None:
         if self.sender.writable:  # one that does not read its answers gets none

@@ -1,0 +1,122 @@
+"""What is to be sent on one multiplexed socket: the frames of one turn of the loop, of all its
+operations together, go out in one write.
+
+It stands between the watches and the socket's own sender and is a `Sender` to the former. Frames
+keep their order. What waits is bounded by `WRITE_MAX_BYTES`: then it is written at once. Answers to
+a viewer that does not read are bounded by `HELD_MAX_BYTES`: then it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tidegate.core.ports import Sender, SenderListener
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode
+
+#: As the items of an audience: a socket's buffer is passed by no more than this.
+WRITE_MAX_BYTES = 131_072
+#: Answers written while the socket's buffer is full; a few hundred, so nobody reads them.
+HELD_MAX_BYTES = 65_536
+
+
+def drop(_data: bytes) -> None:
+    """Nobody is there any more."""
+
+
+class Outbox:
+    """Joins frames; passes pause, resume and loss on to its listener."""
+
+    __slots__ = (
+        "_answers_bytes",
+        "_loop",
+        "_parts",
+        "_scheduled",
+        "_sender",
+        "_size",
+        "listener",
+        "writable",
+        "write",
+    )
+
+    def __init__(self, sender: Sender) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sender = sender
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._scheduled = False
+        self._answers_bytes = 0
+        self.listener: SenderListener | None = None
+        self.writable = sender.writable
+        self.write: Callable[[bytes], None] = self._put
+        sender.listener = self
+
+    def _put(self, data: bytes) -> None:
+        size = len(data)
+        if self._parts and self._size + size > WRITE_MAX_BYTES:
+            self.flush()
+        self._parts.append(data)
+        self._size += size
+        if self._size >= WRITE_MAX_BYTES:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def answer(self, wire: bytes) -> None:
+        """Send a frame that is due also while the buffer is full: an error, the end of a watch."""
+        if not self.writable:
+            self._answers_bytes += len(wire)
+            if self._answers_bytes > HELD_MAX_BYTES:
+                self.close(close_codes.SLOW)
+                return
+        self.write(wire)
+
+    def flush(self) -> None:
+        """Write now what waits."""
+        if self._parts:
+            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+            self._sender.write(data)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send what was written, then close the socket."""
+        if self.write is not drop:
+            self.flush()
+            sender = self._sender
+            self._end()
+            sender.close(code, reason)
+
+    def _end(self) -> None:
+        self.writable = False
+        self.write = drop
+        self._parts.clear()
+        self._size = 0
+        self._sender.listener = None
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.on_closed()
+
+    # SenderListener, called by the socket's own sender.
+
+    def on_paused(self) -> None:
+        self.writable = False
+        if self.listener is not None:
+            self.listener.on_paused()
+
+    def on_resumed(self) -> None:
+        self.writable = True
+        self._answers_bytes = 0
+        if self.listener is not None:
+            self.listener.on_resumed()
+
+    def on_closed(self) -> None:
+        if self._sender.writable:  # it is sent away, and may still be written to
+            self.flush()
+        self._end()

@@ -1,0 +1,270 @@
+"""The operations watched on one multiplexed socket: one `Watch` each, a `Sender` to its viewer.
+
+    ENTERING --followed--> JOINED --ended, or `unwatch`--> ENDED
+       ^   \\--socket full--> QUEUED --room--> ENTERING or JOINED
+       +-- not followed yet
+
+Every watch has its own cursor and its own end; what befalls one leaves the others alone. When the
+socket's buffer is full all of them are paused, and nothing is kept for them but their cursors. When
+it has room they come back a few at a time, so that a slow socket never has the pages of all its
+operations read at once only to drop them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from tidegate.core.ports import Lobby, Sender, SenderListener
+from tidegate.core.records import Ask
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode
+from tidegate.model.errors import InvalidInput, TidegateError
+from tidegate.model.frames import error_frame, unwatched_frame
+from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
+from tidegate.model.settings import ViewerSettings
+from tidegate.web.outbox import Outbox, drop
+from tidegate.web.query import make_ask
+from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.session import Session
+
+#: So many come back at a time, this often, while the socket has room.
+RESUMED_AT_ONCE = 8
+RESUME_EVERY_S = 0.01
+
+#: Closes that mean the connection and not one operation.
+OF_THE_SOCKET = frozenset(
+    {
+        close_codes.DRAINING,
+        close_codes.UNAUTHENTICATED,
+        close_codes.SLOW,
+        close_codes.REPLACED,
+        close_codes.CONNECTION_LIMIT,
+    }
+)
+#: What the last frame of a watch says when the viewer asked for its end.
+UNWATCH = "unwatch"
+
+
+class _WatchMessage(msgspec.Struct):
+    operation: str
+    last_event_id: str | None = None
+    history: int | str | None = None
+
+
+class _UnwatchMessage(msgspec.Struct):
+    operation: str
+
+
+_decode_watch = msgspec.json.Decoder(_WatchMessage).decode
+_decode_unwatch = msgspec.json.Decoder(_UnwatchMessage).decode
+
+
+class WatchState(enum.Enum):
+    """See the table in the module's docstring."""
+
+    ENTERING = "entering"
+    QUEUED = "queued"
+    JOINED = "joined"
+    ENDED = "ended"
+
+
+class Watch:
+    """One operation on the socket."""
+
+    __slots__ = (
+        "_watches",
+        "ask",
+        "entering",
+        "listener",
+        "operation",
+        "state",
+        "writable",
+        "write",
+    )
+
+    def __init__(self, watches: Watches, operation: OperationId, ask: Ask) -> None:
+        self._watches = watches
+        self.operation = operation
+        self.ask = ask
+        self.state = WatchState.QUEUED
+        self.entering: asyncio.Task[None] | None = None
+        self.listener: SenderListener | None = None
+        self.writable = False
+        self.write: Callable[[bytes], None] = watches.outbox.write
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """This operation is over for the viewer, or with it the whole socket."""
+        self._watches.closed(self, code, reason)
+
+
+class Watches:
+    """All of one socket. `gone` is set when the socket is."""
+
+    def __init__(
+        self, lobby: Lobby, settings: ViewerSettings, sender: Sender, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._lobby = lobby
+        self._settings = settings
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._by_operation: dict[str, Watch] = {}
+        #: Those that wait for room in the socket: to join, or to go on.
+        self._waiting: deque[Watch] = deque()
+        self._resuming: asyncio.TimerHandle | None = None
+        self.gone = asyncio.Event()
+        self.outbox = Outbox(sender)
+        self.outbox.listener = self
+        # A viewer that comes back names all its operations at once.
+        allowed = settings.messages_per_s + settings.max_watches
+        handlers = {"watch": self._watch, "unwatch": self._unwatch}
+        self.on_text = Session(self.outbox, allowed, handlers).on_text
+
+    def __len__(self) -> int:
+        return len(self._by_operation)
+
+    # -- what the viewer says --------------------------------------------------------------------
+
+    def _watch(self, text: str) -> None:
+        try:
+            message = _decode_watch(text)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            self._complain("bad_message", f"watch: {error}")
+            return
+        name = message.operation
+        try:
+            operation = parse_operation_id(name)
+            history = "" if message.history is None else str(message.history)
+            ask = make_ask(message.last_event_id or "", history, self._settings)
+        except InvalidInput as error:
+            self._complain("bad_request", str(error), name)
+            return
+        if operation in self._by_operation:
+            self._complain("already_watched", "unwatch it first", name)
+        elif len(self._by_operation) >= self._settings.max_watches:
+            limit = self._settings.max_watches
+            self._complain("too_many_watches", f"at most {limit} on one socket", name)
+        else:
+            watch = Watch(self, operation, ask)
+            self._by_operation[operation] = watch
+            self._waiting.append(watch)
+            if self._resuming is None:
+                self._go_on()
+
+    def _unwatch(self, text: str) -> None:
+        try:
+            name = _decode_unwatch(text).operation
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            self._complain("bad_message", f"unwatch: {error}")
+            return
+        watch = self._by_operation.get(name)
+        if watch is None:
+            self._complain("not_watched", "it is not watched on this socket", name)
+        else:
+            self._end(watch, close_codes.FINISHED.code, UNWATCH)
+
+    def _complain(self, code: str, message: str, operation: str | None = None) -> None:
+        named = None if operation is None else OperationId(operation[:OPERATION_ID_MAX_LENGTH])
+        self.outbox.answer(error_frame(code, message, retry=False, operation=named))
+
+    # -- joining ---------------------------------------------------------------------------------
+
+    def _join(self, watch: Watch) -> None:
+        watch.state = WatchState.JOINED  # the join may already fill the buffer
+        if not self._lobby.join(watch.operation, watch, watch.ask):
+            watch.state = WatchState.ENTERING
+            watch.writable = False
+            watch.entering = self._tasks.create_task(self._enter(watch), name="watch-enter")
+
+    async def _enter(self, watch: Watch) -> None:
+        try:
+            await self._lobby.ready(watch.operation)
+        except TidegateError as error:
+            self._refuse(watch, refusal_of(error))
+            return
+        finally:
+            watch.entering = None
+        if watch.state is WatchState.ENTERING:
+            watch.state = WatchState.QUEUED
+            self._waiting.append(watch)
+            if self._resuming is None:
+                self._go_on()
+
+    def _refuse(self, watch: Watch, refusal: Refusal) -> None:
+        if watch.state is not WatchState.ENDED:
+            self.outbox.answer(
+                error_frame(
+                    refusal.code, refusal.message, retry=refusal.retry, operation=watch.operation
+                )
+            )
+            watch.close(refusal.close)
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def closed(self, watch: Watch, code: CloseCode, reason: str) -> None:
+        """The gateway has ended this watch."""
+        if watch.state is WatchState.ENDED:
+            return
+        if code in OF_THE_SOCKET:
+            self.outbox.close(code, reason)
+        else:
+            self._end(watch, code.code, code.name)
+
+    def _end(self, watch: Watch, code: int, name: str) -> None:
+        del self._by_operation[watch.operation]
+        self._let_go(watch)
+        self.outbox.answer(unwatched_frame(watch.operation, code, name))
+
+    def _let_go(self, watch: Watch) -> None:
+        watch.state = WatchState.ENDED
+        watch.writable = False
+        watch.write = drop
+        if watch.entering is not None:
+            watch.entering.cancel()
+        listener, watch.listener = watch.listener, None
+        if listener is not None:
+            listener.on_closed()
+
+    # -- SenderListener, called by the outbox ----------------------------------------------------
+
+    def on_paused(self) -> None:
+        for watch in tuple(self._by_operation.values()):
+            if watch.state is WatchState.JOINED and watch.writable:
+                watch.writable = False
+                self._waiting.append(watch)
+                if watch.listener is not None:
+                    watch.listener.on_paused()
+
+    def on_resumed(self) -> None:
+        if self._resuming is None:
+            self._go_on()
+
+    def on_closed(self) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()
+        for watch in tuple(self._by_operation.values()):
+            self._let_go(watch)
+        self._by_operation.clear()
+        self._waiting.clear()
+        self.gone.set()
+
+    def _go_on(self) -> None:
+        """Let the next of those who wait write, as long as there is room."""
+        self._resuming = None
+        left = RESUMED_AT_ONCE
+        while self._waiting and left and self.outbox.writable:
+            watch = self._waiting.popleft()
+            if watch.state is WatchState.ENDED:
+                continue
+            left -= 1
+            watch.writable = True
+            if watch.state is WatchState.QUEUED:
+                self._join(watch)
+            elif watch.listener is not None:
+                watch.listener.on_resumed()
+        if self._waiting and self.outbox.writable:
+            self._resuming = self._loop.call_later(RESUME_EVERY_S, self._go_on)
