@@ -179,7 +179,7 @@ def _jwk_key(jwk: object) -> VerifyingKey:
         raise KeyUnusable("is not for verifying")
     key = public_key(_jwk_material(jwk))
     if alg is not None:
-        if alg not in key.algorithms:
+        if not isinstance(alg, str) or alg not in key.algorithms:
             raise KeyUnusable("has an alg that does not fit it")
         # The issuer says what it signs with; only EdDSA has two names (RFC 9864).
         if alg not in ("EdDSA", "Ed25519", "Ed448"):
