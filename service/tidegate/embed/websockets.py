@@ -48,7 +48,7 @@ from tidegate.model.frames import (
 )
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
-from tidegate.web.operation_socket import SUBPROTOCOL
+from tidegate.web.opening import SUBPROTOCOL
 from tidegate.web.query import read_ask
 from tidegate.web.session import Session
 

@@ -12,15 +12,20 @@ from tidegate.web.demo import demo_routes
 from tidegate.web.door import Door
 from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.multiplex import MultiplexSocket
-from tidegate.web.operation_socket import OperationSocket, Receive, Scope, Send
+from tidegate.web.opening import Opening, Receive, Scope, Send
+from tidegate.web.operation_socket import OperationSocket
+from tidegate.web.sse import PREFIX as SSE_PREFIX
+from tidegate.web.sse import SseEndpoint
 
 
 class PublicApp:
     """An ASGI application; WebSockets do not pass through the framework."""
 
     def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
-        self._sockets = OperationSocket(lobby, door, settings)
-        self._multiplex = MultiplexSocket(lobby, door, settings)
+        opening = Opening(door, settings)
+        self._sockets = OperationSocket(lobby, opening, settings)
+        self._multiplex = MultiplexSocket(lobby, opening, settings)
+        self._sse = SseEndpoint(lobby, door, settings)
         self._pages = FastAPI(title="Tidegate", openapi_url=None, docs_url=None, redoc_url=None)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))
@@ -29,6 +34,8 @@ class PublicApp:
         if scope["type"] == "websocket":
             endpoint = self._multiplex if scope["path"] == MULTIPLEX_PATH else self._sockets
             await endpoint(scope, receive, send)
+        elif scope["path"].startswith(SSE_PREFIX):
+            await self._sse(scope, receive, send)
         else:
             pages: Any = self._pages
             await pages(scope, receive, send)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tidegate.core.ports import Sender
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
 from tidegate.model.errors import (
@@ -17,6 +18,7 @@ from tidegate.model.errors import (
     StreamUnusable,
     TidegateError,
 )
+from tidegate.model.frames import error_frame
 
 #: The same as at the door: another replica may serve at once.
 RETRY_AFTER_S = 2
@@ -59,3 +61,11 @@ def refusal_of(error: TidegateError) -> Refusal:
         case StreamUnusable():
             return Refusal(close_codes.NOT_FOUND, "not_a_stream", str(error))
     raise error
+
+
+def refuse(sender: Sender, error: TidegateError) -> None:
+    """Say why on a socket, then close it. Raises the error again when it is not for viewers."""
+    row = refusal_of(error)
+    if sender.writable:
+        sender.write(error_frame(row.code, row.message, retry=row.retry))
+    sender.close(row.close)

@@ -85,7 +85,7 @@ class AsgiSender:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._wake = asyncio.Event()
-        self._close: tuple[int, str] | None = None
+        self._close: tuple[CloseCode, str] | None = None
         self.write: Callable[[bytes], None] = self._write
         self.listener: SenderListener | None = None
         self.writable = True
@@ -106,7 +106,7 @@ class AsgiSender:
         if not self.closed:
             self.closed = True
             self.writable = False
-            self._close = (code.code, reason)
+            self._close = (code, reason)
             self._wake.set()
 
     def send_away(self, after_ms: int) -> None:
@@ -134,21 +134,28 @@ class AsgiSender:
         while True:
             while self._waiting:
                 data = self._waiting.popleft()
-                for text in split_texts(data):
-                    await self._send({"type": "websocket.send", "text": text.decode()})
+                await self._transmit(data)
                 self._size -= len(data)
                 if not self.writable and not self.closed and self._size <= self._low:
                     self.writable = True
                     if self.listener is not None:
                         self.listener.on_resumed()
             if self._close is not None:
-                code, reason = self._close
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._end(*self._close)
                 return
             if self.closed:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    # What is sent for it; all else is the same for every way of sending through ASGI.
+
+    async def _transmit(self, data: bytes) -> None:
+        for text in split_texts(data):
+            await self._send({"type": "websocket.send", "text": text.decode()})
+
+    async def _end(self, code: CloseCode, reason: str) -> None:
+        await self._send({"type": "websocket.close", "code": code.code, "reason": reason})
 
 
 def send_away(sender: Sender, after_ms: int) -> None:

@@ -26,6 +26,8 @@ _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+#: In a request's `scope["extensions"]`: its transport, for what ASGI has no word for.
+TRANSPORT = "tidegate.transport"
 _ONCE = frozenset({b"sec-websocket-key", b"sec-websocket-version", b"host"})
 
 
@@ -56,6 +58,11 @@ class UpgradeProtocol(HttpToolsProtocol):
                 self.door.refusals["header_size"] += 1
                 self.transport.write(_HEAD_TOO_LARGE)
                 self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope["extensions"] = {TRANSPORT: self.transport}
 
     def on_headers_complete(self) -> None:
         self._head_is_read()

@@ -1,0 +1,106 @@
+"""Opens a WebSocket: accepts it, makes its sender, counts it at the door, and lets an endpoint talk
+to it.
+
+The same for every endpoint and over both senders. With the direct sender the ASGI task may end
+while the socket lives on: what is left of an idle connection then is its protocol, its sender and
+what `Talk.on_text` holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+from tidegate.model.settings import Settings
+from tidegate.web.door import Door
+from tidegate.web.protocol import EXTENSION
+from tidegate.web.sender import AsgiSender, DirectSender
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+SUBPROTOCOL = "tidegate.v1"
+
+
+class Head(NamedTuple):
+    """What the request said."""
+
+    path: str
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    subprotocols: Sequence[str]
+
+
+class Talk(NamedTuple):
+    """What an endpoint does with an open socket.
+
+    Attributes:
+        on_text: gets each text from the viewer, from now until the socket is gone.
+        run: its work at the start, or for as long as the socket lives.
+    """
+
+    on_text: Callable[[str], None]
+    run: Callable[[], Awaitable[None]]
+
+
+Begin = Callable[[DirectSender | AsgiSender, Head], Talk]
+
+
+class Opening:
+    """Makes sockets out of handshakes."""
+
+    def __init__(self, door: Door, settings: Settings) -> None:
+        self._door = door
+        self._viewer = settings.viewer
+        self._sender = settings.server.sender
+
+    async def open(self, scope: Scope, receive: Receive, send: Send, begin: Begin) -> None:
+        """Accept, then let `begin` talk; returns when the ASGI task is no longer needed."""
+        if (await receive())["type"] != "websocket.connect":
+            return
+        accept: dict[str, Any] = {"type": "websocket.accept"}
+        if SUBPROTOCOL in scope["subprotocols"]:
+            accept["subprotocol"] = SUBPROTOCOL
+        await send(accept)
+        head = Head(scope["path"], scope["query_string"], scope["headers"], scope["subprotocols"])
+        direct = None if self._sender == "asgi" else scope.get("extensions", {}).get(EXTENSION)
+        if direct is None:
+            await self._over_asgi(receive, send, head, begin)
+            return
+        sender: DirectSender = direct.open_sender()
+        if sender.closed:
+            return
+        sender.on_gone = self._door.leave
+        self._door.enter(sender)
+        talk = begin(sender, head)
+        direct.take_over(talk.on_text)
+        await talk.run()
+
+    async def _over_asgi(self, receive: Receive, send: Send, head: Head, begin: Begin) -> None:
+        sender = AsgiSender(
+            send,
+            high_water_bytes=self._viewer.high_water_bytes,
+            low_water_bytes=self._viewer.low_water_bytes,
+        )
+        self._door.enter(sender)
+        talk = begin(sender, head)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(sender.run(), name="ws-send")
+                talking = tasks.create_task(_run(talk), name="ws-talk")
+                await asyncio.sleep(0)  # the talk begins before the first text reaches it
+                while (message := await receive())["type"] == "websocket.receive":
+                    text = message.get("text")
+                    talk.on_text(text if text is not None else "")
+                sender.lost()
+                talking.cancel()
+                sending.cancel()
+        finally:
+            self._door.leave(sender)
+            sender.lost()
+
+
+async def _run(talk: Talk) -> None:
+    await talk.run()

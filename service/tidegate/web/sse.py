@@ -1,0 +1,137 @@
+"""`GET /sse/operations/{operation_id}`: one viewer of one operation as server-sent events.
+
+A raw ASGI endpoint, for the same reason as the sockets. The viewer is one like any other: the same
+frames, cursors, gaps and ends; only what a browser's EventSource makes of them is decided here and
+in `sse_sender`. EventSource sends its last `id:` as `Last-Event-ID`, which goes before the query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from tidegate.core.ports import Lobby
+from tidegate.core.records import Ask
+from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.model import close_codes
+from tidegate.model.errors import InvalidInput, TidegateError
+from tidegate.model.frames import error_frame
+from tidegate.model.ids import ZERO, OperationId, parse_stream_id
+from tidegate.model.settings import Settings
+from tidegate.web.door import Door
+from tidegate.web.event_stream import EventStream
+from tidegate.web.problem import problem, problem_of, send_response
+from tidegate.web.query import read_ask
+from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.sse_sender import SseSender
+from tidegate.web.upgrade import TRANSPORT
+
+PREFIX = "/sse/operations/"
+LAST_EVENT_ID = b"last-event-id"
+#: Longer than the grace after which a viewer is closed.
+HOLD_MARGIN_S = 1.0
+
+
+class SseEndpoint:
+    """The endpoint."""
+
+    def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
+        self._lobby = lobby
+        self._door = door
+        self._viewer = settings.viewer
+        topic = settings.topic
+        self._final = frozenset(
+            {
+                UNKNOWN_STATUS,
+                *topic.terminal_statuses,
+                *(kind.rpartition("_")[2] for kind in topic.terminal_types),
+            }
+        )
+        self._hold_s = max(topic.terminal_grace_s, topic.expired_grace_s) + HOLD_MARGIN_S
+        self._stream = EventStream()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            headers, body = problem(405, "method_not_allowed", "only GET", retry=False)
+            await send_response(send, 405, {**headers, "allow": "GET"}, body)
+            return
+        refusal = self._door.refusal(asyncio.get_running_loop().time())
+        if refusal is not None:
+            row = Refusal(close_codes.OVERLOADED, refusal, "come back, or try another replica")
+            await send_response(send, *problem_of(row))
+            return
+        try:
+            operation, ask = self._read(scope)
+        except InvalidInput as error:
+            await send_response(send, *problem_of(refusal_of(error)))
+            return
+        transport = scope.get("extensions", {}).get(TRANSPORT)
+        if transport is not None:
+            self._bound_silence(transport)
+        comes_back = ask.after is not None and ask.after != ZERO
+        sender = SseSender(
+            send,
+            self._viewer,
+            self._stream,
+            transport=transport,
+            final=self._final if comes_back else frozenset(),
+            hold_s=self._hold_s,
+        )
+        self._door.enter(sender)
+        try:
+            await self._serve(operation, ask, sender, receive)
+        finally:
+            self._door.leave(sender)
+            sender.lost()
+
+    async def _serve(
+        self, operation: OperationId, ask: Ask, sender: SseSender, receive: Receive
+    ) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            entering = tasks.create_task(self._enter(operation, ask, sender), name="sse-enter")
+            sending = tasks.create_task(sender.run(), name="sse-send")
+            leaving = tasks.create_task(_gone(receive), name="sse-gone")
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            sender.lost()
+            for task in (entering, sending, leaving):
+                task.cancel()
+
+    async def _enter(self, operation: OperationId, ask: Ask, sender: SseSender) -> None:
+        try:
+            while not sender.closed and not self._lobby.join(operation, sender, ask):
+                await self._lobby.ready(operation)
+        except TidegateError as error:
+            refusal = refusal_of(error)
+            sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
+            sender.close(refusal.close)
+
+    def _read(self, scope: Scope) -> tuple[OperationId, Ask]:
+        operation, ask = read_ask(scope["path"][len(PREFIX) :], scope["query_string"], self._viewer)
+        for name, value in scope["headers"]:
+            if name == LAST_EVENT_ID and value:
+                after = parse_stream_id(value.decode("latin-1"), "Last-Event-ID")
+                ask = ask._replace(after=after)
+        return operation, ask
+
+    def _bound_silence(self, transport: asyncio.Transport) -> None:
+        """A peer that acknowledges nothing is given up as soon as one that answers no ping; the
+        kernel's own patience is a quarter of an hour.
+        """
+        sock: Any = transport.get_extra_info("socket")
+        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            patience_s = self._viewer.ping_interval_s + self._viewer.ping_timeout_s
+            try:
+                sock.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(patience_s * 1000)
+                )
+            except OSError:
+                pass  # not TCP
+
+
+async def _gone(receive: Receive) -> None:
+    """Until the client is."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
