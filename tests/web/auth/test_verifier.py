@@ -301,7 +301,7 @@ def test_audience() -> None:
         assert refused(aud=wrong, auth_audience=mine) == "wrong_audience"
     # RFC 7519, 4.1.3: meant for somebody, and that is not us.
     assert refused(aud="x") == "wrong_audience"
-    for broken in (7, {}, [7], ["tidegate", None], True, None):
+    for broken in (7, {"a": 1}, [7], ["tidegate", None], True, None):
         assert refused(aud=broken, auth_audience=mine) == "bad_claim"
 
 
