@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.faults.judge import Got, Written, judge
 from tests.faults.replicas import Replica
-from tests.faults.viewer import Viewer
+from tests.faults.viewer import Lag, Viewer
 
 END_S = 30.0
 #: A scenario that hangs fails with the line where it hangs.
@@ -41,7 +41,11 @@ class Audience:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def join(
-        self, *, at: Sequence[int] | None = None, history: str | None = "all"
+        self,
+        *,
+        at: Sequence[int] | None = None,
+        history: str | None = "all",
+        lags: Sequence[Lag] = (),
     ) -> list[Viewer]:
         """One viewer of each replica in `at` (None: all); returns when each has its state.
 
@@ -52,7 +56,9 @@ class Audience:
             doors = [replica.door for replica in self._replicas]
             name = f"{self.operation}/{len(self.viewers)}"
             rng = random.Random(name)
-            viewer = Viewer(name, self.operation, doors, rng=rng, history=history, first=index)
+            viewer = Viewer(
+                name, self.operation, doors, rng=rng, history=history, lags=lags, first=index
+            )
             self.viewers.append(viewer)
             self._tasks.append(asyncio.get_running_loop().create_task(viewer.run(), name=name))
             joined.append(viewer)

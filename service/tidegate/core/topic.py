@@ -77,10 +77,12 @@ class Topic:
 
     __slots__ = (
         "_added",
+        "_doubted",
         "_last_raw",
         "_operation_bytes",
         "_pending_gap",
         "_rules",
+        "_tail",
         "epoch",
         "epoch_reason",
         "finished",
@@ -114,7 +116,11 @@ class Topic:
         self._rules = rules
         self._operation_bytes = operation.encode()
         self._last_raw = b""
+        #: The last entry applied; `last` goes beyond it when the newest entry was deleted.
+        self._tail = b""
         self._added: int | None = None
+        #: The next page begins with the last entry applied, if it is still the same log.
+        self._doubted = False
         self._pending_gap: GapReason | None = None
 
     # -- what the shell feeds --------------------------------------------------------------------
@@ -126,10 +132,10 @@ class Topic:
         if message.previous == self._last_raw and message.previous and not message.created:
             return self._apply(message.entries)
         fresh = self._fresh(message.entries)
-        if fresh is None:
-            return self._repair()
+        if fresh is None or (message.created and self.last != ZERO):
+            return self._doubt()
         if not fresh:
-            return self._repair() if message.created and self.last != ZERO else ()
+            return self._repair() if message.created else ()
         skipped = len(message.entries) - len(fresh)
         previous = message.entries[skipped - 1].id if skipped else message.previous
         if (previous == self._last_raw and previous) or self._counted(message, len(fresh)):
@@ -146,7 +152,7 @@ class Topic:
         if not info.exists:
             return self._vanish()
         if self._pending_gap is None:
-            reason = find_gap(self.last, info)
+            reason = find_gap(self.last, info) or self._contradiction(page)
             if reason is GapReason.REWOUND and page.after != ZERO:
                 self._pending_gap = reason
                 self.state = TopicState.REPAIRING
@@ -183,11 +189,14 @@ class Topic:
         """The Redis link is lost: what is relayed from now on is missed until the next attach."""
         self.state = TopicState.ATTACHING
         self._pending_gap = None
+        self._doubted = self._can_doubt
 
     @property
     def resume_after(self) -> StreamId | None:
         """Where a new attach has to read from; None when nothing was read yet."""
-        return None if self._added is None and self.last == ZERO else self.last
+        if self._added is None and self.last == ZERO:
+            return None
+        return self.last.before() if self._doubted else self.last
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -197,6 +206,7 @@ class Topic:
         frames = self._read(page.entries)
         complete = len(frames) == info.length
         self.ring.clear(ZERO if complete and info.added == info.length else None)
+        self._tail = page.entries[-1].id if page.entries else b""
         for frame in frames:
             self.ring.append(frame)
         if info.exists and self.status == UNKNOWN_STATUS:
@@ -229,7 +239,7 @@ class Topic:
         for frame in frames:
             append(frame)
         self.last = frames[-1].id
-        self._last_raw = entries[-1].id
+        self._last_raw = self._tail = entries[-1].id
         self.length += len(frames)
         self.vanished = False
         if self._added is not None:
@@ -291,9 +301,33 @@ class Topic:
         self.state = TopicState.REPAIRING
         return (ReadAfter(self.last),)
 
+    def _doubt(self) -> Sequence[Effect]:
+        """Perhaps it is another log: read the last entry again, which must be there."""
+        self._doubted = self._can_doubt
+        self.state = TopicState.REPAIRING
+        return (ReadAfter(self.last.before()),)
+
+    @property
+    def _can_doubt(self) -> bool:
+        """Whether the position is that of an entry, which can be looked for."""
+        return self._tail == self._last_raw != b""
+
+    def _contradiction(self, page: Page) -> GapReason | None:
+        """What `find_gap` cannot see: a log that begins before the position and is another one.
+
+        After a failover to a server that lacks our last entry, or when the backend chooses its ids.
+        Entries of it may lie below the position, so it is as good as rewound.
+        """
+        doubted = self._doubted and page.after == self.last.before()
+        self._doubted = False
+        if doubted and not (page.entries and page.entries[0].id == self._last_raw):
+            return GapReason.REWOUND
+        return None
+
     def _vanish(self) -> Sequence[Effect]:
         self.state = TopicState.LIVE
         self._pending_gap = None
+        self._doubted = False
         if self.last == ZERO or self.vanished:
             self._added = 0
             return ()

@@ -84,7 +84,8 @@ class Audience:
         self.live: dict[Viewer, None] = {}
         self.behind: set[Viewer] = set()
         #: Of those behind: viewers whose cursor is beyond what this replica has seen.
-        self.ahead: set[Viewer] = set()
+        #: True: the stream was asked after it came, so the answer tells whether the cursor exists.
+        self.ahead: dict[Viewer, bool] = {}
         self.seq = 0
         #: The first page has arrived.
         self.ready = False
@@ -133,8 +134,8 @@ class Audience:
             self.ready = True
             self.hub.became_ready(self)
         if self.topic.state is TopicState.LIVE and page.info.exists:
-            for viewer in self.ahead:
-                if viewer.cursor > self.topic.last:
+            for viewer, asked in self.ahead.items():
+                if asked and viewer.cursor > self.topic.last:
                     viewer.restart = GapReason.REWOUND  # this is all there is: its log was longer
             self._retry_ahead()
 
@@ -225,7 +226,7 @@ class Audience:
     def go_live(self, viewer: Viewer) -> None:
         """This viewer has everything up to the topic's position."""
         self.behind.discard(viewer)
-        self.ahead.discard(viewer)
+        self.ahead.pop(viewer, None)
         viewer.state = ViewerState.LIVE
         viewer.lagging_since = 0.0
         viewer.seq = self.seq
@@ -258,7 +259,7 @@ class Audience:
         viewer.state = ViewerState.CLOSED
         self.live.pop(viewer, None)
         self.behind.discard(viewer)
-        self.ahead.discard(viewer)
+        self.ahead.pop(viewer, None)
         if self.is_empty:
             self.hub.emptied(self)
 
@@ -268,11 +269,17 @@ class Audience:
 
     def wait_ahead(self, viewer: Viewer) -> None:
         """Its cursor is beyond what was seen here: look at the stream, then try again."""
-        self.ahead.add(viewer)
-        for effect in self.topic.verify():
+        effects = self.topic.verify()
+        self.ahead[viewer] = bool(effects)
+        for effect in effects:
             self.hub.carry_out(self, effect)
 
+    def wait_for_stream(self, viewer: Viewer) -> None:
+        """It has a cursor, and there is no stream (any more)."""
+        self.ahead[viewer] = False
+        self.hub.expire_later(self, viewer)
+
     def _retry_ahead(self) -> None:
-        for viewer in tuple(self.ahead):
-            self.ahead.discard(viewer)
+        ahead, self.ahead = self.ahead, {}
+        for viewer in ahead:
             self.hub.catch_up.proceed(viewer)

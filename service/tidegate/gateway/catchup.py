@@ -123,10 +123,10 @@ class CatchUp:
             if located is None:
                 return
             info, cursor = located
+            viewer.removed = info.added - info.length
             sent: int | None = info.length if ask.history is None else min(ask.history, info.length)
         else:
             viewer.cursor = cursor = ask.after
-            viewer.proven = False
             page = await self._patiently(
                 viewer, lambda: self._log.after(topic.operation, ask.after or ZERO)
             )
@@ -140,8 +140,7 @@ class CatchUp:
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:
-                viewer.audience.ahead.add(viewer)
-                viewer.audience.hub.expire_later(viewer.audience)
+                viewer.audience.wait_for_stream(viewer)
                 return
             self._take(viewer, page)
         self.proceed(viewer)
@@ -163,17 +162,18 @@ class CatchUp:
         audience = viewer.audience
         topic = audience.topic
         reason = viewer.restart
-        if reason is None and page.info.exists and not viewer.proven:
-            reason = find_gap(viewer.cursor, page.info)
+        info = page.info
+        if reason is None and info.exists and viewer.removed != info.added - info.length:
+            reason = find_gap(viewer.cursor, info)
             if reason is GapReason.REWOUND:
                 viewer.restart = GapReason.UNKNOWN_CURSOR
                 return
-        if not page.info.exists or (
-            reason is None and not page.entries and topic.last > viewer.cursor
+        if not info.exists or (
+            reason is None and not page.entries and viewer.cursor < topic.last > info.last
         ):
             audience.wait_ahead(viewer)  # the topic knows of entries that are not there any more
             return
-        viewer.proven = False
+        viewer.removed = None
         found = topic.render(page.entries)
         if reason is not None:
             first = found[0].id if found else None
@@ -183,7 +183,7 @@ class CatchUp:
             viewer.cursor = ZERO
         self._send(viewer, found)
         if viewer.state is ViewerState.CATCHING_UP and not page.more:
-            viewer.cursor = max(viewer.cursor, page.info.last)
+            viewer.cursor = max(viewer.cursor, info.last)
 
     def _send(self, viewer: Viewer, found: Sequence[Frame]) -> None:
         """Write these frames until the buffer is full; the cursor follows what was written."""

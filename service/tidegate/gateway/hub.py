@@ -208,9 +208,9 @@ class Hub:
         """Close the viewers after the grace, if it is still finished then."""
         self._later(self._settings.topic.terminal_grace_s, self._finish, audience)
 
-    def expire_later(self, audience: Audience) -> None:
-        """Close the viewers if the stream does not come back soon."""
-        self._later(self._settings.topic.expired_grace_s, self._expire, audience)
+    def expire_later(self, audience: Audience, viewer: Viewer | None = None) -> None:
+        """Close this viewer (None: all of them) if the stream does not come back soon."""
+        self._later(self._settings.topic.expired_grace_s, self._expire, audience, viewer)
 
     def fell_behind(self, viewer: Viewer) -> None:
         """A viewer does not read as fast as it is written to."""
@@ -263,10 +263,13 @@ class Hub:
         for viewer in tuple(audience.live):
             self.close(viewer, close_codes.FINISHED)
 
-    def _expire(self, audience: Audience) -> None:
-        gone = audience.viewers() if audience.topic.vanished else tuple(audience.ahead)
-        for viewer in gone:
-            self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation's stream is gone")
+    def _expire(self, audience: Audience, viewer: Viewer | None) -> None:
+        if audience.topic.vanished:
+            gone = audience.viewers()
+        else:
+            gone = [viewer] if viewer in audience.ahead else []
+        for one in gone:
+            self.refuse(one, close_codes.EXPIRED, "expired", "this operation's stream is gone")
 
     def _never_began(self, audience: Audience) -> None:
         if audience.topic.last == ZERO:

@@ -39,8 +39,8 @@ class Viewer:
         "epoch",
         "keep_until",
         "lagging_since",
-        "proven",
         "reading",
+        "removed",
         "restart",
         "sender",
         "seq",
@@ -58,8 +58,9 @@ class Viewer:
         self.seq = 0
         #: Entries up to here are the history it asked for, which is never conflated.
         self.keep_until = ZERO
-        #: The cursor is our own choice, not a claim that has to be proven.
-        self.proven = True
+        #: The cursor is our own choice: how many entries were removed from the log by then, which
+        #: proves it as long as they are no more. None: the cursor itself has to be proven.
+        self.removed: int | None = None
         #: Why the next frames are a gap and the log from its start.
         self.restart: GapReason | None = None
         #: A read of the stream is on its way.
