@@ -1,0 +1,106 @@
+"""The ring against a naive list, and its bounds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tidegate.core.ring import Ring, RingBudget
+from tidegate.model.frames import Frame, FrameKind
+from tidegate.model.ids import StreamId
+
+MAX_FRAMES, MAX_BYTES, BUDGET = 6, 60, 100
+
+
+def frame(ms: int, size: int) -> Frame:
+    return Frame(StreamId(ms, 0), b"x" * size, FrameKind.ENTRY)
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Three rings under one budget; beside each, all that was put into it since it was empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = RingBudget(BUDGET)
+        self.rings = [Ring(MAX_FRAMES, MAX_BYTES, self.budget) for _ in range(3)]
+        self.logs: list[list[Frame]] = [[], [], []]
+        self.floors: list[StreamId | None] = [None, None, None]
+        self.clock = 0
+
+    @initialize(floors=st.lists(st.booleans(), min_size=3, max_size=3))
+    def known_floors(self, floors: list[bool]) -> None:
+        for number, known in enumerate(floors):
+            self._clear(number, known)
+
+    @rule(number=st.integers(0, 2), size=st.integers(1, 30), step=st.integers(1, 3))
+    def append(self, number: int, size: int, step: int) -> None:
+        self.clock += step
+        new = frame(self.clock, size)
+        self.rings[number].append(new)
+        self.logs[number].append(new)
+
+    @rule(number=st.integers(0, 2), known=st.booleans())
+    def clear(self, number: int, known: bool) -> None:
+        self._clear(number, known)
+
+    def _clear(self, number: int, known: bool) -> None:
+        self.clock += 1
+        self.floors[number] = StreamId(self.clock, 0) if known else None
+        self.rings[number].clear(self.floors[number])
+        self.logs[number] = []
+
+    @rule(number=st.integers(0, 2))
+    def discard(self, number: int) -> None:
+        self.rings[number].discard()
+        self.logs[number], self.floors[number] = [], None
+        assert self.rings[number].stats() == (0, 0)
+
+    @rule(number=st.integers(0, 2), at=st.integers(0, 60))
+    def look(self, number: int, at: int) -> None:
+        ring, log, cursor = self.rings[number], self.logs[number], StreamId(at, 0)
+        held = [f for f in log if ring.holds(f.id)]
+        if ring.covers(cursor):
+            assert ring.after(cursor) == [f for f in log if f.id > cursor], "complete"
+        elif held:
+            assert cursor < held[0].id
+        if held and cursor in [f.id for f in held]:
+            assert ring.covers(cursor), "from an entry that is here it is proven"
+
+    @rule(number=st.integers(0, 2), count=st.integers(0, 8))
+    def newest(self, number: int, count: int) -> None:
+        ring, log = self.rings[number], self.logs[number]
+        before, found = ring.newest(count)
+        assert found == log[len(log) - min(count, len(ring)) :]
+        index = len(log) - len(found)
+        if before is not None:
+            assert before == (log[index - 1].id if index else self.floors[number])
+
+    @invariant()
+    def bounded(self) -> None:
+        for ring, log in zip(self.rings, self.logs, strict=True):
+            stats = ring.stats()
+            assert stats.frames == len(ring) <= MAX_FRAMES
+            newest = log[len(log) - len(ring) :]
+            assert stats.size_bytes == sum(len(f.wire) for f in newest) <= MAX_BYTES
+            assert all(ring.holds(f.id) for f in newest)
+        assert self.budget.size_bytes == sum(r.stats().size_bytes for r in self.rings) <= BUDGET
+
+
+TestRing = RingMachine.TestCase
+
+
+@given(st.integers(61, 500))
+def test_a_frame_larger_than_the_ring_is_not_kept(size: int) -> None:
+    ring = Ring(MAX_FRAMES, MAX_BYTES, RingBudget(BUDGET))
+    ring.append(frame(1, 10))
+    ring.append(frame(2, size))
+    assert len(ring) == 0
+    assert ring.covers(StreamId(2, 0))
+    assert not ring.covers(StreamId(1, 0))
+
+
+def test_the_ring_that_grew_longest_ago_gives_way() -> None:
+    budget = RingBudget(BUDGET)
+    old, new = (Ring(100, 1000, budget) for _ in range(2))
+    old.append(frame(1, 60))
+    new.append(frame(2, 60))
+    assert (len(old), len(new)) == (0, 1)
