@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidegate.cli.console import INTERRUPTED, OK, REFUSED, fail, stdout
+from tidegate.cli.console import CANCELLED, FAILED, INTERRUPTED, OK, REFUSED, fail, stdout
 
 if TYPE_CHECKING:
     from tidegate.cli.watch_views import View
+    from tidegate.client.watching import Finished, Watching
 
+EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
 _HISTORY = re.compile(r"^(all|none|[0-9]{1,7})$")
 
 
@@ -63,9 +66,8 @@ def watch(
     """
     import asyncio
 
-    from tidegate.cli.following import follow
     from tidegate.cli.watch_views import JsonView, LineView, LiveView
-    from tidegate.cli.watching import Watching
+    from tidegate.client.watching import Watching
     from tidegate.model.errors import InvalidInput
     from tidegate.model.ids import parse_operation_id, parse_stream_id
 
@@ -92,11 +94,30 @@ def watch(
         view = LineView(watching)
     try:
         with view:
-            end = asyncio.run(follow(watching, view, patience_s))
+            end = asyncio.run(_show(watching, view, patience_s))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    if end.exit_code == REFUSED:
-        fail(end.text, REFUSED)
+    if isinstance(end, str):
+        fail(end, REFUSED)
+    code = EXIT_CODES.get(end.status, OK)
     if not as_json:
-        stdout().print(end.text, style="green" if end.exit_code == OK else "red", markup=False)
-    raise typer.Exit(end.exit_code)
+        stdout().print(end.text, style="green" if code == OK else "red", markup=False)
+    raise typer.Exit(code)
+
+
+async def _show(watching: Watching, view: View, patience_s: float) -> Finished | str:
+    """Show until the end; why there is none, if there is none."""
+    from tidegate.client.following import Note, Received, Unreachable, follow
+
+    async with aclosing(follow(watching, patience_s)) as events:
+        async for event in events:
+            match event:
+                case Received(text, frame):
+                    view.frame(text, frame)
+                case Note(text):
+                    view.note(text)
+                case Unreachable(text):
+                    return text
+                case ended:
+                    return ended if ended.refused is None else ended.text
+    raise AssertionError("the last event is an end")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import typer
 
 from tidegate.cli.console import stderr, stdout
-from tidegate.cli.watching import Watching, milliseconds
+from tidegate.client.watching import Watching, milliseconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

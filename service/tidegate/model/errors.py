@@ -10,7 +10,14 @@ TidegateError
 │   └── WriteUncertain         the answer to a write was lost: perhaps it happened
 ├── RedisUnsupported           the server lacks something that cannot be done without
 ├── StreamUnusable             the key exists and is not a stream
-└── Overloaded                 a named bound of this replica is reached
+├── Overloaded                 a named bound of this replica is reached
+├── ViewerRefused              a gateway refused our viewer, with a close code or HTTP status
+│   ├── SignInRequired         token missing, bad or expired (4401, 401)
+│   ├── WatchForbidden         this operation may not be watched (4403, 403)
+│   ├── OperationNotFound      there is no such operation (4404, 404)
+│   ├── OperationExpired       its stream is gone (4410, 410)
+│   └── TooManyConnections     the user's limit is reached (4429)
+└── GatewayUnreachable         no replica answered our viewer
 
 Errors carry fields; the text says what to do next.
 """
@@ -85,3 +92,39 @@ class Overloaded(TidegateError):
         super().__init__(f"this replica is at its limit: {bound} = {limit}")
         self.bound = bound
         self.limit = limit
+
+
+class ViewerRefused(TidegateError):
+    """A gateway refused a viewer of the Python client.
+
+    Attributes:
+        code: the WebSocket close code, or the HTTP status of a refused handshake.
+    """
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class SignInRequired(ViewerRefused):
+    """The token is missing, bad or has expired."""
+
+
+class WatchForbidden(ViewerRefused):
+    """This user may not watch this operation."""
+
+
+class OperationNotFound(ViewerRefused):
+    """There is no such operation."""
+
+
+class OperationExpired(ViewerRefused):
+    """The operation's stream is gone."""
+
+
+class TooManyConnections(ViewerRefused):
+    """The user has as many connections as allowed."""
+
+
+class GatewayUnreachable(TidegateError):
+    """No replica answered for as long as the viewer has patience."""

@@ -1,16 +1,14 @@
 """The client's protocol without a socket: cursor, status, and what to do after each close."""
 
-import io
 import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from tidegate.cli.watch_views import LiveView, describe
-from tidegate.cli.watching import (
+from tidegate.cli.watch_views import describe
+from tidegate.client.watching import (
     FIRST_DELAY_S,
     LATER_DELAY_S,
     MAX_DELAY_S,
@@ -189,18 +187,13 @@ def test_no_frame_breaks_it(frame: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "exit_code"),
-    [
-        (entry("1-0", status="completed"), 0),
-        (entry("1-0", status="failed"), 1),
-        (entry("1-0", status="cancelled"), 3),
-        (entry("1-0", status="done"), 0),  # the gateway's list of terminal statuses is a setting
-    ],
+    "status",
+    # The last: the gateway's list of terminal statuses is a setting.
+    ["completed", "failed", "cancelled", "done"],
 )
-def test_exit_codes_of_a_finished_operation(frame: dict[str, Any], exit_code: int) -> None:
-    decision = after(frame).closed(1000)
-    assert isinstance(decision, Finished)
-    assert decision.exit_code == exit_code
+def test_the_status_of_a_finished_operation(status: str) -> None:
+    decision = after(entry("1-0", status=status)).closed(1000)
+    assert decision == Finished(status, f"42: {status}")
 
 
 def test_a_connection_that_dies_after_the_end_is_an_end() -> None:
@@ -213,10 +206,10 @@ def test_every_row_of_the_table(row: Any) -> None:
     w = after(state(status="running"))
     decision = w.closed(row.code)
     if row.code == 1000:
-        assert decision == Finished(0, "42: running")
+        assert decision == Finished("running", "42: running")
     elif row.come_back is ComeBack.NO:
         assert isinstance(decision, Finished)
-        assert decision.exit_code == 2
+        assert decision.refused == row.code
         assert row.meaning in decision.text
     else:
         assert isinstance(decision, Return)
@@ -231,7 +224,15 @@ def test_an_unknown_code_is_a_network_fault() -> None:
 
 def test_a_refusal_says_what_the_error_frame_said() -> None:
     error = {"type": "error", "data": {"code": "x", "message": "no token", "retry": False}}
-    assert after(error).closed(4401) == Finished(2, "refused (4401): no token")
+    assert after(error).closed(4401) == Finished("unknown", "refused (4401): no token", 4401)
+
+
+def test_a_token_that_can_be_renewed_may_expire_once_per_connection() -> None:
+    w = after(state(), renewable=True)
+    assert w.closed(4401) == Return(0.0, "token missing or bad")
+    assert w.base == A
+    assert isinstance(w.closed(4401), Finished)  # the new one is no good either
+    assert isinstance(watching(renewable=True).closed(4401), Finished)
 
 
 def test_the_connection_limit_refuses_a_newcomer_but_not_one_who_comes_back() -> None:
@@ -287,27 +288,3 @@ def test_http_answers(status: int, comes_back: bool) -> None:
     assert isinstance(decision, Return) is comes_back
     if isinstance(decision, Return):
         assert decision.delay_s >= 2
-
-
-# --- on a terminal
-
-
-def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
-    w = watching()
-    view = LiveView(w)
-    console = Console(width=100, record=True, file=io.StringIO())
-    w.received(state(), 0.0)
-    w.received(entry("1000-0", progress=0.5, message="half [bold]way"), 1.25)
-    console.print(view.render())
-    first = console.export_text()
-    assert "50% running half [bold]way" in first
-    assert f"1 entries · replica {A} · lag 250 ms" in first
-
-    w.received({"type": "gap", "data": {}}, 2.0)
-    w.received({"type": "stale"}, 2.0)
-    w.closed(1006)
-    console.print(view.render())
-    second = console.export_text()
-    assert "running (stale)" in second
-    assert f"connecting to {B}" in second
-    assert "1 reconnects · 1 gaps" in second

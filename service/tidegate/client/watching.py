@@ -7,9 +7,10 @@ Invariant: ``url`` always resumes after the last entry received, whichever repli
 
 | happened | then |
 |---|---|
-| terminal state known, any close | finished, exit code by status |
+| terminal state known, any close | finished, with that status |
 | close 1000 | finished |
-| close code that says no | refused, exit 2 |
+| close 4401 after it was let in, with a token that can be renewed | the same replica again, once |
+| close code that says no | finished, refused |
 | `reconnect` frame before the close | next replica after the delay it names |
 | anything else | next replica, backoff with jitter; at once the first time |
 """
@@ -22,10 +23,16 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
-from tidegate.cli.console import CANCELLED, FAILED, OK, REFUSED
-from tidegate.model.close_codes import ABNORMAL, CLOSE_CODES, CONNECTION_LIMIT, ComeBack, come_back
+from tidegate.model.close_codes import (
+    ABNORMAL,
+    CLOSE_CODES,
+    CONNECTION_LIMIT,
+    UNAUTHENTICATED,
+    ComeBack,
+    come_back,
+)
 
-EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
+ENDS = frozenset({"completed", "failed", "cancelled"})
 
 #: Spread of the first attempt after a good connection: many viewers of one dead replica must not
 #: all arrive at its neighbour in the same instant.
@@ -36,10 +43,14 @@ LATER_DELAY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """End here, with this exit code; ``text`` says why."""
+    """End here; ``text`` says why. ``status`` is the operation's, as far as it is known.
 
-    exit_code: int
+    ``refused`` is the close code or HTTP status of a refusal, None after a proper end.
+    """
+
+    status: str
     text: str
+    refused: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ class Watching:
         *,
         after: str | None = None,
         history: str | None = None,
+        renewable: bool = False,
         rng: random.Random | None = None,
     ) -> None:
         self.operation = operation
@@ -84,6 +96,9 @@ class Watching:
         self._endpoints = [endpoint(base, operation) for base in bases]
         self._at = 0
         self._history = history
+        #: Each connection gets a new token, so one that has expired is no refusal.
+        self._renewable = renewable
+        self._was_let_in = False
         self._rng = rng or random.Random()
         self._failures = 0
         self._after_ms: float | None = None
@@ -145,7 +160,7 @@ class Watching:
                 self._refusal = str(data.get("message") or data.get("code") or "")
 
     def _admitted(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        self.admitted = self.connected = True
+        self.admitted = self.connected = self._was_let_in = True
         self.stale = False
         self._failures = 0
         if self.cursor is None and isinstance(frame.get("cursor"), str):
@@ -160,7 +175,7 @@ class Watching:
         self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
         # Without a status of its own, an entry of a quiet operation says that it runs.
         status = data.get("status")
-        if isinstance(type_, str) and type_.removeprefix("operation_") in EXIT_CODES:
+        if isinstance(type_, str) and type_.removeprefix("operation_") in ENDS:
             status = type_.removeprefix("operation_")
         self._take_status(status if isinstance(status, str) else "running")
         self._take_progress(data)
@@ -174,7 +189,7 @@ class Watching:
         if not isinstance(status, str) or status == "unknown" or self.finished:
             return
         self.status = status
-        self.finished = status in EXIT_CODES
+        self.finished = status in ENDS
 
     def _take_progress(self, data: Mapping[str, Any]) -> None:
         """``progress`` as 0..1 or 0..100, or ``current`` of ``total``."""
@@ -194,12 +209,16 @@ class Watching:
         why = self._refusal or reason or _meaning(code)
         after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
         if self.finished or code == 1000:
-            return Finished(EXIT_CODES.get(self.status, OK), f"{self.operation}: {self.status}")
+            return Finished(self.status, f"{self.operation}: {self.status}")
         what = come_back(code)
+        was_let_in, self._was_let_in = self._was_let_in, False
+        if code == UNAUTHENTICATED.code and self._renewable and was_let_in:
+            self.connected = False
+            return Return(0.0, why)
         # At the limit from the start there is nothing to wait for; later it may only be that a
         # dead replica still counts for us.
         if what is ComeBack.NO or (code == CONNECTION_LIMIT.code and not self.admitted):
-            return Finished(REFUSED, f"refused ({code}): {why}")
+            return Finished(self.status, f"refused ({code}): {why}", code)
         self._next_replica()
         if after_ms is not None:
             return Return(max(0.0, after_ms) / 1000, why)
@@ -210,9 +229,9 @@ class Watching:
     ) -> Decision:
         """No WebSocket came to be: no route, or an HTTP answer with ``status``."""
         if self.finished:
-            return Finished(EXIT_CODES[self.status], f"{self.operation}: {self.status}")
+            return Finished(self.status, f"{self.operation}: {self.status}")
         if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
-            return Finished(REFUSED, f"{self.base} answered {status}: {why}")
+            return Finished(self.status, f"{self.base} answered {status}: {why}", status)
         self._next_replica()
         return Return(self._backoff(retry_after_s or 0.0), why)
 

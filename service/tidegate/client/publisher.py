@@ -1,0 +1,380 @@
+"""`Publisher`: a backend's side of the contract, for programs without an event loop.
+
+    publisher = Publisher("redis://127.0.0.1:6379/0")
+    with publisher.operation("42") as operation:     # ends as completed, failed or cancelled
+        operation.progress(0.5, message="half way")
+
+Entries of one operation are in the stream in the order of the calls, from however many threads.
+`publish` and the ends raise when Redis does not have the entry, and never try again by themselves.
+`progress` never raises for Redis: an update that was surely not written is held and tried again
+until a newer one takes its place, one that may have been written is let go.
+
+A daemon thread, started when first needed, sends held progress. A fork starts without the parent's
+held updates, so a publisher may be made before a pre-forking server forks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from tidegate.client.messages import message, request_of
+from tidegate.client.target import redis_settings
+from tidegate.client.throttle import Throttle
+from tidegate.client.updates import (
+    PROGRESS,
+    STARTED,
+    Describe,
+    describe_kind,
+    end_type,
+    progress_data,
+)
+from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
+from tidegate.model.ids import OperationId, parse_operation_id
+from tidegate.model.settings import DispatchSettings, RedisSettings
+from tidegate.redis.appending import Appended, Once, Retention, SyncAppender
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 0.2
+RETRY_S = 1.0
+#: Locks that keep the entries of one operation in order; operations share them by hash.
+STRIPES = 64
+
+_open: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+class Publisher:
+    """Writes operations. Safe to use from many threads; close it, or use it in a `with`.
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
+            or settings. None: the variable TIDEGATE_REDIS__URL.
+        cap: entries kept in a stream, about; 0 keeps all.
+        ttl_s: a stream is gone this long after its last entry; 0 keeps it.
+        progress_interval_s: least time between two progress entries of an operation.
+
+    Raises:
+        SettingsError: the address cannot be used.
+        RedisUnavailable: of a cluster nobody answers.
+    """
+
+    def __init__(
+        self,
+        redis: str | RedisSettings | None = None,
+        *,
+        cap: int = Retention().cap,
+        ttl_s: int = Retention().ttl_s,
+        progress_interval_s: float = PROGRESS_INTERVAL_S,
+    ) -> None:
+        self._appender = SyncAppender(
+            redis_settings(redis), DispatchSettings(), Retention(cap, ttl_s)
+        )
+        self._interval_s = progress_interval_s
+        self._closed = False
+        self.forked()
+        _open.add(self)
+
+    # -- entries ----------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        operation: str,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Append an entry; its id. With a key, the same call again within a day appends nothing
+        and returns the first one's id.
+
+        Raises:
+            RedisUnavailable: it was not written. Its kind WriteUncertain: perhaps it was.
+            InvalidInput: an id, a type, data or a key that cannot be used.
+            StreamUnusable: the key holds something else.
+        """
+        text = message(type, data or {})
+        parsed = parse_operation_id(operation)
+        once = None
+        if idempotency_key is not None:
+            once = Once(idempotency_key, request_of(type, data or {}))
+        return self._append(parsed, text, once)
+
+    def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
+        """How far it is, from 0 to 1, or `current=` and `total=`; sent at a bounded rate.
+
+        Of the updates within an interval only the newest is sent, and always is.
+
+        Raises:
+            InvalidInput: an id or data that cannot be used. Nothing for Redis.
+        """
+        parsed = parse_operation_id(operation)
+        text = message(PROGRESS, progress_data(fraction, data))
+        with self._order(parsed):
+            with self._mutex:
+                self._check_open()
+                now = self._throttle.offer(parsed, text, time.monotonic())
+            if now:
+                self._try(parsed, text)
+            else:
+                self._wake()
+
+    def completed(self, operation: str, **data: Any) -> str:
+        """The operation has ended well; `data` goes with it. Raises as `publish`."""
+        return self.end(operation, "completed", data)
+
+    def failed(self, operation: str, error: str = "", **data: Any) -> str:
+        """The operation has ended; `error` is for viewers to read. Raises as `publish`."""
+        return self.end(operation, "failed", {"error": error, **data} if error else data)
+
+    def cancelled(self, operation: str, **data: Any) -> str:
+        """The operation was given up. Raises as `publish`."""
+        return self.end(operation, "cancelled", data)
+
+    @contextmanager
+    def operation(
+        self, operation: str, *, describe: Describe = describe_kind, **data: Any
+    ) -> Iterator[Operation]:
+        """Says that it has started, and how it ended: completed; cancelled by KeyboardInterrupt,
+        SystemExit or GeneratorExit; failed by any other exception, which goes on its way.
+
+        Args:
+            describe: the text that viewers get of an exception; `str` shows them all of it.
+            data: goes with the first entry.
+        """
+        self.publish(operation, STARTED, {"status": "running", **data})
+        running = Operation(self, operation)
+        try:
+            yield running
+        except Exception as error:
+            running.end_on(error, "failed", {"error": describe(error)})
+            raise
+        except BaseException as error:
+            running.end_on(error, "cancelled", {})
+            raise
+        if not running.ended:
+            running.completed()
+
+    def flush(self) -> None:
+        """Send all progress that is held. Raises as `publish`; what was not written stays held."""
+        with self._mutex:
+            operations = self._throttle.held()
+        for operation in operations:
+            with self._order(operation):
+                with self._mutex:
+                    text = self._throttle.take(operation)
+                if text is not None:
+                    self._send(operation, text)
+
+    def close(self) -> None:
+        """Send what is held, then close. Safe to call twice; raises as `publish`, but closes."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            self._something.notify_all()
+        _open.discard(self)
+        try:
+            self.flush()
+        finally:
+            self._appender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def forked(self) -> None:
+        """As new: in a fork the locks may be held by threads that are not there."""
+        self._mutex = threading.Lock()
+        self._something = threading.Condition(self._mutex)
+        self._stripes = [threading.Lock() for _ in range(STRIPES)]
+        self._throttle = Throttle(self._interval_s)
+        self._thread: threading.Thread | None = None
+
+    def _order(self, operation: OperationId) -> threading.Lock:
+        return self._stripes[hash(operation) % STRIPES]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidInput("publisher", "is closed")
+
+    def end(self, operation: str, status: str, data: Mapping[str, Any]) -> str:
+        """The last entry of an operation: a status of the gateway's list. Raises as `publish`."""
+        parsed = parse_operation_id(operation)
+        ended = self._append(parsed, message(end_type(status), {"status": status, **data}))
+        with self._mutex:
+            self._throttle.forget(parsed)
+        return ended
+
+    def _append(self, operation: OperationId, text: bytes, once: Once | None = None) -> str:
+        with self._order(operation):
+            with self._mutex:
+                self._check_open()
+                held = self._throttle.take(operation)
+            if held is not None and once is not None:
+                self._try(operation, held)  # apart, so that a repeated call is the same call
+                held = None
+            texts: Sequence[bytes] = [text] if held is None else [held, text]
+            try:
+                done = self._appender.append(operation, texts, once=once)
+            except TidegateError as error:
+                if held is not None and not isinstance(error, WriteUncertain):
+                    self._put_back(operation, held)
+                raise
+            return last_id(done)
+
+    def _send(self, operation: OperationId, text: bytes) -> None:
+        try:
+            self._appender.append(operation, [text])
+        except WriteUncertain:
+            raise
+        except RedisUnavailable:
+            self._put_back(operation, text)
+            raise
+
+    def _try(self, operation: OperationId, text: bytes) -> None:
+        try:
+            self._send(operation, text)
+        except TidegateError as error:
+            log.warning("progress of operation %s: %s", operation, error)
+
+    def _put_back(self, operation: OperationId, text: bytes) -> None:
+        with self._mutex:
+            again_at = time.monotonic() + max(RETRY_S, self._interval_s)
+            self._throttle.put_back(operation, text, again_at)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._mutex:
+            if self._thread is None and not self._closed:
+                # The thread must not keep a forgotten publisher alive.
+                self._thread = threading.Thread(
+                    target=_send_held, args=(weakref.ref(self),), name="tidegate", daemon=True
+                )
+                self._thread.start()
+            self._something.notify_all()
+
+    def send_held(self) -> bool:
+        """One round of the publisher's own thread; False: it is to end."""
+        with self._mutex:
+            if self._closed:
+                return False
+            due_at = self._throttle.next_due()
+            if due_at is None:
+                self._thread = None
+                return False
+            now = time.monotonic()
+            if due_at > now:
+                self._something.wait(due_at - now)
+                return not self._closed
+            operations = self._throttle.due(now)
+        for operation in operations:
+            with self._order(operation):
+                # Taken only now: what was sent in between has taken it along.
+                with self._mutex:
+                    text = self._throttle.take_due(operation, time.monotonic())
+                if text is not None:
+                    self._try(operation, text)
+        return True
+
+
+class Operation:
+    """One operation of a publisher; `Publisher.operation` makes it."""
+
+    def __init__(self, publisher: Publisher, operation: str) -> None:
+        self._publisher = publisher
+        self.id = operation
+        #: The status with which it has ended; empty while it runs.
+        self.ended = ""
+
+    def publish(
+        self,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """As `Publisher.publish`."""
+        return self._publisher.publish(self.id, type, data, idempotency_key=idempotency_key)
+
+    def progress(self, fraction: float | None = None, **data: Any) -> None:
+        """As `Publisher.progress`."""
+        self._publisher.progress(self.id, fraction, **data)
+
+    def completed(self, **data: Any) -> str:
+        """End it before the block does."""
+        return self._end("completed", data)
+
+    def failed(self, error: str = "", **data: Any) -> str:
+        """End it before the block does."""
+        return self._end("failed", {"error": error, **data} if error else data)
+
+    def cancelled(self, **data: Any) -> str:
+        """End it before the block does."""
+        return self._end("cancelled", data)
+
+    def _end(self, status: str, data: Mapping[str, Any]) -> str:
+        ended = self._publisher.end(self.id, status, data)
+        self.ended = status
+        return ended
+
+    def end_on(self, error: BaseException, status: str, data: Mapping[str, Any]) -> None:
+        """End it without hiding the error that ended it."""
+        if not self.ended:
+            try:
+                self._end(status, data)
+            except TidegateError as unsent:
+                error.add_note(f"viewers were not told that operation {self.id} {status}: {unsent}")
+
+
+def last_id(done: Appended) -> str:
+    """The id of the entry that the call was about.
+
+    Raises:
+        InvalidInput: the idempotency key was used for something else.
+    """
+    if done.outcome == "differs":
+        raise InvalidInput("idempotency_key", "was used for another entry of this operation")
+    return done.ids[-1]
+
+
+def _send_held(publisher: weakref.ref[Publisher]) -> None:
+    while True:
+        alive = publisher()
+        if alive is None or not alive.send_held():
+            return
+        del alive
+
+
+@atexit.register
+def _close_all() -> None:
+    for publisher in tuple(_open):
+        try:
+            publisher.close()
+        except TidegateError as error:
+            log.warning("held progress is lost: %s", error)
+
+
+def _after_fork() -> None:
+    for publisher in tuple(_open):
+        publisher.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,221 @@
+"""`Viewer`: follows one operation to its end, over as many connections and replicas as it takes.
+
+    async with Viewer("42", "wss://gateway.example.com", token=token) as viewer:
+        async for frame in viewer:
+            print(frame.type, frame.data)
+    print(viewer.status)
+
+Every entry comes once and in order. After a lost connection the next replica is asked for what
+follows the last one received; what cannot be proven to be complete is announced by a frame of type
+`gap`. The iteration ends when the operation has ended, and raises when a gateway refuses.
+"""
+
+from __future__ import annotations
+
+import inspect
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from tidegate.client.following import Event, Received, Unreachable, follow
+from tidegate.client.watching import Finished, Watching
+from tidegate.model.close_codes import (
+    CONNECTION_LIMIT,
+    EXPIRED,
+    FORBIDDEN,
+    NOT_FOUND,
+    UNAUTHENTICATED,
+)
+from tidegate.model.errors import (
+    GatewayUnreachable,
+    InvalidRequest,
+    OperationExpired,
+    OperationNotFound,
+    SignInRequired,
+    TooManyConnections,
+    ViewerRefused,
+    WatchForbidden,
+)
+from tidegate.model.ids import parse_operation_id, parse_stream_id
+
+PATIENCE_S = 60.0
+#: Frames that are about the connection, which is this module's business.
+_OURS = frozenset({"reconnect", "pong", "error"})
+_REFUSALS: dict[int, type[ViewerRefused]] = {
+    UNAUTHENTICATED.code: SignInRequired,
+    401: SignInRequired,
+    FORBIDDEN.code: WatchForbidden,
+    403: WatchForbidden,
+    NOT_FOUND.code: OperationNotFound,
+    404: OperationNotFound,
+    EXPIRED.code: OperationExpired,
+    410: OperationExpired,
+    CONNECTION_LIMIT.code: TooManyConnections,
+}
+
+Token = str | Callable[[], str | Awaitable[str]]
+
+
+class Frame(NamedTuple):
+    """What arrived: an entry, or a frame about them (docs/protocol.md).
+
+    Attributes:
+        id: the entry's id; None for `current_state`, `gap`, `skipped`, `stale` and `live`.
+        raw: the whole frame.
+    """
+
+    type: str
+    data: Mapping[str, Any]
+    id: str | None
+    raw: Mapping[str, Any]
+
+
+class Viewer:
+    """Iterate over it once. Close it, or use it in an `async with`.
+
+    Args:
+        operation: what to watch.
+        urls: a replica's address (`ws`, `wss`, `http` or `https`), or several.
+        token: a JWT, or a function that gives one for each connection; with a function an expired
+            token is no refusal.
+        last_event_id: start after this entry.
+        history: without it, how much history comes first: a number, `all` or `none`.
+        patience_s: give up when no replica answers for this long.
+
+    Raises:
+        InvalidInput: an id, an address or a history that cannot be.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        urls: str | Sequence[str] = "ws://127.0.0.1:8080",
+        *,
+        token: Token | None = None,
+        last_event_id: str | None = None,
+        history: int | str | None = None,
+        patience_s: float = PATIENCE_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if last_event_id is not None:
+            last_event_id = str(parse_stream_id(last_event_id))
+        text = None if history is None else str(history)
+        if text is not None and text not in ("all", "none") and not text.isdecimal():
+            raise InvalidRequest("history", "must be a number, `all` or `none`")
+        bases = [urls] if isinstance(urls, str) else list(urls)
+        try:
+            self._watching = Watching(
+                parse_operation_id(operation),
+                bases,
+                after=last_event_id,
+                history=text,
+                renewable=callable(token),
+            )
+        except ValueError as error:
+            raise InvalidRequest("urls", str(error)) from None
+        self._token = token
+        self._events = follow(
+            self._watching,
+            patience_s,
+            token=self._next_token if token is not None else None,
+            tls=tls,
+        )
+        self._was_told_state = False
+        self._ended = False
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    @property
+    def operation(self) -> str:
+        """The operation's id."""
+        return self._watching.operation
+
+    @property
+    def status(self) -> str:
+        """The last status known: `unknown`, `running`, `completed` or what a backend set."""
+        return self._watching.status
+
+    @property
+    def finished(self) -> bool:
+        """Whether the operation has ended, as far as is known."""
+        return self._watching.finished or self._ended
+
+    @property
+    def cursor(self) -> str | None:
+        """Where another viewer would go on: its `last_event_id`."""
+        return self._watching.cursor
+
+    @property
+    def reconnects(self) -> int:
+        """Connections after the first."""
+        return self._watching.reconnects
+
+    # -- frames -----------------------------------------------------------------------------------
+
+    async def __anext__(self) -> Frame:
+        """The next frame.
+
+        Raises:
+            ViewerRefused: a gateway does not let us watch; see its kinds.
+            GatewayUnreachable: no replica answered for `patience_s`.
+            StopAsyncIteration: the operation has ended.
+        """
+        async for event in self._events:
+            frame = self._frame_of(event)
+            if frame is not None:
+                return frame
+        raise StopAsyncIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def result(self) -> str:
+        """Watch to the end, without looking; the final status. Raises as iterating does."""
+        async for _ in self:
+            pass
+        return self.status
+
+    async def close(self) -> None:
+        """Leave. Safe to call twice."""
+        await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _frame_of(self, event: Event) -> Frame | None:
+        match event:
+            case Received(_, raw):
+                return self._shown(raw)
+            case Finished(_, text, refused):
+                if refused is not None:
+                    raise _REFUSALS.get(refused, ViewerRefused)(text, refused)
+                self._ended = True
+            case Unreachable(text):
+                raise GatewayUnreachable(text)
+        return None
+
+    def _shown(self, raw: Mapping[str, Any]) -> Frame | None:
+        kind = str(raw.get("type"))
+        if "id" not in raw:
+            if kind in _OURS or (kind == "current_state" and self._was_told_state):
+                return None
+            self._was_told_state = True
+        data = raw.get("data")
+        return Frame(kind, data if isinstance(data, Mapping) else {}, raw.get("id"), raw)
+
+    async def _next_token(self) -> str | None:
+        if not callable(self._token):
+            return self._token
+        given = self._token()
+        return await given if inspect.isawaitable(given) else given

@@ -1,0 +1,29 @@
+"""What ``tidegate watch`` shows on a terminal."""
+
+import io
+
+from rich.console import Console
+
+from tests.client.test_watching import A, B, entry, state, watching
+from tidegate.cli.watch_views import LiveView
+
+
+def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
+    w = watching()
+    view = LiveView(w)
+    console = Console(width=100, record=True, file=io.StringIO())
+    w.received(state(), 0.0)
+    w.received(entry("1000-0", progress=0.5, message="half [bold]way"), 1.25)
+    console.print(view.render())
+    first = console.export_text()
+    assert "50% running half [bold]way" in first
+    assert f"1 entries · replica {A} · lag 250 ms" in first
+
+    w.received({"type": "gap", "data": {}}, 2.0)
+    w.received({"type": "stale"}, 2.0)
+    w.closed(1006)
+    console.print(view.render())
+    second = console.export_text()
+    assert "running (stale)" in second
+    assert f"connecting to {B}" in second
+    assert "1 reconnects · 1 gaps" in second

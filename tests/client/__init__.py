@@ -1,0 +1,1 @@
+"""The Python client: publishers and the viewer, on real servers."""
