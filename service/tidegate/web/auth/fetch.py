@@ -20,6 +20,9 @@ from tidegate import __version__
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.web.auth.credentials import Token
 
+#: A write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
+_CLIENT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)
+
 
 class FetchFailed(TidegateError):
     """No answer, or one that is too large, too late, or not what was asked for."""
@@ -73,7 +76,13 @@ class Fetcher:
             timeout=None,  # noqa: S113 - the one deadline in `get` covers everything
             follow_redirects=False,
             trust_env=use_proxy,
-            limits=httpx.Limits(max_connections=max_requests, max_keepalive_connections=8),
+            limits=httpx.Limits(
+                max_connections=max_requests,
+                max_keepalive_connections=8,
+                # Given up before the other side does (uvicorn: after 5 s), or a request meets its
+                # close.
+                keepalive_expiry=2.0,
+            ),
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
             headers={
                 "user-agent": f"tidegate/{__version__}",
@@ -90,7 +99,7 @@ class Fetcher:
                 return await self._get(url, headers)
         except TimeoutError:
             raise FetchFailed(f"no answer within {self._timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except (*_CLIENT_ERRORS, OSError) as error:
             # Only the kind: an error's text may repeat what was sent.
             raise FetchFailed(f"failed with {type(error).__name__}") from None
 
