@@ -15,7 +15,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +165,10 @@ class Demo:
                 *(("--config", str(options.config)) if options.config is not None else ()),
                 *(part for text in options.assignments for part in ("--set", text)),
                 *("--set", "server.demo=true", "--set", f"server.demo_replicas={','.join(urls)}"),
+                # The page of one replica connects to the others.
+                *("--set", f"auth.origins={','.join(_origins(urls))}"),
+                # Nobody waits at Ctrl-C for a drain that has nowhere to send viewers to.
+                *("--set", "drain.delay_s=0", "--set", "drain.window_s=0.5"),
                 # The parent's grace is the longer one, so that a drain may finish.
                 *("--set", f"server.shutdown_timeout_s={REPLICA_GRACE_S - 1}"),
             )
@@ -281,3 +285,8 @@ async def _answers(port: int, question: bytes, wanted: bytes) -> bool:
 
 def _readyz(port: int) -> Question:
     return lambda: _answers(port, b"GET /readyz HTTP/1.0\r\n\r\n", b" 200 ")
+
+
+def _origins(urls: Sequence[str]) -> list[str]:
+    """The origins of the page, whichever name of this machine a browser was given."""
+    return [*urls, *(url.replace("127.0.0.1", "localhost") for url in urls if "127.0.0.1" in url)]

@@ -6,8 +6,8 @@ ordered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tidegate.model.entries import RawEntry
 from tidegate.model.ids import ZERO, StreamId
@@ -62,7 +62,9 @@ class Ask(NamedTuple):
     Attributes:
         after: resume after this position; None for the newest history.
         history: how many entries without `after`; None for all.
+        state: what else is known of the operation, for `current_state`.
     """
 
     after: StreamId | None
     history: int | None
+    state: Mapping[str, Any] | None = None

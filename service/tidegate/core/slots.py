@@ -9,16 +9,19 @@ its lease has lapsed.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Taken:
     """The connection has its slot; `count` is the user's number of slots with it."""
 
     count: int
 
 
-class Full(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Full:
     """Refused: the user has `count` slots and `limit` is what this connection may bring it to."""
 
     count: int
@@ -32,7 +35,8 @@ class Victim(NamedTuple):
     incarnation: str
 
 
-class Replaced(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Replaced:
     """The connection has its slot, and took it from the oldest."""
 
     count: int

@@ -133,7 +133,7 @@ class Topic:
             return self._apply(message.entries)
         fresh = self._fresh(message.entries)
         if fresh is None or (message.created and self.last != ZERO):
-            return self._doubt()
+            return self._repair()
         if not fresh:
             return self._repair() if message.created else ()
         skipped = len(message.entries) - len(fresh)
@@ -164,9 +164,7 @@ class Topic:
             effects.append(Deliver([self._break(reason, page)]))
         effects.extend(self._apply(self._above(page.entries)))
         if page.more:
-            self.state = TopicState.REPAIRING
-            effects.append(ReadAfter(self.last))
-            return effects
+            return [*effects, *self._repair()]
         return [*effects, *self._settle(info)]
 
     def verify(self) -> Sequence[Effect]:
@@ -298,14 +296,10 @@ class Topic:
         return not message.created and self._added + fresh == message.added
 
     def _repair(self) -> Sequence[Effect]:
-        self.state = TopicState.REPAIRING
-        return (ReadAfter(self.last),)
-
-    def _doubt(self) -> Sequence[Effect]:
-        """Perhaps it is another log: read the last entry again, which must be there."""
+        """Read on, beginning with the last entry: if it is not there, this is another log."""
         self._doubted = self._can_doubt
         self.state = TopicState.REPAIRING
-        return (ReadAfter(self.last.before()),)
+        return (ReadAfter(self.last.before() if self._doubted else self.last),)
 
     @property
     def _can_doubt(self) -> bool:
@@ -320,9 +314,11 @@ class Topic:
         """
         doubted = self._doubted and page.after == self.last.before()
         self._doubted = False
-        if doubted and not (page.entries and page.entries[0].id == self._last_raw):
-            return GapReason.REWOUND
-        return None
+        if not doubted or page.info.last == self.last:
+            return None
+        if page.entries and page.entries[0].id == self._last_raw:
+            return None
+        return GapReason.REWOUND
 
     def _vanish(self) -> Sequence[Effect]:
         self.state = TopicState.LIVE

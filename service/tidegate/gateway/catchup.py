@@ -55,7 +55,7 @@ class CatchUp:
         viewer.keep_until = topic.last
         if ask.after is not None:
             if ask.after <= topic.last and topic.ring.covers(ask.after):
-                self._open_from_ring(viewer, ask.after, topic.ring.after(ask.after))
+                self._open_from_ring(viewer, ask, ask.after, topic.ring.after(ask.after))
                 return
         else:
             before, newest = topic.ring.newest(topic.length if ask.history is None else ask.history)
@@ -63,7 +63,7 @@ class CatchUp:
             if len(newest) >= wanted:
                 if before is None:
                     before = newest[0].id.before() if newest else topic.last
-                self._open_from_ring(viewer, before, newest)
+                self._open_from_ring(viewer, ask, before, newest)
                 return
         viewer.reading = True
         self._spawn(self._open_from_log(viewer, ask), "join")
@@ -93,20 +93,24 @@ class CatchUp:
 
     # -- the first frames ------------------------------------------------------------------------
 
-    def _state(self, viewer: Viewer, cursor: StreamId, sent: int | None, available: int) -> bytes:
+    def _state(
+        self, viewer: Viewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
+    ) -> bytes:
         audience = viewer.audience
         topic = audience.topic
         state = current_state_frame(
-            topic.operation, cursor, topic.status, sent=sent, available=available
+            topic.operation, cursor, topic.status, sent=sent, available=available, known=ask.state
         )
         if audience.stale_since is not None:
             state += stale_frame(topic.operation, audience.stale_since)
         return state
 
-    def _open_from_ring(self, viewer: Viewer, cursor: StreamId, history: list[Frame]) -> None:
+    def _open_from_ring(
+        self, viewer: Viewer, ask: Ask, cursor: StreamId, history: list[Frame]
+    ) -> None:
         topic = viewer.audience.topic
         sent = len(history)
-        parts = [self._state(viewer, cursor, sent, max(sent, topic.length))]
+        parts = [self._state(viewer, ask, cursor, sent, max(sent, topic.length))]
         parts.extend(frame.wire for frame in history)
         viewer.cursor = topic.last
         self._counters.replayed(sent)
@@ -136,7 +140,7 @@ class CatchUp:
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
         viewer.keep_until = info.last
-        viewer.sender.write(self._state(viewer, cursor, sent, info.length))
+        viewer.sender.write(self._state(viewer, ask, cursor, sent, info.length))
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:

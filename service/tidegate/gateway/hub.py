@@ -107,6 +107,9 @@ class Hub:
         sender.listener = viewer
         self.counters.joins += 1
         self.catch_up.begin(viewer, ask)
+        if ask.state is not None and ask.state.get("status") in self._rules.terminal.statuses:
+            # Its source says that it has ended: without a stream there is nothing to wait for.
+            self._later(self._settings.topic.terminal_grace_s, self._ended_unseen, viewer)
         return True
 
     async def ready(self, operation: OperationId) -> None:
@@ -148,6 +151,13 @@ class Hub:
         self.counters.closes[code.name] += 1
         viewer.audience.left(viewer)
         viewer.sender.close(code)
+
+    def disconnect(self, operation: OperationId, reason: str) -> None:
+        """Close everybody who watches this operation here."""
+        audience = self._audiences.get(operation)
+        if audience is not None:
+            for viewer in audience.viewers():
+                self.refuse(viewer, close_codes.FORBIDDEN, reason or "disconnected", "sent away")
 
     def stats(self) -> HubStats:
         """What is held now, over all operations."""
@@ -275,6 +285,10 @@ class Hub:
         if audience.topic.last == ZERO:
             for viewer in audience.viewers():
                 self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
+
+    def _ended_unseen(self, viewer: Viewer) -> None:
+        if viewer.audience.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:
+            self.close(viewer, close_codes.FINISHED)
 
     def _too_slow(self, viewer: Viewer, since: float) -> None:
         if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:

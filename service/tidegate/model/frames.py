@@ -9,6 +9,7 @@ bytes only.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -104,18 +105,23 @@ def current_state_frame(
     *,
     sent: int | None,
     available: int,
+    known: Mapping[str, object] | None = None,
 ) -> bytes:
     """The first frame: where the viewer stands, and how much history follows.
 
     `sent` is None when the history is read in pages and its size is not known beforehand.
+    `known` is what an operation source says; its status counts while the stream has none.
     """
+    data: dict[str, object] = {"status": status}
+    if known:
+        data = {**known, "status": known.get("status", status) if status == "unknown" else status}
     return text_frame(
         orjson.dumps(
             {
                 "type": "current_state",
                 "operation": operation,
                 "cursor": str(cursor),
-                "data": {"status": status},
+                "data": data,
                 "history": {"sent": sent, "available": available},
             }
         )
@@ -154,10 +160,16 @@ def reconnect_frame(after_ms: int, reason: str) -> bytes:
 
 
 def error_frame(
-    code: str, message: str, *, retry: bool, operation: OperationId | None = None
+    code: str,
+    message: str,
+    *,
+    retry: bool,
+    operation: OperationId | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Sent before every refusing close."""
-    return control_frame("error", operation, {"code": code, "message": message, "retry": retry})
+    """Sent before every refusing close; `details` are more fields for programs."""
+    data = {**(details or {}), "code": code, "message": message, "retry": retry}
+    return control_frame("error", operation, data)
 
 
 def unwatched_frame(operation: OperationId, code: int, name: str) -> bytes:

@@ -284,6 +284,13 @@ class ServerSettings(Group):
             "`http://127.0.0.1:8080`. Empty: the page knows only the one that served it."
         ),
     ] = ()
+    admin_token: Annotated[
+        SecretStr | None,
+        Field(
+            description="What changes something on the admin port (disconnect a user) needs this "
+            "as a bearer token. Not set: it is refused. Give it by environment."
+        ),
+    ] = None
     shutdown_timeout_s: Annotated[
         float,
         Field(
@@ -1195,6 +1202,69 @@ class SlotSettings(Group):
         return self
 
 
+class PublishSettings(Group):
+    """Publishing over HTTP, for backends that do not write to Redis themselves."""
+
+    group_name = "publish"
+
+    token: Annotated[
+        Secret32 | None,
+        Field(
+            description="What a backend sends as `Authorization: Bearer`, at least 32 bytes. Give "
+            "it by environment. Unset: nobody publishes over HTTP, the routes answer 403."
+        ),
+    ] = None
+    previous_token: Annotated[
+        Secret32 | None,
+        Field(
+            description="The token before this one, still taken: backends change over one by one."
+        ),
+    ] = None
+    cap: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000_000,
+            description="Entries kept in a stream, about (`MAXLEN ~`); 0 keeps all.",
+        ),
+    ] = 1_000
+    ttl_s: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="A stream is gone this long after its last entry; 0 keeps it.",
+        ),
+    ] = 86_400
+    max_body_bytes: Annotated[
+        int,
+        Field(
+            ge=1_024,
+            le=64 * 1_048_576,
+            description="Longest request; a longer one is not read to its end (413).",
+        ),
+    ] = 1_048_576
+    max_batch: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Most entries of one request. They are written in one step, in which "
+            "Redis does nothing else: 500 are a few milliseconds.",
+        ),
+    ] = 500
+    body_timeout_s: Annotated[
+        float,
+        Field(ge=0.1, le=600, description="Longest time for a request's body to arrive (408)."),
+    ] = 10.0
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.previous_token is not None and self.token is None:
+            raise rule_broken("publish.previous_token", "***", "needs publish.token beside it")
+        return self
+
+
 class LogSettings(Group):
     """What is logged, and how it looks."""
 
@@ -1225,6 +1295,7 @@ class Settings(Group):
     replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
     drain: DrainSettings = Field(default_factory=DrainSettings)
     slots: SlotSettings = Field(default_factory=SlotSettings)
+    publish: PublishSettings = Field(default_factory=PublishSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")

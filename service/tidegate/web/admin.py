@@ -4,11 +4,19 @@ public network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, HTTPException, Path, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from tidegate.model.errors import InvalidInput, RedisUnavailable
+from tidegate.model.settings import ServerSettings
+
+UserName = Annotated[str, Path(min_length=1, max_length=256)]
+Reason = Annotated[str, Query(max_length=64, pattern=r"^[a-z_]*$")]
+Bearer = Annotated[str, Header()]
 
 
 class Readiness(NamedTuple):
@@ -18,12 +26,19 @@ class Readiness(NamedTuple):
     reason: str
 
 
+#: Closes the connections of a user or of an operation everywhere: kind, name, reason.
+Disconnect = Callable[[str, str, str], Awaitable[int]]
+
+
 def admin_app(
+    server: ServerSettings,
+    *,
     readiness: Callable[[], Readiness],
     state: Callable[[], dict[str, Any]],
     registry: CollectorRegistry,
+    disconnect: Disconnect,
 ) -> FastAPI:
-    """The application of the admin port."""
+    """The application of the admin port; what changes something needs `server.admin_token`."""
     app = FastAPI(title="Tidegate admin", openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/healthz")
@@ -44,5 +59,34 @@ def admin_app(
     @app.get("/debug/state")
     async def debug_state() -> dict[str, Any]:
         return state()
+
+    async def send_away(kind: str, name: str, authorization: str, reason: str) -> dict[str, int]:
+        token = server.admin_token
+        if token is None:
+            raise HTTPException(403, "server.admin_token is not set, so nothing can be done here")
+        if not secrets.compare_digest(
+            authorization.encode(), f"Bearer {token.get_secret_value()}".encode()
+        ):
+            raise HTTPException(401, "send Authorization: Bearer <server.admin_token>")
+        try:
+            return {"replicas": await disconnect(kind, name, reason)}
+        except InvalidInput as error:
+            raise HTTPException(400, str(error)) from None
+        except RedisUnavailable as error:
+            raise HTTPException(503, str(error), {"Retry-After": "2"}) from None
+
+    @app.post("/admin/users/{user}/disconnect")
+    async def disconnect_user(
+        user: UserName, reason: Reason = "", authorization: Bearer = ""
+    ) -> dict[str, int]:
+        """Close all connections of a user, on all replicas."""
+        return await send_away("user", user, authorization, reason)
+
+    @app.post("/admin/operations/{operation}/disconnect")
+    async def disconnect_operation(
+        operation: UserName, reason: Reason = "", authorization: Bearer = ""
+    ) -> dict[str, int]:
+        """Close everybody who watches an operation, on all replicas."""
+        return await send_away("operation", operation, authorization, reason)
 
     return app

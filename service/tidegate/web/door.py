@@ -8,6 +8,7 @@ replica may well have room. `connections` is what a drain sends away.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from tidegate.core.allowance import Allowance
@@ -29,7 +30,7 @@ class Door:
     def __init__(self, limits: ReplicaSettings) -> None:
         self._limits = limits
         self._allowance = Allowance(limits.connects_per_s, limits.connects_burst)
-        self._inside: dict[Connection, None] = {}
+        self._inside: dict[Connection, Callable[[], None] | None] = {}
         self.is_shut = False
         self.refusals: Counter[str] = Counter()
 
@@ -53,9 +54,18 @@ class Door:
         """It came in."""
         self._inside[connection] = None
 
+    def when_gone(self, connection: Connection, call: Callable[[], None]) -> None:
+        """Call this when it leaves."""
+        if connection in self._inside:
+            self._inside[connection] = call
+        else:
+            call()
+
     def leave(self, connection: Connection) -> None:
         """It is gone; safe to call twice."""
-        self._inside.pop(connection, None)
+        call = self._inside.pop(connection, None)
+        if call is not None:
+            call()
 
     def some(self, number: int) -> list[Connection]:
         """So many of those inside, the longest there first."""

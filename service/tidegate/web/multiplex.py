@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 
 from tidegate.core.ports import Lobby
+from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.admission import Admission, Guest
 from tidegate.web.opening import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.refusal import refuse
 from tidegate.web.sender import AsgiSender, DirectSender
 from tidegate.web.watches import Watches
 
@@ -21,20 +24,30 @@ PATH = "/ws"
 class MultiplexSocket:
     """The endpoint."""
 
-    def __init__(self, lobby: Lobby, opening: Opening, settings: Settings) -> None:
+    def __init__(
+        self, lobby: Lobby, opening: Opening, admission: Admission, settings: Settings
+    ) -> None:
         self._lobby = lobby
+        self._admission = admission
         self._opening = opening
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._opening.open(scope, receive, send, self._begin)
 
-    def _begin(self, sender: DirectSender | AsgiSender, _head: Head) -> Talk:
+    def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
         tasks = asyncio.TaskGroup()
-        watches = Watches(self._lobby, self._viewer, sender, tasks)
+        guest = Guest(self._admission, sender)
+        watches = Watches(self._lobby, self._viewer, sender, tasks, guest)
 
         async def run() -> None:
             async with tasks:
+                try:
+                    await guest.enter(head)
+                except TidegateError as error:
+                    refuse(sender, error)
+                    return
+                watches.admit()
                 await watches.gone.wait()
 
         return Talk(watches.on_text, run)

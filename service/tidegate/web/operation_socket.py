@@ -10,11 +10,12 @@ from __future__ import annotations
 from tidegate.core.ports import Lobby
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.admission import Admission, Guest
 from tidegate.web.opening import Head, Opening, Receive, Scope, Send, Talk
 from tidegate.web.query import read_ask
 from tidegate.web.refusal import refuse
 from tidegate.web.sender import AsgiSender, DirectSender
-from tidegate.web.session import Session
+from tidegate.web.session import ONLY_PING, Session
 
 PREFIX = "/ws/operations/"
 
@@ -22,8 +23,11 @@ PREFIX = "/ws/operations/"
 class OperationSocket:
     """The endpoint."""
 
-    def __init__(self, lobby: Lobby, opening: Opening, settings: Settings) -> None:
+    def __init__(
+        self, lobby: Lobby, opening: Opening, admission: Admission, settings: Settings
+    ) -> None:
         self._lobby = lobby
+        self._admission = admission
         self._opening = opening
         self._viewer = settings.viewer
 
@@ -31,15 +35,20 @@ class OperationSocket:
         await self._opening.open(scope, receive, send, self._begin)
 
     def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
-        session = Session(sender, self._viewer.messages_per_s)
-        return Talk(session.on_text, lambda: self._enter(sender, head))
+        guest = Guest(self._admission, sender)
+        handlers = ONLY_PING if self._admission.is_open else {"refresh": guest.on_refresh}
+        session = Session(sender, self._viewer.messages_per_s, handlers)
+        return Talk(session.on_text, lambda: self._enter(guest, sender, head))
 
-    async def _enter(self, sender: DirectSender | AsgiSender, head: Head) -> None:
-        """Join the operation that path and query name, or refuse."""
+    async def _enter(self, guest: Guest, sender: DirectSender | AsgiSender, head: Head) -> None:
+        """Join the operation that path and query name, if that may be; else refuse."""
         try:
             if not head.path.startswith(PREFIX):
                 raise InvalidInput("path", f"must be {PREFIX}<operation_id>")
             operation, ask = read_ask(head.path[len(PREFIX) :], head.query, self._viewer)
+            await guest.enter(head)
+            if not self._admission.is_open:
+                ask = ask._replace(state=await guest.authorise(operation))
             if not sender.closed and not self._lobby.join(operation, sender, ask):
                 await self._lobby.ready(operation)
                 if not sender.closed:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from tidegate.core.ports import Lobby
 from tidegate.model.settings import Settings
+from tidegate.web.admission import Admission
 from tidegate.web.demo import demo_routes
 from tidegate.web.door import Door
 from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
@@ -21,11 +22,11 @@ from tidegate.web.sse import SseEndpoint
 class PublicApp:
     """An ASGI application; WebSockets do not pass through the framework."""
 
-    def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
+    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
         opening = Opening(door, settings)
-        self._sockets = OperationSocket(lobby, opening, settings)
-        self._multiplex = MultiplexSocket(lobby, opening, settings)
-        self._sse = SseEndpoint(lobby, door, settings)
+        self._sockets = OperationSocket(lobby, opening, admission, settings)
+        self._multiplex = MultiplexSocket(lobby, opening, admission, settings)
+        self._sse = SseEndpoint(lobby, door, admission, settings)
         self._pages = FastAPI(title="Tidegate", openapi_url=None, docs_url=None, redoc_url=None)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))

@@ -6,6 +6,8 @@ A socket says it with an `error` frame and a close code, HTTP with a status and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tidegate.core.ports import Sender
@@ -19,6 +21,7 @@ from tidegate.model.errors import (
     TidegateError,
 )
 from tidegate.model.frames import error_frame
+from tidegate.web.auth.refusals import Refused
 
 #: The same as at the door: another replica may serve at once.
 RETRY_AFTER_S = 2
@@ -30,6 +33,7 @@ class Refusal(NamedTuple):
     close: CloseCode
     code: str
     message: str
+    details: Mapping[str, object] = MappingProxyType({})
 
     @property
     def retry(self) -> bool:
@@ -52,6 +56,8 @@ def http_status(close: CloseCode) -> int:
 def refusal_of(error: TidegateError) -> Refusal:
     """The row of an error. Raises it again when it is none that a viewer should see."""
     match error:
+        case Refused():
+            return Refusal(error.close, error.code, str(error), error.details)
         case InvalidInput():
             return Refusal(close_codes.BAD_REQUEST, "bad_request", str(error))
         case RedisUnavailable():
@@ -67,5 +73,5 @@ def refuse(sender: Sender, error: TidegateError) -> None:
     """Say why on a socket, then close it. Raises the error again when it is not for viewers."""
     row = refusal_of(error)
     if sender.writable:
-        sender.write(error_frame(row.code, row.message, retry=row.retry))
+        sender.write(error_frame(row.code, row.message, retry=row.retry, details=row.details))
     sender.close(row.close)

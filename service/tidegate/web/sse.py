@@ -21,8 +21,10 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame
 from tidegate.model.ids import ZERO, OperationId, parse_stream_id
 from tidegate.model.settings import Settings
+from tidegate.web.admission import Admission, Guest
 from tidegate.web.door import Door
 from tidegate.web.event_stream import EventStream
+from tidegate.web.opening import Head
 from tidegate.web.problem import problem, problem_of, send_response
 from tidegate.web.query import read_ask
 from tidegate.web.refusal import Refusal, refusal_of
@@ -38,8 +40,9 @@ HOLD_MARGIN_S = 1.0
 class SseEndpoint:
     """The endpoint."""
 
-    def __init__(self, lobby: Lobby, door: Door, settings: Settings) -> None:
+    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
         self._lobby = lobby
+        self._admission = admission
         self._door = door
         self._viewer = settings.viewer
         topic = settings.topic
@@ -81,8 +84,14 @@ class SseEndpoint:
             hold_s=self._hold_s,
         )
         self._door.enter(sender)
+        guest = Guest(self._admission, sender)
         try:
+            await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
+            if not guest.is_free:
+                ask = ask._replace(state=await guest.authorise(operation))
             await self._serve(operation, ask, sender, receive)
+        except TidegateError as error:
+            await send_response(send, *problem_of(refusal_of(error)))
         finally:
             self._door.leave(sender)
             sender.lost()

@@ -27,6 +27,7 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
+from tidegate.web.admission import Guest
 from tidegate.web.outbox import Outbox, drop
 from tidegate.web.query import make_ask
 from tidegate.web.refusal import Refusal, refusal_of
@@ -78,6 +79,7 @@ class Watch:
 
     __slots__ = (
         "_watches",
+        "allowed",
         "ask",
         "entering",
         "listener",
@@ -92,6 +94,8 @@ class Watch:
         self.operation = operation
         self.ask = ask
         self.state = WatchState.QUEUED
+        #: The operation source has said yes.
+        self.allowed = watches.is_open
         self.entering: asyncio.Task[None] | None = None
         self.listener: SenderListener | None = None
         self.writable = False
@@ -106,9 +110,17 @@ class Watches:
     """All of one socket. `gone` is set when the socket is."""
 
     def __init__(
-        self, lobby: Lobby, settings: ViewerSettings, sender: Sender, tasks: asyncio.TaskGroup
+        self,
+        lobby: Lobby,
+        settings: ViewerSettings,
+        sender: Sender,
+        tasks: asyncio.TaskGroup,
+        guest: Guest,
     ) -> None:
         self._lobby = lobby
+        self._guest = guest
+        #: The viewer is known and has its slot; what it asks for before that waits.
+        self._admitted = False
         self._settings = settings
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
@@ -121,11 +133,20 @@ class Watches:
         self.outbox.listener = self
         # A viewer that comes back names all its operations at once.
         allowed = settings.messages_per_s + settings.max_watches
-        handlers = {"watch": self._watch, "unwatch": self._unwatch}
+        handlers = {
+            "watch": self._watch,
+            "unwatch": self._unwatch,
+            "refresh": guest.on_refresh,
+        }
         self.on_text = Session(self.outbox, allowed, handlers).on_text
 
     def __len__(self) -> int:
         return len(self._by_operation)
+
+    @property
+    def is_open(self) -> bool:
+        """Everybody may watch everything."""
+        return self._guest.is_free
 
     # -- what the viewer says --------------------------------------------------------------------
 
@@ -152,7 +173,7 @@ class Watches:
             watch = Watch(self, operation, ask)
             self._by_operation[operation] = watch
             self._waiting.append(watch)
-            if self._resuming is None:
+            if self._resuming is None and self._admitted:
                 self._go_on()
 
     def _unwatch(self, text: str) -> None:
@@ -171,17 +192,26 @@ class Watches:
         named = None if operation is None else OperationId(operation[:OPERATION_ID_MAX_LENGTH])
         self.outbox.answer(error_frame(code, message, retry=False, operation=named))
 
+    def admit(self) -> None:
+        """The viewer may stay: what it has asked for begins."""
+        self._admitted = True
+        self._go_on()
+
     # -- joining ---------------------------------------------------------------------------------
 
     def _join(self, watch: Watch) -> None:
         watch.state = WatchState.JOINED  # the join may already fill the buffer
-        if not self._lobby.join(watch.operation, watch, watch.ask):
+        if not watch.allowed or not self._lobby.join(watch.operation, watch, watch.ask):
             watch.state = WatchState.ENTERING
             watch.writable = False
             watch.entering = self._tasks.create_task(self._enter(watch), name="watch-enter")
 
     async def _enter(self, watch: Watch) -> None:
         try:
+            if not watch.allowed:
+                state = await self._guest.authorise(watch.operation)
+                watch.ask = watch.ask._replace(state=state)
+                watch.allowed = True
             await self._lobby.ready(watch.operation)
         except TidegateError as error:
             self._refuse(watch, refusal_of(error))

@@ -12,6 +12,8 @@ viewer: it never repeats a token, a claim, or anything else that came with the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
@@ -31,6 +33,8 @@ class Refused(TidegateError):
         self.code = code
         self.close = close
         self.retry = retry
+        #: More for programs, beside the text.
+        self.details: Mapping[str, object] = {}
 
 
 class Unauthenticated(Refused):

@@ -1,0 +1,170 @@
+"""Commands of many callers in few round trips, through the redis-py client of `Topology`.
+
+Each primary has a lane: while one pipeline is on its way the commands of others gather for the
+next, so a storm of connects costs Redis a few connections and us a fifth of the CPU, and a primary
+that hangs holds up its own keys only. Nothing is sent twice by this module except what the server
+refused with NOSCRIPT. A caller that is told `RedisUnavailable` knows nothing about its command: it
+may have been executed, or may yet be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from tidegate.model.errors import RedisUnavailable
+from tidegate.redis.address import Node
+from tidegate.redis.lua import Script
+from tidegate.redis.topology import CLIENT_ERRORS, Topology
+
+#: Commands of one pipeline: a few milliseconds of Redis at the most.
+BATCH = 64
+#: Commands that may wait for a primary; a caller beyond is refused at once.
+QUEUE_MAX = 20_000
+
+Argument = str | bytes | int
+
+
+class _Call(NamedTuple):
+    command: tuple[Argument, ...]
+    script: Script | None
+    reply: asyncio.Future[Any]
+
+
+class Batches:
+    """Sends commands while `run` runs."""
+
+    def __init__(self, topology: Topology, *, timeout_s: float) -> None:
+        self._topology = topology
+        self._timeout_s = timeout_s
+        self._lanes: dict[Node | None, deque[_Call]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Own the lanes until cancelled; who still waits then is told that Redis is away."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._tasks = None
+            for lane in self._lanes.values():
+                _fail(lane, "the gateway stops")
+            self._lanes.clear()
+
+    async def script(self, script: Script, key: bytes, *args: Argument) -> Any:
+        """Run a script on its one key. Raises RedisUnavailable."""
+        return await self._call(("EVALSHA", script.sha, 1, key, *args), script, key)
+
+    async def command(self, name: str, key: bytes, *args: Argument) -> Any:
+        """Send a command about one key. Raises RedisUnavailable."""
+        return await self._call((name, key, *args), None, key)
+
+    async def _call(self, command: tuple[Argument, ...], script: Script | None, key: bytes) -> Any:
+        if self._tasks is None:
+            raise RedisUnavailable("nothing is sent before the start or after the end")
+        node = self._topology.node_for(key)
+        call = _Call(command, script, asyncio.get_running_loop().create_future())
+        lane = self._lanes.get(node)
+        if lane is None:
+            lane = self._lanes[node] = deque()
+            lane.append(call)
+            self._tasks.create_task(self._drain(node, lane), name=f"batches {node}")
+        elif len(lane) >= QUEUE_MAX:
+            raise RedisUnavailable(f"{QUEUE_MAX} commands wait for this primary already")
+        else:
+            lane.append(call)
+        return await call.reply
+
+    async def _drain(self, node: Node | None, lane: deque[_Call]) -> None:
+        """Until nobody waits; then the lane is gone."""
+        try:
+            await asyncio.sleep(0)  # who else calls in this turn of the loop comes along
+            while lane:
+                end_if_cancelled()
+                calls = [lane.popleft() for _ in range(min(BATCH, len(lane)))]
+                calls = [call for call in calls if not call.reply.done()]
+                try:
+                    await self._send(calls)
+                finally:
+                    _fail(calls, "no reply from Redis")
+        finally:
+            del self._lanes[node]
+            _fail(lane, "no reply from Redis")
+
+    async def _send(self, calls: Sequence[_Call]) -> None:
+        if not calls:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                replies = await self._execute([call.command for call in calls])
+                unknown = [
+                    (call, call.script)
+                    for call, reply in zip(calls, replies, strict=True)
+                    if isinstance(reply, NoScriptError) and call.script is not None
+                ]
+                if unknown:
+                    texts = [("EVAL", script.text, *call.command[2:]) for call, script in unknown]
+                    again = await self._execute(texts)
+                    for (call, _), reply in zip(unknown, again, strict=True):
+                        _settle(call, reply)
+        except CLIENT_ERRORS as error:
+            _fail(calls, str(error) or type(error).__name__)
+            return
+        for call, reply in zip(calls, replies, strict=True):
+            _settle(call, reply)
+
+    async def _execute(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        client: Any = self._topology.client
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        return replies
+
+
+async def run_script(
+    topology: Topology, script: Script, keys: Sequence[bytes], args: Sequence[Argument]
+) -> Any:
+    """Run one script by itself, in no lane.
+
+    Raises:
+        RedisUnavailable: for whatever keeps it from an answer; there is no time limit here.
+    """
+    client: Any = topology.client
+    try:
+        try:
+            return await client.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await client.eval(script.text, len(keys), *keys, *args)
+    except CLIENT_ERRORS as error:
+        raise RedisUnavailable(str(error) or type(error).__name__) from None
+
+
+def end_if_cancelled() -> None:
+    """For loops around redis-py: end now if a cancellation got lost on the way.
+
+    Until Python 3.12 `asyncio.wait_for`, through which redis-py sends, drops a cancellation that
+    arrives in the moment its work is done (python/cpython#86296); the loop would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _settle(call: _Call, reply: Any) -> None:
+    if call.reply.done():
+        return
+    if isinstance(reply, Exception):
+        call.reply.set_exception(RedisUnavailable(str(reply) or type(reply).__name__))
+    else:
+        call.reply.set_result(reply)
+
+
+def _fail(calls: Sequence[_Call] | deque[_Call], reason: str) -> None:
+    for call in calls:
+        if not call.reply.done():
+            call.reply.set_exception(RedisUnavailable(reason))

@@ -1,0 +1,279 @@
+"""Messages between replicas: disconnect, revoke, replaced, rebalance.
+
+JSON over the sharded channel `{tidegate}:control`. Pub/sub is at most once: who is not listening in
+that moment misses it, so `publish` tells how many were, and `on_gap` says when this replica may
+have missed something. Anybody with access to Redis can send anything: what is too long, unknown or
+not as it should be is counted and dropped.
+
+It listens on a `Link` of its own, beside those of the feed: they belong to streams and come and go
+with them, and redis-py's asyncio pub/sub is three different things for one server, Sentinel and
+Cluster. A link is the same for all, notices a dead server by its heartbeat, and asks the topology
+where the channel lives now, which is what a failover or a moved slot needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import hiredis
+import msgspec
+import structlog
+from msgspec import Meta
+
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.settings import Settings
+from tidegate.redis.address import Node
+from tidegate.redis.batches import end_if_cancelled
+from tidegate.redis.link import Link, connect, pack
+from tidegate.redis.topology import CLIENT_ERRORS, Topology
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = b"{tidegate}:control"
+MESSAGE_MAX_BYTES = 65_536
+TICK_S = 0.25
+
+_Name = Annotated[str, Meta(min_length=1, max_length=512)]
+_Reason = Annotated[str, Meta(max_length=120)]
+
+
+class DisconnectUser(msgspec.Struct, frozen=True, tag_field="kind", tag="disconnect_user"):
+    """Close every connection of a user."""
+
+    user: _Name
+    reason: _Reason = ""
+
+
+class DisconnectOperation(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="disconnect_operation"
+):
+    """Close every connection that watches an operation, whosoever."""
+
+    operation: _Name
+    reason: _Reason = ""
+
+
+class Revoke(msgspec.Struct, frozen=True, tag_field="kind", tag="revoke"):
+    """A user's tokens are good no longer: one by its id, or all that were issued before."""
+
+    user: _Name
+    token_id: _Name | None = None
+    issued_before_s: float | None = None
+    reason: _Reason = ""
+
+
+class Replaced(msgspec.Struct, frozen=True, tag_field="kind", tag="replaced"):
+    """Connections that lost their slots to newer ones (4409)."""
+
+    connections: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=1_000)]
+
+
+class Rebalance(msgspec.Struct, frozen=True, tag_field="kind", tag="rebalance"):
+    """A pod has too many: send so many connections away, spread over this time."""
+
+    pod: _Name
+    connections: Annotated[int, Meta(ge=1, le=1_000_000)]
+    over_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
+
+
+Message = DisconnectUser | DisconnectOperation | Revoke | Replaced | Rebalance
+
+_KINDS = frozenset(
+    str(kind.__struct_config__.tag)
+    for kind in (DisconnectUser, DisconnectOperation, Revoke, Replaced, Rebalance)
+)
+_decoder = msgspec.json.Decoder(Message)
+
+
+class _Head(msgspec.Struct):
+    kind: str
+
+
+class _NoTurn:
+    """What a message asks for is done in its handler; there is nothing to do behind it."""
+
+    def begin(self) -> None:
+        """Nothing is held back."""
+
+    def end(self) -> None:
+        """Nothing was."""
+
+
+class ControlStats(NamedTuple):
+    """Whether it listens, and what came; counters only grow."""
+
+    listening: bool
+    counts: dict[str, int]
+
+
+class Control:
+    """`run` listens until cancelled; `publish` works at any time."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        settings: Settings,
+        on_message: Callable[[Message], None],
+        *,
+        on_gap: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_message` also gets one's own; `on_gap`: listening again, something may be missed."""
+        self._topology = topology
+        self._settings = settings
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._lost = asyncio.Event()
+        self._listening = asyncio.Event()
+        self._had_listened = False
+        self._last_error: str | None = None
+        self.counts: Counter[str] = Counter()
+
+    async def publish(self, message: Message) -> int:
+        """Tell all replicas; how many listened (in a Cluster: on the channel's primary).
+
+        Raises:
+            RedisUnavailable: within `slots.wait_s`.
+            ValueError: the message is out of its own bounds, so nobody would accept it.
+        """
+        payload = msgspec.json.encode(message)
+        if len(payload) > MESSAGE_MAX_BYTES:
+            raise ValueError("the message is too long")
+        _decoder.decode(payload)
+        client: Any = self._topology.client
+        try:
+            async with asyncio.timeout(self._settings.slots.wait_s):
+                return int(await client.spublish(CHANNEL, payload))
+        except CLIENT_ERRORS as error:
+            raise RedisUnavailable(str(error) or type(error).__name__) from None
+
+    async def run(self) -> None:
+        """Listen, and listen again wherever the channel is by then."""
+        redis = self._settings.redis
+        patience = redis.backoff_min_s
+        while True:
+            try:
+                await self._topology.refresh()
+                await self._listen()
+                patience = redis.backoff_min_s
+            except (OSError, TimeoutError, hiredis.HiredisError, RedisUnavailable) as error:
+                self._refused(str(error) or type(error).__name__)
+            finally:
+                self._listening.clear()
+            end_if_cancelled()
+            await asyncio.sleep(patience * random.uniform(0.5, 1.5))
+            patience = min(2 * patience, redis.backoff_max_s)
+
+    async def listening(self) -> None:
+        """Until it listens."""
+        await self._listening.wait()
+
+    def stats(self) -> ControlStats:
+        """Whether it listens, and what came."""
+        return ControlStats(self._listening.is_set(), dict(self.counts))
+
+    # -- one connection ----------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Until the link is lost or the channel lives elsewhere."""
+        node = self._topology.node_for(CHANNEL)
+        if node is None:
+            raise RedisUnavailable("nobody is known to have the control channel")
+        self._lost = asyncio.Event()
+        async with asyncio.timeout(self._settings.redis.connect_timeout_s):
+            link, greeting = await connect(
+                node, self._topology.address, self._pushed, self._lost.set, _NoTurn()
+            )
+        try:
+            async with asyncio.timeout(self._settings.redis.reply_timeout_s):
+                await self._subscribe(link, greeting)
+            self._subscribed()
+            await self._watch(link, node)
+        finally:
+            link.abort()
+
+    async def _subscribe(self, link: Link, greeting: dict[bytes, Any]) -> None:
+        if greeting.get(b"role", b"master") not in (b"master", b"primary"):
+            raise RedisUnavailable("the control channel's server is a replica")
+        confirmed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def settle(reply: Any) -> None:
+            if not confirmed.done():
+                if isinstance(reply, Exception):
+                    confirmed.set_exception(reply)
+                else:
+                    confirmed.set_result(reply)
+
+        link.send(pack("CLIENT", "SETNAME", f"tidegate-control:{self._pod}"), _ignore)
+        link.send(pack("SSUBSCRIBE", CHANNEL), settle, confirms=(b"ssubscribe", CHANNEL))
+        await confirmed
+
+    def _subscribed(self) -> None:
+        self._last_error = None
+        self.counts["connects"] += 1
+        self._listening.set()
+        if self._had_listened:
+            log.info("control channel back")
+            self._on_gap()
+        self._had_listened = True
+
+    async def _watch(self, link: Link, node: Node) -> None:
+        loop, redis = asyncio.get_running_loop(), self._settings.redis
+        while not self._lost.is_set() and self._topology.node_for(CHANNEL) == node:
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                pass
+            quiet_s = loop.time() - link.alive_at
+            if link.is_waiting:
+                if quiet_s > redis.reply_timeout_s:
+                    return
+            elif quiet_s > redis.heartbeat_s:
+                link.send(pack("PING"), _ignore)
+
+    def _refused(self, reason: str) -> None:
+        self.counts["connect_failures"] += 1
+        if reason != self._last_error:
+            log.warning("control channel not reachable", reason=reason)
+        self._last_error = reason
+
+    @property
+    def _pod(self) -> str:
+        return self._settings.server.pod
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _pushed(self, push: list[Any]) -> None:
+        if push[0] == b"smessage" and push[1] == CHANNEL:
+            self._received(push[2])
+        elif push[0] == b"sunsubscribe":  # the slot has moved away
+            self._lost.set()
+
+    def _received(self, payload: bytes) -> None:
+        if len(payload) > MESSAGE_MAX_BYTES:
+            self.counts["too_long"] += 1
+            return
+        try:
+            message: Message = _decoder.decode(payload)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            self.counts[_what_is_wrong(payload)] += 1
+            return
+        self.counts["received"] += 1
+        self._on_message(message)
+
+
+def _what_is_wrong(payload: bytes) -> str:
+    """A kind that we do not know comes from a newer replica; the rest is somebody's mistake."""
+    try:
+        kind = msgspec.json.decode(payload, type=_Head).kind
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return "unreadable"
+    return "unreadable" if kind in _KINDS else "unknown_kind"
+
+
+def _ignore(reply: Any) -> None:
+    """A reply that nothing depends on."""

@@ -1,0 +1,58 @@
+"""Sends connections away at a pace: all of them at the end, some when there are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from tidegate.core.drain import TICK_S, plan_drain
+from tidegate.model.settings import DrainSettings
+from tidegate.web.door import Door
+
+
+class Leaving:
+    """Owns the pace; `hurry` cuts every wait short."""
+
+    def __init__(self, door: Door, settings: DrainSettings) -> None:
+        self._door = door
+        self._settings = settings
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Wait for nothing from now on."""
+        self._hurry.set()
+
+    async def drain(self) -> None:
+        """Give load balancers a moment, let nobody in, then send everybody away."""
+        drain = self._settings
+        await self._pause(drain.delay_s if len(self._door) else 0.0)
+        self._door.is_shut = True
+        await self.shed(len(self._door), drain.window_s)
+        await self.shed(len(self._door), 0.0)  # who came in at the last moment
+
+    async def shed(self, connections: int, over_s: float) -> None:
+        """Send so many away, evenly over this time, each with its own delay to come back."""
+        plan = plan_drain(
+            min(connections, len(self._door)),
+            window_s=over_s,
+            absorb_per_s=self._settings.absorb_per_s,
+            jitter_s=self._settings.jitter_s,
+        )
+        spread_ms = round(plan.spread_s * 1000)
+        left = connections
+        for _ in range(plan.ticks):
+            for connection in self._door.some(min(plan.per_tick, left)):
+                self._door.leave(connection)
+                connection.send_away(random.randint(0, spread_ms))
+                left -= 1
+            if not left or not len(self._door):
+                return
+            await self._pause(TICK_S)
+
+    async def _pause(self, seconds: float) -> None:
+        if not self._hurry.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass

@@ -1,0 +1,39 @@
+"""The sockets that a replica listens on, bound before anything else so that a taken port ends the
+start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from tidegate.model.errors import TidegateError
+
+BACKLOG = 4096
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int, name: str, notsent_lowat_bytes: int) -> Iterator[socket.socket]:
+    """A listening socket; `name` is the setting that the port came from.
+
+    Raises:
+        TidegateError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Accepted sockets inherit it. Without it the kernel hides up to 4 MB for a browser
+            # that does not read, and a viewer would be late by that much.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, notsent_lowat_bytes)
+        try:
+            bound.bind((host, port))
+        except OSError as error:
+            raise TidegateError(
+                f"{name}: cannot listen on {host}:{port}: {error.strerror}; "
+                "give another port, or 0 for any free one"
+            ) from None
+        bound.listen(BACKLOG)
+        bound.settimeout(0)
+        yield bound

@@ -1,0 +1,276 @@
+"""Who is let in, how many of one user, and for how long: the gate, the slots and the clock of a
+token, per connection.
+
+    knocking --origin, token--> known --slot--> inside --expiry, revoked, replaced, over the
+    limit--> closed
+
+`Admission` is one per replica and knows the guests by user; a `Guest` is one connection's right to
+be here. With `server.auth` none nobody is counted and nothing expires; only the origin is looked
+at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from tidegate.core.expiry import Expiry, ExpiryState
+from tidegate.core.ports import Sender
+from tidegate.core.slots import Full, Replaced, SlotKeeper, Victim, new_connection_id
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode, ComeBack
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.frames import control_frame, error_frame
+from tidegate.model.ids import OperationId
+from tidegate.model.settings import Settings
+from tidegate.web.auth.gate import Gate, Visitor
+from tidegate.web.auth.identity import ANONYMOUS
+from tidegate.web.auth.refusals import Refused
+from tidegate.web.door import Connection, Door
+from tidegate.web.opening import Head
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], None]
+
+#: A timer is set no further ahead, so that a clock that was set is noticed.
+LOOK_AGAIN_S = 3600.0
+
+
+class ConnectionLimit(Refused):
+    """The user has as many connections as are allowed; 4429.
+
+    The details are the count and the limit.
+    """
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(
+            "connection_limit",
+            f"{count} of {limit} connections are open; close one of them",
+            close_codes.CONNECTION_LIMIT,
+            retry=True,
+        )
+        self.details = {"count": count, "limit": limit}
+
+
+class Socket(Sender, Connection, Protocol):
+    """A connection that a guest has: any kind."""
+
+    #: No more can be sent: closed by us, or gone.
+    closed: bool
+
+
+class _Refresh(msgspec.Struct):
+    token: str
+
+
+_decode_refresh = msgspec.json.Decoder(_Refresh).decode
+
+
+class Guest:
+    """One connection, from the knock on."""
+
+    __slots__ = ("_admission", "connection", "expiry", "note", "sender", "timer", "visitor")
+
+    def __init__(self, admission: Admission, sender: Socket) -> None:
+        self._admission = admission
+        self.sender = sender
+        self.connection = ""
+        self.visitor = Visitor(ANONYMOUS, None)
+        self.expiry: Expiry | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        #: What the viewer is told about its admission in `current_state`.
+        self.note: Mapping[str, Any] = {}
+
+    async def enter(self, head: Head) -> None:
+        """Know the user and take a slot.
+
+        Raises:
+            Refused: and with which code to close.
+            RedisUnavailable: no slot can be had, and the policy is `closed`.
+        """
+        await self._admission.admit(self, head)
+
+    async def authorise(self, operation: OperationId) -> Mapping[str, Any]:
+        """Whether this operation may be watched, and what is known of its state. Raises Refused."""
+        return await self._admission.authorise(self, operation)
+
+    @property
+    def is_free(self) -> bool:
+        """Nothing has to be asked before it watches an operation."""
+        return self._admission.is_open
+
+    def on_refresh(self, text: str) -> None:
+        """A `refresh` message: a new token for the same user."""
+        self._admission.refresh(self, text)
+
+
+class Admission:
+    """All guests of this replica."""
+
+    def __init__(
+        self, gate: Gate, slots: SlotKeeper, door: Door, settings: Settings, spawn: Spawn
+    ) -> None:
+        self._gate = gate
+        self._slots = slots
+        self._door = door
+        self._settings = settings
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
+        self._by_user: dict[str, dict[str, Guest]] = {}
+        #: Tells other replicas of connections that lost their slots.
+        self.on_victims: Callable[[tuple[Victim, ...]], None] = lambda _: None
+        #: Everybody may watch everything: nothing is asked per operation.
+        self.is_open = settings.server.auth == "none" and settings.source.kind in (None, "none")
+        self.refusals: Counter[str] = Counter()
+
+    # -- for guests ------------------------------------------------------------------------------
+
+    async def admit(self, guest: Guest, head: Head) -> None:
+        """See `Guest.enter`."""
+        try:
+            guest.visitor = await self._gate.authenticate(
+                head.headers, head.subprotocols, head.query
+            )
+            identity = guest.visitor.identity
+            if identity is not ANONYMOUS:
+                await self._take_slot(guest)
+        except Refused as refused:
+            self.refusals[refused.code] += 1
+            raise
+        if identity is not ANONYMOUS and identity.expires_at is not None:
+            guest.expiry = Expiry(identity.user, identity.expires_at)
+            self._watch_the_clock(guest)
+
+    async def authorise(self, guest: Guest, operation: OperationId) -> Mapping[str, Any]:
+        """See `Guest.authorise`."""
+        try:
+            allowed = await self._gate.authorise(guest.visitor, operation)
+        except Refused as refused:
+            self.refusals[refused.code] += 1
+            raise
+        return {**(allowed.state or {}), **guest.note}
+
+    def refresh(self, guest: Guest, text: str) -> None:
+        """See `Guest.on_refresh`."""
+        try:
+            token = _decode_refresh(text).token
+        except (msgspec.MsgspecError, ValueError):
+            _tell(guest, error_frame("bad_message", 'refresh needs a "token"', retry=False))
+            return
+        self._spawn(self._renew(guest, token), "refresh")
+
+    # -- for the replica -------------------------------------------------------------------------
+
+    def over_limit(self, user: str, connections: Iterable[str]) -> None:
+        """These have no slot any more: this pod had lapsed, and others took them (4429)."""
+        self._close_some(user, connections, close_codes.CONNECTION_LIMIT, "connection_limit")
+
+    def replaced(self, connections: Iterable[str]) -> None:
+        """These lost their slots to newer connections (4409)."""
+        wanted = set(connections)
+        for user, guests in tuple(self._by_user.items()):
+            self._close_some(user, wanted & guests.keys(), close_codes.REPLACED, "replaced")
+
+    def disconnect(self, user: str, reason: str) -> int:
+        """Close all connections of a user here; returns how many."""
+        connections = tuple(self._by_user.get(user, ()))
+        self._close_some(user, connections, close_codes.FORBIDDEN, reason or "disconnected")
+        return len(connections)
+
+    def __len__(self) -> int:
+        return sum(len(guests) for guests in self._by_user.values())
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    async def _take_slot(self, guest: Guest) -> None:
+        user, limit = guest.visitor.identity.user, guest.visitor.identity.limit
+        connection = new_connection_id()
+        try:
+            verdict = await self._slots.take(user, connection, limit)
+        except RedisUnavailable:
+            if self._settings.slots.when_redis_away == "closed":
+                raise
+            verdict = self._slots.take_locally(user, connection, limit)
+            guest.note = {"connection_limit": "this replica only"}
+        if isinstance(verdict, Full):
+            raise ConnectionLimit(verdict.count, verdict.limit)
+        if guest.sender.closed:
+            self._slots.release(user, connection)
+            return
+        guest.connection = connection
+        self._by_user.setdefault(user, {})[connection] = guest
+        self._door.when_gone(guest.sender, lambda: self._gone(guest))
+        if isinstance(verdict, Replaced):
+            self.replaced(victim.connection for victim in verdict.victims)
+            self.on_victims(verdict.victims)
+
+    def _gone(self, guest: Guest) -> None:
+        if guest.timer is not None:
+            guest.timer.cancel()
+        user = guest.visitor.identity.user
+        guests = self._by_user.get(user, {})
+        if guests.pop(guest.connection, None) is not None:
+            self._slots.release(user, guest.connection)
+            if not guests:
+                del self._by_user[user]
+
+    def _close_some(
+        self, user: str, connections: Iterable[str], code: CloseCode, name: str
+    ) -> None:
+        guests = self._by_user.get(user, {})
+        for connection in tuple(connections):
+            guest = guests.get(connection)
+            if guest is not None:
+                _close(guest, code, name, code.meaning)
+
+    async def _renew(self, guest: Guest, token: str) -> None:
+        try:
+            visitor = await self._gate.renew(token)
+        except Refused as refused:
+            _tell(guest, error_frame(refused.code, str(refused), retry=refused.retry))
+            return
+        identity = visitor.identity
+        if guest.expiry is None or not guest.expiry.renew(identity.user, identity.expires_at):
+            message = "the token must be of the same user, and in time"
+            _tell(guest, error_frame("refresh_refused", message, retry=False))
+            return
+        guest.visitor = visitor
+        _tell(guest, control_frame("refreshed", None, {}))
+        self._watch_the_clock(guest)
+
+    def _watch_the_clock(self, guest: Guest) -> None:
+        if guest.timer is not None:
+            guest.timer.cancel()
+            guest.timer = None
+        expiry = guest.expiry
+        if expiry is None or guest.sender.closed:
+            return
+        now = time.time()
+        match expiry.step(now):
+            case ExpiryState.ENDED:
+                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has ended")
+                return
+            case ExpiryState.WARNED:
+                left_s = round(expiry.left_s(now) or 0.0, 1)
+                _tell(guest, control_frame("expiring", None, {"in_s": left_s}))
+        if expiry.due is not None:
+            delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
+            guest.timer = self._loop.call_later(delay, self._watch_the_clock, guest)
+
+
+def _tell(guest: Guest, wire: bytes) -> None:
+    if guest.sender.writable:
+        guest.sender.write(wire)
+
+
+def _close(guest: Guest, code: CloseCode, name: str, message: str) -> None:
+    sender = guest.sender
+    listener, sender.listener = sender.listener, None
+    if listener is not None:
+        listener.on_closed()
+    _tell(guest, error_frame(name, message, retry=code.come_back is not ComeBack.NO))
+    sender.close(code)

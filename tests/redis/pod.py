@@ -1,0 +1,151 @@
+"""A pod in a test: its lease and its slots over a real server, driven by hand or by its own tasks.
+
+Driven by hand (`Pod.turn`), nothing happens that the test did not ask for, so a pause is simply not
+asking. `let_time_pass` makes time go by without waiting: what the server keeps as a time is moved
+back by as much, and the clocks of the pods forward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Self
+
+from tidegate.core.slots import new_connection_id
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.settings import Settings
+from tidegate.redis.address import parse_address
+from tidegate.redis.pods import CLOCK_KEY, PODS_KEY, Pods
+from tidegate.redis.slots import RedisSlots
+from tidegate.redis.topology import Topology
+
+LEASE_S = 15.0
+
+
+def slot_settings(url: str, name: str, **slots: Any) -> Settings:
+    redis = {"url": url, "backoff_min_s": 0.02, "backoff_max_s": 0.1, "connect_timeout_s": 1}
+    return Settings.model_validate(
+        {"redis": redis, "server": {"pod": name, "auth": "none"}, "slots": slots}
+    )
+
+
+class Clock:
+    """The pod's own: the loop's, plus what was added."""
+
+    def __init__(self) -> None:
+        self.added_s = 0.0
+
+    def __call__(self) -> float:
+        return asyncio.get_running_loop().time() + self.added_s
+
+
+class Pod:
+    """`async with Pod(url, "a") as pod` starts nothing but the sending of commands;
+    `async with Pod(url, "a", lives=True)` renews and keeps its slots by itself.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        lives: bool = False,
+        topology: Topology | None = None,
+        slots: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = slot_settings(url, name, **(slots or {}))
+        self.clock = Clock()
+        self.over: list[tuple[str, str]] = []
+        self._lives = lives
+        self.topology = topology or Topology(parse_address(self.settings.redis), self.settings.redis)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self.topology.refresh()
+        self.pods = Pods(self.topology, self.settings, clock=self.clock)
+        self.slots = RedisSlots(
+            self.topology, self.pods, self.settings, self._on_over, clock=self.clock
+        )
+        works = [self.slots.run()] if self._lives else [self.slots.batches.run()]
+        if self._lives:
+            works.append(self.pods.run())
+        self._tasks = [asyncio.create_task(work) for work in works]
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.crash()
+        await self.topology.close()
+
+    async def crash(self) -> None:
+        """SIGKILL: it says nothing to anybody."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+
+    def _on_over(self, user: str, connections: tuple[str, ...]) -> None:
+        self.over += [(user, one) for one in connections]
+
+    async def turn(self) -> None:
+        """Renew, then do all the work that waits."""
+        await self.pods.renew()
+        await self.settle()
+
+    async def settle(self) -> None:
+        while await self.slots.turn():
+            pass
+
+    async def connect(self, user: str, count: int = 1) -> list[str]:
+        """New connections that were all taken."""
+        taken = []
+        for _ in range(count):
+            connection = new_connection_id()
+            verdict = await self.slots.take(user, connection)
+            assert type(verdict).__name__ == "Taken", verdict
+            taken.append(connection)
+        return taken
+
+
+async def held(client: Any, user: str) -> dict[str, str]:
+    """A user's slots in Redis: connection -> name of the pod."""
+    found = await client.hgetall(f"tidegate:slots:{user}")
+    return {
+        connection.decode(): value.decode().split(" ")[0].rsplit(".", 2)[0]
+        for connection, value in found.items()
+    }
+
+
+async def leases(client: Any) -> list[str]:
+    return [one.decode() for one in await client.zrange(PODS_KEY, 0, -1)]
+
+
+async def let_time_pass(client: Any, pods: Iterable[Pod], seconds: float) -> None:
+    """All that the server keeps as a time, moved back: leases, their clock, slots, TTLs."""
+    ms = int(seconds * 1000)
+    for incarnation, expiry in await client.zrange(PODS_KEY, 0, -1, withscores=True):
+        await client.zadd(PODS_KEY, {incarnation: expiry - ms})
+    for field in ("since", "last"):
+        if await client.hexists(CLOCK_KEY, field):
+            await client.hincrby(CLOCK_KEY, field, -ms)
+    async for key in client.scan_iter("*tidegate*"):
+        left = await client.pttl(key)
+        if left >= 0:
+            await client.pexpire(key, max(left - ms, 0))
+        if key.startswith(b"tidegate:slots:"):
+            for connection, value in (await client.hgetall(key)).items():
+                incarnation, since = value.decode().split(" ")
+                await client.hset(key, connection, f"{incarnation} {int(since) - ms}")
+    for pod in pods:
+        pod.clock.added_s += seconds
+
+
+async def until_unavailable(pod: Pod) -> None:
+    """Until the pod knows that Redis is away."""
+    with suppress(RedisUnavailable):
+        while True:
+            await pod.pods.renew()
