@@ -59,7 +59,9 @@ class Pod:
         self.clock = Clock()
         self.over: list[tuple[str, str]] = []
         self._lives = lives
-        self.topology = topology or Topology(parse_address(self.settings.redis), self.settings.redis)
+        self.topology = topology or Topology(
+            parse_address(self.settings.redis), self.settings.redis
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -78,6 +80,9 @@ class Pod:
     async def __aexit__(self, *_: object) -> None:
         await self.crash()
         await self.topology.close()
+        if self.topology._sentinel is not None:
+            for sentinel in self.topology._sentinel.sentinels:
+                await sentinel.aclose()
 
     async def crash(self) -> None:
         """SIGKILL: it says nothing to anybody."""
