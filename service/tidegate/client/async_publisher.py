@@ -30,11 +30,12 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
+from tidegate.core.writes import Once
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis.address import parse_address
-from tidegate.redis.appending import Appender, Once, Retention
+from tidegate.redis.appending import Appender, Retention
 from tidegate.redis.topology import Topology
 
 log = logging.getLogger(__name__)

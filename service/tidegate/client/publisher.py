@@ -37,10 +37,11 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
+from tidegate.core.writes import Appended, Once, Outcome
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.model.settings import DispatchSettings, RedisSettings
-from tidegate.redis.appending import Appended, Once, Retention, SyncAppender
+from tidegate.redis.appending import Retention, SyncAppender
 
 log = logging.getLogger(__name__)
 
@@ -350,7 +351,7 @@ def last_id(done: Appended) -> str:
     Raises:
         InvalidInput: the idempotency key was used for something else.
     """
-    if done.outcome == "differs":
+    if done.outcome is Outcome.DIFFERS:
         raise InvalidInput("idempotency_key", "was used for another entry of this operation")
     return done.ids[-1]
 

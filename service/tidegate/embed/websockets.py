@@ -15,7 +15,6 @@ import asyncio
 import random
 from urllib.parse import parse_qsl, urlencode
 
-import orjson
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -27,6 +26,7 @@ from tidegate.embed.guest import Guest, send
 from tidegate.embed.slots import LocalSlots, Slots
 from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
 from tidegate.embed.updates import Sent, Stored
+from tidegate.gateway.unstored import say_unstored, unstored_frame
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
@@ -43,7 +43,6 @@ from tidegate.model.frames import (
     live_frame,
     reconnect_frame,
     stale_frame,
-    text_frame,
     text_payload,
 )
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
@@ -296,12 +295,8 @@ class RedisStreamWebSocketManager:
 
     def _say_here(self, engine: Engine, operation: OperationId, text: bytes) -> int:
         """Give an update that is in no stream to the viewers of this process."""
-        wire = text_frame(orjson.dumps({"operation": operation, **orjson.loads(text)}))
-        reached = 0
-        audience = engine.hub.audiences.get(operation)
-        if audience is not None:
-            audience.say(wire)
-            reached = len(audience.live)
+        wire = unstored_frame(operation, text)
+        reached = say_unstored(engine.hub, operation, wire)
         for guest in self._guests.values():
             if guest.operation == operation and guest.viewer is None and guest.sender.writable:
                 guest.sender.write(wire)

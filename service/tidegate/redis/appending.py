@@ -12,7 +12,6 @@ behind on each stream for each process that ever wrote to it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import MasterNotFoundError
 
+from tidegate.core.writes import ANY, Appended, Once, Outcome
 from tidegate.model.errors import (
     RedisUnavailable,
     SettingsError,
@@ -44,7 +44,6 @@ from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
 
 CONSUMER = "publisher"
-ANY = "*"
 #: Idempotency keys kept for each operation; about 100 bytes each.
 ONCE_MAX = 1_000
 ONCE_TTL_S = 86_400
@@ -63,33 +62,6 @@ class Retention(NamedTuple):
 
     cap: int = 1_000
     ttl_s: int = 86_400
-
-
-class Once(NamedTuple):
-    """An idempotency key, and what tells its request from another one."""
-
-    key: str
-    request: bytes
-
-    @property
-    def field(self) -> str:
-        return hashlib.sha256(self.key.encode(errors="surrogatepass")).hexdigest()[:32]
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.request).hexdigest()[:32]
-
-
-class Appended(NamedTuple):
-    """What became of an append.
-
-    Attributes:
-        outcome: `added`; `known`: an earlier call with this idempotency key has added them;
-        `differs`: the key was used for another request; `moved`: the stream has grown.
-    """
-
-    outcome: str
-    ids: tuple[str, ...]
 
 
 class _Call:
@@ -153,7 +125,7 @@ def same_slot(key: str) -> str:
 
 def _outcome(reply: list[bytes | str]) -> Appended:
     outcome, *ids = (part.decode() if isinstance(part, bytes) else part for part in reply)
-    return Appended(outcome, tuple(ids))
+    return Appended(Outcome(outcome), tuple(ids))
 
 
 def _failed(error: BaseException, operation: OperationId) -> Exception:
@@ -170,7 +142,7 @@ def _failed(error: BaseException, operation: OperationId) -> Exception:
 
 
 class Appender:
-    """Appends from an event loop."""
+    """Appends from an event loop: implements `core.writes.Writer`."""
 
     def __init__(
         self,
@@ -199,16 +171,7 @@ class Appender:
         newest: str = ANY,
         remove: bool = False,
     ) -> Appended:
-        """Append entries whose `message` fields are `texts`.
-
-        Args:
-            newest: append only while this is the id of the stream's newest entry.
-            remove: delete the stream behind them; viewers get them all the same.
-
-        Raises:
-            RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.
-            StreamUnusable: the key holds something else.
-        """
+        """As the port has it."""
         arguments = self._call.arguments(operation, texts, once, newest, remove)
         client: Any = self._own or self._topology.client
         try:
@@ -219,11 +182,7 @@ class Appender:
             raise _failed(error, operation) from None
 
     async def remove(self, operation: OperationId) -> bool:
-        """Delete the stream; whether there was one.
-
-        Raises:
-            RedisUnavailable: it may still be there.
-        """
+        """As the port has it."""
         client: Any = self._own or self._topology.client
         try:
             return bool(await client.unlink(self._call.key(operation)))

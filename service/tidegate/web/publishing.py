@@ -1,0 +1,348 @@
+"""`POST /operations/{id}/events` and `DELETE /operations/{id}`: for backends without Redis.
+
+A request is one entry (a JSON object) or a batch (a JSON array, or NDJSON), and is written as a
+whole or not at all. The texts go into the stream as they came, after a check that a viewer will be
+able to read them. With an `Idempotency-Key` a request may be sent again and again for a day; that
+is decided in the same step as the write.
+
+Only whoever has the service token gets in; without one in the settings, nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import ClientDisconnect
+
+from tidegate.core.ports import Log
+from tidegate.core.writes import Once, Outcome, Writer
+from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
+from tidegate.model.errors import (
+    InvalidOperationId,
+    RedisUnavailable,
+    StreamUnusable,
+    WriteUncertain,
+)
+from tidegate.model.ids import OperationId, StreamId, parse_operation_id, stream_id
+from tidegate.model.settings import Settings
+from tidegate.web.problem import problem
+from tidegate.web.publishing_schema import BODY, RESPONSES
+
+JSON_TYPES = frozenset({"application/json", ""})
+LINE_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+#: How far back the status of an operation is looked for before it is ended.
+NEWEST = 100
+#: An operation that grows all the time is looked at so often before its end is given up.
+TRIES = 5
+_SOME_ID = StreamId(1, 0)
+
+#: Gives an update that is in no stream to the viewers of this replica; how many had it.
+SayHere = Callable[[OperationId, bytes], int]
+
+
+class Rejected(Exception):
+    """A request that is not carried out. Its fields make the problem+json answer."""
+
+    def __init__(self, status: int, code: str, detail: str, *, retry: bool = False) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry = retry
+
+    def response(self) -> Response:
+        """The answer."""
+        headers, body = problem(self.status, self.code, self.detail, retry=self.retry)
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return Response(body, self.status, headers)
+
+
+class Publishing:
+    """What the two routes do."""
+
+    def __init__(
+        self, writer: Writer, history: Log, settings: Settings, say_here: SayHere | None = None
+    ) -> None:
+        self._writer = writer
+        self._history = history
+        self._say_here = say_here
+        self._settings = settings.publish
+        self._max_entry_bytes = settings.dispatch.max_entry_bytes - len("message")
+        self._rules = TerminalRules(
+            frozenset(settings.topic.terminal_statuses), frozenset(settings.topic.terminal_types)
+        )
+        tokens = (settings.publish.token, settings.publish.previous_token)
+        self._tokens = [token.get_secret_value().encode() for token in tokens if token is not None]
+
+    # -- the routes -------------------------------------------------------------------------------
+
+    async def publish(
+        self, operation_id: str, request: Request, credentials: str | None, *, local: bool
+    ) -> Response:
+        """Append what the body says."""
+        try:
+            self._check_token(credentials)
+            operation = _operation(operation_id)
+            key = _idempotency_key(request)
+            body = await self._read_body(request)
+            texts = self._texts(_media_type(request), body)
+            return await self._append(operation, texts, Once(key, body) if key else None, local)
+        except Rejected as rejected:
+            return rejected.response()
+
+    async def remove(self, operation_id: str, credentials: str | None) -> Response:
+        """End the operation, unless it has ended, and delete its stream."""
+        try:
+            self._check_token(credentials)
+            operation = _operation(operation_id)
+            for _ in range(TRIES):
+                answer = await self._try_remove(operation)
+                if answer is not None:
+                    return answer
+            raise Rejected(409, "busy", "the operation is written to all the time", retry=True)
+        except Rejected as rejected:
+            return rejected.response()
+        except RedisUnavailable as error:
+            return Rejected(503, "redis_unavailable", str(error), retry=True).response()
+        except StreamUnusable as error:
+            return Rejected(409, "not_a_stream", str(error)).response()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _check_token(self, given: str | None) -> None:
+        if not self._tokens:
+            raise Rejected(403, "publishing_off", "the setting publish.token is not set here")
+        if given is None:
+            raise Rejected(401, "unauthenticated", "send the service token as a bearer token")
+        raw = given.encode(errors="surrogateescape")
+        # All of them are compared, whichever fits: the time tells nothing.
+        fits = [secrets.compare_digest(raw, token) for token in self._tokens]
+        if not any(fits):
+            raise Rejected(401, "unauthenticated", "this is not the service token")
+
+    async def _read_body(self, request: Request) -> bytes:
+        most = self._settings.max_body_bytes
+        told = request.headers.get("content-length", "0")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                if told.isascii() and told.isdigit() and int(told[:20]) > most:
+                    raise _too_large(most)
+                async for part in request.stream():
+                    body += part
+                    if len(body) > most:
+                        raise _too_large(most)
+        except TimeoutError:
+            raise Rejected(
+                408, "slow_body", "the body did not arrive in time", retry=True
+            ) from None
+        except ClientDisconnect:
+            raise Rejected(400, "bad_request", "the body is not complete") from None
+        return bytes(body)
+
+    def _texts(self, media_type: str, body: bytes) -> list[bytes]:
+        """The entries of a body, each checked."""
+        most = self._settings.max_batch
+        if media_type in LINE_TYPES:
+            texts = [line.strip() for line in body.split(b"\n", most * 2 + 1) if line.strip()]
+        elif media_type in JSON_TYPES:
+            texts = _split(body)
+        else:
+            raise Rejected(
+                415, "media_type", "send application/json or application/x-ndjson, in UTF-8"
+            )
+        if not texts:
+            raise Rejected(400, "bad_request", "there is no entry in the body")
+        if len(texts) > most:
+            raise Rejected(
+                413, "too_large", f"more than {most} entries in one request (publish.max_batch)"
+            )
+        for number, text in enumerate(texts):
+            self._check(number, text)
+        return texts
+
+    def _check(self, number: int, text: bytes) -> None:
+        """Whether a viewer will get this entry as it is meant."""
+        if len(text) > self._max_entry_bytes:
+            raise Rejected(
+                413,
+                "too_large",
+                f"entry {number} has {len(text)} bytes, and viewers get at most "
+                f"{self._max_entry_bytes} (dispatch.max_entry_bytes)",
+            )
+        if text[:1] != b"{":
+            raise Rejected(400, "bad_request", f"entry {number} is no JSON object")
+        entry = read_entry(_SOME_ID, RawEntry(b"1-0", [b"message", text]))
+        if entry.type == MALFORMED_TYPE:
+            reason = orjson.loads(entry.data).get("reason", "this type is the gateway's own")
+            raise Rejected(400, "bad_request", f"entry {number}: {reason}")
+
+    async def _append(
+        self, operation: OperationId, texts: list[bytes], once: Once | None, local: bool
+    ) -> Response:
+        try:
+            done = await self._writer.append(operation, texts, once=once)
+        except WriteUncertain as error:
+            # Without a key a second try may publish twice: that is the caller's to decide.
+            raise Rejected(503, "uncertain", str(error), retry=once is not None) from None
+        except RedisUnavailable as error:
+            if local and self._say_here is not None:
+                reached = [self._say_here(operation, text) for text in texts]
+                return _json(202, {"operation": operation, "ids": [], "viewers": max(reached)})
+            raise Rejected(503, "redis_unavailable", str(error), retry=True) from None
+        except StreamUnusable as error:
+            raise Rejected(409, "not_a_stream", str(error)) from None
+        if done.outcome is Outcome.DIFFERS:
+            raise Rejected(422, "key_reused", "this Idempotency-Key was used for another request")
+        answer = _json(201, {"operation": operation, "ids": done.ids})
+        if done.outcome is Outcome.KNOWN:
+            answer.headers["idempotent-replayed"] = "true"
+        return answer
+
+    async def _try_remove(self, operation: OperationId) -> Response | None:
+        """None: it was written to in the meantime."""
+        info, before = await self._history.locate(operation, NEWEST)
+        if not info.exists:
+            raise Rejected(404, "not_found", "there is no such operation")
+        page = await self._history.after(operation, before)
+        status, finished = "running", False
+        for raw in page.entries:
+            entry = read_entry(stream_id(raw.id), raw)
+            said = self._rules.status_of(entry)
+            if said is not None:
+                status, finished = said, self._rules.is_terminal(entry)
+        if finished:
+            await self._writer.remove(operation)
+            return _json(200, {"operation": operation, "status": status, "ids": []})
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        text = orjson.dumps(
+            {
+                "timestamp": now,
+                "type": "operation_cancelled",
+                "data": {"status": "cancelled", "reason": "removed"},
+            }
+        )
+        done = await self._writer.append(operation, [text], newest=str(page.info.last), remove=True)
+        if done.outcome is Outcome.MOVED:
+            return None
+        return _json(200, {"operation": operation, "status": "cancelled", "ids": done.ids})
+
+
+def publishing_routes(
+    writer: Writer, history: Log, settings: Settings, say_here: SayHere | None = None
+) -> APIRouter:
+    """Both routes, for the public port."""
+    publishing = Publishing(writer, history, settings, say_here)
+    router = APIRouter(tags=["publishing"])
+    bearer = HTTPBearer(
+        auto_error=False, scheme_name="service", description="`publish.token` of the gateway"
+    )
+    Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]  # noqa: N806
+    OperationPath = Annotated[  # noqa: N806
+        str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
+    ]
+
+    @router.post(
+        "/operations/{operation_id}/events",
+        status_code=201,
+        summary="Publish entries",
+        responses=RESPONSES,
+        openapi_extra=BODY,
+        response_class=Response,
+    )
+    async def publish(
+        operation_id: OperationPath,
+        request: Request,
+        credentials: Credentials,
+        fallback: Annotated[
+            str | None,
+            Query(
+                pattern="^local$",
+                description="`local`: while Redis is away, give the entries to the viewers of "
+                "this replica only. The answer is 202 then, with how many had them.",
+            ),
+        ] = None,
+    ) -> Response:
+        """Append one entry (a JSON object) or several (an array, or NDJSON), all or nothing.
+
+        With an `Idempotency-Key` header the same request may be sent again within a day.
+        """
+        token = None if credentials is None else credentials.credentials
+        return await publishing.publish(operation_id, request, token, local=fallback == "local")
+
+    @router.delete(
+        "/operations/{operation_id}",
+        summary="End and remove an operation",
+        responses=RESPONSES,
+        response_class=Response,
+    )
+    async def remove(operation_id: OperationPath, credentials: Credentials) -> Response:
+        """Its viewers are told that it was cancelled, unless it had ended; its stream is gone."""
+        token = None if credentials is None else credentials.credentials
+        return await publishing.remove(operation_id, token)
+
+    return router
+
+
+def _operation(text: str) -> OperationId:
+    try:
+        return parse_operation_id(text)
+    except InvalidOperationId as error:
+        raise Rejected(400, "bad_request", str(error)) from None
+
+
+def _media_type(request: Request) -> str:
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    name, _, charset = parameters.strip().partition("=")
+    if name.lower() == "charset" and charset.strip('" ').lower() not in ("utf-8", "utf8"):
+        return "another charset"
+    return media_type.strip().lower()
+
+
+def _idempotency_key(request: Request) -> str | None:
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    key = given[0].removeprefix('"').removesuffix('"')
+    if len(given) > 1 or _KEY.fullmatch(key) is None:
+        raise Rejected(
+            400,
+            "bad_request",
+            "Idempotency-Key: once, 1 to 255 printable ASCII characters, no space",
+        )
+    return key
+
+
+def _split(body: bytes) -> list[bytes]:
+    """One object, or the elements of an array."""
+    body = body.strip(b" \t\r\n")
+    if body[:1] != b"[":
+        return [body] if body else []
+    try:
+        elements = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (ValueError, RecursionError) as error:
+        raise Rejected(400, "bad_request", f"JSON: {error}") from None
+    return [bytes(element) for element in elements]
+
+
+def _too_large(most: int) -> Rejected:
+    return Rejected(
+        413, "too_large", f"the body has more than {most} bytes (publish.max_body_bytes)"
+    )
+
+
+def _json(status: int, body: dict[str, Any]) -> Response:
+    return Response(
+        orjson.dumps(body), status, {"cache-control": "no-store"}, media_type="application/json"
+    )
