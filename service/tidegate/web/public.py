@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from tidegate.core.ports import Lobby
 from tidegate.model.settings import Settings
@@ -30,6 +30,10 @@ class PublicApp:
         self._pages = FastAPI(title="Tidegate", openapi_url=None, docs_url=None, redoc_url=None)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))
+
+    def include(self, routes: APIRouter) -> None:
+        """More HTTP routes beside the viewers' ways in."""
+        self._pages.include_router(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
