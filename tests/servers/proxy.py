@@ -14,6 +14,7 @@ held back is bounded: past `HELD_BYTES` the proxy stops reading, as a real link 
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -149,7 +150,8 @@ class _Lane:
             self._held_bytes -= len(item)
             self._sink.write(item)
         elif item is _End.HALF_CLOSE and not self._source.is_closing():
-            self._sink.write_eof()
+            with contextlib.suppress(OSError):  # reset by now: the loss is on its way
+                self._sink.write_eof()
             self.ended = True
             self._on_end()
         else:

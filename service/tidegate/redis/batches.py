@@ -55,6 +55,11 @@ class Batches:
                 _fail(lane, "the gateway stops")
             self._lanes.clear()
 
+    @property
+    def busy(self) -> bool:
+        """Whether commands wait or are on their way."""
+        return bool(self._lanes)
+
     async def script(self, script: Script, key: bytes, *args: Argument) -> Any:
         """Run a script on its one key. Raises RedisUnavailable."""
         return await self._call(("EVALSHA", script.sha, 1, key, *args), script, key)

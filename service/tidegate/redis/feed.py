@@ -21,6 +21,7 @@ from tidegate.model.ids import OperationId, StreamId
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, Node
+from tidegate.redis.batches import end_if_cancelled
 from tidegate.redis.link import pack
 from tidegate.redis.log import RedisLog
 from tidegate.redis.primary import Primary, PrimaryStats
@@ -102,6 +103,7 @@ class RedisFeed:
                     log.warning("topology unknown", error=str(error))
                     patience = min(2 * patience, self._settings.redis.backoff_max_s)
                     wait = patience * random.uniform(0.5, 1.5)
+                end_if_cancelled()
                 await asyncio.sleep(min(REFRESH_MIN_S, wait))
                 try:
                     async with asyncio.timeout(wait):

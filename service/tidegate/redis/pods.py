@@ -142,6 +142,17 @@ class Pods:
             await self.renew()
         return str(self._incarnation)
 
+    async def look_again(self, older_than_s: float) -> bool:
+        """Renew if the view is older than this, because somebody is about to be refused by it.
+
+        Returns whether the view is a new one. Raises RedisUnavailable.
+        """
+        age_s = self._settings.slots.lease_s - (self._view_until - self._clock())
+        if age_s < older_than_s:
+            return False
+        await self.renew()
+        return True
+
     def kick(self) -> None:
         """Redis did not answer somebody: find out now. While it is away the pace stays."""
         if not self._away:

@@ -42,6 +42,8 @@ TTL_LEASES = 5 * ROUND_LEASES
 #: In doubt for so long after the last sign that Redis could be late.
 DOUBT_LEASES = 2
 TICK_S = 0.25
+#: A refusal is not based on a view older than this; so often at the most refusals cause a look.
+VIEW_FRESH_S = 0.5
 #: Between two batches of users that are asserted again: 6,400 a second at the most.
 PACE_S = 0.01
 
@@ -121,6 +123,12 @@ class RedisSlots:
                 count, since_ms, victims, taken = await self._take(
                     user, connection, limit, incarnation
                 )
+                if not taken and await self._pods.look_again(VIEW_FRESH_S):
+                    # A replica that died since the last look may hold the slots that it is about.
+                    incarnation = await self._pods.ensure()
+                    count, since_ms, victims, taken = await self._take(
+                        user, connection, limit, incarnation
+                    )
         except (RedisUnavailable, TimeoutError):
             self.counts["unavailable"] += 1
             self._doubt(user, connection)
