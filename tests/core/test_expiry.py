@@ -1,7 +1,7 @@
 """The end of a token, with time that only the test moves."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.core.expiry import Expiry, ExpiryState
@@ -64,6 +64,7 @@ def test_a_clock_that_is_set_back_only_waits() -> None:
     assert expiry.step(1000) is ENDED
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 200), st.none() | st.floats(0, 2000)), max_size=30))
 def test_nobody_is_let_stay_past_the_end_or_closed_before_it(
     steps: list[tuple[float, float | None]],

@@ -1,6 +1,7 @@
 """The breaker's table, with time that only the test moves."""
 
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tidegate.web.auth.breaker import Breaker, State
@@ -68,6 +69,7 @@ EVENTS = st.tuples(
 )
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(EVENTS))
 def test_in_whatever_order_it_lets_somebody_through_in_the_end(
     events: list[tuple[str, int]],

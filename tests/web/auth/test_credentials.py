@@ -5,6 +5,7 @@ import pickle
 import pytest
 import structlog
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tidegate.model.settings import AuthSettings
@@ -122,6 +123,7 @@ HEADER = st.tuples(
 )
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.lists(HEADER, max_size=4),
     st.lists(st.text(max_size=20) | st.text().map("access_token.".__add__), max_size=3),

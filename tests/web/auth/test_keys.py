@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.servers.tls import Certificates
@@ -168,6 +169,7 @@ JSON = st.recursive(
 MEMBERS = st.sampled_from(["kty", "kid", "alg", "use", "key_ops", "n", "e", "crv", "x", "y", "d"])
 
 
+@hypothesis_settings(deadline=None)
 @given(st.sampled_from([*FAMILIES]), st.dictionaries(MEMBERS, JSON, max_size=3))
 def test_a_jwk_with_anything_in_it_is_used_or_passed_over(
     family: str, changes: dict[str, object]

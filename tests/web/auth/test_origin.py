@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tidegate.model.settings import AuthSettings
@@ -87,6 +88,7 @@ def test_headers_given_twice_are_refused() -> None:
     assert not request_allowed([(b"host", b"a"), (b"origin", b"https://\xff")], (), has_token=True)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_is_answered(origin: str, host: str) -> None:
     answer = origin_allowed(origin, host, LISTED, has_token=True)

@@ -13,6 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.web.auth.tokens import (
@@ -400,6 +401,7 @@ def answered(token: str) -> None:
             pass
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.text() | st.lists(st.binary(max_size=40), max_size=5).map(lambda p: ".".join(map(b64, p)))
 )
@@ -408,6 +410,7 @@ def test_any_text(token: str) -> None:
     answered(token)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ", "x"]), JSON)
     | JSON
@@ -420,6 +423,7 @@ def test_any_header_and_payload_with_a_right_signature(header: object, payload: 
         answered(by_hand({"alg": "HS256"}, claims() | payload))
 
 
+@hypothesis_settings(deadline=None)
 @given(st.data())
 def test_a_good_token_with_some_bytes_changed(data: st.DataObject) -> None:
     token = bytearray(signed("ES256", "p256").encode())
