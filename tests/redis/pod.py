@@ -8,12 +8,11 @@ back by as much, and the clocks of the pods forward.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
 from tidegate.core.slots import new_connection_id
-from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
 from tidegate.redis.pods import CLOCK_KEY, PODS_KEY, Pods
@@ -149,8 +148,11 @@ async def let_time_pass(client: Any, pods: Iterable[Pod], seconds: float) -> Non
         pod.clock.added_s += seconds
 
 
-async def until_unavailable(pod: Pod) -> None:
-    """Until the pod knows that Redis is away."""
-    with suppress(RedisUnavailable):
+async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """For what nothing announces, such as what another connection finds in Redis."""
+    async with asyncio.timeout(20):
         while True:
-            await pod.pods.renew()
+            held = holds()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.005)

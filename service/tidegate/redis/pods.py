@@ -24,6 +24,7 @@ import structlog
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
+from tidegate.redis.address import Node
 from tidegate.redis.batches import end_if_cancelled, run_script
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
 
@@ -105,6 +106,7 @@ class Pods:
         self._held_until = 0.0
         self._started_ms = 0
         self._away = False
+        self._primaries: set[Node] = set()
         self._left = False
         self._renewing = asyncio.Lock()
         self._kick = asyncio.Event()
@@ -208,9 +210,12 @@ class Pods:
                 raise RedisUnavailable("the lease cannot be renewed") from None
             if self._left:
                 return
-            was_away, self._away = self._away, False
+            # A new primary may lack the last writes, although nothing failed here.
+            primaries = self._topology.primaries()
+            came_back = self._away or primaries != self._primaries
+            self._away, self._primaries = False, primaries
             self._renewed(reply, sent)
-            if was_away or self._incarnation != before:
+            if came_back or self._incarnation != before:
                 self._returned(before)
             await self._tell()
 
@@ -277,7 +282,7 @@ class Pods:
             else:
                 log.info("lease taken", incarnation=self._incarnation)
         else:
-            log.info("lease renewed again", incarnation=self._incarnation)
+            log.info("redis is back, or elsewhere", incarnation=self._incarnation)
         self.on_return()
 
     def _failed(self, reason: str) -> None:
