@@ -33,13 +33,17 @@ class Relay(NamedTuple):
 
 
 class StreamInfo(NamedTuple):
-    """The stream at one moment (`XINFO STREAM`); `exists` is False when there is no such key."""
+    """The stream at one moment (`XINFO STREAM`); `exists` is False when there is no such key.
+
+    `deleted` is the greatest id that was removed by `XDEL` (trimming does not count).
+    """
 
     exists: bool = False
     first: StreamId = ZERO
     last: StreamId = ZERO
     length: int = 0
     added: int = 0
+    deleted: StreamId = ZERO
 
 
 class Page(NamedTuple):

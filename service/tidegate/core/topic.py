@@ -314,8 +314,8 @@ class Topic:
         """
         doubted = self._doubted and page.after == self.last.before()
         self._doubted = False
-        if not doubted or page.info.last == self.last:
-            return None
+        if not doubted or page.info.last == self.last or page.info.deleted >= self.last:
+            return None  # nothing new; or this log had such an entry, and it was deleted
         if page.entries and page.entries[0].id == self._last_raw:
             return None
         return GapReason.REWOUND

@@ -72,13 +72,14 @@ def read_info(reply: list[Any] | None) -> StreamInfo:
     """The answer of `inspect` in the prelude."""
     if not reply:
         return StreamInfo()
-    first, last, length, added = reply
+    first, last, length, added, deleted = reply
     return StreamInfo(
         exists=True,
         first=stream_id(first),
         last=stream_id(last),
         length=int(length),
         added=int(added),
+        deleted=stream_id(deleted),
     )
 
 

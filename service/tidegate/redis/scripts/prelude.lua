@@ -17,13 +17,15 @@ local function cut(entries, max_entry_bytes)
   return total
 end
 
--- {first id, last-generated id, length, entries-added}, or false when there is no stream.
+-- {first id, last-generated id, length, entries-added, greatest id that was deleted by XDEL}, or false when there is
+-- no stream.
 local function inspect(key)
   if redis.call('EXISTS', key) == 0 then return false end
   local reply = redis.call('XINFO', 'STREAM', key)
   local by = {}
   for i = 1, #reply, 2 do by[reply[i]] = reply[i + 1] end
-  return {by['recorded-first-entry-id'], by['last-generated-id'], by['length'], by['entries-added']}
+  return {by['recorded-first-entry-id'], by['last-generated-id'], by['length'], by['entries-added'],
+    by['max-deleted-entry-id']}
 end
 
 -- Entries above `after` ('-' for all), bounded. Returns the entries and whether more are left.
