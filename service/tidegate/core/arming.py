@@ -45,12 +45,14 @@ class Arming:
     yet.
     """
 
-    __slots__ = ("_foreign_in_a_row", "_rules", "_rung", "due", "duty", "in_flight")
+    __slots__ = ("_claims", "_foreign_in_a_row", "_rules", "_rung", "due", "duty", "in_flight")
 
     def __init__(self, rules: ArmingRules) -> None:
         self._rules = rules
         self._foreign_in_a_row = 0
         self._rung = False
+        #: The call in flight answers a ring; one that only arms proves nothing about the leader.
+        self._claims = False
         self.duty = Duty.LEADING
         self.in_flight = False
         #: When `dispatch` is due although nothing else happens; None = a ring will tell.
@@ -88,6 +90,7 @@ class Arming:
     def sent(self) -> None:
         """`dispatch` is on its way; it arms the doorbell."""
         self.in_flight = True
+        self._claims = self._rung or self.duty is Duty.LEADING
         self._rung = False
         self.due = None
         if self.duty is Duty.LISTENING:
@@ -96,7 +99,7 @@ class Arming:
     def answered(self, count: int) -> None:
         """`dispatch` was answered; it dispatched `count` entries."""
         self.in_flight = False
-        if count:
+        if count and self._claims:
             self.lead()
 
     def lead(self) -> None:

@@ -1,0 +1,113 @@
+"""A Redis stream as the Lua scripts see it, in a few lines of Python, and a link that misbehaves.
+
+`Stream` answers `dispatch`, `attach` and `read` as the scripts do. Every entry ever written has a
+number of its own, so that it can be told apart from one with a similar id in another log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tidegate.core.records import Page, Relay, StreamInfo
+from tidegate.model.entries import RawEntry
+from tidegate.model.ids import ZERO, StreamId
+
+PAGE_ENTRIES = 3
+DISPATCH_ENTRIES = 4
+
+
+class Written(NamedTuple):
+    """An entry: its number over all logs, and its id."""
+
+    number: int
+    id: StreamId
+
+    def raw(self) -> RawEntry:
+        text = json.dumps({"type": "note", "data": {"number": self.number}})
+        return RawEntry(str(self.id).encode(), [b"message", text.encode()])
+
+
+@dataclass
+class Stream:
+    """One key. `history` has all entries of all logs, in the order in which they were written."""
+
+    history: list[Written] = field(default_factory=list)
+    log: list[Written] = field(default_factory=list)
+    exists: bool = False
+    last: StreamId = ZERO
+    added: int = 0
+    group: StreamId | None = None
+    logs: int = 0
+
+    # --- what backends and operators do
+
+    def add(self, ms: int) -> None:
+        """XADD. Ids of different logs are never equal: `seq` is the number of the log."""
+        if not self.exists:
+            self.exists = True
+            self.logs += 1
+            self.log, self.last, self.added, self.group = [], ZERO, 0, None
+        entry = Written(len(self.history), StreamId(max(ms, self.last.ms + 1), self.logs))
+        self.history.append(entry)
+        self.log.append(entry)
+        self.last = entry.id
+        self.added += 1
+
+    def trim(self, keep: int) -> None:
+        self.log = self.log[len(self.log) - min(keep, len(self.log)) :]
+
+    def delete(self) -> None:
+        self.exists, self.log, self.group = False, [], None
+        self.last, self.added = ZERO, 0
+
+    # --- the scripts
+
+    def info(self) -> StreamInfo:
+        if not self.exists:
+            return StreamInfo()
+        first = self.log[0].id if self.log else ZERO
+        return StreamInfo(
+            exists=True, first=first, last=self.last, length=len(self.log), added=self.added
+        )
+
+    def dispatch(self, origin: bytes) -> tuple[list[Relay], bytes | None]:
+        """The relay messages, and what `seen` is told (None: entries were found)."""
+        if not self.exists:
+            return [], b""
+        created = self.group is None
+        cursor = self.group or ZERO
+        found = [entry for entry in self.log if entry.id > cursor][:DISPATCH_ENTRIES]
+        self.group = found[-1].id if found else cursor
+        relays = [self._relay(origin, found, created=created)] if found or created else []
+        if found:
+            return relays, None
+        return relays, str(self.log[-1].id).encode() if self.log else b""
+
+    def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page]:
+        if not self.exists:
+            return [], Page(StreamInfo(), [], more=False, after=after)
+        if self.group is None:
+            self.group = self.last
+            relays = [self._relay(origin, [], created=True)]
+        else:
+            relays, _ = self.dispatch(origin)
+        if after is None:
+            newest = [entry.raw() for entry in self.log[-PAGE_ENTRIES:]]
+            return relays, Page(self.info(), newest, more=False, after=None)
+        return relays, self.read(after)
+
+    def read(self, after: StreamId) -> Page:
+        newer = [entry.raw() for entry in self.log if entry.id > after]
+        return Page(self.info(), newer[:PAGE_ENTRIES], len(newer) > PAGE_ENTRIES, after)
+
+    def _relay(self, origin: bytes, found: list[Written], *, created: bool) -> Relay:
+        previous, added = b"", None
+        if found:
+            before = [entry for entry in self.log if entry.id < found[0].id]
+            if before:
+                previous = str(before[-1].id).encode()
+            else:
+                added = self.added
+        return Relay(origin, previous, [entry.raw() for entry in found], created, added)

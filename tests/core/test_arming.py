@@ -1,0 +1,171 @@
+"""The doorbell policy, as many replicas play it around one stream: no entry waits too long, whoever
+dies, and those who keep losing the race stop running it.
+
+The server, the links and the clock are simulated, so that the waits cost nothing and every
+interleaving can be drawn.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tidegate.core.arming import Arming, ArmingRules, Duty
+
+RULES = ArmingRules(follow_after=3, follow_arm_s=1.5, follow_grace_s=0.25)
+END_S = 40.0
+
+
+class World:
+    """One stream, its tracking table, and replicas behind links with a delay each way."""
+
+    def __init__(self, delays_s: Sequence[float]) -> None:
+        self.now = 0.0
+        self.written: list[float] = []
+        self.dispatched: list[float] = []
+        self.armed: set[Replica] = set()
+        self.calls = 0
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self.replicas = [Replica(self, delay) for delay in delays_s]
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._order), what))
+
+    def run(self, until: float) -> None:
+        while self._agenda and self._agenda[0][0] <= until:
+            self.now, _, what = heapq.heappop(self._agenda)
+            what()
+        self.now = until
+
+    def write(self) -> None:
+        self.written.append(self.now)
+        armed, self.armed = self.armed, set()
+        for replica in self.replicas:  # in the order of their links, as a server would
+            if replica in armed:
+                replica.hear(replica.rung)
+
+    def dispatch(self, caller: Replica) -> None:
+        self.calls += 1
+        self.armed.add(caller)
+        found = len(self.written) - len(self.dispatched)
+        self.dispatched += [self.now] * found
+        if found:
+            for replica in self.replicas:
+                replica.hear(partial(replica.relayed, own=replica is caller))
+        caller.hear(lambda: caller.answered(found))
+
+    def longest_wait(self) -> float:
+        waits = zip(self.written, self.dispatched, strict=False)
+        return max((dispatched - written for written, dispatched in waits), default=0.0)
+
+
+class Replica:
+    """What `Primary` does with an `Arming`; it dispatches once when it attaches."""
+
+    def __init__(self, world: World, delay_s: float) -> None:
+        self.world = world
+        self.delay_s = delay_s
+        self.alive = True
+        self.arming = Arming(RULES)
+        self.dispatch()
+
+    def hear(self, what: Callable[[], None]) -> None:
+        """Something comes down the link; one delay for all, so that the order stays."""
+        self.world.at(self.world.now + self.delay_s, lambda: what() if self.alive else None)
+
+    def dispatch(self) -> None:
+        self.arming.sent()
+        arrives = self.world.now + self.delay_s
+        self.world.at(arrives, lambda: self.world.dispatch(self) if self.alive else None)
+
+    def rung(self) -> None:
+        if self.arming.ring(self.world.now):
+            self.dispatch()
+        self._watch_the_clock()
+
+    def relayed(self, *, own: bool) -> None:
+        self.arming.relayed(self.world.now, own=own)
+        self._watch_the_clock()
+
+    def answered(self, found: int) -> None:
+        self.arming.answered(found)
+
+    def _watch_the_clock(self) -> None:
+        if self.arming.due is not None:
+            self.world.at(self.arming.due, self._look)
+
+    def _look(self) -> None:
+        if self.alive and self.arming.is_due(self.world.now):
+            self.dispatch()
+
+    def die(self) -> None:
+        self.alive = False
+        self.world.armed.discard(self)
+
+
+DELAYS_S = st.lists(st.sampled_from([0.0005, 0.001, 0.004, 0.02, 0.1]), min_size=1, max_size=5)
+
+
+@given(
+    delays_s=DELAYS_S,
+    gaps_s=st.lists(st.sampled_from([0.0, 0.0007, 0.003, 0.05, 0.3, 1.0, 1.7]), max_size=60),
+    deaths_s=st.lists(st.floats(0, 20), max_size=4),
+)
+@settings(max_examples=400, deadline=None)
+def test_no_entry_waits_longer_than_the_bound(
+    delays_s: list[float], gaps_s: list[float], deaths_s: list[float]
+) -> None:
+    """All but one replica die, at any moments; design: under 3 s."""
+    world = World(delays_s)
+    at = 0.0
+    for gap in gaps_s:
+        at += gap
+        world.at(at, world.write)
+    for replica, when in zip(world.replicas[1:], deaths_s, strict=False):
+        world.at(when, replica.die)
+    world.run(END_S + at)
+    assert len(world.dispatched) == len(world.written), "nothing is left lying"
+    slack_s = 4 * max(delays_s)
+    assert world.longest_wait() <= RULES.follow_arm_s + RULES.follow_grace_s + slack_s
+
+
+@given(st.integers(2, 10), st.sampled_from([0.002, 0.01, 0.1]))
+@settings(max_examples=30, deadline=None)
+def test_losers_end_up_listening(replicas: int, gap_s: float) -> None:
+    world = World([0.0005 + 0.0001 * n for n in range(replicas)])
+    for n in range(1000):
+        world.at(n * gap_s, world.write)
+    world.run(1000 * gap_s)
+    leading = [r for r in world.replicas if r.arming.duty is Duty.LEADING]
+    assert leading == world.replicas[:1], "the quickest"
+    before, written = world.calls, len(world.written)
+    for n in range(1000):
+        world.at((1000 + n) * gap_s, world.write)
+    world.run(2000 * gap_s)
+    by_followers = (replicas - 1) * (1000 * gap_s / RULES.follow_arm_s + 2)
+    assert world.calls - before <= len(world.written) - written + by_followers
+
+
+def test_a_lone_replica_answers_every_ring() -> None:
+    world = World([0.001])
+    for n in range(100):
+        world.at(n * 0.1, world.write)
+    world.run(20)
+    assert world.replicas[0].arming.duty is Duty.LEADING
+    assert world.longest_wait() <= 0.0021
+
+
+def test_somebody_succeeds_the_leader() -> None:
+    world = World([0.0005, 0.001, 0.002])
+    for n in range(500):
+        world.at(n * 0.01, world.write)
+    world.at(0.5, world.replicas[0].die)
+    world.run(10)
+    assert [r.arming.duty for r in world.replicas[1:]].count(Duty.LEADING) == 1
+    assert len(world.dispatched) == 500
