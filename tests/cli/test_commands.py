@@ -119,7 +119,7 @@ async def test_serve_does_not_start_without_auth() -> None:
     done = await run("serve")
     assert done.code == 2
     assert "--auth none" in done.err
-    assert "next release" in done.err
+    assert "--auth jwt" in done.err
 
 
 async def test_serve_says_what_is_wrong_with_an_address() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-import tidegate.runtime
+import tidegate.runtime.replica as wiring
 from tests.gateway.raw_viewer import RawViewer
 from tests.gateway.viewer import Viewer
 from tests.servers.ports import free_port
@@ -23,7 +23,7 @@ from tidegate.gateway.hub import Hub
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
-from tidegate.runtime import Runtime
+from tidegate.runtime import Replica as Runtime
 
 TIMEOUT_S = 20.0
 _POLL_S = 0.002
@@ -33,6 +33,7 @@ _QUICK: dict[str, dict[str, Any]] = {
     "redis": {"backoff_min_s": 0.02, "backoff_max_s": 0.2},
     "topic": {"terminal_grace_s": 0.1, "expired_grace_s": 0.3},
     "viewer": {"close_timeout_s": 1},
+    "drain": {"delay_s": 0, "window_s": 0},
 }
 
 
@@ -55,7 +56,7 @@ def quick_settings(redis_url: str, **groups: Mapping[str, Any]) -> Settings:
     return Settings.model_validate(merged)
 
 
-class _QuickServer(tidegate.runtime._Server):
+class _QuickServer(wiring._Server):
     """Looks every 10 ms whether it should end. uvicorn does every 100, twice for each replica."""
 
     async def main_loop(self) -> None:
@@ -138,8 +139,8 @@ class Replica:
 
     async def start(self) -> Self:
         # It would freeze the garbage of the whole test run and slow its collections down for ever.
-        tidegate.runtime._settle_garbage = lambda: None
-        tidegate.runtime._Server = _QuickServer  # type: ignore[misc]  # a class is replaced
+        wiring._settle_garbage = lambda: None
+        wiring._Server = _QuickServer  # type: ignore[misc]  # a class is replaced
         self.runtime = Runtime(self.settings)
         self._running = asyncio.create_task(self.runtime.run(), name=self.settings.server.pod)
         if self._wait_for_redis:

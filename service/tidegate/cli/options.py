@@ -51,7 +51,7 @@ Auth = Annotated[
     str | None,
     typer.Option(
         "--auth",
-        help="How viewers are authenticated; only `none` yet (server.auth).",
+        help="How viewers are authenticated: `jwt` or `none` (server.auth).",
         rich_help_panel=_SETTINGS,
     ),
 ]

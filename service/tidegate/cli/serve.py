@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 NO_AUTH_CHOSEN = """\
 server.auth is not set, so this replica does not start.
-Authentication arrives with the next release. Until then `--auth none` must be said: it means
-that anybody who can reach the port can watch every operation."""
+Say how viewers are known: `--auth jwt` (with auth.secret, auth.key_file or auth.jwks_url, and with
+source.kind), or `--auth none`, which means that anybody who can reach the port can watch every
+operation."""
 
 
 def serve(

@@ -46,4 +46,6 @@ def configure_logs(settings: LogSettings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     # One line per connection at INFO is uvicorn's; ours come with the reason of its end.
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    # httpx and httpcore tell every request.
+    for name in ("uvicorn", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

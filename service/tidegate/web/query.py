@@ -9,7 +9,8 @@ from tidegate.model.errors import InvalidRequest
 from tidegate.model.ids import OperationId, parse_operation_id, parse_stream_id
 from tidegate.model.settings import ViewerSettings
 
-QUERY_MAX_BYTES = 2048
+#: Room for a token of 8 KiB, where `auth.token_in_query` allows one.
+QUERY_MAX_BYTES = 12_288
 
 
 def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[OperationId, Ask]:
