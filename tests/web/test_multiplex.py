@@ -55,7 +55,7 @@ class ManyViewer:
     async def next(self) -> Json:
         async with asyncio.timeout(TIMEOUT_S):
             frame: Json = json.loads(await self.socket.recv())
-        operation = frame.get("operation")
+        operation: Any = frame.get("operation")
         self.frames[operation].append(frame)
         if frame["type"] == "current_state":
             assert operation not in self._open, frame

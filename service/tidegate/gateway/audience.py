@@ -234,6 +234,8 @@ class Audience:
         self.live[viewer] = None
         if self.topic.finished:
             self.hub.finish_later(self)
+        if self.topic.vanished:
+            self.hub.expire_later(self)
 
     def paused(self, viewer: Viewer) -> None:
         """Its buffer is full."""
