@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check check-format check-lint check-types check-layers format bench constraints clean python-is-new-enough
+.PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo constraints clean python-is-new-enough
 
 help:
 	@echo 'Tidegate: browsers watch long-running operations live, from a Redis Stream.'
@@ -23,6 +23,7 @@ help:
 	@echo '  make check        what must be clean before a commit: format, lint, types, layers'
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
+	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
 	@echo '  make clean        remove .venv, caches and built files'
 	@echo
@@ -51,6 +52,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+drain-demo: $(STAMP)
+	$(BIN)/python -m bench.drain $(ARGS)
 
 $(VENV): $(STAMP)
 

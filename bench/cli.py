@@ -9,7 +9,7 @@ for people.
 import asyncio
 import shlex
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -303,7 +303,10 @@ class Interrupted(BaseException):
         super().__init__(status)
 
 
-def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+def until_interrupted(
+    work: Coroutine[Any, Any, T],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run `work`. Raises `Interrupted` after its own cleaning up when a signal ends it."""
     got: list[int] = []
 
@@ -321,7 +324,8 @@ def until_interrupted(work: Coroutine[Any, Any, T]) -> T:
         return await work
 
     try:
-        return asyncio.run(supervised())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(supervised())
     except asyncio.CancelledError:
         raise Interrupted(128 + got[0] if got else 1) from None
 

@@ -28,7 +28,7 @@ import socket
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bench.mark import LENGTH, START
@@ -279,12 +279,16 @@ class Crowd:
             self.window.other[f"opcode {opcode}"] += 1
 
 
-def upgrade_request(address: tuple[str, int], path: str) -> bytes:
-    """The handshake. The key may be constant: nobody in between could replay it."""
+def upgrade_request(
+    address: tuple[str, int], path: str, more: Mapping[str, str] | None = None
+) -> bytes:
+    """The handshake, with `more` headers. The key may be constant: nobody could replay it."""
+    headers = "".join(f"{name}: {value}\r\n" for name, value in (more or {}).items())
     return (
         f"GET {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidegate.v1\r\n\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidegate.v1\r\n"
+        f"{headers}\r\n"
     ).encode()
 
 

@@ -159,7 +159,7 @@ async def staged(
             *("--save", "", "--appendonly", "no", "--maxclients", "30000"),
             cores=pinning.rest,
         )
-        await _until(redis, "did not listen", lambda: _answers(redis_port, b"PING\r\n", b"+PONG"))
+        await until_answers(redis, redis_port)
         servers: list[Child] = []
         places: list[dict[str, object]] = []
         for index in range(replicas):
@@ -197,6 +197,11 @@ async def staged(
             folder=folder,
             pinning=pinning,
         )
+
+
+async def until_answers(redis: Child, port: int) -> None:
+    """Wait for a Redis that was just started. Raises `ProcessFailed`."""
+    await _until(redis, "did not listen", lambda: _answers(port, b"PING\r\n", b"+PONG"))
 
 
 async def _until_ready(child: Child, url: str) -> None:
