@@ -73,7 +73,17 @@ _decode_refresh = msgspec.json.Decoder(_Refresh).decode
 class Guest:
     """One connection, from the knock on."""
 
-    __slots__ = ("_admission", "connection", "expiry", "note", "sender", "timer", "visitor")
+    __slots__ = (
+        "_admission",
+        "connection",
+        "expiry",
+        "note",
+        "on_denied",
+        "operations",
+        "sender",
+        "timer",
+        "visitor",
+    )
 
     def __init__(self, admission: Admission, sender: Socket) -> None:
         self._admission = admission
@@ -84,6 +94,10 @@ class Guest:
         self.timer: asyncio.TimerHandle | None = None
         #: What the viewer is told about its admission in `current_state`.
         self.note: Mapping[str, Any] = {}
+        #: What it was allowed to watch; asked again when its token is renewed.
+        self.operations: set[OperationId] = set()
+        #: Gets what it may no longer watch. Without one the connection is closed.
+        self.on_denied: Callable[[OperationId, Refused], None] | None = None
 
     async def enter(self, head: Head) -> None:
         """Know the user and take a slot.
@@ -93,6 +107,10 @@ class Guest:
             RedisUnavailable: no slot can be had, and the policy is `closed`.
         """
         await self._admission.admit(self, head)
+
+    def start_clock(self) -> None:
+        """It has its first frames: from now on it is told, and closed, when its token ends."""
+        self._admission.watch_the_clock(self)
 
     async def authorise(self, operation: OperationId) -> Mapping[str, Any]:
         """Whether this operation may be watched, and what is known of its state. Raises Refused."""
@@ -143,7 +161,6 @@ class Admission:
             raise
         if identity is not ANONYMOUS and identity.expires_at is not None:
             guest.expiry = Expiry(identity.user, identity.expires_at)
-            self._watch_the_clock(guest)
 
     async def authorise(self, guest: Guest, operation: OperationId) -> Mapping[str, Any]:
         """See `Guest.authorise`."""
@@ -152,6 +169,7 @@ class Admission:
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
+        guest.operations.add(operation)
         return {**(allowed.state or {}), **guest.note}
 
     def refresh(self, guest: Guest, text: str) -> None:
@@ -162,6 +180,26 @@ class Admission:
             _tell(guest, error_frame("bad_message", 'refresh needs a "token"', retry=False))
             return
         self._spawn(self._renew(guest, token), "refresh")
+
+    def watch_the_clock(self, guest: Guest) -> None:
+        """See `Guest.start_clock`."""
+        if guest.timer is not None:
+            guest.timer.cancel()
+            guest.timer = None
+        expiry = guest.expiry
+        if expiry is None or guest.sender.closed:
+            return
+        now = time.time()
+        match expiry.step(now):
+            case ExpiryState.ENDED:
+                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has ended")
+                return
+            case ExpiryState.WARNED:
+                left_s = round(expiry.left_s(now) or 0.0, 1)
+                _tell(guest, control_frame("expiring", None, {"in_s": left_s}))
+        if expiry.due is not None:
+            delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
+            guest.timer = self._loop.call_later(delay, self.watch_the_clock, guest)
 
     # -- for the replica -------------------------------------------------------------------------
 
@@ -240,26 +278,18 @@ class Admission:
             return
         guest.visitor = visitor
         _tell(guest, control_frame("refreshed", None, {}))
-        self._watch_the_clock(guest)
-
-    def _watch_the_clock(self, guest: Guest) -> None:
-        if guest.timer is not None:
-            guest.timer.cancel()
-            guest.timer = None
-        expiry = guest.expiry
-        if expiry is None or guest.sender.closed:
-            return
-        now = time.time()
-        match expiry.step(now):
-            case ExpiryState.ENDED:
-                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has ended")
-                return
-            case ExpiryState.WARNED:
-                left_s = round(expiry.left_s(now) or 0.0, 1)
-                _tell(guest, control_frame("expiring", None, {"in_s": left_s}))
-        if expiry.due is not None:
-            delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
-            guest.timer = self._loop.call_later(delay, self._watch_the_clock, guest)
+        self.watch_the_clock(guest)
+        for operation in tuple(guest.operations):
+            try:
+                await self.authorise(guest, operation)
+            except Refused as refused:
+                if refused.retry:
+                    continue  # it cannot be told now: the last answer holds
+                guest.operations.discard(operation)
+                if guest.on_denied is not None:
+                    guest.on_denied(operation, refused)
+                else:
+                    _close(guest, refused.close, refused.code, str(refused))
 
 
 def _tell(guest: Guest, wire: bytes) -> None:

@@ -47,6 +47,7 @@ class MultiplexSocket:
                 except TidegateError as error:
                     refuse(sender, error)
                     return
+                guest.start_clock()
                 watches.admit()
                 await watches.gone.wait()
 

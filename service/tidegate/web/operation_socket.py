@@ -53,5 +53,6 @@ class OperationSocket:
                 await self._lobby.ready(operation)
                 if not sender.closed:
                     self._lobby.join(operation, sender, ask)
+            guest.start_clock()
         except TidegateError as error:
             refuse(sender, error)

@@ -89,6 +89,7 @@ class SseEndpoint:
             await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
             if not guest.is_free:
                 ask = ask._replace(state=await guest.authorise(operation))
+            guest.start_clock()
             await self._serve(operation, ask, sender, receive)
         except TidegateError as error:
             await send_response(send, *problem_of(refusal_of(error)))

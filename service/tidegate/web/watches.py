@@ -28,6 +28,7 @@ from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.admission import Guest
+from tidegate.web.auth.refusals import Refused
 from tidegate.web.outbox import Outbox, drop
 from tidegate.web.query import make_ask
 from tidegate.web.refusal import Refusal, refusal_of
@@ -119,6 +120,7 @@ class Watches:
     ) -> None:
         self._lobby = lobby
         self._guest = guest
+        guest.on_denied = self._denied
         #: The viewer is known and has its slot; what it asks for before that waits.
         self._admitted = False
         self._settings = settings
@@ -196,6 +198,11 @@ class Watches:
         """The viewer may stay: what it has asked for begins."""
         self._admitted = True
         self._go_on()
+
+    def _denied(self, operation: OperationId, refused: Refused) -> None:
+        watch = self._by_operation.get(operation)
+        if watch is not None:
+            self._refuse(watch, refusal_of(refused))
 
     # -- joining ---------------------------------------------------------------------------------
 

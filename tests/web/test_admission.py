@@ -1,0 +1,272 @@
+"""Who is let in, how many, and for how long: tokens, origins, slots, expiry and revocation, end to
+end.
+
+Every refusal is seen as a client sees it: an `error` frame, then the close code of the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.gateway.replica import Replica, until
+from tests.gateway.viewer import Close, Viewer
+from tests.servers.standalone import Server
+
+SECRET = "a secret of 32 bytes, or more....."
+AUTH = {"secret": SECRET, "leeway_s": 0}
+ADMIN_TOKEN = "admin-token-of-a-test"
+
+
+def token(user: str, ttl_s: float = 300.0, **claims: Any) -> str:
+    """A signed token of this user."""
+    return jwt.encode(
+        {"sub": user, "exp": int(time.time() + ttl_s), **claims}, SECRET, algorithm="HS256"
+    )
+
+
+def guarded(server: Server, *, pod: str = "pod-1", **groups: Mapping[str, Any]) -> Replica:
+    """A replica that wants tokens; every user may watch everything unless a test says otherwise."""
+    own = {"auth": "jwt", "admin_token": ADMIN_TOKEN}
+    settings: dict[str, Any] = {"auth": AUTH, "source": {"kind": "none"}, **groups}
+    return Replica(server.url, pod=pod, server=own, **settings)
+
+
+def watch(replica: Replica, operation: str, text: str | None, **options: Any) -> Viewer:
+    """A viewer with this token in its `Authorization` header."""
+    headers = {} if text is None else {"Authorization": f"Bearer {text}"}
+    return Viewer(replica.url(operation), additional_headers=headers, **options)
+
+
+async def refused(viewer: Viewer) -> tuple[str, Close]:
+    """The code in the error frame, and the close."""
+    async with viewer:
+        frames, close = await viewer.rest()
+        assert frames[-1]["type"] == "error"
+        assert not any(frame["type"] == "current_state" for frame in frames)
+        return str(frames[-1]["data"]["code"]), close
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (None, "token_missing"),
+        ("not.a.token", "bad_token"),
+        (jwt.encode({"sub": "u", "exp": 9e9}, "another secret of 32 bytes or more", "HS256"), None),
+        (token("u", ttl_s=-10), None),
+        (jwt.encode({"sub": "u", "exp": int(9e9)}, "", algorithm="none"), None),
+    ],
+)
+async def test_without_a_good_token_the_close_is_4401(
+    redis_server: Server, text: str | None, code: str | None
+) -> None:
+    async with guarded(redis_server) as replica:
+        said, close = await refused(watch(replica, "42", text))
+        assert close.code == 4401
+        assert code is None or said == code
+        assert replica.viewers == 0
+
+
+async def test_a_page_of_another_origin_is_refused(redis_server: Server) -> None:
+    async with guarded(redis_server) as replica:
+        evil = watch(replica, "42", token("u"), origin="http://evil.example")
+        assert (await refused(evil))[1].code == 4403
+
+
+async def test_a_token_may_come_in_the_sub_protocols(redis_server: Server) -> None:
+    async with guarded(redis_server) as replica:
+        viewer = Viewer(replica.url("42"))
+        viewer._options["subprotocols"] = ["tidegate.v1", f"access_token.{token('u')}"]
+        socket = await _connect(viewer)
+        assert socket.subprotocol == "tidegate.v1"
+        assert json.loads(await socket.recv())["type"] == "current_state"
+        await socket.close()
+
+
+async def _connect(viewer: Viewer) -> Any:
+    from websockets.asyncio.client import connect
+
+    return await connect(viewer.url, **viewer._options)
+
+
+async def test_the_limit_holds_over_replicas_and_a_freed_slot_can_be_taken(
+    redis_server: Server, backend: Backend
+) -> None:
+    slots = {"limit": 2}
+    async with (
+        guarded(redis_server, pod="pod-1", slots=slots) as one,
+        guarded(redis_server, pod="pod-2", slots=slots) as two,
+        watch(one, "42", token("u")) as first,
+    ):
+        await first.state()
+        async with watch(two, "42", token("u")) as second:
+            await second.state()
+            third = watch(one, "42", token("u"))
+            async with third:
+                frames, close = await third.rest()
+            assert frames[-1]["data"] | {"message": ""} == {
+                "code": "connection_limit",
+                "count": 2,
+                "limit": 2,
+                "message": "",
+                "retry": True,
+            }
+            assert close.code == 4429
+            async with watch(one, "42", token("another")) as other:
+                await other.state()
+        async with redis_server.client() as client, asyncio.timeout(5):
+            while await client.hlen("tidegate:slots:u") == 2:  # the release is on its way
+                pass
+        async with watch(two, "42", token("u")) as again:
+            await again.state()
+
+
+async def test_the_oldest_makes_room_where_the_policy_says_so(redis_server: Server) -> None:
+    slots = {"limit": 1, "policy": "replace_oldest"}
+    async with (
+        guarded(redis_server, pod="pod-1", slots=slots) as one,
+        guarded(redis_server, pod="pod-2", slots=slots) as two,
+        watch(one, "42", token("u")) as oldest,
+    ):
+        await oldest.state()
+        async with watch(two, "42", token("u")) as newest:
+            await newest.state()
+            assert (await oldest.rest())[1].code == 4409
+
+
+async def test_the_end_of_a_token_closes_and_a_refresh_of_the_same_user_prevents_it(
+    redis_server: Server,
+) -> None:
+    async with guarded(redis_server) as replica:
+        async with watch(replica, "42", token("u", ttl_s=2)) as ends:
+            await ends.state()
+            frames, close = await ends.rest()
+            assert close.code == 4401
+            assert [f["type"] for f in frames] == ["expiring", "error"]
+        async with watch(replica, "42", token("u", ttl_s=2)) as stays:
+            await stays.state()
+            await stays.socket.send(json.dumps({"type": "refresh", "token": token("v")}))
+            await stays.socket.send(json.dumps({"type": "refresh", "token": token("u")}))
+            said = []
+            while "refreshed" not in said:
+                frame = json.loads(await stays.socket.recv())
+                said.append(frame["type"])
+            assert "error" in said  # the other user's token
+            await stays.socket.send('{"type":"ping"}')
+            assert json.loads(await stays.socket.recv())["type"] == "pong"
+
+
+async def test_who_may_watch_what_is_told_by_the_token(
+    redis_server: Server, backend: Backend
+) -> None:
+    await backend.publish("mine-1", "note")
+    source = {"kind": "claims"}
+    async with guarded(redis_server, source=source) as replica:
+        mine = token("u", operations=["mine-*"])
+        async with watch(replica, "mine-1", mine) as viewer:
+            assert (await viewer.state())["data"]["status"] == "running"
+        assert (await refused(watch(replica, "yours", mine)))[1].code == 4403
+
+
+async def test_a_renewed_token_that_allows_less_ends_what_it_does_not_allow(
+    redis_server: Server,
+) -> None:
+    async with (
+        guarded(redis_server, source={"kind": "claims"}) as replica,
+        watch(replica, "42", token("u", operations=["42"])) as viewer,
+    ):
+        await viewer.state()
+        narrower = token("u", operations=["43"])
+        await viewer.socket.send(json.dumps({"type": "refresh", "token": narrower}))
+        frames, close = await viewer.rest()
+        assert close.code == 4403
+        assert frames[0]["type"] == "refreshed"
+
+
+async def test_what_the_source_knows_is_shown_while_there_is_no_stream(
+    redis_server: Server,
+) -> None:
+    async with redis_server.client() as client:
+        key = "operation:42"
+        await client.hset(key, mapping={"users": "*", "status": "completed", "state": '{"n":1}'})
+    source = {"kind": "redis", "redis_prefix": "operation:"}
+    async with guarded(redis_server, source=source) as replica:
+        async with watch(replica, "42", token("u")) as viewer:
+            assert (await viewer.state())["data"] == {"status": "completed", "n": 1}
+            assert (await viewer.rest())[1].code == 1000
+        assert (await refused(watch(replica, "43", token("u"))))[1].code == 4404
+
+
+async def test_an_admin_disconnects_a_user_everywhere_within_a_second(
+    redis_server: Server,
+) -> None:
+    async with (
+        guarded(redis_server, pod="pod-1") as one,
+        guarded(redis_server, pod="pod-2") as two,
+        watch(one, "42", token("u")) as here,
+        watch(two, "42", token("u")) as there,
+        watch(two, "42", token("v")) as other,
+    ):
+        for viewer in (here, there, other):
+            await viewer.state()
+        path = "/admin/users/u/disconnect"
+        assert (await _post(one, path, "wrong")).status_code == 401
+        started = time.monotonic()
+        assert (await _post(one, path, ADMIN_TOKEN)).json() == {"replicas": 2}
+        for viewer in (here, there):
+            assert (await viewer.rest())[1].code == 4403
+        assert time.monotonic() - started < 5
+        await other.socket.send('{"type":"ping"}')
+        assert json.loads(await other.socket.recv())["type"] == "pong"
+        await _post(two, "/admin/operations/42/disconnect", ADMIN_TOKEN)
+        assert (await other.rest())[1].code == 4403
+
+
+async def _post(replica: Replica, path: str, text: str) -> httpx.Response:
+    base = f"http://127.0.0.1:{replica.settings.server.admin_port}"
+    async with httpx.AsyncClient(base_url=base) as client:
+        return await client.post(path, headers={"Authorization": f"Bearer {text}"})
+
+
+@pytest.mark.parametrize("policy", ["open", "closed"])
+async def test_slots_while_redis_is_away(redis_server: Server, policy: str) -> None:
+    """`open` counts on this replica and says so; `closed` asks to come back."""
+    slots = {"limit": 1, "when_redis_away": policy, "wait_s": 0.3}
+    async with (
+        guarded(redis_server, slots=slots) as replica,
+        watch(replica, "42", token("known")) as known,
+    ):
+        await known.state()
+        redis_server.pause()
+        try:
+            if policy == "closed":
+                assert (await refused(watch(replica, "42", token("u"))))[1].code == 1013
+            else:
+                async with watch(replica, "42", token("u")) as viewer:
+                    state = await viewer.state()
+                    assert state["data"]["connection_limit"] == "this replica only"
+                    over = watch(replica, "42", token("u"))
+                    assert (await refused(over))[1].code == 4429
+        finally:
+            redis_server.resume()
+        await until(lambda: replica.feed.is_connected)
+
+
+async def test_slots_and_lease_are_given_back_at_the_end(redis_server: Server) -> None:
+    async with guarded(redis_server) as replica, watch(replica, "42", token("u")) as viewer:
+        await viewer.state()
+        async with redis_server.client() as client:
+            assert await client.hlen("tidegate:slots:u") == 1
+            assert await client.zcard("{tidegate}:pods") == 1
+            await replica.stop()
+            assert await client.hlen("tidegate:slots:u") == 0
+            assert await client.zcard("{tidegate}:pods") == 0
+        assert (await viewer.rest())[1].code == 1012
