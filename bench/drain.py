@@ -27,7 +27,7 @@ from bench.procfs import open_files_limit, require_linux
 from bench.report import number
 from bench.rolling import REPLICAS, WINDOWS_S, Outcome, Scene, Side, naive, paced, play
 from bench.stage import redis_binary
-from bench.stats import percentile, ratio
+from bench.stats import ratio
 
 #: Of the naive peak; what the paced one should reach at most.
 REACH: Final = 0.2
@@ -48,7 +48,7 @@ def delivery_table(scene: Scene, outcomes: list[Outcome]) -> Table:
         table.add_column(outcome.side, justify="right")
     rows: list[tuple[str, Callable[[Outcome], str]]] = [
         ("viewers back", lambda one: f"{100 * one.judged['open'] / scene.viewers:.4g} %"),
-        ("came back, times", lambda one: number(len(one.judged["away_s"]))),
+        ("came back, times", lambda one: number(one.judged["came_back"])),
         ("entries written", lambda one: number(one.written)),
         ("entries received", lambda one: number(one.judged["entries"])),
         ("lost", lambda one: _zero(one.judged["lost"])),
@@ -93,13 +93,9 @@ def storm_table(outcomes: list[Outcome]) -> Table:
         ("without a connection, a viewer's longest", "longest_away_s"),
         ("without updates: a viewer's latest entry", "worst_late_s"),
     ):
-        for percent in (50, 99):
-            values = [outcome.judged[name] for outcome in outcomes]
-            row(
-                f"{label}, p{percent}",
-                "ms",
-                [1000 * percentile(one, percent) if one else 0.0 for one in values],
-            )
+        for percent in ("p50", "p99"):
+            values = [1000 * outcome.judged[name][percent] for outcome in outcomes]
+            row(f"{label}, {percent}", "ms", values)
     return table
 
 

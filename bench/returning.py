@@ -33,6 +33,7 @@ import uvloop
 
 from bench.crowd import upgrade_request
 from bench.mark import find_mark, operation_name
+from bench.stats import percentile
 from tidegate.model.close_codes import ComeBack, come_back
 
 IN_FLIGHT: Final = 64
@@ -257,9 +258,10 @@ class Returning:
             "last_id_differs": elsewhere,
             "open": self._count(State.OPEN),
             "happened": dict(self.happened),
-            "away_s": sorted(self.away_s),
-            "longest_away_s": sorted(viewer.longest_away_s for viewer in self.viewers),
-            "worst_late_s": sorted(viewer.worst_late_ns / 1e9 for viewer in self.viewers),
+            "came_back": len(self.away_s),
+            "away_s": _summary(self.away_s),
+            "longest_away_s": _summary([viewer.longest_away_s for viewer in self.viewers]),
+            "worst_late_s": _summary([viewer.worst_late_ns / 1e9 for viewer in self.viewers]),
         }
 
     def _count(self, state: State) -> int:
@@ -350,6 +352,11 @@ async def _until(holds: Callable[[], bool], deadline_s: float) -> None:
     deadline = time.monotonic() + deadline_s
     while not holds() and time.monotonic() < deadline:  # noqa: ASYNC110 - see above
         await asyncio.sleep(LOOK_S)
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values) or [0.0]
+    return {"p50": percentile(ordered, 50), "p99": percentile(ordered, 99), "max": ordered[-1]}
 
 
 def _read(path: str) -> bytes:
