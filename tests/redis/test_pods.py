@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.redis.pod import LEASE_S, Pod, leases, let_time_pass, until
+from tests.redis.pod import LEASE_S, Pod, leases, let_time_pass, lose_data, until
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
@@ -145,7 +145,7 @@ async def test_views_say_nobody_is_dead_until_a_lease_after_the_leases_were_lost
     ):
         await grown_up(client, a, b)
         assert a.pods.view().order > 0
-        await client.flushall()
+        await lose_data(client)
         await a.pods.renew()
         assert a.pods.view().order == 0  # b is not in it and lives
         await let_time_pass(client, [a, b], LEASE_S / 3)

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from tests.redis.lossy import Fate, LossyTopology
-from tests.redis.pod import LEASE_S, Pod, held, let_time_pass, slot_settings, until
+from tests.redis.pod import LEASE_S, Pod, held, let_time_pass, lose_data, slot_settings, until
 from tests.redis.test_pods import grown_up
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
 from tidegate.core.slots import Full, Replaced, Taken, Victim, new_connection_id
 from tidegate.model.errors import RedisUnavailable
+from tidegate.redis import lua
+from tidegate.redis.batches import run_script
 from tidegate.redis.slots import ROUND_LEASES, TTL_LEASES
 
 
@@ -191,8 +193,8 @@ async def test_a_take_after_a_pause_renews_first(redis_server: Server) -> None:
         await let_time_pass(client, [a], 2 * LEASE_S)
         await a.connect("ann")
         assert a.pods.incarnation != before
-        (value,) = await client.hvals("tidegate:slots:ann")
-        assert bytes(value).startswith(f"{a.pods.incarnation} ".encode())
+        values: Any = await client.hvals("tidegate:slots:ann")
+        assert [value.decode().split(" ")[0] for value in values] == [a.pods.incarnation]
 
 
 @pytest.mark.parametrize("fate", [Fate.REPLY_LOST, Fate.LOST])
@@ -254,6 +256,34 @@ async def test_a_take_that_is_executed_after_its_release_is_found_out(
             await a.turn()
         assert await held(client, "ann") == {}
         assert a.slots.stats().users == 1  # bob
+
+
+async def test_a_take_on_its_way_is_not_taken_for_a_stray(redis_server: Server) -> None:
+    """Its slot is in Redis, its reply not here yet, when the user is compared."""
+    async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
+        await grown_up(client, a)
+        await a.connect("ann")
+        head = (a.pods.view().order, str(a.pods.incarnation), 60_000, 0)
+        args = (*head, "on its way", 10, 0)
+        await run_script(a.topology, lua.SLOT_TAKE, (b"tidegate:slots:ann",), args)
+        a.slots.reassert()
+        await a.settle()
+        assert "on its way" in await held(client, "ann")
+
+
+async def test_a_late_comparison_of_a_lapsed_incarnation_takes_nothing_over(
+    redis_server: Server,
+) -> None:
+    async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
+        await grown_up(client, a)
+        (connection,) = await a.connect("ann")
+        before = str(a.pods.incarnation)
+        await let_time_pass(client, [a], LEASE_S + 1)
+        await a.turn()
+        args = (0, before, 60_000, 0, 0, connection, 10, 0)
+        await run_script(a.topology, lua.SLOT_SYNC, (b"tidegate:slots:ann",), args)
+        values: Any = await client.hvals("tidegate:slots:ann")
+        assert [value.decode().split(" ")[0] for value in values] == [a.pods.incarnation]
 
 
 async def test_a_viewer_that_leaves_while_it_asks_holds_nothing(redis_server: Server) -> None:
@@ -320,7 +350,7 @@ async def test_everything_is_asserted_again_after_redis_lost_its_data(
     ):
         await grown_up(client, a, b)
         mine, theirs = await a.connect("ann", 4), await b.connect("ann", 5)
-        await client.flushall()
+        await lose_data(client)
         await a.turn()
         await b.connect("ann")  # b does not know yet; its fields must not be taken for dead
         await let_time_pass(client, [a, b], 1)
@@ -410,7 +440,7 @@ async def test_a_storm_of_connects_and_its_return_are_quick(redis_server: Server
         )
         taking = time.monotonic() - begun
         await let_time_pass(client, [a], LEASE_S + 1)
-        await client.flushall()
+        await lose_data(client)
         begun = time.monotonic()
         await a.turn()
         assert len(await client.keys("tidegate:slots:*")) == 1_000

@@ -13,6 +13,10 @@ local function put(connection, since)
   redis.call('HSET', key, connection, string.format('%s %d', mine, since))
 end
 
+local function birth(incarnation)
+  return incarnation and tonumber(string.match(incarnation, '%.(%d+)%.%w+$')) or 0
+end
+
 -- Drops what belongs to dead pods. Returns what is left, connection -> {incarnation, since}, and how many.
 local function living()
   local live = {[mine] = true}
@@ -20,8 +24,7 @@ local function living()
   local all, left, count = redis.call('HGETALL', key), {}, 0
   for i = 1, #all, 2 do
     local incarnation, since = string.match(all[i + 1], '^(%S+) (%d+)$')
-    local born = incarnation and tonumber(string.match(incarnation, '%.(%d+)%.%w+$')) or 0
-    if order > 0 and born < order and not live[incarnation] then
+    if order > 0 and birth(incarnation) < order and not live[incarnation] then
       redis.call('HDEL', key, all[i])
     else
       left[all[i]] = {incarnation or '', tonumber(since) or 0}

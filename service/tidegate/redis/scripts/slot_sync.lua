@@ -17,7 +17,8 @@ end
 for i = FIRST + 1, #ARGV, 3 do
   local id, limit, since = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if left[id] then
-    put(id, left[id][2])
+    -- Unless this call is late, and its caller has lapsed and come back meanwhile.
+    if birth(left[id][1]) <= birth(mine) then put(id, left[id][2]) end
   elseif count < limit then
     put(id, since > 0 and since or now_ms())
     count = count + 1
