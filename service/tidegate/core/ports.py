@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from tidegate.core.reading import Reader
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
@@ -115,3 +116,7 @@ class Lobby(Protocol):
 
     async def ready(self, operation: OperationId) -> None:
         """Follow the operation. Raises RedisUnavailable, StreamUnusable, Overloaded."""
+
+    @property
+    def reader(self) -> Reader:
+        """For those who do not stay."""

@@ -33,6 +33,7 @@ from tidegate.gateway.audience import Audience
 from tidegate.gateway.catchup import CatchUp, Spawn
 from tidegate.gateway.counters import Counters
 from tidegate.gateway.fanout import Fanout
+from tidegate.gateway.reading import StreamReader
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
@@ -93,6 +94,9 @@ class Hub:
             spawn,
             conflated=settings.viewer.lagging_policy == "conflate",
             counters=self.counters,
+        )
+        self.reader = StreamReader(
+            self._audiences, log, self._rules, newest=settings.viewer.history_entries + 1
         )
 
     # -- for the ways in --------------------------------------------------------------------------

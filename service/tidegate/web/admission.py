@@ -99,14 +99,14 @@ class Guest:
         #: Gets what it may no longer watch. Without one the connection is closed.
         self.on_denied: Callable[[OperationId, Refused], None] | None = None
 
-    async def enter(self, head: Head) -> None:
-        """Know the user and take a slot.
+    async def enter(self, head: Head, *, counted: bool = True) -> None:
+        """Know the user and take a slot, unless it is not `counted`: answered at once, and gone.
 
         Raises:
             Refused: and with which code to close.
             RedisUnavailable: no slot can be had, and the policy is `closed`.
         """
-        await self._admission.admit(self, head)
+        await self._admission.admit(self, head, counted=counted)
 
     def start_clock(self) -> None:
         """It has its first frames: from now on it is told, and closed, when its token ends."""
@@ -147,19 +147,19 @@ class Admission:
 
     # -- for guests ------------------------------------------------------------------------------
 
-    async def admit(self, guest: Guest, head: Head) -> None:
+    async def admit(self, guest: Guest, head: Head, *, counted: bool) -> None:
         """See `Guest.enter`."""
         try:
             guest.visitor = await self._gate.authenticate(
                 head.headers, head.subprotocols, head.query
             )
             identity = guest.visitor.identity
-            if identity is not ANONYMOUS:
+            if counted and identity is not ANONYMOUS:
                 await self._take_slot(guest)
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
-        if identity is not ANONYMOUS and identity.expires_at is not None:
+        if counted and identity is not ANONYMOUS and identity.expires_at is not None:
             guest.expiry = Expiry(identity.user, identity.expires_at)
 
     async def authorise(self, guest: Guest, operation: OperationId) -> Mapping[str, Any]:

@@ -1,11 +1,17 @@
-"""The public port: sockets to the hot endpoint, everything else to FastAPI."""
+"""The public port: sockets and event streams to their own endpoints, everything else to FastAPI.
+
+Errors that the framework finds are problem+json like all others.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
+from tidegate import __version__
 from tidegate.core.ports import Lobby
 from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission
@@ -15,6 +21,9 @@ from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.multiplex import MultiplexSocket
 from tidegate.web.opening import Opening, Receive, Scope, Send
 from tidegate.web.operation_socket import OperationSocket
+from tidegate.web.problem import problem
+from tidegate.web.reading import reading_routes
+from tidegate.web.reading_schema import EVENT_STREAM, EVENT_STREAM_PATH
 from tidegate.web.sse import PREFIX as SSE_PREFIX
 from tidegate.web.sse import SseEndpoint
 
@@ -27,7 +36,14 @@ class PublicApp:
         self._sockets = OperationSocket(lobby, opening, admission, settings)
         self._multiplex = MultiplexSocket(lobby, opening, admission, settings)
         self._sse = SseEndpoint(lobby, door, admission, settings)
-        self._pages = FastAPI(title="Tidegate", openapi_url=None, docs_url=None, redoc_url=None)
+        self._pages = _Pages(
+            title="Tidegate",
+            version=__version__,
+            docs_url=None,
+            redoc_url=None,
+            exception_handlers={RequestValidationError: _invalid, HTTPException: _http_error},
+        )
+        self._pages.include_router(reading_routes(lobby, door, admission, settings))
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))
 
@@ -44,3 +60,30 @@ class PublicApp:
         else:
             pages: Any = self._pages
             await pages(scope, receive, send)
+
+
+class _Pages(FastAPI):
+    """Describes the event stream too, which is no route of the framework's."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            super().openapi()["paths"][EVENT_STREAM_PATH] = EVENT_STREAM
+        return super().openapi()
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What the framework has refused in path, query or body."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    words = [f"{part['loc'][-1]}: {part['msg']}" for part in found]
+    headers, body = problem(400, "bad_request", "; ".join(words), retry=False)
+    return Response(body, 400, headers)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """No such route, or not with this method."""
+    status, more = 500, None
+    if isinstance(error, HTTPException):
+        status, more = error.status_code, error.headers
+    code = {404: "no_such_page", 405: "method_not_allowed"}.get(status, "refused")
+    headers, body = problem(status, code, "see /openapi.json", retry=False)
+    return Response(body, status, {**headers, **(more or {})})

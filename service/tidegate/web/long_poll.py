@@ -1,0 +1,91 @@
+"""A request that waits for the next entry: a `Sender` that only rings.
+
+What it is sent is not kept. It wakes the request, which then reads its page like any other; so a
+long poll has the same order, bounds and gaps, and costs nothing while it waits but its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+from starlette.types import Receive
+
+from tidegate.core.ports import Lobby, SenderListener
+from tidegate.core.records import Ask
+from tidegate.model.close_codes import DRAINING, CloseCode
+from tidegate.model.frames import split_texts
+from tidegate.model.ids import OperationId
+from tidegate.web.refusal import Refusal
+
+_ERROR = b'{"type":"error"'
+#: How the frames begin for which a request was not waiting.
+_NO_NEWS = (b'{"type":"current_state"', b'{"type":"stale"', b'{"type":"live"', _ERROR)
+
+
+class Bell:
+    """One waiting request. Rings for an entry, a gap, the end, or when it must go."""
+
+    def __init__(self) -> None:
+        self.listener: SenderListener | None = None
+        self.writable = True
+        self.closed = False
+        self.write: Callable[[bytes], None] = self._write
+        #: Why it was closed, when it was told.
+        self.refusal: Refusal | None = None
+        self._told: tuple[str, str] | None = None
+        self._rung = asyncio.Event()
+
+    def _write(self, data: bytes) -> None:
+        for text in split_texts(data):
+            if text.startswith(_ERROR):
+                said = orjson.loads(text)["data"]
+                self._told = (said["code"], said["message"])
+            elif not text.startswith(_NO_NEWS):
+                self._rung.set()
+
+    def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it
+        """It need not wait any longer."""
+        if not self.closed and self._told is not None:
+            self.refusal = Refusal(code, *self._told)
+        self.leave()
+
+    def send_away(self, after_ms: int) -> None:  # noqa: ARG002 - the next poll comes at once
+        """The replica is going away: the request is answered with what there is."""
+        self.close(DRAINING)
+
+    def leave(self) -> None:
+        """Nobody listens any more."""
+        self.closed = True
+        self.writable = False
+        self._rung.set()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.on_closed()
+
+    async def wait(
+        self, lobby: Lobby, operation: OperationId, ask: Ask, receive: Receive, seconds: float
+    ) -> None:
+        """Until it rings, the client has gone or the time is over.
+
+        Raises:
+            RedisUnavailable, StreamUnusable, Overloaded: the operation cannot be followed.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.closed and not lobby.join(operation, self, ask):
+                    await lobby.ready(operation)
+                async with asyncio.TaskGroup() as tasks:
+                    watching = tasks.create_task(self._client_gone(receive), name="poll-gone")
+                    await self._rung.wait()
+                    watching.cancel()
+        except TimeoutError:
+            pass
+        finally:
+            self.leave()
+
+    async def _client_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._rung.set()

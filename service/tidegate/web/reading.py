@@ -1,0 +1,243 @@
+"""`GET /operations/{id}` and `GET /operations/{id}/events`: for those who ask instead of watching.
+
+The state is small and may be asked for again with its `ETag`; a page of events may wait for the
+next one (long poll). Neither is cached by anybody in between. Errors are problem+json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from tidegate.core.ports import Lobby
+from tidegate.core.reading import EventsPage, Gap, OperationState
+from tidegate.core.records import Ask
+from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.model import close_codes
+from tidegate.model.errors import TidegateError
+from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
+from tidegate.model.settings import Settings
+from tidegate.web.admission import Admission, Guest
+from tidegate.web.door import Door
+from tidegate.web.long_poll import Bell
+from tidegate.web.opening import Head
+from tidegate.web.problem import problem_of
+from tidegate.web.reading_schema import PAGE_RESPONSES, STATE_RESPONSES
+from tidegate.web.refusal import Refusal, refusal_of
+
+WAIT_MAX_S = 60.0
+DEFAULT_LIMIT = 100
+
+#: In the module, because annotations are looked up here.
+OperationPath = Annotated[
+    str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
+]
+
+NO_STREAM = Refusal(close_codes.NOT_FOUND, "not_found", "there is no stream of this operation")
+
+
+class Refusing(Exception):
+    """Carries a refusal to where it is answered."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Reading:
+    """What the two routes do."""
+
+    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
+        self._lobby = lobby
+        self._door = door
+        self._admission = admission
+        self._terminal = frozenset(settings.topic.terminal_statuses)
+
+    async def state(self, operation_id: str, request: Request) -> Response:
+        """The folded state."""
+        try:
+            operation = parse_operation_id(operation_id)
+            known = await self._admit(Bell(), operation, request, counted=False)
+            state = await self._lobby.reader.state(operation)
+            if state is None and not known:
+                raise Refusing(NO_STREAM)
+            body = orjson.dumps(self._state_body(operation, state, known))
+        except (TidegateError, Refusing) as error:
+            return _refused(error)
+        tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+        # To be asked about each time, and only for who was allowed to see it.
+        headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+        if _matches(request.headers.getlist("if-none-match"), tag):
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def events(
+        self, operation_id: str, request: Request, *, after: str, limit: int, wait_s: float
+    ) -> Response:
+        """A page, at once or when there is something in it."""
+        try:
+            operation = parse_operation_id(operation_id)
+            position = parse_stream_id(after, "after") if after else None
+            if wait_s:
+                page = await self._wait(operation, request, position, limit, wait_s)
+            else:
+                await self._admit(Bell(), operation, request, counted=False)
+                page = await self._lobby.reader.page(operation, position, limit)
+            if page is None:
+                raise Refusing(NO_STREAM)
+        except (TidegateError, Refusing) as error:
+            return _refused(error)
+        return Response(
+            _page_body(operation, page),
+            media_type="application/json",
+            headers={"cache-control": "no-store"},
+        )
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    async def _admit(
+        self, bell: Bell, operation: OperationId, request: Request, *, counted: bool
+    ) -> Mapping[str, Any]:
+        guest = Guest(self._admission, bell)
+        scope = request.scope
+        head = Head(scope["path"], scope["query_string"], scope["headers"], ())
+        await guest.enter(head, counted=counted)
+        return {} if guest.is_free else await guest.authorise(operation)
+
+    async def _wait(
+        self,
+        operation: OperationId,
+        request: Request,
+        position: StreamId | None,
+        limit: int,
+        wait_s: float,
+    ) -> EventsPage | None:
+        refusal = self._door.refusal(asyncio.get_running_loop().time())
+        if refusal is not None:
+            message = "come back, or try another replica"
+            raise Refusing(Refusal(close_codes.OVERLOADED, refusal, message))
+        bell = Bell()
+        self._door.enter(bell)
+        try:
+            await self._admit(bell, operation, request, counted=True)
+            page = await self._lobby.reader.page(operation, position, limit)
+            if page is None or not (page.events or page.gap or page.state.finished):
+                cursor = (position or ZERO) if page is None else page.cursor
+                await bell.wait(self._lobby, operation, Ask(cursor, 0), request.receive, wait_s)
+                if bell.refusal is not None:
+                    raise Refusing(bell.refusal)
+                page = await self._lobby.reader.page(operation, position, limit)
+        finally:
+            self._door.leave(bell)
+        return page
+
+    def _state_body(
+        self, operation: OperationId, state: OperationState | None, known: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """As in `current_state`: what the source says counts while the stream says nothing."""
+        if state is None:
+            status = str(known.get("status", UNKNOWN_STATUS))
+            state = OperationState(status, status in self._terminal, ZERO)
+        body: dict[str, Any] = {
+            "operation": operation,
+            "status": state.status,
+            "finished": state.finished,
+            "cursor": str(state.cursor),
+        }
+        return {**body, "data": {**known, "status": state.status}} if known else body
+
+
+def reading_routes(lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> APIRouter:
+    """Both routes, for the public port."""
+    reading = Reading(lobby, door, admission, settings)
+    router = APIRouter(tags=["reading"])
+    largest = settings.viewer.page_entries
+
+    @router.get(
+        "/operations/{operation_id}",
+        summary="The state of an operation",
+        responses=STATE_RESPONSES,
+        response_class=Response,
+    )
+    async def state(operation_id: OperationPath, request: Request) -> Response:
+        """Its status as folded from the stream, and the position it holds for.
+
+        With `If-None-Match` the answer is 304 as long as nothing has changed.
+        """
+        return await reading.state(operation_id, request)
+
+    @router.get(
+        "/operations/{operation_id}/events",
+        summary="Events of an operation",
+        responses=PAGE_RESPONSES,
+        response_class=Response,
+    )
+    async def events(
+        operation_id: OperationPath,
+        request: Request,
+        after: str = Query(
+            default="",
+            description="Events behind this position: the `cursor` of the last page. "
+            "Else from the first event there is.",
+            examples=["1795413516350-0"],
+        ),
+        limit: int = Query(
+            default=min(DEFAULT_LIMIT, largest), ge=1, le=largest, description="At most so many."
+        ),
+        wait: float = Query(
+            default=0.0,
+            ge=0,
+            le=WAIT_MAX_S,
+            allow_inf_nan=False,
+            description="Seconds to wait for the next event, or for the operation to begin, "
+            "when there is none.",
+        ),
+    ) -> Response:
+        """A page of events in order. Ask again with `after` = `cursor` until it has `finished` and
+        not `more`.
+        """
+        return await reading.events(operation_id, request, after=after, limit=limit, wait_s=wait)
+
+    return router
+
+
+def _page_body(operation: OperationId, page: EventsPage) -> bytes:
+    """The events' texts go in as they are."""
+    rest: dict[str, Any] = {
+        "cursor": str(page.cursor),
+        "more": page.more,
+        "gap": _gap_body(page.gap),
+        "status": page.state.status,
+        "finished": page.state.finished,
+    }
+    return b'{"operation":"%b","events":[%b],%b' % (
+        operation.encode(),
+        b",".join(page.events),
+        orjson.dumps(rest)[1:],
+    )
+
+
+def _gap_body(gap: Gap | None) -> dict[str, str] | None:
+    if gap is None:
+        return None
+    body = {"after": str(gap.after), "reason": gap.reason.value}
+    return body if gap.before is None else {**body, "before": str(gap.before)}
+
+
+def _matches(given: list[str], tag: str) -> bool:
+    """`If-None-Match` (RFC 9110 section 13.1.2), by the weak comparison."""
+    tags = [text.strip() for line in given for text in line.split(",")]
+    return "*" in tags or any(text.removeprefix("W/") == tag for text in tags)
+
+
+def _refused(error: TidegateError | Refusing) -> Response:
+    row = error.refusal if isinstance(error, Refusing) else refusal_of(error)
+    status, headers, body = problem_of(row)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(body, status, headers)
