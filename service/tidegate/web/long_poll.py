@@ -20,8 +20,8 @@ from tidegate.model.ids import OperationId
 from tidegate.web.refusal import Refusal
 
 _ERROR = b'{"type":"error"'
-#: How the frames begin for which a request was not waiting.
-_NO_NEWS = (b'{"type":"current_state"', b'{"type":"stale"', b'{"type":"live"', _ERROR)
+#: How the frames begin for which a request waits: entries, and gaps between them.
+_NEWS = (b'{"id":"', b'{"type":"gap"')
 
 
 class Bell:
@@ -42,7 +42,7 @@ class Bell:
             if text.startswith(_ERROR):
                 said = orjson.loads(text)["data"]
                 self._told = (said["code"], said["message"])
-            elif not text.startswith(_NO_NEWS):
+            elif text.startswith(_NEWS):
                 self._rung.set()
 
     def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it

@@ -20,6 +20,8 @@ MEDIA_TYPE = "application/problem+json"
 def problem(status: int, code: str, detail: str, *, retry: bool) -> tuple[dict[str, str], bytes]:
     """Headers and body."""
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     if retry:
         headers["retry-after"] = str(RETRY_AFTER_S)
     body = {

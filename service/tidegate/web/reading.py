@@ -107,7 +107,9 @@ class Reading:
         scope = request.scope
         head = Head(scope["path"], scope["query_string"], scope["headers"], ())
         await guest.enter(head, counted=counted)
-        return {} if guest.is_free else await guest.authorise(operation)
+        known = {} if guest.is_free else await guest.authorise(operation)
+        guest.start_clock()
+        return known
 
     async def _wait(
         self,
@@ -238,6 +240,4 @@ def _matches(given: list[str], tag: str) -> bool:
 def _refused(error: TidegateError | Refusing) -> Response:
     row = error.refusal if isinstance(error, Refusing) else refusal_of(error)
     status, headers, body = problem_of(row)
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
     return Response(body, status, headers)
