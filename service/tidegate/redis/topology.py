@@ -98,6 +98,9 @@ class Topology:
     async def close(self) -> None:
         """Close the client's connections."""
         await self._client.aclose()
+        if self._sentinel is not None:
+            for asked in self._sentinel.sentinels:  # it does not close what it asked with
+                await asked.aclose()
 
     async def _refresh_cluster(self, cluster: RedisCluster) -> bool:
         if not cluster.nodes_manager.slots_cache:
