@@ -94,7 +94,7 @@ async def test_an_expired_token_ends_a_stream_and_a_wait(
 async def test_an_operation_that_only_its_source_knows_has_a_state(
     redis_server: Server, backend: Backend
 ) -> None:
-    fields = {"users": "*", "status": "queued", "state": '{"title":"x"}'}
+    fields: dict[Any, Any] = {"users": "*", "status": "queued", "state": '{"title":"x"}'}
     await backend.client.hset("operation:42", mapping=fields)
     source = {"kind": "redis", "redis_prefix": "operation:"}
     async with guarded(redis_server, source=source) as replica:  # noqa: SIM117
