@@ -167,6 +167,9 @@ class _Socket(asyncio.Protocol):
     def __init__(self, link: "_Link") -> None:
         self._link = link
         self.transport: asyncio.Transport | None = None
+        #: Read before there was a lane: uvloop starts reading after `connection_made`, whatever
+        #: was paused in it.
+        self.early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -175,6 +178,8 @@ class _Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.out is not None:
             self.out.feed(data)
+        else:
+            self.early.append(data)
 
     def eof_received(self) -> bool:
         if self.out is not None:
@@ -219,6 +224,10 @@ class _Link:
             down = _Lane(self._proxy.down, server, client, self._ended)
             self.client.out = self.server.into = up
             self.server.out = self.client.into = down
+            for end in (self.client, self.server):
+                early, end.early = end.early, []
+                for data in early:
+                    end.data_received(data)
 
     async def _dial(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ from tests.gateway.backend import PREFIX, Backend
 from tests.gateway.replica import Replica, until
 from tests.gateway.viewer import Viewer
 from tests.servers.standalone import Server
+from tidegate.web.query import QUERY_MAX_BYTES
 
 
 async def test_the_first_frame_tells_state_and_cursor(replica: Replica, backend: Backend) -> None:
@@ -158,7 +159,7 @@ HOSTILE_QUERIES = (
     "history=10001",
     "history=" + "9" * 30,
     "&".join(["history=1"] * 40),
-    "x=" + "y" * 3000,
+    "x=" + "y" * QUERY_MAX_BYTES,
 )
 
 
@@ -173,7 +174,7 @@ async def test_a_hostile_request_is_refused_before_any_key(
             assert [f["data"]["code"] for f in frames] == ["bad_request"], url
             assert close.code == 4400
     assert replica.hub.stats().operations == 0
-    assert await backend.client.keys("*") == []
+    assert await backend.client.keys(f"{PREFIX}*") == []
 
 
 async def test_every_path_for_sockets_is_answered_with_a_reason(replica: Replica) -> None:
