@@ -39,34 +39,50 @@ class UpgradeProtocol(HttpToolsProtocol):
 
     door: Door
     limits: ReplicaSettings
-    _head_bytes = 0
+    #: Read since the last thing that was whole: a head, a piece of a body, a request. Bounds heads
+    #: and trailers, of which the parser keeps everything.
+    _unended_bytes = 0
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._patience = self.loop.call_later(self.limits.header_timeout_s, self._too_slow)
+        self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._unended_bytes += len(data)
         super().data_received(data)
-        if self._patience is not None:  # the head has not ended yet
-            self._head_bytes += len(data)
-            if self._head_bytes > self.limits.header_max_bytes:
-                self.door.refusals["header_size"] += 1
+        if self._unended_bytes > self.limits.header_max_bytes and not self.transport.is_closing():
+            self.door.refusals["header_size"] += 1
+            if self._patience is not None:  # it was not answered yet
                 self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: Any = self.scope
         scope["extensions"] = {TRANSPORT: self.transport}
+        if self._patience is None:  # not the first request of this connection
+            self._expect_head()
 
     def on_headers_complete(self) -> None:
+        self._unended_bytes = 0
         self._head_is_read()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unended_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unended_bytes = 0
+        super().on_message_complete()
+
+    def _expect_head(self) -> None:
+        self._patience = self.loop.call_later(self.limits.header_timeout_s, self._too_slow)
 
     def _head_is_read(self) -> None:
         if self._patience is not None:
