@@ -21,7 +21,6 @@ from tests.gateway.viewer import Viewer
 from tests.servers.ports import free_port
 from tidegate.embed import RedisStreamWebSocketManager
 from tidegate.embed.engine import Engine
-from tidegate.embed.slots import LocalSlots
 from tidegate.gateway.audience import Audience
 from tidegate.model.ids import OperationId
 
@@ -43,15 +42,11 @@ class Application:
         *,
         pod: str = "app-1",
         start: bool = True,
-        limit: int = 10,
         **groups: Any,
     ) -> None:
         server = {"pod": pod, **groups.pop("server", {})}
         self.settings = quick_settings(redis_url, server=server, **groups)
-        self.slots = LocalSlots()
-        self.manager = RedisStreamWebSocketManager(
-            settings=self.settings, slots=self.slots, max_connections_per_user=limit
-        )
+        self.manager = RedisStreamWebSocketManager(settings=self.settings)
         self.port = free_port()
         self.endpoints = 0
         self.errors: list[BaseException] = []
@@ -127,6 +122,10 @@ class Application:
     def guests(self) -> int:
         return len(self.manager._guests)
 
+    def connections(self, user: str) -> int:
+        """Of this user, in this process."""
+        return sum(guest.user == user for guest in self.manager._guests.values())
+
     def audience(self, operation: str) -> Audience | None:
         return self.engine.hub.audiences.get(OperationId(operation))
 
@@ -141,7 +140,6 @@ class Application:
     async def empty(self) -> None:
         """Every socket and every slot is given back, and all endpoints have returned."""
         await until(lambda: not self.guests and not self.endpoints, "everybody has left")
-        assert not self.slots._by_user
 
     # --- life
 

@@ -41,7 +41,7 @@ async def test_broadcast_handles_disconnected_clients(app: Application, backend:
 
             async with asyncio.timeout(10):
                 assert await viewer.ids(300) == ids
-            await until(lambda: app.slots.count("ann") == 2, "the dead one's slot is free")
+            await until(lambda: app.connections("ann") == 2, "the dead one's slot is free")
             audience = app.audience("42")
             assert audience is not None
             stats = audience.stats()

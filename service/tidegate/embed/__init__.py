@@ -11,11 +11,10 @@ of the application. Every process of the application is a replica of its own. Th
 implementation of anything here.
 """
 
-from tidegate.embed.slots import LocalSlots, Slots
 from tidegate.embed.updates import Sent, Stored
 from tidegate.embed.websockets import RedisStreamWebSocketManager
 
-__all__ = ["LocalSlots", "RedisStreamWebSocketManager", "Sent", "Slots", "Stored", "ws_manager"]
+__all__ = ["RedisStreamWebSocketManager", "Sent", "Stored", "ws_manager"]
 
 #: The application's own; configured by `startup` or by `TIDEGATE_` variables.
 ws_manager = RedisStreamWebSocketManager()

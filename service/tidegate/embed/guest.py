@@ -6,13 +6,13 @@ keeps reading the socket: whatever closes it, its next `receive` raises `WebSock
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tidegate.core.records import Ask
+from tidegate.core.slots import SlotKeeper, new_connection_id
 from tidegate.embed.state import CURRENT_STATE, State, with_state
 from tidegate.gateway.viewer import Viewer
 from tidegate.model.ids import OperationId
@@ -27,13 +27,15 @@ class Guest:
         self,
         websocket: WebSocket,
         user: str,
-        settings: ViewerSettings,
         wanted: tuple[OperationId, Ask],
+        slots: SlotKeeper,
+        settings: ViewerSettings,
     ) -> None:
         self.websocket = websocket
         self.user = user
         self.operation, self.ask = wanted
-        self.connection = secrets.token_hex(8)
+        self.connection = new_connection_id()
+        self.slots = slots
         #: What the getter said; becomes part of `current_state`.
         self.state: State = {}
         self._was_told_state = False

@@ -19,11 +19,11 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tidegate.client.messages import message
+from tidegate.core.slots import Full, Replaced, Verdict
 from tidegate.core.topic import UNKNOWN_STATUS
-from tidegate.embed.engine import Engine
+from tidegate.embed.engine import Engine, Lost
 from tidegate.embed.environment import embedded_settings
 from tidegate.embed.guest import Guest, send
-from tidegate.embed.slots import LocalSlots, Slots
 from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
 from tidegate.embed.updates import Sent, Stored
 from tidegate.gateway.unstored import say_unstored, unstored_frame
@@ -47,13 +47,13 @@ from tidegate.model.frames import (
 )
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
+from tidegate.web.auth.identity import is_user_id
 from tidegate.web.opening import SUBPROTOCOL
 from tidegate.web.query import read_ask
 from tidegate.web.session import Session
 
 log = structlog.get_logger(__name__)
 
-MAX_CONNECTIONS_PER_USER = 10
 #: `startup` waits this long for Redis, a viewer this long, before they go on without it.
 STARTUP_PATIENCE_S = 3.0
 JOIN_PATIENCE_S = 1.0
@@ -71,13 +71,9 @@ class RedisStreamWebSocketManager:
         redis_url: str | None = None,
         *,
         settings: Settings | None = None,
-        slots: Slots | None = None,
-        max_connections_per_user: int = MAX_CONNECTIONS_PER_USER,
     ) -> None:
         self._redis_url = redis_url
         self._settings = settings
-        self._slots = slots or LocalSlots()
-        self._limit = max_connections_per_user
         self._getter: Getter | None = None
         self._engine: Engine | None = None
         self._guests: dict[WebSocket, Guest] = {}
@@ -139,28 +135,35 @@ class RedisStreamWebSocketManager:
         viewer = engine.settings.viewer
         try:
             wanted = read_ask(str(operation_id), _asked(websocket), viewer)
+            if not is_user_id(str(user_id)):
+                raise InvalidInput("user_id", "must be 1 to 256 printable characters")
         except InvalidInput as error:
             return await _refuse(websocket, close_codes.BAD_REQUEST, str(error))
-        guest = Guest(websocket, str(user_id), viewer, wanted)
-        taken = await self._slots.take(guest.user, guest.connection, self._limit)
-        if not taken.granted:
-            text = f"you have {taken.held} connections, and {self._limit} is the limit"
+        guest = Guest(websocket, str(user_id), wanted, engine.slots, viewer)
+        try:
+            verdict = await _take_slot(engine, guest)
+        except RedisUnavailable as error:
+            return await _refuse(websocket, close_codes.OVERLOADED, str(error))
+        if isinstance(verdict, Full):
+            text = f"{verdict.count} of {verdict.limit} connections are open; close one of them"
             return await _refuse(websocket, close_codes.CONNECTION_LIMIT, text)
         try:
             if self._getter is not None:
                 guest.state = await ask(self._getter, guest.operation)
         except NoSuchOperation:
-            await self._slots.release(guest.user, guest.connection)
+            engine.slots.release(guest.user, guest.connection)
             return await _refuse(websocket, close_codes.NOT_FOUND, "there is no such operation")
         except GetterFailed as error:
             log.warning("operation getter", operation=guest.operation, error=str(error))
-            await self._slots.release(guest.user, guest.connection)
+            engine.slots.release(guest.user, guest.connection)
             text = "the operation's state cannot be told now"
             return await _refuse(websocket, close_codes.OVERLOADED, text)
         except BaseException:  # cancelled: the socket is gone
-            await self._slots.release(guest.user, guest.connection)
+            engine.slots.release(guest.user, guest.connection)
             raise
         self._guests[websocket] = guest
+        if isinstance(verdict, Replaced):
+            engine.replaced(verdict.victims)
         engine.spawn(self._send_to(guest), "embedded viewer")
         await self._admit(engine, guest)
         return not guest.sender.closed
@@ -169,7 +172,7 @@ class RedisStreamWebSocketManager:
         """The socket is gone, or about to be. Unknown sockets are no error."""
         guest = self._guests.get(websocket)
         if guest is not None:
-            await self._gone(guest)
+            self._gone(guest)
 
     async def serve(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:
         """A whole endpoint: connect, answer pings within the bounds of a gateway, disconnect."""
@@ -184,7 +187,7 @@ class RedisStreamWebSocketManager:
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message has no text
             pass
         finally:
-            await self._gone(guest)
+            self._gone(guest)
 
     async def close_connections(self, operation_id: str) -> int:
         """Close all viewers of this operation in this process with 1000; how many there were."""
@@ -236,7 +239,8 @@ class RedisStreamWebSocketManager:
     async def _begin(self) -> Engine:
         engine = self._engine
         if engine is None or not engine.is_running:
-            engine = Engine(embedded_settings(self._settings, self._redis_url))
+            settings = embedded_settings(self._settings, self._redis_url)
+            engine = Engine(settings, self._lost, lambda: len(self._guests))
             self._engine = engine
         await engine.begun()
         return engine
@@ -313,13 +317,22 @@ class RedisStreamWebSocketManager:
         try:
             await guest.sender.run()
         finally:
-            await self._gone(guest)
+            self._gone(guest)
 
-    async def _gone(self, guest: Guest) -> None:
+    def _gone(self, guest: Guest) -> None:
         if self._guests.get(guest.websocket) is guest:
             del self._guests[guest.websocket]
         guest.sender.lost()
-        await self._slots.release(guest.user, guest.connection)
+        guest.slots.release(guest.user, guest.connection)
+
+    def _lost(self, lost: Lost) -> None:
+        """They have no right to be here any more."""
+        for guest in tuple(self._guests.values()):
+            if guest.user == lost.user or guest.connection in lost.connections:
+                listener, guest.sender.listener = guest.sender.listener, None
+                if listener is not None:
+                    listener.on_closed()
+                _dismiss(guest, lost.code, lost.code.meaning, lost.reason)
 
 
 def _asked(websocket: WebSocket) -> bytes:
@@ -329,9 +342,26 @@ def _asked(websocket: WebSocket) -> bytes:
     return urlencode(ours).encode()
 
 
-def _dismiss(guest: Guest, code: CloseCode, text: str) -> None:
+async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
+    """One of the user's connections over all replicas; while Redis is away, of this process.
+
+    Raises:
+        RedisUnavailable: it is away, and `slots.when_redis_away` is `closed`.
+    """
+    if engine.is_connected:
+        try:
+            return await engine.slots.take(guest.user, guest.connection)
+        except RedisUnavailable:
+            pass
+    if engine.settings.slots.when_redis_away == "closed":
+        raise RedisUnavailable("connections cannot be counted now")
+    return engine.slots.take_locally(guest.user, guest.connection)
+
+
+def _dismiss(guest: Guest, code: CloseCode, text: str, name: str = "") -> None:
     if guest.sender.writable:
-        guest.sender.write(error_frame(code.name, text, retry=code.come_back is not ComeBack.NO))
+        retry = code.come_back is not ComeBack.NO
+        guest.sender.write(error_frame(name or code.name, text, retry=retry))
     guest.sender.close(code)
 
 
