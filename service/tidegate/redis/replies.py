@@ -7,6 +7,7 @@ becomes a record.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ class Trouble(enum.Enum):
     FORBIDDEN = "the login may not do this"
     LATER = "try again"
 
+
+_is_id = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}").fullmatch
 
 _BY_WORD = {
     "NOSCRIPT": Trouble.NO_SCRIPT,
@@ -52,12 +55,26 @@ def read_relay(payload: bytes) -> Relay | None:
     """A relay message, or None when it is not one of ours."""
     try:
         origin, previous, created, entries, added = msgpack.unpackb(payload, raw=True)
-        raws = tuple(_raw_entry(entry) for entry in entries)
-        if type(origin) is not bytes or type(previous) is not bytes:
+        raws = tuple([_checked_entry(entry) for entry in entries])
+        if type(origin) is not bytes or (previous != b"" and not _is_id(previous)):
             return None
         return Relay(origin, previous, raws, created == 1, added if type(added) is int else None)
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
+
+
+def _checked_entry(entry: Sequence[Any]) -> RawEntry:
+    entry_id, fields = entry
+    if not _is_id(entry_id):
+        raise ValueError("not a stream id")
+    if type(fields) is int:
+        return RawEntry(entry_id, None, fields)
+    if type(fields) is not list:
+        raise ValueError("not fields")
+    for text in fields:
+        if type(text) is not bytes:
+            raise ValueError("not a field")
+    return RawEntry(entry_id, fields)
 
 
 def _raw_entry(entry: Sequence[Any]) -> RawEntry:

@@ -1,0 +1,325 @@
+"""Each script against its contract, on both ends of the supported range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # it has no stubs of its own
+import pytest
+from redis.asyncio.client import PubSub
+from redis.exceptions import ResponseError
+
+from tests.gateway.backend import GROUP, PREFIX, Backend
+from tests.redis.open_link import OpenLink
+from tests.servers.standalone import Server
+from tidegate.core.records import Page, Relay
+from tidegate.model.ids import parse_stream_id
+from tidegate.redis import lua
+from tidegate.redis.replies import read_info, read_page, read_relay
+
+KEY = PREFIX + "42"
+POD = "pod-1"
+LIMITS = (500, 1_048_576, 262_144)
+
+
+async def run(backend: Backend, script: lua.Script, *args: Any) -> Any:
+    client: Any = backend.client
+    return await client.eval(script.text, 1, KEY, *args)
+
+
+async def dispatch(backend: Backend, *limits: int) -> tuple[int, bytes, int]:
+    count, newest, more = await run(backend, lua.DISPATCH, GROUP, POD, *(limits or LIMITS))
+    return count, newest, more
+
+
+async def attach(backend: Backend, after: str = "", newest: int = 101) -> Page:
+    reply = await run(backend, lua.ATTACH, GROUP, POD, *LIMITS, after, newest)
+    return read_page(reply, None)
+
+
+class Ear:
+    """Hears the relay of one stream."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._pubsub: PubSub = backend.client.pubsub()
+
+    async def __aenter__(self) -> Ear:
+        # redis-py's standalone client has no ssubscribe that works everywhere; the command does.
+        await self._pubsub.execute_command("SSUBSCRIBE", KEY)
+        await self._pubsub.parse_response(timeout=5)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pubsub.aclose()
+
+    async def next(self) -> Relay:
+        kind, channel, payload = await self._pubsub.parse_response(timeout=5)
+        assert (kind, channel) == (b"smessage", KEY.encode())
+        relay = read_relay(payload)
+        assert relay is not None
+        return relay
+
+
+def ids(relay: Relay) -> list[str]:
+    return [entry.id.decode() for entry in relay.entries]
+
+
+# --- dispatch
+
+
+async def test_what_was_written_is_relayed_once_and_in_order(either: Backend) -> None:
+    await attach(either)
+    async with Ear(either) as ear:
+        assert await dispatch(either) == (0, b"", 0), "no stream, and none is made"
+        assert not await either.exists("42")
+        written = await either.publish_many("42", 5)
+        assert await dispatch(either) == (5, written[-1].encode(), 0)
+        first = await ear.next()
+        assert (first.origin, first.previous, first.created) == (POD.encode(), b"", True)
+        assert ids(first) == written
+        assert first.added == 5
+        more = await either.publish_many("42", 2)
+        await dispatch(either)
+        second = await ear.next()
+        assert (second.previous, second.created) == (written[-1].encode(), False)
+        assert ids(second) == more
+        assert await dispatch(either) == (0, more[-1].encode(), 0), "nothing new, so no message"
+        (group,) = await either.groups("42")
+        assert (group["pending"], group["lag"]) == (0, 0), "nothing is left pending"
+
+
+async def test_a_call_is_bounded_in_entries_and_says_that_more_is_left(either: Backend) -> None:
+    written = await either.publish_many("42", 100)
+    async with Ear(either) as ear:
+        seen: list[str] = []
+        for expected, more in ((40, 1), (40, 1), (20, 0)):
+            count, newest, left = await dispatch(either, 40, 1_048_576, 262_144)
+            assert (count, left) == (expected, more)
+            relay = await ear.next()
+            assert relay.previous == (seen[-1].encode() if seen else b"")
+            seen += ids(relay)
+            assert newest.decode() == seen[-1]
+        assert seen == written
+
+
+async def test_a_call_is_bounded_in_bytes(either: Backend) -> None:
+    await either.publish_many("42", 200, pad=1000)
+    total = 0
+    more = 1
+    while more:
+        count, _, more = await dispatch(either, 500, 10_000, 5_000)
+        assert count <= 32 + 10, "a chunk is read before its size is known"
+        total += count
+    assert total == 200
+
+
+async def test_an_entry_too_large_to_carry_is_cut(either: Backend) -> None:
+    await either.publish_many("42", 1)
+    large = await either.add("42", {"message": "x" * 5000})
+    small = await either.publish("42")
+    async with Ear(either) as ear:
+        await dispatch(either, 500, 1_048_576, 4000)
+        relay = await ear.next()
+    assert ids(relay)[1:] == [large, small]
+    assert relay.entries[1].fields is None
+    assert relay.entries[1].size_bytes == 5000 + len("message")
+    assert relay.entries[2].fields is not None
+
+
+async def test_a_group_that_was_destroyed_is_made_again_and_loses_nothing(either: Backend) -> None:
+    written = await either.publish_many("42", 3)
+    await dispatch(either)
+    await either.client.xgroup_destroy(KEY, GROUP)
+    written += await either.publish_many("42", 2)
+    async with Ear(either) as ear:
+        assert (await dispatch(either))[0] == 5
+        relay = await ear.next()
+    assert relay.created
+    assert ids(relay) == written
+
+
+async def test_a_trimmed_stream_proves_with_its_counter(either: Backend) -> None:
+    await either.publish_many("42", 5)
+    await dispatch(either)
+    await either.publish_many("42", 3)
+    await either.trim("42", 3)
+    async with Ear(either) as ear:
+        await dispatch(either)
+        relay = await ear.next()
+    assert (relay.previous, relay.added) == (b"", 8)
+
+
+async def test_any_field_bytes_survive_the_relay(either: Backend) -> None:
+    fields = {b"\x00\xff": b"\xc3\x28", b"message": b"", "ä": "\u2028"}
+    await either.add("42", fields)
+    async with Ear(either) as ear:
+        await dispatch(either)
+        (entry,) = (await ear.next()).entries
+    assert entry.fields == [
+        b"\x00\xff",
+        b"\xc3\x28",
+        b"message",
+        b"",
+        "ä".encode(),
+        b"\xe2\x80\xa8",
+    ]
+
+
+async def test_dispatch_arms_the_doorbell_also_before_the_stream_exists(
+    any_server: Server, either: Backend
+) -> None:
+    async with OpenLink(any_server) as link:
+        await link.call("CLIENT", "TRACKING", "ON", "NOLOOP")
+        for _ in range(3):
+            await link.call("EVAL", lua.DISPATCH.text, 1, KEY, GROUP, POD, *LIMITS)
+            link.seen.clear()
+            await either.publish_many("42", 3)
+            await link.barrier()
+            assert link.seen == [[b"invalidate", [KEY.encode()]]], "several writes ring once"
+
+
+@pytest.mark.parametrize("script", [lua.DISPATCH, lua.ATTACH, lua.READ, lua.LOCATE])
+async def test_a_key_that_is_no_stream_is_told_as_such(either: Backend, script: lua.Script) -> None:
+    await either.client.set(KEY, "text")
+    args = {
+        lua.DISPATCH: (GROUP, POD, *LIMITS),
+        lua.ATTACH: (GROUP, POD, *LIMITS, "", 10),
+        lua.READ: ("0-0", *LIMITS),
+        lua.LOCATE: (5,),
+    }[script]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await run(either, script, *args)
+
+
+# --- attach
+
+
+async def test_attach_makes_the_group_at_the_end_and_nothing_where_nothing_is(
+    either: Backend,
+) -> None:
+    page = await attach(either)
+    assert not page.info.exists
+    assert not await either.exists("42")
+    written = await either.publish_many("42", 5)
+    async with Ear(either) as ear:
+        page = await attach(either)
+        relay = await ear.next()
+    assert (relay.created, relay.entries) == (True, ())
+    assert [entry.id.decode() for entry in page.entries] == written
+    assert (page.info.length, page.info.added, page.more) == (5, 5, False)
+    (group,) = await either.groups("42")
+    assert group["last-delivered-id"].decode() == written[-1]
+    assert await either.consumers("42") == [POD]
+
+
+async def test_attach_dispatches_what_waits_before_it_answers(either: Backend) -> None:
+    await either.publish_many("42", 1)
+    await attach(either)
+    written = await either.publish_many("42", 2)
+    async with Ear(either) as ear:
+        page = await attach(either)
+        assert ids(await ear.next()) == written
+    assert page.entries[-1].id.decode() == written[-1]
+
+
+async def test_attach_gives_the_newest_or_what_comes_after(either: Backend) -> None:
+    written = await either.publish_many("42", 150)
+    page = await attach(either, newest=101)
+    assert [entry.id.decode() for entry in page.entries] == written[49:]
+    page = await attach(either, after=written[9])
+    assert [entry.id.decode() for entry in page.entries] == written[10:]
+
+
+# --- read, locate
+
+
+async def test_read_is_bounded_and_goes_on(either: Backend) -> None:
+    written = await either.publish_many("42", 100)
+    seen: list[str] = []
+    for expected in (30, 30, 30, 10):
+        after = seen[-1] if seen else "0-0"
+        page = read_page(await run(either, lua.READ, after, 30, 1_048_576, 262_144), None)
+        assert (len(page.entries), page.more) == (expected, expected == 30)
+        assert (page.info.first, page.info.length) == (parse_stream_id(written[0]), 100)
+        seen += [entry.id.decode() for entry in page.entries]
+    assert seen == written
+
+
+async def test_read_of_nothing_makes_nothing(either: Backend) -> None:
+    page = read_page(await run(either, lua.READ, "0-0", 30, 1_048_576, 262_144), None)
+    assert (page.info.exists, list(page.entries), page.more) == (False, [], False)
+    assert not await either.exists("42")
+
+
+async def test_locate_finds_the_place_before_the_newest(either: Backend) -> None:
+    info, before = await run(either, lua.LOCATE, 5)
+    assert (info, before) == (None, b"")
+    written = await either.publish_many("42", 100)
+    for newest, expected in ((0, 99), (1, 98), (32, 67), (33, 66), (99, 0)):
+        info, before = await run(either, lua.LOCATE, newest)
+        assert before.decode() == written[expected], newest
+    for newest in (100, 101, 5000, -1):
+        info, before = await run(either, lua.LOCATE, newest)
+        assert before == b""
+    assert read_info(info).length == 100
+
+
+# --- publish
+
+
+async def publish(backend: Backend, *texts: str, cap: int = 0, ttl_s: int = 0) -> list[bytes]:
+    head = (GROUP, POD, *LIMITS, cap, ttl_s, "*", 0, "", "", 0, 0)
+    outcome, *written = await run(backend, lua.PUBLISH, *head, *texts)
+    assert outcome == b"added"
+    return list(written)
+
+
+async def test_publish_appends_caps_expires_and_dispatches(either: Backend) -> None:
+    await either.publish("42")
+    await attach(either)
+    async with Ear(either) as ear:
+        written = await publish(either, '{"data":1}', '{"data":2}', ttl_s=60)
+        relay = await ear.next()
+    assert [entry.id for entry in relay.entries] == written
+    assert 0 < await either.client.ttl(KEY) <= 60
+    for _ in range(10):
+        await publish(either, *['{"data":1}'] * 100, cap=100)
+    assert await either.client.xlen(KEY) < 400, "about the cap: Redis trims whole nodes"
+
+
+async def test_publish_leaves_no_group_where_nobody_watches(either: Backend) -> None:
+    await publish(either, '{"data":1}')
+    assert await either.groups("42") == []
+
+
+# --- a relay message is checked before it is believed
+
+GOOD = [b"pod", b"1-0", 0, [[b"2-0", [b"a", b"b"]]], None]
+
+
+def test_a_good_message_is_read() -> None:
+    relay = read_relay(msgpack.packb(GOOD))
+    assert relay is not None
+    assert relay.entries[0].fields == [b"a", b"b"]
+
+
+BAD_ENTRIES: list[object] = [None, 5, [], [b"2-0"], b"ab", {}]
+BAD_IDS: list[object] = [None, 5, b"", b"2", b"x-1", [], b"1-2-3"]
+BAD_IDS += [b'2-0"', b" 2-0", b"2_0-1", b"+2-0", b"2-0\n"]
+BAD_FIELDS: list[object] = [None, b"text", [1], [b"a", None], {}]
+BAD_ENTRIES += [[name, []] for name in BAD_IDS]
+BAD_ENTRIES += [[b"2-0", fields] for fields in BAD_FIELDS]
+BAD_MESSAGES: list[object] = [None, 7, b"x", [], {}, [1, 2, 3, 4, 5], GOOD[:4], [*GOOD, 1]]
+BAD_MESSAGES += [[b"pod", b"1-0", 0, entries, None] for entries in (None, 7)]
+BAD_MESSAGES += [[5, b"1-0", 0, [], None], [b"pod", 5, 0, [], None], [b"pod", b"x", 0, [], None]]
+BAD_MESSAGES += [[b"pod", b"1-0", 0, [entry], None] for entry in BAD_ENTRIES]
+
+
+@pytest.mark.parametrize("message", BAD_MESSAGES, ids=repr)
+def test_anything_else_is_refused(message: object) -> None:
+    assert read_relay(msgpack.packb(message)) is None
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x95", b"\xdd\xff\xff\xff\xff", b"{}" * 100])
+def test_what_is_no_message_pack_is_refused(payload: bytes) -> None:
+    assert read_relay(payload) is None
