@@ -8,6 +8,7 @@ often the harm is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -131,3 +132,27 @@ async def test_memory_stays_bounded_under_all_of_them_at_once(
     after = rss_bytes(replica.process.pid)
 
     assert after - before < GROWTH_BYTES, f"{before / 2**20:.1f} MiB, then {after / 2**20:.1f}"
+
+
+async def test_a_crowd_that_says_nothing_keeps_others_out_for_a_moment_only(
+    redis_server: Server, backend: Backend
+) -> None:
+    """Connections without a request are bounded, and those that come to nothing make room."""
+    await backend.publish("42")
+    few = QUICK | {"replica.connects_burst": 20}
+    async with Replica(0, redis_server.url, few) as replica:
+        address = (replica.host, replica.port)
+        silent = [await asyncio.open_connection(*address) for _ in range(20)]
+        # The replica accepts in the order of the connects.
+        late = await harm("silence", address, PATH, patience_s=PATIENCE_S)
+        assert str(late) == "http 503"
+        assert b"Retry-After: 2" in late.head
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""  # header_timeout_s has ended it
+            writer.close()
+        async with Viewer(f"ws://{address[0]}:{address[1]}{PATH}") as good:
+            await good.state()
+            await good.entries(1)
+        refusals = (await replica.state())["numbers"]["tidegate_refusals_total"]
+        assert refusals == {"waiting": 1, "header_time": 20}

@@ -1077,7 +1077,12 @@ class ReplicaSettings(Group):
     ] = 4_000.0
     connects_burst: Annotated[
         int,
-        Field(ge=1, le=100_000, description="New connections at once, above the rate."),
+        Field(
+            ge=1,
+            le=100_000,
+            description="New connections at once, above the rate; as many may be open that have "
+            "not sent their request yet.",
+        ),
     ] = 2_000
     header_max_bytes: Annotated[
         int,

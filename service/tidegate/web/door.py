@@ -32,10 +32,19 @@ class Door:
         self._allowance = Allowance(limits.connects_per_s, limits.connects_burst)
         self._inside: dict[Connection, Callable[[], None] | None] = {}
         self.is_shut = False
+        #: Connections that have not said what they want.
+        self.waiting = 0
         self.refusals: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._inside)
+
+    def is_crowded(self) -> bool:
+        """Whether too many stand outside already, so that one more is sent away unheard."""
+        if self.waiting < self._limits.connects_burst:
+            return False
+        self.refusals["waiting"] += 1
+        return True
 
     def refusal(self, now: float) -> str | None:
         """Why one more connection cannot come in now; None when it may."""

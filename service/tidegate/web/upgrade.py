@@ -46,7 +46,11 @@ class UpgradeProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        if self.door.is_crowded():
+            transport.write(unavailable("waiting"))
+            transport.close()
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_read()
@@ -82,12 +86,14 @@ class UpgradeProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _expect_head(self) -> None:
+        self.door.waiting += 1
         self._patience = self.loop.call_later(self.limits.header_timeout_s, self._too_slow)
 
     def _head_is_read(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+            self.door.waiting -= 1
 
     def _too_slow(self) -> None:
         self.door.refusals["header_time"] += 1
