@@ -3,12 +3,14 @@
 A viewer shakes hands, takes the first frame as its welcome, and from then on only looks for the
 mark in each text frame: is it the next of its operation, and how long was it under way. It answers
 pings and closes, and speaks nothing else of WebSocket: no compression, no fragments (both are
-counted as `other`).
+counted as `other`). Over server-sent events (`Way.EVENTS`) it is the same with HTTP's words.
 
     state     | what arrives            | next
     ----------|-------------------------|--------------------------------------
     CONNECTING| writable                | UPGRADING, the request is sent
     UPGRADING | 101 and the first frame | OPEN, `on_open`
+    UPGRADING | 101, multiplexed        | WATCHING, its operations are asked for
+    WATCHING  | a first frame of each   | OPEN, `on_open`
     OPEN      | marked frames           | OPEN, counted; `on_goal` at its goal
     any       | close, reset, refusal   | CLOSED, `on_lost`
 
@@ -28,10 +30,11 @@ import socket
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.mark import LENGTH, START
+from bench.ways import OPERATION, Way, events_request, watch_message
 
 BUFFER_BYTES: Final = 1 << 20
 # One source address has about 28,000 ports to one destination; stay well below.
@@ -45,17 +48,42 @@ MAX_REASONS: Final = 50
 class State(enum.Enum):
     CONNECTING = enum.auto()
     UPGRADING = enum.auto()
+    WATCHING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
 
 class Viewer:
-    """One connection: `next` is the number of the entry it expects, `goal` where it has enough."""
+    """One connection: `next` is the number of the entry it expects, `goal` where it has enough.
 
-    __slots__ = ("goal", "next", "request", "rest", "sock", "started_ns", "state")
+    A multiplexed one has a `next` for each operation, and `unseen` operations that have not begun.
+    """
 
-    def __init__(self, sock: socket.socket, request: bytes, goal: int) -> None:
+    __slots__ = (
+        "goal",
+        "next",
+        "nexts",
+        "request",
+        "rest",
+        "sock",
+        "started_ns",
+        "state",
+        "unseen",
+        "way",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        request: bytes,
+        goal: int,
+        way: Way = Way.SOCKET,
+        operations: Sequence[str] = (),
+    ) -> None:
         self.sock = sock
+        self.way = way
+        self.nexts = {operation.encode(): 0 for operation in operations}
+        self.unseen = len(operations)
         self.request = request
         self.goal = goal
         self.state = State.CONNECTING
@@ -98,11 +126,27 @@ class Crowd:
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._made = 0
+        self._welcomes = {
+            Way.SOCKET: self._welcome,
+            Way.MANY: self._welcome_many,
+            Way.EVENTS: self._welcome_events,
+        }
 
     # --- opening and closing --------------------------------------------------------------------
 
-    def open(self, address: tuple[str, int], path: str, *, goal: int = 0) -> Viewer:
-        """Start one connection; `on_open` or `on_lost` tells how it went."""
+    def open(
+        self,
+        address: tuple[str, int],
+        path: str,
+        *,
+        goal: int = 0,
+        way: Way = Way.SOCKET,
+        operations: Sequence[str] = (),
+    ) -> Viewer:
+        """Start one connection; `on_open` or `on_lost` tells how it went.
+
+        `operations` are those that a multiplexed one watches.
+        """
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if address[0].startswith("127."):
             # Spread over loopback addresses, with the port chosen by `connect`, so that
@@ -110,7 +154,8 @@ class Crowd:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((f"127.0.0.{2 + self._made // VIEWERS_PER_SOURCE % 200}", 0))
         self._made += 1
-        viewer = Viewer(sock, upgrade_request(address, path), goal)
+        request = events_request if way is Way.EVENTS else upgrade_request
+        viewer = Viewer(sock, request(address, path), goal, way, operations)
         status = sock.connect_ex(address)
         if status not in (0, errno.EINPROGRESS):
             self._lose(viewer, errno.errorcode.get(status, str(status)))
@@ -192,11 +237,16 @@ class Crowd:
             return
         start = 0
         if viewer.state is State.UPGRADING:
-            welcomed = self._welcome(viewer, end)
+            welcomed = self._welcomes[viewer.way](viewer, end)
             if welcomed is None:
                 return
             start = welcomed
-        self._frames(viewer, start, end)
+        if viewer.way is Way.SOCKET:
+            self._frames(viewer, start, end)
+        elif viewer.way is Way.MANY:
+            self._many_frames(viewer, start, end)
+        else:
+            self._events(viewer, start, end)
         if viewer.goal and viewer.next >= viewer.goal and viewer.state is State.OPEN:
             self.on_goal(viewer)
 
@@ -222,6 +272,37 @@ class Crowd:
                 self.opened += 1
                 self.on_open(viewer)
                 return stop
+        viewer.rest = bytes(self._view[:end])
+        return None
+
+    def _welcome_many(self, viewer: Viewer, end: int) -> int | None:
+        """Where the first frame begins; its operations are asked for now."""
+        head_end = self._buffer.find(b"\r\n\r\n", 0, end)
+        if head_end < 0:
+            viewer.rest = bytes(self._view[:end])
+            return None
+        if bytes(self._buffer[9:12]) != b"101":
+            self._lose(viewer, f"HTTP {bytes(self._buffer[9:12]).decode('latin-1')} instead of 101")
+            return None
+        viewer.state = State.WATCHING
+        self._send(viewer, b"".join(watch_message(name) for name in viewer.nexts))
+        return head_end + 4 if viewer.state is State.WATCHING else None
+
+    def _welcome_events(self, viewer: Viewer, end: int) -> int | None:
+        """Where the second event begins, once the answer and the first event are whole."""
+        head_end = self._buffer.find(b"\r\n\r\n", 0, end)
+        if head_end >= 0:
+            status = bytes(self._buffer[9:12])
+            if status != b"200":
+                self._lose(viewer, f"HTTP {status.decode('latin-1')} instead of 200")
+                return None
+            first = self._buffer.find(b"current_state", head_end, end)
+            stop = -1 if first < 0 else self._buffer.find(b"\n\n", first, end)
+            if stop >= 0:
+                viewer.state = State.OPEN
+                self.opened += 1
+                self.on_open(viewer)
+                return stop + 2
         viewer.rest = bytes(self._view[:end])
         return None
 
@@ -266,6 +347,65 @@ class Crowd:
             at = stop
         if at < end:
             viewer.rest = bytes(self._view[at:end])
+
+    def _many_frames(self, viewer: Viewer, at: int, end: int) -> None:
+        """As `_frames`, with a number to expect for each operation."""
+        buffer = self._buffer
+        now = time.monotonic_ns()
+        while (span := _frame_span(buffer, at, end)) is not None:
+            start, stop = span
+            mark = buffer.find(START, start, stop)
+            if mark >= 0 and stop - mark >= LENGTH:
+                name = buffer.find(OPERATION, start, mark) + len(OPERATION)
+                operation = bytes(buffer[name : buffer.find(b'"', name, mark)])
+                viewer.nexts[operation] = self._count(mark, viewer.nexts[operation], now)
+            elif viewer.unseen and buffer.find(b'"current_state"', start, stop) >= 0:
+                viewer.unseen -= 1
+                if not viewer.unseen:
+                    viewer.state = State.OPEN
+                    self.opened += 1
+                    self.on_open(viewer)
+            else:
+                self._other(viewer, buffer[at] & 15, bytes(buffer[start:stop]))
+                if viewer.state is State.CLOSED:
+                    return
+            at = stop
+        if at < end:
+            viewer.rest = bytes(self._view[at:end])
+
+    def _events(self, viewer: Viewer, at: int, end: int) -> None:
+        """Server-sent events; what frames the chunks of the response does not matter here."""
+        buffer = self._buffer
+        now = time.monotonic_ns()
+        while (stop := buffer.find(b"\n\n", at, end)) >= 0:
+            mark = buffer.find(START, at, stop)
+            if mark >= 0 and stop - mark >= LENGTH:
+                viewer.next = self._count(mark, viewer.next, now)
+            elif (data := buffer.find(b"data: ", at, stop)) >= 0:
+                self._other(viewer, 1, bytes(buffer[data:stop]))
+            at = stop + 2
+        if at < end:
+            viewer.rest = bytes(self._view[at:end])
+
+    def _count(self, mark: int, expected: int, now: int) -> int:
+        """Count the delivery with this mark; the number that is expected next. `_frames` has the
+        same in line, because it is the hot one.
+        """
+        window = self.window
+        sent = int(self._buffer[mark + 2 : mark + 21])
+        number = int(self._buffer[mark + 22 : mark + 30])
+        if number < expected:
+            window.repeated += 1
+            return expected
+        if sent >= window.since_ns:
+            window.missed += number - expected
+            if window.delivered < len(window.latencies_ns):
+                window.latencies_ns[window.delivered] = now - sent
+            else:
+                window.overflow += 1
+            window.delivered += 1
+            window.last_ns = now
+        return number + 1
 
     def _other(self, viewer: Viewer, opcode: int, payload: bytes) -> None:
         """A frame that is no entry: rare, so it may be slow."""

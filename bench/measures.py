@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bench.errors import NotPossible
 from bench.meter import Meter
 from bench.procfs import rss_bytes
 from bench.scenarios import Kind, Scenario
@@ -27,6 +28,8 @@ DRAIN_S: Final = 20.0
 OPEN_S: Final = 90.0
 # Handshakes at a time: enough to keep one core busy, few enough for any listen backlog.
 IN_FLIGHT: Final = 128
+# Each is 200 joins.
+MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
 SETTLE_S: Final = 2.0
 ANSWER_S: Final = 60.0
@@ -66,7 +69,14 @@ class Round:
 
 
 async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
-    """Play one round. Raises `BenchError` when a process fails."""
+    """Play one round.
+
+    Raises:
+        BenchError: a process failed, or the subject has no such way in.
+    """
+    if scenario.way not in subject.ways:
+        raise NotPossible(f"{subject.name} does not serve {scenario.way.value}")
+    subject = subject.with_args(scenario.server_args)
     if scenario.kind is Kind.REPLICAS:
         return await _replicas(scenario, subject, bed)
     play_on = {
@@ -266,8 +276,10 @@ async def _open(
         ports=stage.ports,
         operations=scenario.operations,
         viewers_each=scenario.viewers_each,
-        in_flight=in_flight,
+        in_flight=min(in_flight, MANY_IN_FLIGHT) if scenario.sockets else in_flight,
         deadline_s=OPEN_S,
+        way=scenario.way.name,
+        sockets=scenario.sockets,
     )
     if opened["opened"] != opened["expected"]:
         outcome.problems.append(

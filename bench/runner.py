@@ -26,7 +26,11 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        return len(self.scenarios) * len(self.subjects) * self.rounds
+        return sum(len(self.able(scenario)) for scenario in self.scenarios) * self.rounds
+
+    def able(self, scenario: Scenario) -> tuple[Subject, ...]:
+        """Those that have this way in."""
+        return tuple(subject for subject in self.subjects if scenario.way in subject.ways)
 
 
 async def run(
@@ -38,10 +42,13 @@ async def run(
 ) -> None:
     """Play `plan`; outcomes go into `into` as they come, so that an interrupted run has them."""
     for scenario in plan.scenarios:
-        outcome = Outcome(scenario, {subject.name: [] for subject in plan.subjects})
+        subjects = plan.able(scenario)
+        if not subjects:
+            continue
+        outcome = Outcome(scenario, {subject.name: [] for subject in subjects})
         into.append(outcome)
         for number in range(1, plan.rounds + 1):
-            turns = plan.subjects if number % 2 else tuple(reversed(plan.subjects))
+            turns = subjects if number % 2 else tuple(reversed(subjects))
             for subject in turns:
                 on_step(scenario, subject, number)
                 outcome.rounds[subject.name].append(await _play(scenario, subject, plan.bed))

@@ -9,6 +9,8 @@ import enum
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bench.ways import Way
+
 
 class Kind(enum.Enum):
     """How a scenario is played; each has one function in `measures`."""
@@ -49,7 +51,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One set-up: operations x viewers of each. `per_second` counts all operations' entries."""
+    """One set-up: operations x viewers of each. `per_second` counts all operations' entries.
+
+    With `sockets` the operations are shared by so many multiplexed ones. `server_args` are added to
+    the gateway's command line. The baseline knows only `Way.SOCKET` and sits the others out.
+    """
 
     name: str
     title: str
@@ -60,10 +66,14 @@ class Scenario:
     per_second: float = 0.0
     history: int = 0
     replicas: int = 1
+    way: Way = Way.SOCKET
+    sockets: int = 0
+    server_args: tuple[str, ...] = ()
 
     @property
     def viewers(self) -> int:
-        return self.operations * self.viewers_each
+        """Connections."""
+        return self.sockets or self.operations * self.viewers_each
 
     def smaller(self) -> "Scenario":
         """For `--quick`: the same shape, with fewer operations where the size is the time."""
@@ -127,6 +137,42 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         redis=(86.0, 60.0),
     ),
     _live("1000x1", 1000, 1, 5000, centrifugo=(134.0, 0.4, 6.4), reach=(60.0, 2.0)),
+    Scenario(
+        name="sse",
+        title="200 x 10 event streams, 1,000 entries/s: beside 200x10",
+        kind=Kind.LIVE,
+        operations=200,
+        viewers_each=10,
+        per_second=1000,
+        way=Way.EVENTS,
+        rows=(
+            Row("cpu_us_per_delivery", "server CPU per delivery", "us"),
+            Row("p50_ms", "latency p50", "ms"),
+            Row("p99_ms", "latency p99", "ms"),
+            Row("max_ms", "latency max", "ms"),
+            DELIVERED,
+        ),
+    ),
+    Scenario(
+        name="multiplex",
+        title="20,000 operations over 100 multiplexed sockets, 2,000 entries/s",
+        kind=Kind.LIVE,
+        operations=20_000,
+        viewers_each=1,
+        per_second=2000,
+        way=Way.MANY,
+        sockets=100,
+        server_args=("--set", "viewer.max_watches=200"),
+        rows=(
+            Row("cpu_us_per_delivery", "server CPU per delivery", "us"),
+            Row("p50_ms", "latency p50", "ms"),
+            Row("p99_ms", "latency p99", "ms", None, 2.0),
+            Row("p999_ms", "latency p99.9", "ms"),
+            Row("max_ms", "latency max", "ms"),
+            DELIVERED,
+            Row("redis_us_per_entry", "Redis CPU per entry, XADD included", "us"),
+        ),
+    ),
     Scenario(
         name="idle",
         title="15,000 idle viewers of 1,500 operations",

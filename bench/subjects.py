@@ -5,11 +5,12 @@ by the same rule. The placeholders are {port}, {admin_port}, {redis} and {pod}.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench.errors import NotPossible
+from bench.ways import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,15 @@ class Subject:
     name: str
     argv: tuple[str, ...]
     ready: str
+    ways: frozenset[Way] = frozenset({Way.SOCKET})
 
     def command(self, **values: object) -> list[str]:
         return [part.format(**values) for part in self.argv]
+
+    def with_args(self, more: tuple[str, ...]) -> "Subject":
+        """The same with these arguments added."""
+        literal = tuple(part.replace("{", "{{").replace("}", "}}") for part in more)
+        return replace(self, argv=(*self.argv, *literal))
 
     def ready_url(self, **values: object) -> str:
         return self.ready.format(**values)
@@ -55,7 +62,7 @@ def gateway(extra: tuple[str, ...] = ()) -> Subject:
             "--redis", "{redis}",
             "--pod", "{pod}",
             "--auth", "none",
-            *(part.replace("{", "{{").replace("}", "}}") for part in extra),
         ),
         ready="http://127.0.0.1:{admin_port}/readyz",
-    )  # fmt: skip
+        ways=frozenset(Way),
+    ).with_args(extra)  # fmt: skip

@@ -25,6 +25,7 @@ from typing import Any, Final
 from bench.crowd import Crowd, Viewer
 from bench.mark import operation_name
 from bench.stats import percentile
+from bench.ways import Way, path_of
 
 STDIN: Final = 0
 # How long a poll may last while a job waits: bounds how late a deadline or a quiet time is seen.
@@ -42,7 +43,11 @@ class Job(ABC):
 
 
 class Opening(Job):
-    """Open `viewers_each` connections to each of `operations` on each port, up to the welcome."""
+    """Open `viewers_each` connections to each of `operations` on each port, up to the welcome.
+
+    With `sockets` there are so many multiplexed ones on each port instead, which share the
+    operations.
+    """
 
     def __init__(
         self,
@@ -55,13 +60,17 @@ class Opening(Job):
         deadline_s: float,
         query: str = "",
         first: int = 0,
+        way: str = Way.SOCKET.name,
+        sockets: int = 0,
     ) -> None:
         self._crowd = crowd
+        self._way = Way[way]
+        self._sockets = sockets
         self._ports = ports
         self._operations = operations
         self._first = first
         self._query = query
-        self._total = operations * viewers_each * len(ports)
+        self._total = (sockets or operations * viewers_each) * len(ports)
         self._in_flight = in_flight
         self._made = 0
         self._opened = 0
@@ -87,10 +96,12 @@ class Opening(Job):
             # Replica first, then operation: every port gets the whole set of operations.
             port = self._ports[self._made % len(self._ports)]
             index = self._first + self._made // len(self._ports) % self._operations
-            path = f"/ws/operations/{operation_name(index)}{self._query}"
+            path = path_of(self._way, operation_name(index), self._query)
+            mine = range(index, self._operations, self._sockets) if self._sockets else ()
             self._made += 1
             pending += 1
-            self._crowd.open(("127.0.0.1", port), path)
+            names = [operation_name(number) for number in mine]
+            self._crowd.open(("127.0.0.1", port), path, way=self._way, operations=names)
         done = self._opened + self._failed >= self._total
         gave_up = now > self._deadline or (self._failed >= MAX_FAILED and pending == 0)
         if not (done or gave_up):
