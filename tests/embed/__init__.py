@@ -1,0 +1,1 @@
+"""The embedding beyond the behaviours of tests/seed."""
