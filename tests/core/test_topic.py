@@ -52,7 +52,7 @@ class TopicMachine(RuleBasedStateMachine):
         for _ in range(entries):
             self.publish(1)
         self.trim(trimmed_to)
-        self.attach()
+        self.attach(relay_first=True)
 
     # --- the backend
 
@@ -108,11 +108,12 @@ class TopicMachine(RuleBasedStateMachine):
         self.topic.detached()
 
     @precondition(lambda self: not self.linked)
-    @rule()
-    def attach(self) -> None:
+    @rule(relay_first=st.booleans())
+    def attach(self, relay_first: bool) -> None:
+        """Redis 7.0 sends what a script publishes to its caller first, Valkey 9 the reply."""
         self.linked = True
         relays, page = self.stream.attach(b"own", self.topic.resume_after)
-        self.down.extend([*relays, page])
+        self.down.extend([*relays, page] if relay_first else [page, *relays])
 
     @precondition(lambda self: self.up)
     @rule()
@@ -184,7 +185,7 @@ class TopicMachine(RuleBasedStateMachine):
         if self.linked:
             self._settle()
         else:
-            self.attach()
+            self.attach(relay_first=True)
             self._settle()
         self.dispatch(own=True, lose=False, twice=False)
         while self.stream.exists and any(
