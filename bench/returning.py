@@ -23,17 +23,17 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
-import jwt
 import orjson
 import uvloop
 
 from bench.crowd import upgrade_request
 from bench.mark import find_mark, operation_name
 from bench.stats import percentile
+from bench.users import sign_in
 from tidegate.model.close_codes import ComeBack, come_back
 
 IN_FLIGHT: Final = 64
@@ -57,13 +57,13 @@ class Viewer:
     """One viewer over all its connections."""
 
     __slots__ = (
-        *("after_ms", "authorization", "away_since", "failures", "last_id", "longest_away_s"),
+        *("after_ms", "away_since", "failures", "headers", "last_id", "longest_away_s"),
         *("operation", "seen", "state", "worst_late_ns"),
     )
 
-    def __init__(self, operation: str, authorization: str) -> None:
+    def __init__(self, operation: str, headers: Mapping[str, str]) -> None:
         self.operation = operation
-        self.authorization = authorization
+        self.headers = headers
         self.seen = array("I")
         self.last_id = ""
         self.state = State.CONNECTING
@@ -121,8 +121,7 @@ class Connection(asyncio.Protocol):
         viewer = self._viewer
         after = f"last_event_id={viewer.last_id}" if viewer.last_id else "history=all"
         path = f"/ws/operations/{viewer.operation}?{after}"
-        more = {"Authorization": viewer.authorization} if viewer.authorization else {}
-        tcp.write(upgrade_request(("127.0.0.1", self._crowd.port), path, more))
+        tcp.write(upgrade_request(("127.0.0.1", self._crowd.port), path, viewer.headers))
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
@@ -212,8 +211,8 @@ class Returning:
     ) -> dict[str, Any]:
         self.port, self._polite = port, polite
         for index in range(viewers):
-            token = _token(secret, index // connections_per_user) if secret else ""
-            viewer = Viewer(operation_name(index % operations), token)
+            headers = sign_in(secret, f"user-{index // connections_per_user}") if secret else {}
+            viewer = Viewer(operation_name(index % operations), headers)
             self.viewers.append(viewer)
             await self._free.acquire()
             self._connect(viewer)
@@ -361,11 +360,6 @@ def _summary(values: Sequence[float]) -> dict[str, float]:
 
 def _read(path: str) -> bytes:
     return Path(path).read_bytes()
-
-
-def _token(secret: str, user: int) -> str:
-    claims = {"sub": f"user-{user:05d}", "exp": int(time.time()) + 86_400}
-    return "Bearer " + jwt.encode(claims, secret, "HS256")
 
 
 async def serve() -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 import redis.asyncio
 
+from bench import users
 from bench.balancer import Balancer, peak
 from bench.child import Child, running
 from bench.errors import BenchError
@@ -194,10 +195,7 @@ async def _staged(scene: Scene, side: Side) -> AsyncIterator[_Stage]:
         redis_url = f"redis://127.0.0.1:{port}/0"
         secret = secrets.token_hex(32)
         settings = {
-            "server.auth": "jwt",
-            "auth.secret": secret,
-            "source.kind": "none",
-            "slots.limit": CONNECTIONS_PER_USER,
+            **users.settings(secret, CONNECTIONS_PER_USER),
             **side.settings,
         }
         replicas = [

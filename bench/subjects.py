@@ -15,12 +15,16 @@ from bench.ways import Way
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A server that answers `GET ready` with 200 and serves `/ws/operations/<id>` on {port}."""
+    """A server that answers `GET ready` with 200 and serves `/ws/operations/<id>` on {port}.
+
+    `signs_in`: it knows users by their tokens, and counts their connections.
+    """
 
     name: str
     argv: tuple[str, ...]
     ready: str
     ways: frozenset[Way] = frozenset({Way.SOCKET})
+    signs_in: bool = False
 
     def command(self, **values: object) -> list[str]:
         return [part.format(**values) for part in self.argv]
@@ -61,8 +65,9 @@ def gateway(extra: tuple[str, ...] = ()) -> Subject:
             "--admin-port", "{admin_port}",
             "--redis", "{redis}",
             "--pod", "{pod}",
-            "--auth", "none",
+            "--set", "server.auth=none",  # a later one wins
         ),
         ready="http://127.0.0.1:{admin_port}/readyz",
         ways=frozenset(Way),
+        signs_in=True,
     ).with_args(extra)  # fmt: skip
