@@ -173,15 +173,35 @@ async def test_after_an_outage_everybody_gets_a_lease_to_come_back(redis_server:
         assert a.pods.view().order > 0
 
 
-async def test_a_new_pod_need_not_wait_for_the_dead_of_an_outage(redis_server: Server) -> None:
-    """The only replica was killed and comes back late: its slots are free at once."""
+async def test_a_pod_that_is_the_first_after_an_outage_takes_nobody_for_dead(
+    redis_server: Server,
+) -> None:
+    """It cannot know whether Redis was away or all the others were."""
+    async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
+        await grown_up(client, a)
+        async with Pod(redis_server.url, "b") as newcomer:
+            await let_time_pass(client, [a], LEASE_S + 1)
+            await newcomer.pods.renew()
+            assert newcomer.pods.view().order == 0
+            await grown_up(client, newcomer)
+            assert newcomer.pods.view().order > 0
+            assert newcomer.pods.view().live == (newcomer.pods.incarnation,)
+
+
+async def test_a_pod_that_restarts_within_a_lease_waits_for_no_more_than_its_end(
+    redis_server: Server,
+) -> None:
     async with redis_server.client() as client:
         async with Pod(redis_server.url, "a") as a:
             await grown_up(client, a)
         async with Pod(redis_server.url, "a") as again:
-            await let_time_pass(client, [], LEASE_S + 1)
+            await let_time_pass(client, [], 2)
             await again.pods.renew()
             assert again.pods.view().order > 0
+            assert len(again.pods.view().live) == 2
+            for _ in range(3):
+                await let_time_pass(client, [again], LEASE_S / 3)
+                await again.pods.renew()
             assert again.pods.view().live == (again.pods.incarnation,)
 
 

@@ -15,9 +15,9 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local kept = redis.call('HMGET', clock, 'since', 'last', 'order')
 local since, last = tonumber(kept[1]), tonumber(kept[2])
 local order = math.max(now, (tonumber(kept[3]) or 0) + 1)
--- A missing pod proves nothing when the leases were lost, or when nobody renewed for a lease although the caller
--- lives (Redis was away, its clock jumped): everybody gets one lease to come back before anybody is taken for dead.
-if not since or since > now or (mine ~= '' and last and now - last > lease) then since = now end
+-- A missing pod proves nothing when the leases were lost, or when nobody at all renewed for a lease: Redis may have
+-- been away, or its clock jumped. Then everybody gets one lease to come back before anybody is taken for dead.
+if not since or since > now or (last and now - last > lease) then since = now end
 
 local found, again, live = false, false, {}
 local all = redis.call('ZRANGE', pods, 0, -1, 'WITHSCORES')
