@@ -17,7 +17,7 @@ import httpx
 import tidegate.runtime.replica as wiring
 from tests.gateway.raw_viewer import RawViewer
 from tests.gateway.viewer import Viewer
-from tests.servers.ports import free_port
+from tests.servers.ports import free_port, is_free
 from tidegate.gateway.audience import Audience
 from tidegate.gateway.hub import Hub
 from tidegate.model.ids import OperationId
@@ -145,6 +145,8 @@ class Replica:
         self._running = asyncio.create_task(self.runtime.run(), name=self.settings.server.pod)
         if self._wait_for_redis:
             await until(lambda: self.feed.is_connected or self._ended, "connected to Redis")
+        port = self.settings.server.port
+        await until(lambda: self._ended or not is_free(port), "listening")
         if self._ended:
             await self._running
         return self
