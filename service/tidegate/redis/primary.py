@@ -38,7 +38,11 @@ log = structlog.get_logger(__name__)
 
 #: Attaches in flight at a time: a reconnect with 20,000 streams must not stop Redis for others.
 ATTACH_WINDOW = 128
-SWEEP_TICK_S = 0.1
+#: The sweep looks at so many streams at a time, as often as it takes between these bounds: 200 at
+#: once, ten times a second, held up the entries behind them (20,000 streams with 2,000 entries/s:
+#: p99 2.6 ms; with 10 at once 0.6 ms).
+SWEEP_AT_ONCE = 10
+SWEEP_TICK_MIN_S, SWEEP_TICK_MAX_S = 0.004, 0.1
 #: Looks per second at the most without a doorbell: about 5 % of one core of Redis.
 POLL_MAX_PER_S = 4000.0
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
@@ -238,8 +242,12 @@ class Primary:
             self._attach_soon(watch)
         redis = self._settings.redis
         while not self._lost.is_set():
+            looks_per_s = self._looks_per_s()
+            tick_s = SWEEP_TICK_MAX_S
+            if looks_per_s * tick_s > SWEEP_AT_ONCE:
+                tick_s = max(SWEEP_TICK_MIN_S, SWEEP_AT_ONCE / looks_per_s)
             try:
-                async with asyncio.timeout(SWEEP_TICK_S):
+                async with asyncio.timeout(tick_s):
                     await self._lost.wait()
             except TimeoutError:
                 pass
@@ -255,7 +263,7 @@ class Primary:
                     ),
                     self._ignore,
                 )
-            for watch in self._sweep.turn(self._looks_per_s() * SWEEP_TICK_S, self._is_current):
+            for watch in self._sweep.turn(looks_per_s * tick_s, self._is_current):
                 self.dispatch(watch)
 
     def _looks_per_s(self) -> float:
