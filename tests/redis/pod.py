@@ -24,7 +24,8 @@ LEASE_S = 15.0
 
 
 def slot_settings(url: str, name: str, **slots: Any) -> Settings:
-    redis = {"url": url, "backoff_min_s": 0.02, "backoff_max_s": 0.1, "connect_timeout_s": 1}
+    redis: dict[str, Any] = {"url": url, "backoff_min_s": 0.02, "backoff_max_s": 0.1}
+    redis |= {"connect_timeout_s": 1, "reply_timeout_s": 1, "heartbeat_s": 0.2}
     return Settings.model_validate(
         {"redis": redis, "server": {"pod": name, "auth": "none"}, "slots": slots}
     )

@@ -46,7 +46,7 @@ RENEW_S = LEASE_S / 3
 #: After its last renewal a dead pod's slots are free: its lease, then the age of a view.
 FREE_S = LEASE_S + RENEW_S
 PODS_MAX = 4
-EXAMPLES = 150
+EXAMPLES = 60
 
 WHICH = st.integers(0, 11)
 NO_REPLY = st.sampled_from([Fate.REPLY_LOST, Fate.LATE, Fate.LOST])
