@@ -27,7 +27,22 @@ from tidegate.model.ids import OperationId
 TIMEOUT_S = 20.0
 
 
-class _Server(uvicorn.Server):
+class QuietServer(uvicorn.Server):
+    """Plain uvicorn in the test's loop."""
+
+    @classmethod
+    def of(cls, app: FastAPI, port: int) -> Self:
+        return cls(
+            uvicorn.Config(
+                app,
+                host="127.0.0.1",
+                port=port,
+                log_config=None,
+                lifespan="off",
+                timeout_graceful_shutdown=2,
+            )
+        )
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # the test run's signals are its own
@@ -51,16 +66,7 @@ class Application:
         self.endpoints = 0
         self.errors: list[BaseException] = []
         self._start = start
-        self._server = _Server(
-            uvicorn.Config(
-                self._application(),
-                host="127.0.0.1",
-                port=self.port,
-                log_config=None,
-                lifespan="off",
-                timeout_graceful_shutdown=2,
-            )
-        )
+        self._server = QuietServer.of(self._application(), self.port)
         self._serving: asyncio.Task[None] | None = None
 
     def _application(self) -> FastAPI:

@@ -10,7 +10,6 @@ Only whoever has the service token gets in; without one in the settings, nobody 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from tidegate.model.errors import (
 )
 from tidegate.model.ids import OperationId, StreamId, parse_operation_id, stream_id
 from tidegate.model.settings import Settings
+from tidegate.web.body import Body, BodyTooLarge
 from tidegate.web.problem import problem
 from tidegate.web.publishing_schema import BODY, RESPONSES
 
@@ -60,11 +60,13 @@ class Rejected(Exception):
         self.detail = detail
         self.retry = retry
 
-    def response(self) -> Response:
-        """The answer."""
+    def response(self, *, close: bool = False) -> Response:
+        """The answer; `close` the connection behind it, because its body was not read."""
         headers, body = problem(self.status, self.code, self.detail, retry=self.retry)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if close:
+            headers["connection"] = "close"
         return Response(body, self.status, headers)
 
 
@@ -91,15 +93,16 @@ class Publishing:
         self, operation_id: str, request: Request, credentials: str | None, *, local: bool
     ) -> Response:
         """Append what the body says."""
+        body = Body(request)
         try:
             self._check_token(credentials)
             operation = _operation(operation_id)
             key = _idempotency_key(request)
-            body = await self._read_body(request)
-            texts = self._texts(_media_type(request), body)
-            return await self._append(operation, texts, Once(key, body) if key else None, local)
+            content = await self._read(body)
+            texts = self._texts(_media_type(request), content)
+            return await self._append(operation, texts, Once(key, content) if key else None, local)
         except Rejected as rejected:
-            return rejected.response()
+            return rejected.response(close=not await body.skip())
 
     async def remove(self, operation_id: str, credentials: str | None) -> Response:
         """End the operation, unless it has ended, and delete its stream."""
@@ -131,25 +134,19 @@ class Publishing:
         if not any(fits):
             raise Rejected(401, "unauthenticated", "this is not the service token")
 
-    async def _read_body(self, request: Request) -> bytes:
+    async def _read(self, body: Body) -> bytes:
         most = self._settings.max_body_bytes
-        told = request.headers.get("content-length", "0")
-        body = bytearray()
         try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                if told.isascii() and told.isdigit() and int(told[:20]) > most:
-                    raise _too_large(most)
-                async for part in request.stream():
-                    body += part
-                    if len(body) > most:
-                        raise _too_large(most)
+            return await body.read(most, self._settings.body_timeout_s)
+        except BodyTooLarge:
+            text = f"the body has more than {most} bytes (publish.max_body_bytes)"
+            raise Rejected(413, "too_large", text) from None
         except TimeoutError:
             raise Rejected(
                 408, "slow_body", "the body did not arrive in time", retry=True
             ) from None
         except ClientDisconnect:
             raise Rejected(400, "bad_request", "the body is not complete") from None
-        return bytes(body)
 
     def _texts(self, media_type: str, body: bytes) -> list[bytes]:
         """The entries of a body, each checked."""
@@ -239,19 +236,21 @@ class Publishing:
         return _json(200, {"operation": operation, "status": "cancelled", "ids": done.ids})
 
 
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="service", description="`publish.token` of the gateway"
+)
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+OperationPath = Annotated[
+    str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
+]
+
+
 def publishing_routes(
     writer: Writer, history: Log, settings: Settings, say_here: SayHere | None = None
 ) -> APIRouter:
     """Both routes, for the public port."""
     publishing = Publishing(writer, history, settings, say_here)
     router = APIRouter(tags=["publishing"])
-    bearer = HTTPBearer(
-        auto_error=False, scheme_name="service", description="`publish.token` of the gateway"
-    )
-    Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]  # noqa: N806
-    OperationPath = Annotated[  # noqa: N806
-        str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
-    ]
 
     @router.post(
         "/operations/{operation_id}/events",
@@ -334,12 +333,6 @@ def _split(body: bytes) -> list[bytes]:
     except (ValueError, RecursionError) as error:
         raise Rejected(400, "bad_request", f"JSON: {error}") from None
     return [bytes(element) for element in elements]
-
-
-def _too_large(most: int) -> Rejected:
-    return Rejected(
-        413, "too_large", f"the body has more than {most} bytes (publish.max_body_bytes)"
-    )
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:
