@@ -104,6 +104,8 @@ class Viewer:
         if text is not None and text not in ("all", "none") and not text.isdecimal():
             raise InvalidRequest("history", "must be a number, `all` or `none`")
         bases = [urls] if isinstance(urls, str) else list(urls)
+        if not bases:
+            raise InvalidRequest("urls", "must name at least one replica")
         try:
             self._watching = Watching(
                 parse_operation_id(operation),
