@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.hostile import KINDS, Ended, harm
+from bench.hostile import KINDS, TEXT, Ended, frame, harm
+from bench.procfs import cpu_ns
 from tests.faults.replicas import Replica
 from tests.gateway.backend import Backend
+from tests.gateway.raw_viewer import RawViewer
 from tests.gateway.viewer import Viewer
 from tests.servers.standalone import Server
 from tidegate.model.close_codes import CLOSE_CODES
@@ -115,6 +117,22 @@ async def test_it_is_ended_and_a_good_viewer_notices_nothing(
         assert all(b"extensions" not in end.head.lower() for end in ends)
     # 1: the good viewer may not be seen to have gone yet.
     assert (await replica.state())["numbers"]["tidegate_connections"] <= 1
+
+
+async def test_a_flood_is_not_parsed_to_its_end(replica: Replica, backend: Backend) -> None:
+    """Parsing is what a flood costs the others: 144 ms when it was done to the end."""
+    await backend.publish("42")
+    one_byte = frame(TEXT, b"{")
+    url = f"ws://{replica.host}:{replica.port}{PATH}"
+    before = cpu_ns(replica.process.pid)
+    for _ in range(5):
+        with await RawViewer.open(url) as flood:
+            with contextlib.suppress(ConnectionError):
+                await flood.write(one_byte * 60_000)
+            await flood.until_end()
+            assert flood.close_code in (4400, None)  # None: it was cut before it could be read
+    cost_s = (cpu_ns(replica.process.pid) - before) / 1e9 / 5
+    assert cost_s < 0.05, f"{cost_s:.3f} s for a flood"
 
 
 async def test_memory_stays_bounded_under_all_of_them_at_once(

@@ -25,6 +25,11 @@ from tidegate.model.settings import ViewerSettings
 from tidegate.web.sender import DirectSender
 
 EXTENSION = "tidegate.direct"
+#: What is parsed at a time. A read may bring 256 KiB, which are 37,000 frames of one byte and stop
+#: the loop for 170 ms; the bounds on messages end the connection after the first of these.
+PIECE_BYTES = 1024
+#: Parsed after our close, for the peer's answer to it; a flood goes on for longer.
+LAST_WORDS_BYTES = 4096
 
 
 _SWITCHING = (
@@ -52,6 +57,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     _small = 0
     _small_since = 0.0
     _accept: bytes | None = None
+    _last_words = 0
 
     # -- for the endpoint ------------------------------------------------------------------------
 
@@ -133,6 +139,18 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(
             high=limits.high_water_bytes, low=limits.low_water_bytes
         )
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE_BYTES and not self.close_sent:
+            super().data_received(data)
+            return
+        for at in range(0, len(data), PIECE_BYTES):
+            if self.transport.is_closing() or self._last_words > LAST_WORDS_BYTES:
+                return  # the rest is lost with the connection, or when its time to close is over
+            piece = data[at : at + PIECE_BYTES]
+            if self.close_sent:
+                self._last_words += len(piece)
+            super().data_received(piece)
 
     async def run_asgi(self) -> None:
         extensions: dict[str, Any] = self.scope["extensions"]
