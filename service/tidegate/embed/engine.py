@@ -148,7 +148,7 @@ class Engine:
         """These lost their slots to a newer connection; some of them may be elsewhere."""
         connections = tuple(victim.connection for victim in victims)
         self._lost(close_codes.REPLACED, "replaced", connections)
-        self.spawn(self._tell(control.Replaced(connections)), "replaced")
+        self.spawn(self._tell(control.ReplacedConnections(connections)), "replaced")
 
     async def _tell(self, message: control.Message) -> None:
         await self._control.publish(message)
@@ -162,7 +162,7 @@ class Engine:
                 self._on_lost(Lost(close_codes.FORBIDDEN, reason or "disconnected", user=user))
             case control.DisconnectOperation(operation, reason):
                 self.hub.disconnect(OperationId(operation), reason)
-            case control.Replaced(connections):
+            case control.ReplacedConnections(connections):
                 self._lost(close_codes.REPLACED, "replaced", connections)
             case control.Rebalance():
                 pass  # the application's balancer is its own affair
