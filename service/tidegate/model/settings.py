@@ -879,7 +879,7 @@ class TopicSettings(Group):
             ge=0.1,
             le=86_400,
             description="How long a viewer may wait for a stream that does not exist yet, "
-            "before 4404.",
+            "before 4410.",
         ),
     ] = 3_600.0
     max_topics: Annotated[
@@ -950,7 +950,8 @@ class ViewerSettings(Group):
         Field(
             ge=0.1,
             le=3_600,
-            description="A viewer that reads nothing at all for this long is closed with 4408.",
+            description="With the policy `disconnect`: a viewer whose buffer stays full for this "
+            "long is closed with 4408.",
         ),
     ] = 30.0
     high_water_bytes: Annotated[

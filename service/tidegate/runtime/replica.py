@@ -215,7 +215,7 @@ class Replica:
         self._admission.over_limit(user, connections)
 
     def _tell_victims(self, victims: tuple[Victim, ...]) -> None:
-        message = control.Replaced(tuple(victim.connection for victim in victims))
+        message = control.ReplacedConnections(tuple(victim.connection for victim in victims))
         self._spawn(self._publish(message), "replaced")
 
     async def _publish(self, message: control.Message) -> None:
@@ -235,7 +235,7 @@ class Replica:
                 self._admission.disconnect(user, reason)
             case control.DisconnectOperation(operation, reason):
                 self._hub.disconnect(OperationId(operation), reason)
-            case control.Replaced(connections):
+            case control.ReplacedConnections(connections):
                 self._admission.replaced(connections)
             case control.Rebalance(pod, connections, over_s):
                 if pod == self._settings.server.pod:
