@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
 from tests.client.conftest import Make
 from tests.gateway.backend import PREFIX, Backend
@@ -306,6 +307,27 @@ async def test_tls(publishers: Make, certificates: Certificates) -> None:
     ) as server:
         settings = RedisSettings(url=RedisUrl(server.url), tls_ca_file=certificates.ca_file)
         assert await publishers(settings).publish("42", "log", {})
+
+
+async def test_the_rights_that_the_documentation_asks_for(
+    publishers: Make, any_server: Server
+) -> None:
+    rights = "+@connection +@read +@stream +@pubsub +@scripting +expire +unlink +@hash +@list"
+    where = "~operation-progress:* ~{operation-progress:* &operation-progress:*"
+    async with any_server.client() as client:
+        await client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">pass", *rights.split(), *where.split()
+        )
+    settings = RedisSettings(
+        url=RedisUrl(any_server.url), username="worker", password=SecretStr("pass")
+    )
+    async with Replica(any_server.url) as replica, replica.watch("42") as viewer:
+        await viewer.state()
+        publisher = publishers(settings)
+        first = await publisher.publish("42", "log", {"n": 1}, idempotency_key="k")
+        assert await publisher.publish("42", "log", {"n": 1}, idempotency_key="k") == first
+        assert await viewer.ids(1) == [first]
+        assert await viewer.is_quiet()
 
 
 async def test_addresses_that_cannot_be(publishers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
