@@ -27,7 +27,7 @@ from tidegate.redis.control import (
     DisconnectUser,
     Message,
     Rebalance,
-    Replaced,
+    ReplacedConnections,
     Revoke,
 )
 from tidegate.redis.topology import Topology
@@ -38,7 +38,7 @@ ALL: list[Message] = [
     DisconnectOperation(operation="42"),
     Revoke(user="ann", token_id="t1"),
     Revoke(user="ann", issued_before_s=1_795_418_408.5),
-    Replaced(connections=("c1", "c2")),
+    ReplacedConnections(connections=("c1", "c2")),
     Rebalance(pod="gate-0", connections=120, over_s=10),
 ]
 
@@ -149,8 +149,8 @@ async def test_a_message_that_nobody_would_accept_is_not_sent(redis_server: Serv
         for message in (
             DisconnectUser(user=""),
             DisconnectUser(user="x" * 600),
-            Replaced(connections=()),
-            Replaced(connections=tuple("x" * 500 for _ in range(200))),
+            ReplacedConnections(connections=()),
+            ReplacedConnections(connections=tuple("x" * 500 for _ in range(200))),
         ):
             with pytest.raises(ValueError, match=r"\w"):
                 await a.control.publish(message)

@@ -66,7 +66,7 @@ class Revoke(msgspec.Struct, frozen=True, tag_field="kind", tag="revoke"):
     reason: _Reason = ""
 
 
-class Replaced(msgspec.Struct, frozen=True, tag_field="kind", tag="replaced"):
+class ReplacedConnections(msgspec.Struct, frozen=True, tag_field="kind", tag="replaced"):
     """Connections that lost their slots to newer ones (4409)."""
 
     connections: Annotated[tuple[_Name, ...], Meta(min_length=1, max_length=1_000)]
@@ -80,11 +80,11 @@ class Rebalance(msgspec.Struct, frozen=True, tag_field="kind", tag="rebalance"):
     over_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
 
 
-Message = DisconnectUser | DisconnectOperation | Revoke | Replaced | Rebalance
+Message = DisconnectUser | DisconnectOperation | Revoke | ReplacedConnections | Rebalance
 
 _KINDS = frozenset(
     str(kind.__struct_config__.tag)
-    for kind in (DisconnectUser, DisconnectOperation, Revoke, Replaced, Rebalance)
+    for kind in (DisconnectUser, DisconnectOperation, Revoke, ReplacedConnections, Rebalance)
 )
 _decoder = msgspec.json.Decoder(Message)
 
