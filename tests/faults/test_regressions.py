@@ -257,6 +257,34 @@ async def test_a_viewer_ahead_of_a_slow_link_is_not_taken_for_one_of_a_longer_lo
         assert hub.stats().live == 1
 
 
+async def test_a_viewer_ahead_of_a_gap_gets_nothing_twice() -> None:
+    """It went live between the gap and the entries of one page, and was sent those again."""
+    operation, feed, ear = OperationId("42"), _Feed(), _Ear()
+    async with asyncio.TaskGroup() as tasks:
+
+        def spawn(work: Coroutine[Any, Any, None], _name: str) -> None:
+            tasks.create_task(work)
+
+        fanout = Fanout(asyncio.get_running_loop())
+        hub = Hub(Settings(), feed, _Log(), spawn, fanout)
+        ready = tasks.create_task(hub.ready(operation))
+        await asyncio.sleep(0)
+        audience = feed.audience
+        audience.on_page(page_of(3, None))
+        await ready
+        assert hub.join(operation, ear, Ask(StreamId(4, 0), None))  # it has 5 from the log
+        await ear.spoken.wait()
+        await asyncio.sleep(0)
+        only_the_last = StreamInfo(
+            exists=True, first=StreamId(5, 0), last=StreamId(5, 0), length=1, added=5
+        )
+        entry = RawEntry(b"5-0", (b"message", b'{"data":{"n":5}}'))
+        audience.on_page(Page(only_the_last, [entry], more=False, after=feed.reads[-1]))
+        await asyncio.sleep(0.01)
+        assert b"".join(ear.heard).count(b'"id":"5-0"') == 1
+        assert hub.stats().live == 1
+
+
 # --- another log with the same name
 
 

@@ -121,6 +121,8 @@ class Audience:
     def on_relay(self, relay: Relay) -> None:
         for effect in self.topic.relay(relay):
             self.hub.carry_out(self, effect)
+        if self.ahead:
+            self._retry_ahead()
 
     def on_page(self, page: Page) -> None:
         if self.stale_since is not None:
@@ -162,7 +164,6 @@ class Audience:
                 self._put(frame.wire, Position(frame.id, epoch))
         else:
             self._done = Position(self.topic.last, self.topic.epoch)
-        self._retry_ahead()
 
     def say(self, wire: bytes) -> None:
         """Send a frame that is no entry to every live viewer."""
@@ -282,6 +283,11 @@ class Audience:
         self.hub.expire_later(self, viewer)
 
     def _retry_ahead(self) -> None:
+        """Only when all effects of a message are carried out.
+
+        The topic is already behind the last of them, so a viewer that went live in between would
+        be sent again what it has.
+        """
         ahead, self.ahead = self.ahead, {}
         for viewer in ahead:
             self.hub.catch_up.proceed(viewer)
