@@ -31,6 +31,7 @@ from tidegate.web.protocol import DirectProtocol, bind
 METHODS: dict[str, list[str]] = {
     "connection_made": ["transport"],
     "connection_lost": ["exc"],
+    "data_received": ["data"],
     "pause_writing": [],
     "resume_writing": [],
     "shutdown": [],
