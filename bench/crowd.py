@@ -142,10 +142,11 @@ class Crowd:
         goal: int = 0,
         way: Way = Way.SOCKET,
         operations: Sequence[str] = (),
+        more: Mapping[str, str] | None = None,
     ) -> Viewer:
         """Start one connection; `on_open` or `on_lost` tells how it went.
 
-        `operations` are those that a multiplexed one watches.
+        `operations` are those that a multiplexed one watches, `more` are headers.
         """
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if address[0].startswith("127."):
@@ -154,8 +155,11 @@ class Crowd:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((f"127.0.0.{2 + self._made // VIEWERS_PER_SOURCE % 200}", 0))
         self._made += 1
-        request = events_request if way is Way.EVENTS else upgrade_request
-        viewer = Viewer(sock, request(address, path), goal, way, operations)
+        if way is Way.EVENTS:
+            request = events_request(address, path)
+        else:
+            request = upgrade_request(address, path, more)
+        viewer = Viewer(sock, request, goal, way, operations)
         status = sock.connect_ex(address)
         if status not in (0, errno.EINPROGRESS):
             self._lose(viewer, errno.errorcode.get(status, str(status)))

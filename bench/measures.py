@@ -7,15 +7,19 @@ never a missing row.
 """
 
 import asyncio
+import sys
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from bench import users
+from bench.child import Child, running
 from bench.errors import NotPossible
+from bench.mark import operation_name
 from bench.meter import Meter
-from bench.procfs import rss_bytes
+from bench.procfs import cpu_ns, rss_bytes
 from bench.scenarios import Kind, Scenario
 from bench.stage import Pinning, Stage, staged
 from bench.stats import percentile
@@ -28,6 +32,11 @@ DRAIN_S: Final = 20.0
 OPEN_S: Final = 90.0
 # Handshakes at a time: enough to keep one core busy, few enough for any listen backlog.
 IN_FLIGHT: Final = 128
+# Of the bench's own tokens, which nobody else believes.
+SECRET: Final = "a secret of the bench, which opens nothing else"
+# A member of the gang that nobody ends does so itself.
+GANG_PATIENCE_S: Final = 8.0
+GANG_NICENESS: Final = 10
 # Each is 200 joins.
 MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
@@ -76,7 +85,12 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     """
     if scenario.way not in subject.ways:
         raise NotPossible(f"{subject.name} does not serve {scenario.way.value}")
-    subject = subject.with_args(scenario.server_args)
+    if subject.signs_in:  # the gateway: another server has no use for its arguments
+        subject = subject.with_args(scenario.server_args)
+    if scenario.connections_per_user:
+        signed_in = users.settings(SECRET, scenario.connections_per_user)
+        for name, value in signed_in.items():
+            subject = subject.with_args(("--set", f"{name}={value}"))
     if scenario.kind is Kind.REPLICAS:
         return await _replicas(scenario, subject, bed)
     play_on = {
@@ -84,6 +98,7 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
         Kind.IDLE: _idle,
         Kind.CONNECTS: _connects,
         Kind.JOINS: _joins,
+        Kind.HOSTILE: _hostile,
     }[scenario.kind]
     async with staged(subject, redis_server=bed.redis_server, pinning=bed.pinning) as stage:
         return await play_on(stage, scenario, bed)
@@ -92,7 +107,16 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
 async def _live(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     outcome = Round()
     await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    await _stretch(stage, scenario, bed, outcome)
+    return outcome
+
+
+async def _stretch(
+    stage: Stage, scenario: Scenario, bed: Bed, outcome: Round, *, beside: Child | None = None
+) -> None:
+    """A warm-up and the measured stretch; `beside` is a process whose CPU belongs to the round."""
     await _publish(stage, scenario, bed, bed.warm_up_s)
+    aside_ns = 0 if beside is None else cpu_ns(beside.pid)
     clock = stage.clock()
     async with bed.watch(stage):
         sent, seen, latencies = await _publish(stage, scenario, bed, bed.seconds)
@@ -115,7 +139,51 @@ async def _live(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     figures["publisher_late_max_ms"] = sent["late_max_ms"]
     if sent["late_p99_ms"] > LATE_P99_MS:
         outcome.problems.append(f"the publisher was late: p99 {sent['late_p99_ms']:.1f} ms")
+    if beside is not None:
+        aside_s = (cpu_ns(beside.pid) - aside_ns) / 1e9
+        figures["beside_core_pct"] = 100 * aside_s / meter.seconds
+        meter = replace(meter, others_s=max(0.0, meter.others_s - aside_s))
     _bed_figures(outcome, meter, pinned=stage.pinning.apart)
+
+
+async def _hostile(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    """The same viewers twice: among themselves, and with a gang at the same replica."""
+    outcome, calm, besieged = Round(), Round(), Round()
+    await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    (server,) = stage.servers
+    await _stretch(stage, scenario, bed, calm)
+    before = rss_bytes(server.pid)
+    gang_command = (sys.executable, "-m", "bench.hostile")
+    # Niced: it shares its core with those whose latency is looked at.
+    async with running(
+        *("gang", gang_command),
+        folder=stage.folder,
+        cores=stage.pinning.rest,
+        niceness=GANG_NICENESS,
+        talks=True,
+    ) as gang:
+        await gang.ask(
+            "start",
+            timeout_s=ANSWER_S,
+            port=stage.ports[0],
+            each=scenario.gang,
+            path=f"/ws/operations/{operation_name(0)}",
+            patience_s=GANG_PATIENCE_S,
+        )
+        await _stretch(stage, scenario, bed, besieged, beside=gang)
+        after = rss_bytes(server.pid)
+        ended = await gang.ask("stop", timeout_s=ANSWER_S)
+    for label, part in (("calm", calm), ("hostile", besieged)):
+        outcome.raw[label] = part.raw
+        outcome.problems += [f"{label}: {problem}" for problem in part.problems]
+        outcome.figures |= {f"{name}_{label}": value for name, value in part.figures.items()}
+    outcome.raw["gang"] = ended
+    figures = outcome.figures
+    figures["attacks_per_s"] = sum(ended["ended"].values()) / ended["seconds"]
+    figures["rss_growth_mib"] = (after - before) / 2**20
+    figures["delivered_pct"] = min(calm.figures["delivered_pct"], besieged.figures["delivered_pct"])
+    if calm.figures.get("p99_ms") and "p99_ms" in besieged.figures:
+        figures["p99_ratio"] = besieged.figures["p99_ms"] / calm.figures["p99_ms"]
     return outcome
 
 
@@ -170,6 +238,7 @@ async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
         in_flight=IN_FLIGHT,
         deadline_s=OPEN_S,
         first=scenario.operations,
+        **_tokens(scenario),
     )
     clock = stage.clock()
     async with bed.watch(stage):
@@ -280,6 +349,7 @@ async def _open(
         deadline_s=OPEN_S,
         way=scenario.way.name,
         sockets=scenario.sockets,
+        **_tokens(scenario),
     )
     if opened["opened"] != opened["expected"]:
         outcome.problems.append(
@@ -287,6 +357,12 @@ async def _open(
             f"{opened['lost'] or f'no more in {OPEN_S:.0f} s'}"
         )
     return opened
+
+
+def _tokens(scenario: Scenario) -> dict[str, Any]:
+    if not scenario.connections_per_user:
+        return {}
+    return {"secret": SECRET, "connections_per_user": scenario.connections_per_user}
 
 
 async def _publish(

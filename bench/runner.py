@@ -29,8 +29,13 @@ class Plan:
         return sum(len(self.able(scenario)) for scenario in self.scenarios) * self.rounds
 
     def able(self, scenario: Scenario) -> tuple[Subject, ...]:
-        """Those that have this way in."""
-        return tuple(subject for subject in self.subjects if scenario.way in subject.ways)
+        """Those that have this way in, and users where there are some."""
+        return tuple(
+            subject
+            for subject in self.subjects
+            if scenario.way in subject.ways
+            and (subject.signs_in or not scenario.connections_per_user)
+        )
 
 
 async def run(

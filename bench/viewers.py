@@ -13,6 +13,7 @@ Latencies go to a file that the caller names, as raw 64-bit integers: too many f
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -25,6 +26,7 @@ from typing import Any, Final
 from bench.crowd import Crowd, Viewer
 from bench.mark import operation_name
 from bench.stats import percentile
+from bench.users import sign_in
 from bench.ways import Way, path_of
 
 STDIN: Final = 0
@@ -62,6 +64,8 @@ class Opening(Job):
         first: int = 0,
         way: str = Way.SOCKET.name,
         sockets: int = 0,
+        secret: str = "",
+        connections_per_user: int = 0,
     ) -> None:
         self._crowd = crowd
         self._way = Way[way]
@@ -72,6 +76,9 @@ class Opening(Job):
         self._query = query
         self._total = (sockets or operations * viewers_each) * len(ports)
         self._in_flight = in_flight
+        users = math.ceil(self._total / connections_per_user) if connections_per_user else 0
+        # Before the clock starts; other users than those of another call.
+        self._headers = [sign_in(secret, f"user-{first}-{index}") for index in range(users)]
         self._made = 0
         self._opened = 0
         self._failed = 0
@@ -98,10 +105,12 @@ class Opening(Job):
             index = self._first + self._made // len(self._ports) % self._operations
             path = path_of(self._way, operation_name(index), self._query)
             mine = range(index, self._operations, self._sockets) if self._sockets else ()
+            # Users take turns, so that each one's connections come one by one.
+            more = self._headers[self._made % len(self._headers)] if self._headers else None
             self._made += 1
             pending += 1
             names = [operation_name(number) for number in mine]
-            self._crowd.open(("127.0.0.1", port), path, way=self._way, operations=names)
+            self._crowd.open(("127.0.0.1", port), path, way=self._way, operations=names, more=more)
         done = self._opened + self._failed >= self._total
         gave_up = now > self._deadline or (self._failed >= MAX_FAILED and pending == 0)
         if not (done or gave_up):

@@ -12,7 +12,7 @@ from bench.measures import Bed, Round, play
 from bench.results import Outcome, document
 from bench.scenarios import Kind, Scenario, scenario_named
 from bench.stage import Pinning, redis_binary
-from bench.subjects import NAIVE, Subject
+from bench.subjects import NAIVE, Subject, gateway
 
 pytestmark = pytest.mark.real("valkey9")
 
@@ -130,6 +130,24 @@ async def test_a_server_that_does_not_start_shows_the_end_of_its_log() -> None:
 
     with pytest.raises(ProcessFailed, match="no such flag"):
         await one_round(TINY, replace(broken, ready=NAIVE.ready))
+
+
+async def test_users_are_signed_in_and_counted() -> None:
+    scenario = scenario_named("connects-jwt")
+    tiny = replace(scenario, operations=10, viewers_each=6, connections_per_user=5)
+    one = await one_round(tiny, gateway())
+
+    assert {row.metric for row in tiny.rows} <= one.figures.keys()
+    assert one.raw["opened"] == one.raw["opened"] | {"opened": 60, "expected": 60, "lost": {}}
+
+
+async def test_a_gang_does_its_harm_beside_the_viewers() -> None:
+    tiny = replace(TINY, kind=Kind.HOSTILE, gang=1, rows=scenario_named("hostile").rows)
+    one = await one_round(tiny, gateway())
+
+    assert {row.metric for row in tiny.rows} <= one.figures.keys()
+    assert one.figures["delivered_pct"] == 100
+    assert one.raw["gang"]["ended"]["pings: close 4400"] >= 1
 
 
 def test_each_kind_of_scenario_is_in_the_list() -> None:
