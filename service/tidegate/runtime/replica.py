@@ -22,11 +22,13 @@ from tidegate import __version__
 from tidegate.core.slots import Victim
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
+from tidegate.gateway.unstored import say_unstored, unstored_frame
 from tidegate.model.errors import RedisUnavailable, SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis import control
 from tidegate.redis.address import parse_address
+from tidegate.redis.appending import Appender, Retention
 from tidegate.redis.control import Control
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
@@ -44,6 +46,7 @@ from tidegate.web.auth.gate import Gate
 from tidegate.web.door import Door
 from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
+from tidegate.web.publishing import publishing_routes
 from tidegate.web.upgrade import bind_upgrade
 
 log = structlog.get_logger(__name__)
@@ -81,6 +84,12 @@ class Replica:
         self._gate = Gate(settings, hashes)
         self._admission = Admission(self._gate, self._slots, self._door, settings, self._spawn)
         self._admission.on_victims = self._tell_victims
+        self._appender = Appender(
+            self._topology,
+            settings.redis,
+            settings.dispatch,
+            Retention(settings.publish.cap, settings.publish.ttl_s),
+        )
         self._control = Control(self._topology, settings, self._told)
         self._report = Report(
             settings,
@@ -119,7 +128,7 @@ class Replica:
     async def _serve(self, public: socket.socket, admin: socket.socket) -> None:
         viewer = self._settings.viewer
         viewers = self._server(
-            PublicApp(self._hub, self._door, self._admission, self._settings),
+            self._public_app(),
             http=bind_upgrade(self._door, self._settings.replica),
             ws=bind(viewer),
             ws_max_size=viewer.max_message_bytes,
@@ -180,6 +189,18 @@ class Replica:
         except (RedisUnavailable, TimeoutError) as error:
             log.warning("left without saying goodbye to redis", error=str(error))
         await self._gate.close()
+        await self._appender.close()
+
+    def _public_app(self) -> PublicApp:
+        app = PublicApp(self._hub, self._door, self._admission, self._settings)
+        app.include(
+            publishing_routes(self._appender, self._log, self._settings, self._say_unstored)
+        )
+        return app
+
+    def _say_unstored(self, operation: OperationId, message: bytes) -> int:
+        """While Redis is away and the caller asked for it: to the viewers of this replica only."""
+        return say_unstored(self._hub, operation, unstored_frame(operation, message))
 
     def _server(self, app: Any, **options: Any) -> _Server:
         config = uvicorn.Config(
