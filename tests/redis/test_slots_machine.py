@@ -46,7 +46,7 @@ RENEW_S = LEASE_S / 3
 #: After its last renewal a dead pod's slots are free: its lease, then the age of a view.
 FREE_S = LEASE_S + RENEW_S
 PODS_MAX = 4
-EXAMPLES = 60
+EXAMPLES = 100
 
 WHICH = st.integers(0, 11)
 NO_REPLY = st.sampled_from([Fate.REPLY_LOST, Fate.LATE, Fate.LOST])
@@ -146,6 +146,15 @@ class SlotsMachine(RuleBasedStateMachine):
         member = self.alive.pop(which % len(self.alive))
         self.do(member.pod.__aexit__(None, None, None))
         self.death_s = 0.0
+
+    @precondition(lambda self: len(self.alive) > 1)
+    @rule(which=WHICH)
+    def kill_and_wait(self, which: int) -> None:
+        """Until its slots are free, if nothing else is in the way; then somebody wants them."""
+        self.kill(which)
+        self._pass(FREE_S)
+        if running(self):
+            self._connect(running(self)[0], LIMIT)
 
     @precondition(lambda self: len(self.alive) > 1 and some_run(self))
     @rule(which=WHICH)
