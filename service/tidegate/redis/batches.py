@@ -2,9 +2,9 @@
 
 Each primary has a lane: while one pipeline is on its way the commands of others gather for the
 next, so a storm of connects takes one connection and not all of the pool (and 28 us of CPU for each
-slot instead of 99: 3,000 at once), and a primary that hangs holds up its own keys only. Nothing is sent twice by this module except what the server
-refused with NOSCRIPT. A caller that is told `RedisUnavailable` knows nothing about its command: it
-may have been executed, or may yet be.
+slot instead of 99: 3,000 at once), and a primary that hangs holds up its own keys only. Nothing is
+sent twice by this module except what the server refused with NOSCRIPT. A caller that is told
+`RedisUnavailable` knows nothing about its command: it may have been executed, or may yet be.
 """
 
 from __future__ import annotations
