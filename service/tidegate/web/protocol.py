@@ -29,7 +29,7 @@ EXTENSION = "tidegate.direct"
 #: the loop for 170 ms; the bounds on messages end the connection after the first of these.
 PIECE_BYTES = 1024
 #: Parsed after our close, for the peer's answer to it; a flood goes on for longer.
-LAST_WORDS_BYTES = 4096
+LAST_WORDS_BYTES = 1024
 
 
 _SWITCHING = (
