@@ -183,8 +183,6 @@ class _Feed:
     def read(self, operation: OperationId, after: StreamId) -> None:
         self.reads.append(after)
 
-    def dispatch(self, operation: OperationId) -> None: ...
-
 
 class _Log:
     """The stream as it is by now: five entries."""

@@ -51,9 +51,6 @@ class Feed(Protocol):
     def read(self, operation: OperationId, after: StreamId) -> None:
         """Read a page; the answer comes to `on_page`, in order with the relay."""
 
-    def dispatch(self, operation: OperationId) -> None:
-        """Look at the stream now."""
-
 
 class Turn(Protocol):
     """Brackets what one read from Redis brings, so that what follows from it is done together."""

@@ -296,8 +296,8 @@ class ServerSettings(Group):
         Field(
             ge=0.1,
             le=600,
-            description="Longest time from SIGTERM to the end. 10 s fits well inside the 30 s "
-            "grace period of Kubernetes.",
+            description="Longest wait, after the drain, for connections that do not close. It "
+            "comes on top of `drain.delay_s` and `drain.window_s` in the pod's grace period.",
         ),
     ] = 10.0
 
@@ -790,15 +790,6 @@ class DispatchSettings(Group):
             "relay of another before it dispatches itself.",
         ),
     ] = 0.25
-    repair_delay_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=10,
-            description="After a hole in the relay, time before the stream is read, so that "
-            "many holes of one stall are read once.",
-        ),
-    ] = 0.1
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -81,11 +81,6 @@ class RedisFeed:
         if home is not None:
             home.read(self._watches[operation], after)
 
-    def dispatch(self, operation: OperationId) -> None:
-        home = self._homes.get(operation)
-        if home is not None:
-            home.dispatch(self._watches[operation])
-
     # -- life cycle --------------------------------------------------------------------------------
 
     async def run(self) -> None:
