@@ -1,0 +1,199 @@
+"""Who leads: what one candidate knows of the Lease, without a clock and without a network.
+
+    FOLLOWING --the record is free, or nobody renewed it for its duration--> may write
+    FOLLOWING --own write accepted--> LEADING
+    LEADING   --renewed in time--> LEADING
+    LEADING   --no renewal accepted for `deadline_s`, or the record is another's--> FOLLOWING
+    any       --release--> GONE, for good
+
+As in client-go, times of other machines are never compared with ours: a record is as old as the
+time since we last saw it change, by our own monotonic clock. A leader counts from the moment it
+*sent* a renewal, a candidate from the moment it *read* it, and `deadline_s` is below `duration_s`:
+so a leader knows that it leads no more before anybody else may begin. Every write carries the
+version that was read, so of two candidates one is refused.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+#: A record that asks for more is a mistake or malice; nobody waits longer for a dead holder.
+DURATION_MAX_S = 60.0
+
+
+class Phase(enum.Enum):
+    """What a candidate is, by the last thing it learned; ask `Election.leads` what holds now."""
+
+    FOLLOWING = "following"
+    LEADING = "leading"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The Lease as it was read.
+
+    Attributes:
+        holder: identity of the leader; empty if it was released.
+        duration_s: how long the holder wants others to wait after a renewal.
+        renewed: text of the time of the last renewal; compared, never read.
+        transitions: how often the holder changed.
+        version: `resourceVersion`, which a write must name.
+    """
+
+    holder: str
+    duration_s: float
+    renewed: str
+    transitions: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The times of an election, in seconds.
+
+    Attributes:
+        duration_s: what others wait after a renewal that was the last.
+        deadline_s: a leader without an accepted renewal for so long stops.
+        renew_s: time between two renewals, and between two looks of a candidate.
+    """
+
+    duration_s: float = 10.0
+    deadline_s: float = 7.0
+    renew_s: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.renew_s < self.deadline_s < self.duration_s <= DURATION_MAX_S:
+            raise ValueError(
+                f"an election needs 0 < renew_s < deadline_s < duration_s <= {DURATION_MAX_S:.0f}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A change of the Lease to ask the API server for.
+
+    Attributes:
+        holder: the holder to write; empty to release.
+        transitions: their number with this write.
+        version: what was read; None to create the Lease.
+        begins: whether this is the begin of a new leadership.
+    """
+
+    holder: str
+    transitions: int
+    version: str | None
+    begins: bool
+
+
+class Election:
+    """One candidate. `now` is always its own monotonic clock, in seconds.
+
+    Two processes may have the same identity, such as a container and the one it replaced: a record
+    is one's own only if it carries a renewal that this process has sent.
+    """
+
+    def __init__(self, identity: str, terms: Terms) -> None:
+        self.identity = identity
+        self.terms = terms
+        self.phase = Phase.FOLLOWING
+        self._record: Record | None = None
+        self._changed_at = 0.0
+        self._leads_until = float("-inf")
+        #: The renewal on its way, whose answer may get lost: its text, and when it was sent.
+        self._sent: tuple[str, float] | None = None
+        #: The last renewal that is known to have been accepted.
+        self._own = ""
+
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as is known; empty if nobody."""
+        return "" if self._record is None else self._record.holder
+
+    def leads(self, now: float) -> bool:
+        """Whether this candidate leads now. The answer is false before anybody else's is true."""
+        return self.phase is Phase.LEADING and now < self._leads_until
+
+    def left_s(self, now: float) -> float:
+        """How long it leads yet without another renewal; 0 if it does not lead."""
+        return max(0.0, self._leads_until - now) if self.phase is Phase.LEADING else 0.0
+
+    def look(self, now: float) -> Write | None:
+        """What to write without reading first: the next renewal of a leader."""
+        if not self.leads(now):
+            self._lapse(now)
+            return None
+        record = self._record
+        if record is None:
+            return None
+        return Write(self.identity, record.transitions, record.version, begins=False)
+
+    def read(self, record: Record | None, now: float) -> Write | None:
+        """The Lease was read (None: there is none); what to write now, if anything."""
+        if self.phase is Phase.GONE:
+            return None
+        if record is not None and self._is_mine(record):
+            self._accept(record)
+        elif record is None or self._record is None or _differs(record, self._record):
+            self._changed_at = now
+            self.phase = Phase.FOLLOWING  # also a leader: the Lease is another's, or was deleted
+        self._record = record
+        self._lapse(now)
+        if record is None:
+            return Write(self.identity, 0, None, begins=True)
+        if self.phase is Phase.LEADING:
+            return Write(self.identity, record.transitions, record.version, begins=False)
+        if record.holder == self.identity and record.renewed == self._own:
+            # It had lapsed for us, and nobody took it: the version proves that nobody does now.
+            return Write(self.identity, record.transitions, record.version, begins=True)
+        patience_s = min(max(record.duration_s, self.terms.duration_s), DURATION_MAX_S)
+        if record.holder and now < self._changed_at + patience_s:
+            return None
+        return Write(self.identity, record.transitions + 1, record.version, begins=True)
+
+    def sending(self, renewed: str, now: float) -> None:
+        """A write is about to be sent, with this time of renewal in it."""
+        self._sent = (renewed, now)
+
+    def written(self, record: Record, now: float) -> None:
+        """The write was accepted, and this is the Lease now."""
+        if self.phase is not Phase.GONE and self._is_mine(record):
+            self._record = record
+            self._changed_at = now
+            self._accept(record)
+            self._lapse(now)
+
+    def release(self, now: float) -> Write | None:
+        """Lead no more, whatever comes; what to write so that the next need not wait."""
+        led = self.leads(now)
+        self.phase = Phase.GONE
+        self._leads_until = float("-inf")
+        if not led or self._record is None:
+            return None
+        return Write("", self._record.transitions, self._record.version, begins=False)
+
+    def _is_mine(self, record: Record) -> bool:
+        return (
+            record.holder == self.identity
+            and self._sent is not None
+            and record.renewed == self._sent[0]
+        )
+
+    def _accept(self, record: Record) -> None:
+        if self._sent is not None and record.renewed == self._sent[0]:
+            self.phase = Phase.LEADING
+            self._own = record.renewed
+            self._leads_until = self._sent[1] + self.terms.deadline_s
+
+    def _lapse(self, now: float) -> None:
+        if self.phase is Phase.LEADING and now >= self._leads_until:
+            self.phase = Phase.FOLLOWING
+
+
+def _differs(one: Record, other: Record) -> bool:
+    return (one.holder, one.renewed, one.transitions) != (
+        other.holder,
+        other.renewed,
+        other.transitions,
+    )
