@@ -186,6 +186,18 @@ _FunctionName = Annotated[
 ]
 
 
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}=[\x21-\x2b\x2d-\x7e][\x20-\x2b\x2d-\x7e]*")
+
+
+def _check_headers(headers: SecretStr | None) -> SecretStr | None:
+    if headers is not None:
+        parts = headers.get_secret_value().split(",")
+        if len(parts) > 32 or not all(_HEADER.fullmatch(part.strip()) for part in parts):
+            # The value stays out of the message: it may hold a key.
+            raise ValueError("must look like name=value,name=value in printable ASCII")
+    return headers
+
+
 class Group(BaseModel):
     """What all groups share: frozen, no unknown names, no ``true`` where a number belongs."""
 
@@ -287,8 +299,10 @@ class ServerSettings(Group):
     admin_token: Annotated[
         SecretStr | None,
         Field(
-            description="What changes something on the admin port (disconnect a user) needs this "
-            "as a bearer token. Not set: it is refused. Give it by environment."
+            description="What changes something on the admin port (disconnect a user) and the "
+            "look inside (`/debug/...`) need this as a bearer token. Not set: changes are "
+            "refused, and the look inside is given only where `server.admin_host` is loopback. "
+            "Give it by environment."
         ),
     ] = None
     shutdown_timeout_s: Annotated[
@@ -1275,6 +1289,107 @@ class LogSettings(Group):
         Literal["auto", "json", "pretty"],
         Field(description="`auto`: pretty on a terminal, one JSON object per line elsewhere."),
     ] = "auto"
+    connections_per_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=10_000,
+            description="Ends of connections told per second and way in (WebSocket, event stream "
+            "and so on), one line each; what is above it is counted. 10 are read by nobody, and "
+            "20,000 that leave with a drain would be 5 MB. 0: none is told.",
+        ),
+    ] = 10.0
+
+
+class TracingSettings(Group):
+    """Spans for OpenTelemetry: where they go, and of what."""
+
+    group_name = "tracing"
+
+    exporter: Annotated[
+        Literal["none", "otlp"],
+        Field(
+            description="`otlp` sends spans to a collector over OTLP/HTTP; it needs the extra "
+            "`tidegate[otlp]`. Off: a `traceparent` in an entry is not even looked for."
+        ),
+    ] = "none"
+    endpoint: Annotated[
+        HttpUrl,
+        Field(description="The collector's full address, with the path."),
+    ] = "http://127.0.0.1:4318/v1/traces"
+    headers: Annotated[
+        SecretStr | None,
+        AfterValidator(_check_headers),
+        Field(
+            description="Sent to the collector: `name=value`, several with commas between. Give "
+            "it by environment: it may hold a key."
+        ),
+    ] = None
+    service_name: Annotated[
+        str,
+        _pattern(
+            r"^[\x20-\x7e]{1,128}$",
+            "1 to 128 printable ASCII characters",
+            description="`service.name` of the spans; the replica is `service.instance.id`.",
+        ),
+    ] = "tidegate"
+    connection_ratio: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Part of the connections that are traced, from 0 to 1. Entries need no "
+            "ratio: the one of their publisher holds.",
+        ),
+    ] = 0.01
+    trust_requests: Annotated[
+        bool,
+        Field(
+            description="Continue the trace that a viewer's request names in `traceparent`, and "
+            "obey its flag. Only behind a proxy that sets this header: else anybody could have "
+            "all their connections traced."
+        ),
+    ] = False
+    queue_spans: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Spans that wait for the collector; those above it are dropped and "
+            "counted. About 2 KiB each.",
+        ),
+    ] = 4_096
+    batch_spans: Annotated[
+        int, Field(ge=1, le=10_000, description="Most spans of one request to the collector.")
+    ] = 512
+    send_every_s: Annotated[
+        float,
+        Field(
+            ge=0.01, le=60, description="Spans wait for others this long, unless a batch is full."
+        ),
+    ] = 1.0
+    timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=60,
+            description="Longest time for one batch, with all tries. It is lost then, and counted.",
+        ),
+    ] = 5.0
+    flush_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=60,
+            description="Longest wait for the collector at the end of the process, after the "
+            "drain. What is left is dropped and counted.",
+        ),
+    ] = 2.0
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        self._require("batch_spans", "<=", "queue_spans")
+        return self
 
 
 class Settings(Group):
@@ -1294,6 +1409,7 @@ class Settings(Group):
     slots: SlotSettings = Field(default_factory=SlotSettings)
     publish: PublishSettings = Field(default_factory=PublishSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
