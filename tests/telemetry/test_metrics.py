@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.replica import Replica
 from tests.servers.standalone import Server
-from tidegate.telemetry.metrics import TABLE, Kind
+from tidegate.telemetry.metrics import TABLE
+from tidegate.telemetry.metrics_page import metrics_page
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 async def _exposed(redis_server: Server) -> str:
@@ -25,8 +29,8 @@ async def test_every_row_of_the_table_is_exposed(redis_server: Server) -> None:
 
     for row in TABLE:
         family = families[row.name.removesuffix("_total")]
-        assert family.type == ("counter" if row.kind is Kind.COUNTER else "gauge")
-        assert all(set(sample.labels) <= {row.label} for sample in family.samples)
+        assert family.type == row.kind.value
+        assert all(set(sample.labels) <= {row.label, "le"} for sample in family.samples)
     assert families["tidegate_viewers"].samples
 
 
@@ -46,3 +50,10 @@ async def test_prometheus_finds_nothing_to_complain_about(redis_server: Server) 
     )
 
     assert (lint.returncode, lint.stdout, lint.stderr) == (0, "", "")
+
+
+def test_the_reference_page_is_current() -> None:
+    committed = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert committed == metrics_page(), (
+        "run: python -m tidegate.telemetry.metrics_page > docs/metrics.md"
+    )

@@ -1,74 +1,356 @@
 """The metrics of a replica, as one table; their values are read when they are scraped, so the hot
-path pays nothing.
+path pays next to nothing.
 
-Names and units follow the Prometheus conventions. No label ever carries a user or an operation id.
+Names and units follow the Prometheus conventions. No label ever carries a user or an operation id,
+and every label has a bounded set of values: what is not in it is counted as `other`.
+`docs/metrics.md` is made from the table (`tidegate.telemetry.metrics_page`).
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
+
+from tidegate.core.histogram import Histogram
+from tidegate.model.close_codes import CLOSE_CODES
+from tidegate.model.frames import GapReason
+
+#: Values of a label that is not listed, such as the addresses of primaries, kept apart at the most.
+VALUES_MAX = 64
+OTHER = "other"
 
 
 class Kind(enum.Enum):
-    """A counter only grows; a gauge says what is now."""
+    """A counter only grows; a gauge says what is now; a histogram counts by size."""
 
-    COUNTER = CounterMetricFamily
-    GAUGE = GaugeMetricFamily
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
 
 
 class Row(NamedTuple):
-    """One metric: its name and kind, what it says, and its label if it has one."""
+    """One metric.
+
+    Attributes:
+        label: its only label, if it has one.
+        values: all that the label may say, exposed from the start; empty: known only at run time,
+            bounded by `VALUES_MAX`.
+        bounds: upper bounds of a histogram's buckets, in the unit of its name.
+    """
 
     name: str
     kind: Kind
     help: str
     label: str | None = None
+    values: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
 
 
-TABLE: tuple[Row, ...] = (
-    Row("tidegate_operations", Kind.GAUGE, "Operations followed on this replica."),
-    Row("tidegate_connections", Kind.GAUGE, "Open connections of viewers."),
-    Row("tidegate_refusals_total", Kind.COUNTER, "Connections refused at the door.", "reason"),
-    Row("tidegate_guests", Kind.GAUGE, "Connections of known users."),
-    Row("tidegate_slots_held", Kind.GAUGE, "Connection slots that this replica holds."),
-    Row("tidegate_slot_events_total", Kind.COUNTER, "What happened to slots.", "event"),
-    Row("tidegate_lease_held", Kind.GAUGE, "Whether this replica's lease holds."),
-    Row("tidegate_pods", Kind.GAUGE, "Replicas that live, as this one sees it."),
-    Row("tidegate_viewers", Kind.GAUGE, "Viewers by what they are doing.", "state"),
-    Row("tidegate_ring_bytes", Kind.GAUGE, "Bytes of recent frames kept for replay."),
-    Row("tidegate_outbox_items", Kind.GAUGE, "Joined frames that wait for their pass."),
-    Row("tidegate_joins_total", Kind.COUNTER, "Viewers that joined an operation."),
-    Row("tidegate_deliveries_total", Kind.COUNTER, "Frames written to live viewers."),
-    Row("tidegate_delivered_bytes_total", Kind.COUNTER, "Bytes of frames written to live viewers."),
-    Row(
-        "tidegate_replayed_entries_total",
-        Kind.COUNTER,
-        "Entries written as history or to catch up.",
-    ),
-    Row(
-        "tidegate_skipped_entries_total",
-        Kind.COUNTER,
-        "Superseded entries lagging viewers were spared.",
-    ),
-    Row("tidegate_buffers_full_total", Kind.COUNTER, "Times a viewer's buffer was full."),
-    Row("tidegate_gaps_total", Kind.COUNTER, "Gaps announced to an operation's live viewers."),
-    Row("tidegate_malformed_entries_total", Kind.COUNTER, "Entries that could not be read."),
-    Row("tidegate_closes_total", Kind.COUNTER, "Connections closed by this replica.", "code"),
-    Row("tidegate_log_pages_total", Kind.COUNTER, "Pages read from streams for viewers."),
-    Row("tidegate_redis_connected", Kind.GAUGE, "Whether the link to a primary is up.", "node"),
-    Row("tidegate_redis_doorbell", Kind.GAUGE, "The doorbell in use: 1.", "doorbell"),
-    Row("tidegate_redis_streams_leading", Kind.GAUGE, "Streams whose rings are answered at once."),
-    Row("tidegate_redis_attach_backlog", Kind.GAUGE, "Streams that wait to be attached."),
-    Row("tidegate_redis_events_total", Kind.COUNTER, "What happened on the Redis links.", "event"),
+COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+
+#: 0.1 ms to 60 s, three a decade: what a person notices, and what a good network hides.
+LATENCY_S = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+PAUSE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+ENTRIES = (0.0, 1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 100_000.0)
+SHARE = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+CONNECTION_KINDS = ("ws", "multiplex", "sse", "long_poll")
+LAGGING_POLICIES = ("conflate", "replay", "disconnect")
+REPAIR_CAUSES = ("relay_gap", "missed_relay", "more", "verify", "rewound")
+REDIS_EVENTS = (
+    *("connects", "connect_failures", "reply_timeouts", "attaches", "slots_moved"),
+    *("error_no_script", "error_moved", "error_ask", "error_demoted", "error_not_a_stream"),
+    *("error_forbidden", "error_later"),
+)
+SLOT_EVENTS = (
+    *("taken", "taken_locally", "full", "replaced", "released", "compared", "over"),
+    "unavailable",
+)
+REFUSAL_CODES = (
+    # At the door, before anything is known of a connection.
+    *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
+    # Who it is.
+    *("origin", "token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
+    *("bad_token", "bad_algorithm", "bad_claim", "bad_signature", "unknown_key"),
+    *("keys_unavailable", "not_yet_valid", "expired", "wrong_issuer", "wrong_audience"),
+    # What it may do.
+    *("forbidden", "not_found", "source_failed", "connection_limit"),
+    # What it asks for.
+    *("bad_request", "not_a_stream", "overloaded", "redis_unavailable"),
 )
 
-Numbers = Mapping[str, float | Mapping[str, float]]
+#: The page has a section for each of these.
+SECTIONS: dict[str, tuple[Row, ...]] = {
+    "Connections": (
+        Row("tidegate_connections", GAUGE, "Open connections by kind.", "kind", CONNECTION_KINDS),
+        Row(
+            "tidegate_connections_limit",
+            GAUGE,
+            "Connections this replica takes at the most (replica.max_connections).",
+        ),
+        Row(
+            "tidegate_connections_opened_total",
+            COUNTER,
+            "Connections that came in, by kind.",
+            "kind",
+            CONNECTION_KINDS,
+        ),
+        Row(
+            "tidegate_refusals_total",
+            COUNTER,
+            "Connections and watches refused, by the code that the viewer is told.",
+            "code",
+            REFUSAL_CODES,
+        ),
+        Row(
+            "tidegate_closes_total",
+            COUNTER,
+            "Connections and watches ended by this replica, by the name of the close code.",
+            "code",
+            tuple(row.name for row in CLOSE_CODES.values()),
+        ),
+        Row("tidegate_guests", GAUGE, "Connections of known users."),
+    ),
+    "Viewers": (
+        Row("tidegate_operations", GAUGE, "Operations followed on this replica."),
+        Row(
+            "tidegate_viewers",
+            GAUGE,
+            "Viewers by what they are doing; one for each operation of a connection.",
+            "state",
+            ("live", "lagging", "catching_up"),
+        ),
+        Row("tidegate_joins_total", COUNTER, "Viewers that joined an operation."),
+        Row(
+            "tidegate_viewers_lagged_total",
+            COUNTER,
+            "Times a viewer's buffer was full, by the policy that is then followed.",
+            "policy",
+            LAGGING_POLICIES,
+        ),
+        Row(
+            "tidegate_skipped_entries_total",
+            COUNTER,
+            "Superseded entries that lagging viewers were spared.",
+        ),
+        Row(
+            "tidegate_replay_entries",
+            HISTOGRAM,
+            "Entries written to a viewer before it was live, at its join or to catch up.",
+            "occasion",
+            ("join", "catch_up"),
+            ENTRIES,
+        ),
+        Row(
+            "tidegate_replayed_entries_total",
+            COUNTER,
+            "Entries written as history or to catch up.",
+        ),
+        Row("tidegate_log_pages_total", COUNTER, "Pages read from streams for viewers."),
+        Row("tidegate_ring_bytes", GAUGE, "Bytes of recent frames kept for replay."),
+    ),
+    "Delivery": (
+        Row("tidegate_entries_total", COUNTER, "Entries taken up for the viewers of this replica."),
+        Row("tidegate_deliveries_total", COUNTER, "Frames written to live viewers."),
+        Row("tidegate_delivered_bytes_total", COUNTER, "Bytes of frames written to live viewers."),
+        Row(
+            "tidegate_publish_to_socket_seconds",
+            HISTOGRAM,
+            "From the time in an entry's id to the write to a live viewer's socket, per delivery.",
+            bounds=LATENCY_S,
+        ),
+        Row(
+            "tidegate_publish_to_viewer_seconds",
+            HISTOGRAM,
+            "From the time in an entry's id to a viewer's acknowledgement, sampled.",
+            bounds=LATENCY_S,
+        ),
+        Row(
+            "tidegate_latency_unmeasured_total",
+            COUNTER,
+            "Deliveries whose latency cannot be told, by why.",
+            "reason",
+            ("no_clock", "not_a_time"),
+        ),
+        Row(
+            "tidegate_acks_total",
+            COUNTER,
+            "Acknowledgements asked of viewers, and what became of them.",
+            "outcome",
+            ("asked", "answered", "unanswered", "unasked"),
+        ),
+        Row(
+            "tidegate_gap_frames_total",
+            COUNTER,
+            "Gap frames written to viewers, by reason.",
+            "reason",
+            tuple(reason.value for reason in GapReason),
+        ),
+        Row("tidegate_malformed_entries_total", COUNTER, "Entries that could not be read."),
+        Row("tidegate_outbox_items", GAUGE, "Joined frames that wait for their pass."),
+    ),
+    "Dispatch and relay": (
+        Row(
+            "tidegate_dispatch_calls_total",
+            COUNTER,
+            "Answered calls of the dispatch script, by what came of them.",
+            "outcome",
+            ("entries", "empty", "refused"),
+        ),
+        Row("tidegate_dispatched_entries_total", COUNTER, "Entries dispatched by this replica."),
+        Row(
+            "tidegate_dispatch_lag_seconds",
+            HISTOGRAM,
+            "From the time in an entry's id to its relay message here; first entry of a message.",
+            bounds=LATENCY_S,
+        ),
+        Row(
+            "tidegate_undispatched_entries",
+            GAUGE,
+            "Entries known to wait for dispatch: left by a bounded call, or rung for.",
+        ),
+        Row("tidegate_doorbell_rings_total", COUNTER, "Rings of streams followed here."),
+        Row(
+            "tidegate_doorbell_missed_total",
+            COUNTER,
+            "Armed doorbells that did not ring: the sweep found the entries.",
+        ),
+        Row(
+            "tidegate_relay_messages_total",
+            COUNTER,
+            "Relay messages by who dispatched them.",
+            "origin",
+            ("own", "foreign", "unreadable"),
+        ),
+        Row(
+            "tidegate_repairs_total",
+            COUNTER,
+            "Pages read to mend the order of a stream, by what made them necessary.",
+            "cause",
+            REPAIR_CAUSES,
+        ),
+        Row(
+            "tidegate_repaired_entries_total",
+            COUNTER,
+            "Entries for live viewers that came in a page and not by the relay.",
+        ),
+    ),
+    "Redis": (
+        Row("tidegate_redis_connected", GAUGE, "Whether the link to a primary is up.", "node"),
+        Row(
+            "tidegate_redis_doorbell",
+            GAUGE,
+            "Connected primaries by the doorbell in use.",
+            "doorbell",
+            ("tracking", "keyspace", "poll"),
+        ),
+        Row(
+            "tidegate_redis_round_trip_seconds",
+            HISTOGRAM,
+            "Round trips of TIME on the link, once a second: Redis, the network and this loop.",
+            "node",
+            bounds=LATENCY_S,
+        ),
+        Row(
+            "tidegate_redis_clock_offset_seconds",
+            GAUGE,
+            "A primary's clock minus this replica's; latencies are corrected by it.",
+            "node",
+        ),
+        Row(
+            "tidegate_redis_clock_error_seconds",
+            GAUGE,
+            "Bound of the error of the clock offset: half the best round trip, and its age.",
+            "node",
+        ),
+        Row("tidegate_redis_streams_leading", GAUGE, "Streams whose rings are answered at once."),
+        Row("tidegate_redis_attach_backlog", GAUGE, "Streams that wait to be attached."),
+        Row(
+            "tidegate_redis_events_total",
+            COUNTER,
+            "What happened on the links.",
+            "event",
+            REDIS_EVENTS,
+        ),
+    ),
+    "Slots and lease": (
+        Row("tidegate_slots_held", GAUGE, "Connection slots that this replica holds."),
+        Row("tidegate_slots_unsettled", GAUGE, "Users and releases that Redis is not told yet."),
+        Row(
+            "tidegate_slot_events_total",
+            COUNTER,
+            "What happened to slots.",
+            "event",
+            SLOT_EVENTS,
+        ),
+        Row(
+            "tidegate_slot_use_ratio",
+            HISTOGRAM,
+            "Connections of a user over the limit of that user, at each connect.",
+            bounds=SHARE,
+        ),
+        Row("tidegate_lease_held", GAUGE, "Whether this replica's lease holds."),
+        Row(
+            "tidegate_lease_renewals_total",
+            COUNTER,
+            "Renewals of the lease; `lapsed` ones made a new incarnation.",
+            "outcome",
+            ("renewed", "failed", "lapsed"),
+        ),
+        Row("tidegate_pods", GAUGE, "Replicas that live, as this one sees it."),
+    ),
+    "Drain": (
+        Row("tidegate_ready", GAUGE, "Whether viewers may be sent here, as /readyz says."),
+        Row("tidegate_draining", GAUGE, "Whether this replica is leaving."),
+        Row("tidegate_drain_elapsed_seconds", GAUGE, "Time since the drain began; else 0."),
+        Row(
+            "tidegate_drain_window_seconds",
+            GAUGE,
+            "Time that a drain may take (drain.delay_s and drain.window_s).",
+        ),
+        Row(
+            "tidegate_sent_away_total",
+            COUNTER,
+            "Connections told to come back elsewhere.",
+            "reason",
+            ("drain", "rebalance"),
+        ),
+    ),
+    "Process": (
+        Row(
+            "tidegate_loop_lag_seconds",
+            HISTOGRAM,
+            "How late a timer of the event loop was, twenty times a second.",
+            bounds=PAUSE_S,
+        ),
+        Row(
+            "tidegate_gc_pause_seconds",
+            HISTOGRAM,
+            "Time in which the garbage collector stopped the process.",
+            "generation",
+            ("0", "1", "2"),
+            PAUSE_S,
+        ),
+        Row("tidegate_spans_dropped_total", COUNTER, "Spans of traces that were not exported."),
+        Row("tidegate_build_info", GAUGE, "The version that runs: 1.", "version"),
+    ),
+}
+
+TABLE: tuple[Row, ...] = tuple(itertools.chain.from_iterable(SECTIONS.values()))
+
+Value = float | Histogram
+Numbers = Mapping[str, Value | Mapping[str, Value]]
 
 
 class ReplicaCollector(Collector):
@@ -80,18 +362,62 @@ class ReplicaCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         numbers = self._read()
         for row in TABLE:
-            family = row.kind.value(row.name, row.help, labels=[row.label] if row.label else [])
-            value = numbers.get(row.name, 0)
-            if isinstance(value, Mapping):
-                for label, part in sorted(value.items()):
-                    family.add_metric([label], part)
-            elif row.label is None:
-                family.add_metric([], value)
-            yield family
+            yield _family(row, numbers.get(row.name))
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: the registry need not ask for values at registration."""
         return iter(())
+
+
+def _family(row: Row, given: Value | Mapping[str, Value] | None) -> Metric:
+    labels = [row.label] if row.label else []
+    parts = _parts(row, given)
+    if row.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(row.name, row.help, labels=labels)
+        for names, value in parts:
+            known = value if isinstance(value, Histogram) else Histogram(row.bounds)
+            histogram.add_metric(names, _buckets(known), known.sum)
+        return histogram
+    family = (CounterMetricFamily if row.kind is Kind.COUNTER else GaugeMetricFamily)(
+        row.name, row.help, labels=labels
+    )
+    for names, value in parts:
+        if not isinstance(value, Histogram):
+            family.add_metric(names, value)
+    return family
+
+
+def _parts(row: Row, given: Value | Mapping[str, Value] | None) -> list[tuple[list[str], Value]]:
+    """Label values and what they have; a listed one that nothing is known of has 0."""
+    if not isinstance(given, Mapping):
+        if row.label is None:
+            return [([], 0 if given is None else given)]
+        given = {}
+    parts: dict[str, Value] = dict.fromkeys(row.values, 0)
+    for value, part in sorted(given.items()):
+        if value in parts or (not row.values and len(parts) < VALUES_MAX):
+            parts[value] = part
+        elif not isinstance(part, Histogram):
+            before = parts.get(OTHER, 0)
+            parts[OTHER] = part + (0 if isinstance(before, Histogram) else before)
+    return [([value], part) for value, part in parts.items()]
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    """Cumulative, as Prometheus has it, with the exemplars that there are."""
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    total = 0
+    for index, count in enumerate(histogram.counts):
+        last = index == len(histogram.bounds)
+        name = "+Inf" if last else str(histogram.bounds[index])
+        total += count
+        kept = histogram.exemplars.get(index)
+        if kept is None:
+            buckets.append((name, total))
+        else:
+            exemplar = Exemplar({"trace_id": kept.trace_id}, kept.value)
+            buckets.append((name, total, exemplar))
+    return buckets
 
 
 def new_registry(read: Callable[[], Numbers]) -> CollectorRegistry:
