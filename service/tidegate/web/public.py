@@ -15,6 +15,7 @@ from tidegate import __version__
 from tidegate.core.ports import Lobby
 from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission
+from tidegate.web.cors import CrossOrigin
 from tidegate.web.demo import demo_routes
 from tidegate.web.door import Door
 from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
@@ -44,6 +45,7 @@ class PublicApp:
             exception_handlers={RequestValidationError: _invalid, HTTPException: _http_error},
         )
         self._pages.include_router(reading_routes(lobby, door, admission, settings))
+        self._over_http = CrossOrigin(self._http, settings.auth.origins)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))
 
@@ -55,7 +57,11 @@ class PublicApp:
         if scope["type"] == "websocket":
             endpoint = self._multiplex if scope["path"] == MULTIPLEX_PATH else self._sockets
             await endpoint(scope, receive, send)
-        elif scope["path"].startswith(SSE_PREFIX):
+        else:
+            await self._over_http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(SSE_PREFIX):
             await self._sse(scope, receive, send)
         else:
             pages: Any = self._pages

@@ -45,6 +45,21 @@ def _parse(text: str) -> _Origin | None:
     return _Origin(scheme, match["host"], number, match["any"] is not None)
 
 
+class OriginRules:
+    """The rules of `auth.origins`, read once."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        rules = (_parse(origin) for origin in origins)
+        self._rules = tuple(rule for rule in rules if rule is not None)
+
+    def cover(self, origin: str) -> bool:
+        """Whether one of them names this origin."""
+        page = _parse(origin)
+        if page is None or page.any_subdomain:
+            return False
+        return any(rule.covers(page) for rule in self._rules)
+
+
 def origin_allowed(
     origin: str | None, host: str | None, allowed: Sequence[str], *, has_token: bool
 ) -> bool:
@@ -58,12 +73,11 @@ def origin_allowed(
     """
     if origin is None:
         return has_token
+    if allowed:
+        return OriginRules(allowed).cover(origin)
     page = _parse(origin)
     if page is None or page.any_subdomain:
         return False
-    if allowed:
-        rules = (_parse(rule) for rule in allowed)
-        return any(rule is not None and rule.covers(page) for rule in rules)
     here = _AUTHORITY.fullmatch(host.lower()) if host and len(host) <= ORIGIN_MAX_LENGTH else None
     if here is None:
         return False
