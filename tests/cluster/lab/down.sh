@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Ends what up.sh started, by process id, with its pods, mounts and rules. Caches stay.
+set -uo pipefail
+. "$(dirname "$0")/paths.sh"
+end() {
+  [ -f "$LAB/$1.pid" ] || return 0
+  local pid
+  pid=$(cat "$LAB/$1.pid")
+  rm -f "$LAB/$1.pid"
+  # Only if it is still that program: a pid is used again after a restart of the machine.
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1:0:15}" ] || return 0
+  kill "$pid" 2>/dev/null
+  for _ in $(seq 50); do
+    kill -0 "$pid" 2>/dev/null || return 0
+    sleep .1
+  done
+  kill -9 "$pid" 2>/dev/null
+}
+end kubelet
+end kube-scheduler
+end kube-controller-manager
+end kube-proxy
+# The network namespaces that the pods leave behind; nobody else's.
+spaces=$(ctr_ containers ls --quiet 2>/dev/null | while read -r id; do
+  ctr_ containers info "$id" 2>/dev/null | grep -o '/run/netns/cni-[0-9a-f-]*'
+done | sort -u)
+for task in $(ctr_ tasks ls --quiet 2>/dev/null); do
+  ctr_ tasks delete --force "$task" >/dev/null 2>&1 # and its shim ends
+done
+end kube-apiserver
+end etcd
+end containerd
+awk -v d="$LAB/" 'index($2, d) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount -l 2>/dev/null
+for space in $spaces; do ip netns del "${space##*/}" 2>/dev/null; done
+[ ! -x "$KUBE/kube-proxy" ] || "$KUBE/kube-proxy" --cleanup >/dev/null 2>&1
+ip link del lab0 2>/dev/null
+ip link del labbr0 2>/dev/null
+rm -rf "$LAB"/{etcd,kubelet,containerd,cni,ipam,audit.log}
+true

@@ -1,0 +1,20 @@
+# Where the lab keeps what it makes: outside the checkout, so that a fresh clone finds it again.
+# Sourced by the other scripts; TIDEGATE_LAB_CACHE moves it all.
+CACHE=${TIDEGATE_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+KUBE=$CACHE/kube     # programs
+IMAGES=$CACHE/images # container images as archives
+LAB=$CACHE/lab       # state of the running node
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mkdir -p "$KUBE" "$IMAGES" "$LAB"
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+need() { # program, Debian package
+  command -v "$1" >/dev/null || { say "$1 is missing (Debian: apt-get install $2)"; exit 3; }
+}
+# Neither user namespaces nor overlay are needed, and nobody else's images are touched.
+buildah_() { command buildah --storage-driver vfs --root "$CACHE/buildah" --runroot "$CACHE/buildah.run" "$@"; }
+ctr_() { ctr --address "$LAB/containerd.sock" --namespace k8s.io "$@"; }
+BASE=docker.io/library/python:3.13-slim
+base() { # the stand-in for it, in the image store also after that was wiped
+  buildah_ inspect --type image "$BASE" >/dev/null 2>&1 || buildah_ pull --quiet "docker-archive:$IMAGES/python.tar" >/dev/null
+}
