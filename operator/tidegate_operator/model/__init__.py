@@ -1,0 +1,1 @@
+"""The Gateway resource as types: what people write, what the operator reports. No I/O."""
