@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from tidegate.model.entries import RawEntry
 from tidegate.model.ids import ZERO, StreamId
 
+#: The origin of what was dispatched in the same step as it was published, by no replica.
+PUBLISHER = b"publisher"
+
 
 class Relay(NamedTuple):
     """One message of the relay: entries that a replica has dispatched, in order.
@@ -23,6 +26,7 @@ class Relay(NamedTuple):
         created: the consumer group was missing and has just been made: the log may be a new one.
         added: the stream's `entries-added` after the last entry; only given when `previous` is
         empty.
+        asked_ns: when this replica called for it (Unix time); 0 when it did not, or is not traced.
     """
 
     origin: bytes
@@ -30,6 +34,7 @@ class Relay(NamedTuple):
     entries: Sequence[RawEntry]
     created: bool
     added: int | None
+    asked_ns: int = 0
 
 
 class StreamInfo(NamedTuple):

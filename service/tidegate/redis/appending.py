@@ -29,6 +29,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import MasterNotFoundError
 
+from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, Once, Outcome
 from tidegate.model.errors import (
     RedisUnavailable,
@@ -43,7 +44,7 @@ from tidegate.redis.address import Deployment, client_options
 from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
 
-CONSUMER = "publisher"
+CONSUMER = PUBLISHER.decode()
 #: Idempotency keys kept for each operation; about 100 bytes each.
 ONCE_MAX = 1_000
 ONCE_TTL_S = 86_400

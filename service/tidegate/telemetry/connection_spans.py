@@ -1,0 +1,101 @@
+"""The spans of one connection: `connection`, and below it `admission`, `join` and `replay`.
+
+The stages end as they come, so a connection that lasts for hours is seen before it ends; the span
+above them has the end with its reason. On a multiplexed socket each operation has a `join` and a
+`replay` of its own. No user, token or address is in them.
+"""
+
+from __future__ import annotations
+
+import random
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
+
+from tidegate.core.visit import Stage, Trail, Visit, VisitKind
+from tidegate.model.traceparent import parse_traceparent
+
+_ORDER = {stage: number for number, stage in enumerate(Stage)}
+
+
+class ConnectionTrail:
+    """Implements `core.visit.Trail`."""
+
+    __slots__ = ("_current", "_operation", "_root", "_stage", "_tracer", "trace_id")
+
+    def __init__(self, tracer: Tracer, root: Span, operation: str = "") -> None:
+        self._tracer = tracer
+        self._root = root
+        self._operation = operation
+        self._stage: Stage | None = None
+        self._current: Span | None = None
+        self.trace_id = f"{root.get_span_context().trace_id:032x}"
+
+    def enter(self, stage: Stage) -> None:
+        """See `Trail`."""
+        if self._stage is not None and _ORDER[stage] <= _ORDER[self._stage]:
+            return
+        self.end()
+        self._stage = stage
+        if stage is not Stage.LIVE:
+            attributes = {"tidegate.operation.id": self._operation} if self._operation else None
+            self._current = self._tracer.start_span(
+                stage.value, set_span_in_context(self._root, Context()), attributes=attributes
+            )
+
+    def fork(self, operation: str) -> Trail:
+        """See `Trail`."""
+        return ConnectionTrail(self._tracer, self._root, operation)
+
+    def end(self) -> None:
+        """See `Trail`."""
+        if self._current is not None:
+            self._current.end()
+            self._current = None
+
+    def finish(self, visit: Visit) -> None:
+        """See `Trail`."""
+        self.end()
+        root = self._root
+        root.set_attribute("tidegate.connection.frames", visit.frames)
+        root.set_attribute("tidegate.connection.bytes", visit.size_bytes)
+        root.set_attribute("tidegate.connection.reason", visit.reason)
+        if visit.code:
+            root.set_attribute("tidegate.connection.code", visit.code)
+        if visit.operation:
+            root.set_attribute("tidegate.operation.id", visit.operation)
+        root.end()
+
+
+class ConnectionSpans:
+    """Begins the traces of connections; `ratio` of them, from 0 to 1."""
+
+    def __init__(self, tracer: Tracer, *, ratio: float, trusting: bool) -> None:
+        self._tracer = tracer
+        self._ratio = ratio
+        #: A request may say that it is traced, or not.
+        self._trusting = trusting
+
+    def begin(self, kind: VisitKind, traceparent: bytes) -> ConnectionTrail | None:
+        """None: this connection is not traced."""
+        parent = parse_traceparent(traceparent) if self._trusting else None
+        sampled = random.random() < self._ratio if parent is None else parent.sampled
+        if not sampled:
+            return None
+        context = Context()
+        if parent is not None:
+            above = SpanContext(
+                parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(1)
+            )
+            context = set_span_in_context(NonRecordingSpan(above), context)
+        attributes = {"tidegate.connection.kind": kind.value}
+        root = self._tracer.start_span("connection", context, SpanKind.SERVER, attributes)
+        return ConnectionTrail(self._tracer, root)
