@@ -1,0 +1,164 @@
+"""What the operator reads from Kubernetes, as small records, and how reading and writing can fail.
+
+KubeError
+├── NotFound       no such object, or no such kind in this cluster
+├── Conflict       the object changed since it was read: look again
+├── Forbidden      the Role does not allow it
+├── Refused        the API server found something wrong with what was sent
+└── Unreachable    no answer, or one that asks to come back later
+
+Nothing here does I/O, and no type of a client library leaves `kube.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tidegate.model.errors import TidegateError
+
+#: Which pod of a ReplicaSet goes first: the one with the lowest (beta since Kubernetes 1.22).
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+#: What we wrote there last: a value that differs is somebody else's.
+OWN_COST = "tidegate.dev/pod-deletion-cost"
+TEMPLATE_HASH = "pod-template-hash"
+#: On pods since Kubernetes 1.35, on nodes before.
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class KubeError(TidegateError):
+    """A call of the Kubernetes API did not do what was asked.
+
+    Attributes:
+        code: HTTP status; 0 without an answer.
+    """
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class NotFound(KubeError):
+    """There is no such object, or the cluster does not know its kind."""
+
+
+class Conflict(KubeError):
+    """The object is not what it was when it was read, or exists already."""
+
+
+class Forbidden(KubeError):
+    """The operator's Role does not allow this."""
+
+
+class Refused(KubeError):
+    """The API server found something wrong with the request."""
+
+
+class Unreachable(KubeError):
+    """No usable answer from the API server; another time, maybe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An object as an event or an owner names it."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One requirement of a label selector; `operator` as Kubernetes writes it: `In`, `Exists`..."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        match self.operator:
+            case "In" if len(self.values) == 1:
+                return f"{self.key}={self.values[0]}"
+            case "In":
+                return f"{self.key} in ({','.join(self.values)})"
+            case "NotIn":
+                return f"{self.key} notin ({','.join(self.values)})"
+            case "DoesNotExist":
+                return f"!{self.key}"
+            case _:
+                return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """A Deployment: what is wanted, and how far its controller has come.
+
+    Attributes:
+        version: `resourceVersion`, which a write of the scale must name.
+        replicas: what is wanted (`spec.replicas`).
+        selector: which pods are its own.
+    """
+
+    name: str
+    uid: str
+    version: str
+    replicas: int
+    selector: tuple[Match, ...]
+    generation: int
+    observed_generation: int
+    current: int
+    updated: int
+    ready: int
+    available: int
+    paused: bool = False
+
+    @property
+    def is_rolling(self) -> bool:
+        """Whether pods are being replaced by others, or its controller has not looked yet."""
+        return self.observed_generation < self.generation or self.updated < self.current
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """A pod of the gateway.
+
+    Attributes:
+        replica_set: its template's hash; deletion costs are compared within it.
+        cost: the deletion cost that is written on it; None if there is none.
+        own_cost: the one that the operator wrote last.
+    """
+
+    name: str
+    uid: str
+    phase: str
+    ready: bool
+    terminating: bool
+    replica_set: str | None
+    node: str
+    zone: str | None
+    cost: int | None
+    own_cost: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """An HorizontalPodAutoscaler or ScaledObject that writes the scale of `target`.
+
+    Attributes:
+        api: `hpa` or `keda`.
+        owner: uid of the Gateway that owns it; empty if none does.
+        via: uid of the ScaledObject that owns it, for one that KEDA made; else empty.
+        target: kind and name of what it scales.
+        spec: what it says.
+    """
+
+    api: str
+    name: str
+    uid: str
+    version: str
+    owner: str
+    via: str
+    target: tuple[str, str]
+    spec: dict[str, object] = field(default_factory=dict)
+    desired: int | None = None
+    deleting: bool = False

@@ -1,0 +1,269 @@
+"""How this operator process runs: where it listens, its Lease, its pace.
+
+What it does to a gateway is not here but in the `Gateway` resource. A value comes from a flag, else
+from a variable `TIDEGATE_OPERATOR_<FIELD>`, else it is the default. Durations are in seconds.
+
+Invariant: an `OperatorSettings` that exists is valid as a whole and cannot change.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+
+from tidegate.model.errors import SettingsError
+from tidegate.model.settings import Group, LogSettings, RedisSettings, RedisUrl, rule_broken
+from tidegate_operator.leader import DURATION_MAX_S, Terms
+
+VARIABLE_PREFIX = "TIDEGATE_OPERATOR_"
+
+#: Where Kubernetes tells a pod its namespace.
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+
+# A Service named `tidegate-operator` gives every pod of its namespace such variables.
+_SERVICE_LINK = re.compile(
+    r"^(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$"
+)
+_SERVICE_LINK_URL = re.compile(r"^(tcp|udp|sctp)://")
+
+
+def _namespace(text: str) -> str:
+    if not _LABEL.match(text):
+        raise ValueError(
+            "must be the name of a namespace: up to 63 of a-z 0-9 -; give it with --namespace"
+        )
+    return text
+
+
+def _object_name(text: str) -> str:
+    if not _NAME.match(text):
+        raise ValueError("must be a name as Kubernetes has them: up to 253 of a-z 0-9 - .")
+    return text
+
+
+def _check_url(url: RedisUrl | None) -> RedisUrl | None:
+    if url is not None:
+        # The gateway's own check, and its words.
+        try:
+            RedisSettings(url=url)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    return url
+
+
+def _own_namespace() -> str:
+    try:
+        return _NAMESPACE_FILE.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _host_name() -> str:
+    return os.uname().nodename.lower()
+
+
+class OperatorSettings(Group):
+    """The settings of one operator process."""
+
+    group_name = "operator"
+
+    namespace: Annotated[
+        str,
+        AfterValidator(_namespace),
+        Field(
+            validate_default=True,
+            default_factory=_own_namespace,
+            description="Namespace whose `Gateway` resources are served, and where the Lease is.",
+        ),
+    ]
+    identity: Annotated[
+        str,
+        AfterValidator(_object_name),
+        Field(
+            validate_default=True,
+            default_factory=_host_name,
+            description="Name of this replica in the Lease; in Kubernetes the pod's name.",
+        ),
+    ]
+    lease: Annotated[
+        str,
+        AfterValidator(_object_name),
+        Field(description="Name of the Lease. Operators with one Lease serve by turns."),
+    ] = "tidegate-operator"
+    lease_duration_s: Annotated[
+        int,
+        Field(
+            ge=3,
+            le=int(DURATION_MAX_S),
+            description="A leader that did not renew for so long is replaced. A killed one is, "
+            "after this and two looks at the most: 13 s.",
+        ),
+    ] = 10
+    lease_deadline_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=DURATION_MAX_S,
+            description="A leader whose renewals are not accepted for so long stops by itself; "
+            "below `lease_duration_s` by more than a request takes.",
+        ),
+    ] = 7.0
+    lease_renew_s: Annotated[
+        float,
+        Field(
+            ge=0.1, le=20, description="Time between two renewals, or looks of one that follows."
+        ),
+    ] = 1.5
+    kubeconfig: Annotated[
+        Path | None,
+        Field(
+            description="File with the way to the API server. Unset: the pod's service account, "
+            "else `KUBECONFIG`, else ~/.kube/config."
+        ),
+    ] = None
+    api_timeout_s: Annotated[
+        float, Field(ge=0.5, le=60, description="Longest wait for one answer of the API server.")
+    ] = 10.0
+    redis_url: Annotated[
+        RedisUrl | None,
+        AfterValidator(_check_url),
+        Field(
+            description="Redis of the gateways whose `spec.redis` does not name one; as the "
+            "gateway's `redis.url`."
+        ),
+    ] = None
+    redis_username: Annotated[
+        str | None, Field(description="ACL user, where `spec.redis` names none.")
+    ] = None
+    redis_password: Annotated[
+        SecretStr | None,
+        Field(description="Password, where `spec.redis` names none. Give it by environment."),
+    ] = None
+    redis_ca_file: Annotated[
+        Path | None, Field(description="PEM file of the authority that signed Redis' certificate.")
+    ] = None
+    host: Annotated[
+        str, Field(min_length=1, max_length=255, description="Address of health and metrics.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65_535, description="Port of health and metrics; 0 takes any free one.")
+    ] = 9091
+    interval_s: Annotated[
+        float,
+        Field(
+            ge=0.2,
+            le=300,
+            description="Time between two rounds of observe, decide, act. A change of a `Gateway` "
+            "starts one at once.",
+        ),
+    ] = 5.0
+    status_s: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=3_600,
+            description="A status that changed in its figures only is written this often; one "
+            "with a new condition at once.",
+        ),
+    ] = 30.0
+    stuck_s: Annotated[
+        float,
+        Field(
+            ge=5,
+            le=3_600,
+            description="A loop that did not finish a round for so long, while it should run, "
+            "makes the process unhealthy, so that Kubernetes starts it again.",
+        ),
+    ] = 180.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="Least severity that is written."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "pretty"],
+        Field(description="`auto`: pretty on a terminal, one JSON object per line elsewhere."),
+    ] = "auto"
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        self._require("lease_renew_s", "<", "lease_deadline_s")
+        self._require("lease_deadline_s", "<", "lease_duration_s")
+        if self.stuck_s <= 2 * self.interval_s:
+            raise rule_broken(
+                "operator.stuck_s",
+                self.stuck_s,
+                f"must be more than twice operator.interval_s ({self.interval_s})",
+            )
+        return self
+
+    @property
+    def terms(self) -> Terms:
+        """The times of the election."""
+        return Terms(self.lease_duration_s, self.lease_deadline_s, self.lease_renew_s)
+
+    @property
+    def logs(self) -> LogSettings:
+        """The settings of the logs, as the gateway has them."""
+        return LogSettings(level=self.log_level, format=self.log_format)
+
+
+def load_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str] | None = None
+) -> OperatorSettings:
+    """Settings from flags (by field; None: not given) and variables.
+
+    Raises:
+        SettingsError: with one line for each thing that is wrong, and where it was said.
+    """
+    env = os.environ if environ is None else environ
+    given: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    problems: list[str] = []
+    for name, text in sorted(env.items()):
+        field = name.removeprefix(VARIABLE_PREFIX)
+        if field == name or _is_service_link(field, text):
+            continue
+        if field.lower() not in OperatorSettings.model_fields or field != field.upper():
+            problems.append(f"{name}: no such variable{_near(field)}")
+        elif text:
+            given[field.lower()], origin[field.lower()] = text, name
+    for field, value in flags.items():
+        if value is not None:
+            given[field], origin[field] = value, f"--{field.replace('_', '-')}"
+    try:
+        settings = OperatorSettings.model_validate(given)
+    except ValidationError as error:
+        problems += [_line(one, origin) for one in error.errors(include_url=False)]
+        raise SettingsError(tuple(problems)) from None
+    if problems:
+        raise SettingsError(tuple(problems))
+    return settings
+
+
+def _is_service_link(field: str, text: str) -> bool:
+    if field == "PORT":
+        return _SERVICE_LINK_URL.match(text) is not None
+    return _SERVICE_LINK.match(field) is not None
+
+
+def _near(field: str) -> str:
+    known = [name.upper() for name in OperatorSettings.model_fields]
+    near = difflib.get_close_matches(field.upper(), known, n=1)
+    return f"; did you mean {VARIABLE_PREFIX}{near[0]}?" if near else ""
+
+
+def _line(error: Any, origin: Mapping[str, str]) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "rule_broken":
+        return f"{error['ctx']['path']}: {error['ctx']['text']}"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{field}: {text} (from {origin.get(field, 'the default')})"
