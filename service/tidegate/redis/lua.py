@@ -19,29 +19,21 @@ class Script(NamedTuple):
     sha: str
 
 
-def _load(name: str) -> Script:
-    folder = resources.files("tidegate.redis").joinpath("scripts")
-    shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
-    prelude = folder.joinpath("prelude.lua").read_text("utf-8")
-    text = f"{shebang}\n{prelude}\n{body}"
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-def _load_with(prelude: str | None, name: str) -> Script:
-    """A script that has nothing to do with streams, with a prelude of its own kind or none."""
-    folder = resources.files("tidegate.redis").joinpath("scripts")
+def load(name: str, prelude: str | None, package: str = "tidegate.redis") -> Script:
+    """The script `name` of a package's folder `scripts`, with a prelude of that folder or none."""
+    folder = resources.files(package).joinpath("scripts")
     shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
     before = "" if prelude is None else folder.joinpath(f"{prelude}.lua").read_text("utf-8")
     text = f"{shebang}\n{before}\n{body}"
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-DISPATCH = _load("dispatch")
-ATTACH = _load("attach")
-READ = _load("read")
-LOCATE = _load("locate")
-PUBLISH = _load("publish")
-POD_RENEW = _load_with(None, "pod_renew")
-POD_LIST = _load_with(None, "pod_list")
-SLOT_TAKE = _load_with("slot_prelude", "slot_take")
-SLOT_SYNC = _load_with("slot_prelude", "slot_sync")
+DISPATCH = load("dispatch", "prelude")
+ATTACH = load("attach", "prelude")
+READ = load("read", "prelude")
+LOCATE = load("locate", "prelude")
+PUBLISH = load("publish", "prelude")
+POD_RENEW = load("pod_renew", None)
+POD_LIST = load("pod_list", None)
+SLOT_TAKE = load("slot_take", "slot_prelude")
+SLOT_SYNC = load("slot_sync", "slot_prelude")
