@@ -1,0 +1,21 @@
+"""The sweep's Lua scripts, from `scripts/*.lua`."""
+
+from __future__ import annotations
+
+from tidegate.redis.lua import Script, load
+
+_PACKAGE = "tidegate_operator.redis"
+
+
+def _about_streams(name: str) -> Script:
+    return load(name, "prelude", _PACKAGE)
+
+
+LOOK = _about_streams("look")
+EXPIRE = _about_streams("expire")
+REVIVE = _about_streams("revive")
+TRIM = _about_streams("trim")
+REMOVE_CONSUMER = _about_streams("remove_consumer")
+REMOVE_GROUP = _about_streams("remove_group")
+PURGE_SLOTS = load("purge_slots", None, _PACKAGE)
+LEASES = load("leases", None, _PACKAGE)

@@ -1,0 +1,80 @@
+"""What one look at a stream found: the facts that everything else is decided from.
+
+A look is taken by one script, so its parts belong together. What was found may be over a moment
+later; that is why each script that changes something looks again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tidegate.model.entries import Entry
+from tidegate.model.ids import StreamId
+
+
+class Consumer(NamedTuple):
+    """A consumer of the gateway's group: a pod that watches the stream, or did."""
+
+    name: str
+    pending: int
+    idle_ms: int
+
+
+class Group(NamedTuple):
+    """The gateway's group; `lag` is None where Redis cannot tell it.
+
+    `consumers` are at most as many as a look carries; `all_told` says whether that is all.
+    """
+
+    consumers: tuple[Consumer, ...] = ()
+    pending: int = 0
+    lag: int | None = None
+    all_told: bool = True
+
+
+class Mark(NamedTuple):
+    """What the sweep noted on a stream when it set a TTL: the last id it judged by, and the expiry.
+
+    It is a consumer group of the stream, so it lives and dies with it and is changed in one step
+    with the TTL. The expiry makes our own TTL known from one that a publisher set since.
+    """
+
+    position: StreamId
+    expires_at_ms: int
+
+
+class Look(NamedTuple):
+    """A stream at one moment.
+
+    Attributes:
+        key: its name.
+        last: the greatest id it ever had; its time is that of the last write.
+        newest: the newest entry's id, None when it has none.
+        entry: that entry, None when there is none.
+        length: entries.
+        expires_at_ms: server time of its expiry, None for never.
+        group: the gateway's group, None when it is missing.
+        mark: our own note, None when there is none.
+        other_groups: groups of others.
+        other_pending: entries that those have not acknowledged.
+        subscribers: connections on its relay channel, None where the login may not know.
+        size_bytes: memory, 0 when it was not asked for.
+    """
+
+    key: bytes
+    last: StreamId
+    newest: StreamId | None
+    entry: Entry | None
+    length: int
+    expires_at_ms: int | None = None
+    group: Group | None = None
+    mark: Mark | None = None
+    other_groups: int = 0
+    other_pending: int = 0
+    subscribers: int | None = 0
+    size_bytes: int = 0
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the TTL that it has is one that the sweep set."""
+        return self.mark is not None and self.mark.expires_at_ms == self.expires_at_ms

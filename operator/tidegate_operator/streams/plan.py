@@ -1,0 +1,87 @@
+"""What is to be done about one stream. Each step names the script that does it, in `redis/scripts`.
+
+Order matters: dead consumers go before their group, and the TTL comes first of all, so that what is
+cut short by a lost lease has done the most useful thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tidegate_operator.streams.liveness import Liveness
+from tidegate_operator.streams.look import Look, Mark
+from tidegate_operator.streams.retention import Judged, Retention, State
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Set a TTL, unless an earlier one applies. `unwatched`: only while nobody watches.
+
+    `dead` are the consumers that were known to be dead; another one means that somebody came.
+    """
+
+    state: State
+    at_ms: int
+    grace_ms: int
+    unwatched: bool
+    dead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Take our own TTL back: the stream runs, or is watched, again."""
+
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Keep the newest entries of a stream that has ended."""
+
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveConsumer:
+    """Remove a dead pod's consumer; what it has pending goes to `heir`, or is acknowledged."""
+
+    name: str
+    heir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveGroup:
+    """Remove the gateway's group: the stream does not run, and nobody watches."""
+
+
+Step = Expire | Revive | Trim | RemoveConsumer | RemoveGroup
+
+
+def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -> Iterator[Step]:
+    """The steps for this stream; none for most of them, once the sweep has been round."""
+    consumers = () if look.group is None else look.group.consumers
+    dead = tuple(one.name for one in consumers if liveness.is_dead(one))
+    over = judged.state is not State.RUNNING
+    ended = judged.state in (State.FINISHED, State.FAILED)
+    if over and judged.expire_at_ms is not None and _is_due(look, judged.expire_at_ms):
+        # Never sooner than this, also when the command arrives late.
+        yield Expire(judged.state, judged.expire_at_ms, retention.grace_ms, not ended, dead)
+    if not over and look.mark is not None and look.is_ours:
+        yield Revive(look.mark)
+    if ended and retention.keep_entries is not None and look.length > retention.keep_entries:
+        yield Trim(retention.keep_entries)
+    heir = next((one.name for one in consumers if one.name not in dead), None)
+    for name in dead:
+        yield RemoveConsumer(name, heir)
+    if over and look.group is not None and not look.subscribers and heir is None:
+        all_gone = look.group.all_told and len(dead) == len(consumers)
+        if all_gone and look.group.pending == sum(one.pending for one in consumers):
+            yield RemoveGroup()
+
+
+def _is_due(look: Look, at_ms: int) -> bool:
+    """Whether a TTL has to be set: there is none, it is later, or it was for an older end."""
+    if look.expires_at_ms is None or look.expires_at_ms > at_ms:
+        return True
+    return look.is_ours and look.mark is not None and look.mark.position != look.last
