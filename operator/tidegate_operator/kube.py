@@ -76,7 +76,7 @@ class Permission(NamedTuple):
 
 
 PERMISSIONS: tuple[Permission, ...] = (
-    Permission(GROUP, "gateways", ("get", "list", "watch"), "what is to be done"),
+    Permission(GROUP, "gateways", ("list", "watch"), "what is to be done"),
     Permission(GROUP, "gateways/status", ("patch",), "what was done, and the conditions"),
     Permission("coordination.k8s.io", "leases", ("create",), "the election"),
     Permission(

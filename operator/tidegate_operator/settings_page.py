@@ -1,0 +1,43 @@
+"""The tables of ``docs/operator-running.md`` that are made from code: settings and permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.settings import VARIABLE_PREFIX, OperatorSettings
+
+
+def settings_table() -> str:
+    """All settings of the process, one row each."""
+    return "\n".join(_settings())
+
+
+def permissions_table() -> str:
+    """What the Role must allow, one row for each kind."""
+    return "\n".join(_permissions())
+
+
+def _settings() -> Iterator[str]:
+    yield "| variable | default | what and why |"
+    yield "|---|---|---|"
+    for name, field in OperatorSettings.model_fields.items():
+        match name:
+            case "namespace":
+                default = "the pod's own"
+            case "identity":
+                default = "the host's name"
+            case _:
+                default = "not set" if field.default is None else f"`{field.default}`"
+        yield f"| `{VARIABLE_PREFIX}{name.upper()}` | {default} | {field.description} |"
+
+
+def _permissions() -> Iterator[str]:
+    yield "| API group | resource | verbs | only these names | needed by | for |"
+    yield "|---|---|---|---|---|---|"
+    for one in PERMISSIONS:
+        group = f"`{one.group}`" if one.group else "core"
+        named = "yes" if one.named else ""
+        when = one.when or "always"
+        verbs = ", ".join(one.verbs)
+        yield f"| {group} | `{one.resource}` | {verbs} | {named} | {when} | {one.why} |"
