@@ -7,9 +7,13 @@ that is named first counts: a peer answers a close with one of its own.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Protocol
 
 from tidegate.model.close_codes import CloseCode
+
+#: The reason of an end that was the viewer's.
+VIEWER_LEFT = "viewer_left"
 
 
 class VisitKind(enum.Enum):
@@ -100,11 +104,25 @@ class Visit:
             part.trail.end()
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+
+
 class Visitors(Protocol):
     """Told of every connection."""
 
-    def came(self, kind: VisitKind, traceparent: bytes) -> Visit:
-        """A connection is open; `traceparent` is its request's header, empty without one."""
+    def came(self, kind: VisitKind, headers: Headers) -> Visit:
+        """A connection is open; the headers are its request's."""
 
     def left(self, visit: Visit) -> None:
         """It is gone."""
+
+
+class Unseen:
+    """`Visitors` where nobody wants to know."""
+
+    def came(self, kind: VisitKind, headers: Headers) -> Visit:  # noqa: ARG002 - as the port has it
+        """A visit that is told to nobody."""
+        return Visit(kind, 0.0)
+
+    def left(self, visit: Visit) -> None:
+        """See `Visitors`."""

@@ -20,8 +20,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from tidegate.core.visit import Stage, Trail, Visit, VisitKind
-from tidegate.model.traceparent import parse_traceparent
+from tidegate.core.visit import Headers, Stage, Trail, Visit, VisitKind
+from tidegate.model.traceparent import FIELD, TraceParent, parse_traceparent
 
 _ORDER = {stage: number for number, stage in enumerate(Stage)}
 
@@ -84,9 +84,9 @@ class ConnectionSpans:
         #: A request may say that it is traced, or not.
         self._trusting = trusting
 
-    def begin(self, kind: VisitKind, traceparent: bytes) -> ConnectionTrail | None:
+    def begin(self, kind: VisitKind, headers: Headers) -> ConnectionTrail | None:
         """None: this connection is not traced."""
-        parent = parse_traceparent(traceparent) if self._trusting else None
+        parent = _parent_in(headers) if self._trusting else None
         sampled = random.random() < self._ratio if parent is None else parent.sampled
         if not sampled:
             return None
@@ -99,3 +99,9 @@ class ConnectionSpans:
         attributes = {"tidegate.connection.kind": kind.value}
         root = self._tracer.start_span("connection", context, SpanKind.SERVER, attributes)
         return ConnectionTrail(self._tracer, root)
+
+
+def _parent_in(headers: Headers) -> TraceParent | None:
+    """Section 3.2: a header that is there twice is as good as none."""
+    found = [value for name, value in headers if name == FIELD]
+    return parse_traceparent(found[0]) if len(found) == 1 else None

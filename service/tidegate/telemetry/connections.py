@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tidegate.core.allowance import Allowance
-from tidegate.core.visit import Visit, VisitKind
+from tidegate.core.visit import Headers, Visit, VisitKind
 
 if TYPE_CHECKING:
     from tidegate.telemetry.connection_spans import ConnectionSpans
@@ -37,11 +37,11 @@ class Connections:
         self._untold: dict[VisitKind, Counter[str]] = {kind: Counter() for kind in VisitKind}
         self._timers: dict[VisitKind, asyncio.TimerHandle] = {}
 
-    def came(self, kind: VisitKind, traceparent: bytes) -> Visit:
+    def came(self, kind: VisitKind, headers: Headers) -> Visit:
         """See `Visitors`."""
         visit = Visit(kind, self._loop.time())
         if self._spans is not None:
-            visit.trail = self._spans.begin(kind, traceparent)
+            visit.trail = self._spans.begin(kind, headers)
         return visit
 
     def left(self, visit: Visit) -> None:

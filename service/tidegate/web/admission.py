@@ -302,5 +302,7 @@ def _close(guest: Guest, code: CloseCode, name: str, message: str) -> None:
     listener, sender.listener = sender.listener, None
     if listener is not None:
         listener.on_closed()
+    if sender.visit is not None:
+        sender.visit.closed(code, name)
     _tell(guest, error_frame(name, message, retry=code.come_back is not ComeBack.NO))
     sender.close(code)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tidegate.core.allowance import Allowance
+from tidegate.core.visit import Unseen, Visitors
 from tidegate.model.settings import ReplicaSettings
 
 RETRY_AFTER_S = 2
@@ -35,6 +36,8 @@ class Door:
         #: Connections that have not said what they want.
         self.waiting = 0
         self.refusals: Counter[str] = Counter()
+        #: Told of every connection that has come in, and when it is gone.
+        self.visitors: Visitors = Unseen()
 
     def __len__(self) -> int:
         return len(self._inside)

@@ -14,6 +14,7 @@ from starlette.types import Receive
 
 from tidegate.core.ports import Lobby, SenderListener
 from tidegate.core.records import Ask
+from tidegate.core.visit import Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import split_texts
 from tidegate.model.ids import OperationId
@@ -29,6 +30,7 @@ class Bell:
 
     def __init__(self) -> None:
         self.listener: SenderListener | None = None
+        self.visit: Visit | None = None
         self.writable = True
         self.closed = False
         self.write: Callable[[bytes], None] = self._write

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from tidegate.core.ports import Lobby
+from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission, Guest
@@ -33,7 +34,7 @@ class MultiplexSocket:
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self._begin)
+        await self._opening.open(scope, receive, send, self._begin, kind=VisitKind.MULTIPLEX)
 
     def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
         tasks = asyncio.TaskGroup()
@@ -48,6 +49,8 @@ class MultiplexSocket:
                     refuse(sender, error)
                     return
                 guest.start_clock()
+                if sender.visit is not None:
+                    sender.visit.enter(Stage.LIVE)
                 watches.admit()
                 await watches.gone.wait()
 

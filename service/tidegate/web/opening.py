@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
+from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
+from tidegate.model import close_codes
 from tidegate.model.settings import Settings
 from tidegate.web.door import Door
 from tidegate.web.protocol import EXTENSION
@@ -56,7 +58,9 @@ class Opening:
         self._viewer = settings.viewer
         self._sender = settings.server.sender
 
-    async def open(self, scope: Scope, receive: Receive, send: Send, begin: Begin) -> None:
+    async def open(
+        self, scope: Scope, receive: Receive, send: Send, begin: Begin, *, kind: VisitKind
+    ) -> None:
         """Accept, then let `begin` talk; returns when the ASGI task is no longer needed."""
         if (await receive())["type"] != "websocket.connect":
             return
@@ -67,23 +71,37 @@ class Opening:
         head = Head(scope["path"], scope["query_string"], scope["headers"], scope["subprotocols"])
         direct = None if self._sender == "asgi" else scope.get("extensions", {}).get(EXTENSION)
         if direct is None:
-            await self._over_asgi(receive, send, head, begin)
+            await self._over_asgi(receive, send, head, begin, kind)
             return
         sender: DirectSender = direct.open_sender()
         if sender.closed:
             return
-        sender.on_gone = self._door.leave
+        sender.visit = self._visit(kind, head)
+        sender.on_gone = self._gone
         self._door.enter(sender)
         talk = begin(sender, head)
         direct.take_over(talk.on_text)
         await talk.run()
 
-    async def _over_asgi(self, receive: Receive, send: Send, head: Head, begin: Begin) -> None:
+    def _visit(self, kind: VisitKind, head: Head) -> Visit:
+        visit = self._door.visitors.came(kind, head.headers)
+        visit.enter(Stage.ADMISSION)
+        return visit
+
+    def _gone(self, sender: DirectSender) -> None:
+        self._door.leave(sender)
+        if sender.visit is not None:
+            self._door.visitors.left(sender.visit)
+
+    async def _over_asgi(
+        self, receive: Receive, send: Send, head: Head, begin: Begin, kind: VisitKind
+    ) -> None:
         sender = AsgiSender(
             send,
             high_water_bytes=self._viewer.high_water_bytes,
             low_water_bytes=self._viewer.low_water_bytes,
         )
+        sender.visit = visit = self._visit(kind, head)
         self._door.enter(sender)
         talk = begin(sender, head)
         try:
@@ -94,12 +112,15 @@ class Opening:
                 while (message := await receive())["type"] == "websocket.receive":
                     text = message.get("text")
                     talk.on_text(text if text is not None else "")
+                visit.told(message.get("code", close_codes.ABNORMAL.code), VIEWER_LEFT)
                 sender.lost()
                 talking.cancel()
                 sending.cancel()
         finally:
             self._door.leave(sender)
             sender.lost()
+            visit.closed(close_codes.ABNORMAL)
+            self._door.visitors.left(visit)
 
 
 async def _run(talk: Talk) -> None:

@@ -8,6 +8,7 @@ closes with a code of the table.
 from __future__ import annotations
 
 from tidegate.core.ports import Lobby
+from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission, Guest
@@ -32,7 +33,7 @@ class OperationSocket:
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self._begin)
+        await self._opening.open(scope, receive, send, self._begin, kind=VisitKind.WEBSOCKET)
 
     def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
         guest = Guest(self._admission, sender)
@@ -46,9 +47,14 @@ class OperationSocket:
             if not head.path.startswith(PREFIX):
                 raise InvalidInput("path", f"must be {PREFIX}<operation_id>")
             operation, ask = read_ask(head.path[len(PREFIX) :], head.query, self._viewer)
+            visit = sender.visit
+            if visit is not None:
+                visit.operation = operation
             await guest.enter(head)
             if not self._admission.is_open:
                 ask = ask._replace(state=await guest.authorise(operation))
+            if visit is not None:
+                visit.enter(Stage.JOIN)
             if not sender.closed and not self._lobby.join(operation, sender, ask):
                 await self._lobby.ready(operation)
                 if not sender.closed:

@@ -36,6 +36,7 @@ class Outbox:
         "_sender",
         "_size",
         "listener",
+        "visit",
         "writable",
         "write",
     )
@@ -48,6 +49,7 @@ class Outbox:
         self._scheduled = False
         self._answers_bytes = 0
         self.listener: SenderListener | None = None
+        self.visit = sender.visit
         self.writable = sender.writable
         self.write: Callable[[bytes], None] = self._put
         sender.listener = self

@@ -20,11 +20,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.protocol import State
 
+from tidegate.core.visit import VIEWER_LEFT
 from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.sender import DirectSender
 
 EXTENSION = "tidegate.direct"
+#: The reason of an end by a frame that RFC 6455 does not allow.
+PROTOCOL_ERROR = "protocol_error"
 #: What is parsed at a time. A read may bring 256 KiB, which are 37,000 frames of one byte and stop
 #: the loop for 170 ms; the bounds on messages end the connection after the first of these.
 PIECE_BYTES = 1024
@@ -166,7 +170,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
+        self._lost(close_codes.ABNORMAL)
         super().connection_lost(exc)
         # Cycles, which only a full collection would free: the parser is a generator that holds its
         # owner, its error holds the frames it came through, the sender and the session lead here.
@@ -186,7 +190,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.sender.resumed()
 
     def shutdown(self) -> None:
-        self._lost()
+        self._lost(close_codes.DRAINING)
         super().shutdown()
 
     def send_receive_event_to_app(self) -> None:
@@ -202,7 +206,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self._refuse(close_codes.INVALID_DATA.code)
+            self._refuse(close_codes.INVALID_DATA)
             return
         self._on_text(text)
 
@@ -221,15 +225,21 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             super().handle_cont(event)
 
     def handle_close(self, event: Frame) -> None:
-        self._lost()
+        said = self.conn.close_rcvd
+        if said is not None and self.sender is not None and self.sender.visit is not None:
+            self.sender.visit.told(said.code, VIEWER_LEFT)
+        self._lost(close_codes.ABNORMAL)
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        self._lost()
+        sent = self.conn.close_sent
+        if sent is not None and self.sender is not None and self.sender.visit is not None:
+            self.sender.visit.told(sent.code, PROTOCOL_ERROR)
+        self._lost(close_codes.ABNORMAL)
         super().handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
-        self._lost()
+        self._lost(close_codes.KEEPALIVE)
         super().keepalive_timeout()
         self.transport.abort()  # its buffer will not drain
 
@@ -243,16 +253,19 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         self._small += 1
         if self._small <= self.viewer_settings.messages_per_s:
             return False
-        self._refuse(close_codes.BAD_REQUEST.code)
+        self._refuse(close_codes.BAD_REQUEST)
         return True
 
-    def _refuse(self, code: int) -> None:
-        self._lost()
-        self.send_close(code, "")
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+    def _refuse(self, code: CloseCode) -> None:
+        self._lost(code)
+        self.send_close(code.code, "")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code.code})
 
-    def _lost(self) -> None:
+    def _lost(self, code: CloseCode) -> None:
+        """It has ended like this, unless it had ended before."""
         if self.sender is not None:
+            if self.sender.visit is not None:
+                self.sender.visit.closed(code)
             self.sender.lost()
 
 

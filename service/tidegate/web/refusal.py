@@ -72,6 +72,8 @@ def refusal_of(error: TidegateError) -> Refusal:
 def refuse(sender: Sender, error: TidegateError) -> None:
     """Say why on a socket, then close it. Raises the error again when it is not for viewers."""
     row = refusal_of(error)
+    if sender.visit is not None:
+        sender.visit.closed(row.close, row.code)
     if sender.writable:
         sender.write(error_frame(row.code, row.message, retry=row.retry, details=row.details))
     sender.close(row.close)

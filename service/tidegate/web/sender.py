@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from tidegate.core.ports import Sender, SenderListener
+from tidegate.core.visit import Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import reconnect_frame, split_texts
 
@@ -30,15 +31,16 @@ def _drop(_data: bytes) -> None:
 class DirectSender:
     """Writes straight to the transport; `write` is the transport's own method."""
 
-    __slots__ = ("closed", "listener", "on_gone", "protocol", "writable", "write")
+    __slots__ = ("closed", "listener", "on_gone", "protocol", "visit", "writable", "write")
 
     def __init__(self, protocol: DirectProtocol) -> None:
         self.protocol = protocol
         self.listener: SenderListener | None = None
+        self.visit: Visit | None = None
         self.write: Callable[[bytes], None] = protocol.transport.write
         self.writable = True
         self.closed = False
-        #: Called with this sender when its socket is gone.
+        #: Called once with this sender when its socket is gone.
         self.on_gone: Callable[[DirectSender], None] | None = None
 
     def close(self, code: CloseCode, reason: str = "") -> None:
@@ -46,6 +48,8 @@ class DirectSender:
         if not self.closed:
             self.closed = True
             self.writable = False
+            if self.visit is not None:
+                self.visit.closed(code)
             self.protocol.send_close(code.code, reason)
 
     def send_away(self, after_ms: int) -> None:
@@ -68,11 +72,12 @@ class DirectSender:
     def lost(self) -> None:
         self.closed = True
         self.writable = False
-        if self.on_gone is not None:
-            self.on_gone(self)
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.on_closed()
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone(self)
 
 
 class AsgiSender:
@@ -88,6 +93,7 @@ class AsgiSender:
         self._close: tuple[CloseCode, str] | None = None
         self.write: Callable[[bytes], None] = self._write
         self.listener: SenderListener | None = None
+        self.visit: Visit | None = None
         self.writable = True
         self.closed = False
 
@@ -106,6 +112,8 @@ class AsgiSender:
         if not self.closed:
             self.closed = True
             self.writable = False
+            if self.visit is not None:
+                self.visit.closed(code)
             self._close = (code, reason)
             self._wake.set()
 

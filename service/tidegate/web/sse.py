@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from tidegate.core.ports import Lobby
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.core.visit import VIEWER_LEFT, Stage, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame
@@ -83,6 +84,9 @@ class SseEndpoint:
             final=self._final if comes_back else frozenset(),
             hold_s=self._hold_s,
         )
+        visit = sender.visit = self._door.visitors.came(VisitKind.EVENT_STREAM, scope["headers"])
+        visit.operation = operation
+        visit.enter(Stage.ADMISSION)
         self._door.enter(sender)
         guest = Guest(self._admission, sender)
         try:
@@ -90,12 +94,17 @@ class SseEndpoint:
             if not guest.is_free:
                 ask = ask._replace(state=await guest.authorise(operation))
             guest.start_clock()
+            visit.enter(Stage.JOIN)
             await self._serve(operation, ask, sender, receive)
         except TidegateError as error:
-            await send_response(send, *problem_of(refusal_of(error)))
+            row = refusal_of(error)
+            visit.closed(row.close, row.code)
+            await send_response(send, *problem_of(row))
         finally:
             self._door.leave(sender)
             sender.lost()
+            visit.told(0, VIEWER_LEFT)
+            self._door.visitors.left(visit)
 
     async def _serve(
         self, operation: OperationId, ask: Ask, sender: SseSender, receive: Receive
@@ -115,6 +124,8 @@ class SseEndpoint:
                 await self._lobby.ready(operation)
         except TidegateError as error:
             refusal = refusal_of(error)
+            if sender.visit is not None:
+                sender.visit.closed(refusal.close, refusal.code)
             sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
             sender.close(refusal.close)
 

@@ -21,6 +21,7 @@ import msgspec
 
 from tidegate.core.ports import Lobby, Sender, SenderListener
 from tidegate.core.records import Ask
+from tidegate.core.visit import Stage, Visit
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import InvalidInput, TidegateError
@@ -86,6 +87,7 @@ class Watch:
         "listener",
         "operation",
         "state",
+        "visit",
         "writable",
         "write",
     )
@@ -99,6 +101,7 @@ class Watch:
         self.allowed = watches.is_open
         self.entering: asyncio.Task[None] | None = None
         self.listener: SenderListener | None = None
+        self.visit = watches.visit_of(operation)
         self.writable = False
         self.write: Callable[[bytes], None] = watches.outbox.write
 
@@ -131,6 +134,7 @@ class Watches:
         self._waiting: deque[Watch] = deque()
         self._resuming: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
+        self._visit = sender.visit
         self.outbox = Outbox(sender)
         self.outbox.listener = self
         # A viewer that comes back names all its operations at once.
@@ -149,6 +153,12 @@ class Watches:
     def is_open(self) -> bool:
         """Everybody may watch everything."""
         return self._guest.is_free
+
+    def visit_of(self, operation: OperationId) -> Visit | None:
+        """What is told of the part that this operation is."""
+        if self._visit is None:
+            return None
+        return self._visit.fork(operation, self._loop.time())
 
     # -- what the viewer says --------------------------------------------------------------------
 
@@ -214,6 +224,8 @@ class Watches:
             watch.entering = self._tasks.create_task(self._enter(watch), name="watch-enter")
 
     async def _enter(self, watch: Watch) -> None:
+        if watch.visit is not None:
+            watch.visit.enter(Stage.JOIN)
         try:
             if not watch.allowed:
                 state = await self._guest.authorise(watch.operation)
@@ -265,6 +277,8 @@ class Watches:
         listener, watch.listener = watch.listener, None
         if listener is not None:
             listener.on_closed()
+        if watch.visit is not None and self._visit is not None:
+            self._visit.join(watch.visit)
 
     # -- SenderListener, called by the outbox ----------------------------------------------------
 
