@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
+from tests.servers.kubernetes import Kubernetes
 from tests.servers.sentinel import Sentinels
 from tests.servers.shared import Shared
 from tests.servers.standalone import Server
@@ -33,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         wanted = [part for mark in item.iter_markers("real") for part in mark.args]
         if EMBEDDED & set(getattr(item, "fixturenames", ())):
             wanted.append("valkey9")
+        if "kubernetes" in getattr(item, "fixturenames", ()):
+            wanted.append("kube-apiserver")
         for part in wanted:
             if (reason := binaries.missing(part)) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -45,8 +48,10 @@ class _Shelf:
         self.servers = {name: Shared(partial(_server, name)) for name in SERVERS}
         self.cluster = Shared(lambda: Cluster(binaries.embedded()))
         self.sentinel = Shared(lambda: Sentinels(binaries.embedded()))
+        self.kubernetes = Shared(Kubernetes)
 
     def close(self) -> None:
+        self.kubernetes.close()
         self.cluster.close()
         self.sentinel.close()
         for server in self.servers.values():
@@ -93,6 +98,12 @@ async def cluster_with_replicas() -> AsyncIterator[Cluster]:
 async def sentinel(shelf: _Shelf) -> Sentinels:
     """A primary, a replica and three Sentinels; data empty."""
     return await shelf.sentinel.take()
+
+
+@pytest.fixture
+async def kubernetes(shelf: _Shelf) -> Kubernetes:
+    """A Kubernetes API without controllers; make a namespace of your own."""
+    return await shelf.kubernetes.take()
 
 
 @pytest.fixture(scope="session")

