@@ -47,6 +47,7 @@ from tidegate_operator.kube_objects import (
     Reference,
     Refused,
     Unreachable,
+    lease_time,
 )
 from tidegate_operator.leader import Record, Write
 from tidegate_operator.model.gateway import GROUP, KIND, PLURAL, VERSION
@@ -381,11 +382,6 @@ def connect(kubeconfig: Path | None, namespace: str, *, timeout_s: float) -> Kub
             "run it in a pod with a service account, or give --kubeconfig"
         )
         raise SettingsError((text,)) from None
-
-
-def lease_time(when: datetime) -> str:
-    """A MicroTime as the API server writes it: UTC with six digits."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _error(verb: str, resource: str, code: int, text: str) -> KubeError:

@@ -13,6 +13,7 @@ Nothing here does I/O, and no type of a client library leaves `kube.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tidegate.model.errors import TidegateError
 
@@ -162,3 +163,8 @@ class Autoscaler:
     spec: dict[str, object] = field(default_factory=dict)
     desired: int | None = None
     deleting: bool = False
+
+
+def lease_time(when: datetime) -> str:
+    """A MicroTime as the API server writes it: UTC with six digits."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
