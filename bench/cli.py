@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import machine, profile, report, results
+from bench.centrifugo import centrifugo as peer
 from bench.errors import BenchError, NotPossible
 from bench.measures import Bed, Round, play
 from bench.procfs import open_files_limit, require_linux
@@ -84,6 +85,13 @@ def main(
     baseline_only: Annotated[
         bool, typer.Option("--baseline-only", help="Measure the naive server alone.")
     ] = False,
+    centrifugo: Annotated[
+        bool,
+        typer.Option(
+            "--centrifugo",
+            help="Centrifugo in the same run, built from source the first time (wants Go).",
+        ),
+    ] = False,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
     json: Annotated[
@@ -105,6 +113,8 @@ def main(
 
       python -m bench -s 200x10 -s 1000x1 --rounds 5 --json before
 
+      python -m bench -s 200x10 --centrifugo
+
       python -m bench compare before after
 
       python -m bench profile -s 1000x1
@@ -125,6 +135,9 @@ def main(
             subjects.append(gateway(tuple(shlex.split(server_args))))
         if not no_baseline:
             subjects.append(NAIVE)
+        if centrifugo:
+            with console.status("building Centrifugo (some minutes, once)"):
+                subjects.append(peer())
         bed = make_bed(redis_server, seconds or (QUICK_SECONDS if quick else SECONDS), chosen)
         plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)
         raise typer.Exit(measure(plan, save_as=json))

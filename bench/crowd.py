@@ -34,7 +34,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.mark import LENGTH, START
-from bench.ways import OPERATION, Way, events_request, watch_message
+from bench.ways import (
+    CENTRIFUGO_PING,
+    OPERATION,
+    Way,
+    centrifugo_message,
+    centrifugo_pong,
+    events_request,
+    watch_message,
+)
 
 BUFFER_BYTES: Final = 1 << 20
 # One source address has about 28,000 ports to one destination; stay well below.
@@ -130,6 +138,7 @@ class Crowd:
             Way.SOCKET: self._welcome,
             Way.MANY: self._welcome_many,
             Way.EVENTS: self._welcome_events,
+            Way.CENTRIFUGO: self._welcome_many,
         }
 
     # --- opening and closing --------------------------------------------------------------------
@@ -249,6 +258,8 @@ class Crowd:
             self._frames(viewer, start, end)
         elif viewer.way is Way.MANY:
             self._many_frames(viewer, start, end)
+        elif viewer.way is Way.CENTRIFUGO:
+            self._centrifugo_frames(viewer, start, end)
         else:
             self._events(viewer, start, end)
         if viewer.goal and viewer.next >= viewer.goal and viewer.state is State.OPEN:
@@ -289,7 +300,8 @@ class Crowd:
             self._lose(viewer, f"HTTP {bytes(self._buffer[9:12]).decode('latin-1')} instead of 101")
             return None
         viewer.state = State.WATCHING
-        self._send(viewer, b"".join(watch_message(name) for name in viewer.nexts))
+        ask = centrifugo_message if viewer.way is Way.CENTRIFUGO else watch_message
+        self._send(viewer, b"".join(ask(name) for name in viewer.nexts))
         return head_end + 4 if viewer.state is State.WATCHING else None
 
     def _welcome_events(self, viewer: Viewer, end: int) -> int | None:
@@ -373,6 +385,32 @@ class Crowd:
                 self._other(viewer, buffer[at] & 15, bytes(buffer[start:stop]))
                 if viewer.state is State.CLOSED:
                     return
+            at = stop
+        if at < end:
+            viewer.rest = bytes(self._view[at:end])
+
+    def _centrifugo_frames(self, viewer: Viewer, at: int, end: int) -> None:
+        """Centrifugo joins messages that are due at the same time into one frame."""
+        buffer = self._buffer
+        now = time.monotonic_ns()
+        while (span := _frame_span(buffer, at, end)) is not None:
+            start, stop = span
+            mark = buffer.find(START, start, stop)
+            if mark >= 0:
+                while mark >= 0 and stop - mark >= LENGTH:
+                    viewer.next = self._count(mark, viewer.next, now)
+                    mark = buffer.find(START, mark + LENGTH, stop)
+            elif viewer.unseen and buffer.find(b'"subscribe":{', start, stop) >= 0:
+                viewer.unseen = 0
+                viewer.state = State.OPEN
+                self.opened += 1
+                self.on_open(viewer)
+            elif buffer[start:stop] == CENTRIFUGO_PING:
+                self._send(viewer, centrifugo_pong())
+            elif buffer.find(b'"connect":{', start, stop) < 0:
+                self._other(viewer, buffer[at] & 15, bytes(buffer[start:stop]))
+            if viewer.state is State.CLOSED:
+                return
             at = stop
         if at < end:
             viewer.rest = bytes(self._view[at:end])

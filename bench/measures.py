@@ -24,6 +24,7 @@ from bench.scenarios import Kind, Scenario
 from bench.stage import Pinning, Stage, staged
 from bench.stats import percentile
 from bench.subjects import Subject
+from bench.ways import Way
 
 WARM_UP_S: Final = 1.5
 # Nothing for this long, and what is missing does not come any more.
@@ -238,6 +239,7 @@ async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
         in_flight=IN_FLIGHT,
         deadline_s=OPEN_S,
         first=scenario.operations,
+        way=stage.subject.speaks.name,
         **_tokens(scenario),
     )
     clock = stage.clock()
@@ -347,7 +349,7 @@ async def _open(
         viewers_each=scenario.viewers_each,
         in_flight=min(in_flight, MANY_IN_FLIGHT) if scenario.sockets else in_flight,
         deadline_s=OPEN_S,
-        way=scenario.way.name,
+        way=(stage.subject.speaks if scenario.way is Way.SOCKET else scenario.way).name,
         sockets=scenario.sockets,
         **_tokens(scenario),
     )

@@ -1,4 +1,6 @@
-"""The publishers' process: plain `XADD`s, paced by a schedule, over one raw socket; times itself.
+"""The publishers' process: paced by a schedule, over one raw socket; times itself.
+
+It writes plain `XADD`s to Redis, or with `--api` Centrifugo's batches to its HTTP API.
 
 Entry i is due at `start + i / rate`. What is due is sent at once, one write for all that is due,
 never waiting for the replies of what came before; what could not be sent in time is sent as soon
@@ -11,6 +13,7 @@ Commands are JSON lines on standard input, answers JSON lines on standard output
 
 import argparse
 import json
+import re
 import socket
 import struct
 import sys
@@ -18,10 +21,11 @@ import time
 from array import array
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import hiredis
 
-from bench.mark import operation_name, xadd_template
+from bench.mark import message_template, operation_name, xadd_template
 from bench.procfs import quick_timers
 from bench.stats import percentile
 
@@ -34,10 +38,75 @@ MAX_ENTRIES_PER_WRITE: Final = 64
 REPLY_TIMEOUT_S: Final = 30
 
 
-class Publisher:
-    """One connection to Redis, and the next number of each operation."""
+class RedisWire:
+    """Entries as `XADD`s."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+
+    def template(self, operation: str) -> bytes:
+        """One entry, for `% (sent_ns, number)`."""
+        return xadd_template(operation)
+
+    def together(self, entries: list[bytes]) -> tuple[bytes, int]:
+        """What to write for these entries, and how many answers it gets."""
+        return b"".join(entries), len(entries)
+
+    def answers(self, data: bytes) -> int:
+        """How many answers this completes. Raises `RuntimeError` when one is a refusal."""
+        self._reader.feed(data)
+        count = 0
+        while (reply := self._reader.gets()) is not False:
+            count += 1
+            if isinstance(reply, Exception):
+                raise RuntimeError(f"Redis refused an XADD: {reply}")
+        return count
+
+
+class CentrifugoWire:
+    """Entries as publications in `POST /api/batch` of Centrifugo 6."""
+
+    def __init__(self, url: str) -> None:
+        host, _, self._path = url.removeprefix("http://").partition("/")
+        self._host = host
+        self._rest = b""
+
+    def template(self, operation: str) -> bytes:
+        return (
+            b'{"publish":{"channel":"' + operation.encode() + b'","data":' + message_template()
+        ) + b"}}"
+
+    def together(self, entries: list[bytes]) -> tuple[bytes, int]:
+        body = b'{"commands":[' + b",".join(entries) + b"]}"
+        head = (
+            f"POST /{self._path} HTTP/1.1\r\nHost: {self._host}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body, 1
+
+    def answers(self, data: bytes) -> int:
+        data = self._rest + data
+        at = count = 0
+        while (end := data.find(b"\r\n\r\n", at)) >= 0:
+            head = data[at:end].lower()
+            found = re.search(rb"content-length: *(\d+)", head)
+            if not head.startswith(b"http/1.1 200") or found is None:
+                raise RuntimeError(f"the API refused a batch: {data[at : at + 300]!r}")
+            stop = end + 4 + int(found[1])
+            if stop > len(data):
+                break
+            if b'"error"' in data[end:stop]:
+                raise RuntimeError(f"the API refused an entry: {data[end : end + 300]!r}")
+            at, count = stop, count + 1
+        self._rest = data[at:]
+        return count
+
+
+class Publisher:
+    """One connection to where entries go, and the next number of each operation."""
+
+    def __init__(self, address: tuple[str, int], wire: RedisWire | CentrifugoWire) -> None:
+        self._wire = wire
         self._sock = socket.create_connection(address, timeout=REPLY_TIMEOUT_S)
         # The kernel's time-outs, not Python's: with those, a read that must not wait would wait.
         self._sock.settimeout(None)
@@ -45,7 +114,6 @@ class Publisher:
             self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", REPLY_TIMEOUT_S, 0))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._reader = hiredis.Reader()
         self._templates: list[bytes] = []
         self._next: list[int] = []
         self._unanswered = 0
@@ -55,7 +123,7 @@ class Publisher:
 
     def _know(self, operations: int) -> None:
         while len(self._templates) < operations:
-            self._templates.append(xadd_template(operation_name(len(self._templates))))
+            self._templates.append(self._wire.template(operation_name(len(self._templates))))
             self._next.append(0)
 
     def _command(self, index: int) -> bytes:
@@ -69,7 +137,7 @@ class Publisher:
         for index in range(operations):
             for first in range(0, entries_each, 500):
                 batch = min(500, entries_each - first)
-                self._send(b"".join([self._command(index) for _ in range(batch)]), batch)
+                self._send([self._command(index) for _ in range(batch)])
                 self._drain(0)
         return {"sent": operations * entries_each}
 
@@ -91,8 +159,7 @@ class Publisher:
             due = max(due, sent + 1)
             for i in range(sent, due):
                 late_ns[i] = now - start - int(i * gap_ns)
-            commands = [self._command(i % operations) for i in range(sent, due)]
-            self._send(b"".join(commands), due - sent)
+            self._send([self._command(i % operations) for i in range(sent, due)])
             sent = due
             if self._unanswered > MAX_UNANSWERED:
                 self._drain(MAX_UNANSWERED)
@@ -109,7 +176,8 @@ class Publisher:
             "late_max_ms": late[-1] / 1e6,
         }
 
-    def _send(self, data: bytes, count: int) -> None:
+    def _send(self, entries: list[bytes]) -> None:
+        data, count = self._wire.together(entries)
         self._sock.sendall(data)
         self._unanswered += count
 
@@ -125,22 +193,24 @@ class Publisher:
         except BlockingIOError:
             if flags:
                 return
-            raise RuntimeError(f"Redis did not answer in {REPLY_TIMEOUT_S} s") from None
+            raise RuntimeError(f"no answer in {REPLY_TIMEOUT_S} s") from None
         if not data:
-            raise RuntimeError("Redis closed the publisher's connection")
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            self._unanswered -= 1
-            if isinstance(reply, Exception):
-                raise RuntimeError(f"Redis refused an XADD: {reply}")
+            raise RuntimeError("the publisher's connection was closed")
+        self._unanswered -= self._wire.answers(data)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis-port", type=int, required=True)
+    parser.add_argument("--api", default="", metavar="URL", help="Centrifugo's batch method")
     args = parser.parse_args()
     quick_timers()
-    publisher = Publisher(("127.0.0.1", args.redis_port))
+    if args.api:
+        place = urlsplit(args.api)
+        address = (str(place.hostname), int(place.port or 80))
+        publisher = Publisher(address, CentrifugoWire(args.api))
+    else:
+        publisher = Publisher(("127.0.0.1", args.redis_port), RedisWire())
     verbs: dict[str, Callable[..., dict[str, Any]]] = {
         "fill": publisher.fill,
         "publish": publisher.publish,

@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.results import Outcome
-from bench.scenarios import SCENARIOS, Row
+from bench.scenarios import SCENARIOS, Better, Row
 from bench.stats import Spread, ratio
 
 OURS: Final = "tidegate"
 BASELINE: Final = "naive"
+PEER: Final = "centrifugo"
 # A problem may hold the end of a log; the JSON file has it whole.
 MAX_PROBLEM_CHARS: Final = 2_000
 PROBLEM_HEAD_CHARS: Final = 200
@@ -82,15 +83,15 @@ def outcome_table(outcome: Outcome) -> Table:
     table.add_column("reach", justify="right")
     for subject in subjects:
         table.add_column(subject, justify="right")
-    if len(subjects) > 1:
-        table.add_column("ratio", justify="right")
+    for other in subjects[1:]:
+        table.add_column(f"/ {other}", justify="right")
     table.add_column("")
     for row in outcome.scenario.rows:
         cells = [outcome.spread(subject, row.metric) for subject in subjects]
         line = [row.label, row.unit, number(row.centrifugo), number(row.reach)]
         line += [cell(value) for value in cells]
-        if len(subjects) > 1:
-            line.append(number(outcome.ratio(row.metric, subjects[0], subjects[1])))
+        for other in subjects[1:]:
+            line.append(number(outcome.ratio(row.metric, subjects[0], other)))
         line.append(verdict(row, cells[0]) if subjects[0] == OURS else "")
         table.add_row(*line)
     return table
@@ -125,21 +126,36 @@ def show_targets(console: Console, outcomes: Sequence[Outcome]) -> None:
     """The last lines of a run: how many targets were reached, and which were not."""
     asked = 0
     missed = []
+    ratios = []
     for outcome in outcomes:
         for row in outcome.scenario.rows:
             value = outcome.spread(OURS, row.metric)
             if row.reach is None or value is None:
                 continue
             asked += 1
+            name = f"{outcome.scenario.name}: {row.label}"
             if not row.reached(value.median):
-                name = f"{outcome.scenario.name}: {row.label}"
                 wanted = f"{row.better.sign} {number(row.reach)} {row.unit}"
                 missed.append(f"{name} {number(value.median)} instead of {wanted}")
+            beside = outcome.ratio(row.metric, OURS, PEER) if PEER in outcome.rounds else None
+            if beside is None or row.centrifugo is None:
+                continue
+            # Machines differ; how far ahead of the same peer in the same run does not so much.
+            wanted_ratio = row.reach / row.centrifugo
+            good = beside <= wanted_ratio if row.better is Better.LOWER else beside >= wanted_ratio
+            ratios.append(
+                f"{name} {number(beside)} of {PEER}'s here, {row.better.sign} "
+                f"{number(wanted_ratio)} asked: {'reached' if good else 'missed'}"
+            )
     if not asked:
         return
     console.print(f"\n[bold]{asked - len(missed)} of {asked} targets reached[/bold]")
     for line in missed:
         console.print(f"  missed: {line}", highlight=False)
+    if ratios:
+        console.print(f"\n[bold]The same marks as ratios to {PEER} in this run[/bold]")
+    for line in ratios:
+        console.print(f"  {line}", highlight=False)
 
 
 def scenario_table() -> Table:

@@ -34,6 +34,7 @@ class Plan:
             subject
             for subject in self.subjects
             if scenario.way in subject.ways
+            and scenario.kind in subject.kinds
             and (subject.signs_in or not scenario.connections_per_user)
         )
 

@@ -78,6 +78,7 @@ class Stage:
     publisher: Child
     folder: Path
     pinning: Pinning
+    subject: Subject
 
     def clock(self) -> Clock:
         """Raises `ProcessFailed` when a process of the round has ended."""
@@ -184,7 +185,8 @@ async def staged(
         viewers = await start("viewers", *python, "bench.viewers", cores=pinning.rest, talks=True)
         publisher = await start(
             "publisher",
-            *(*python, "bench.publisher", "--redis-port", str(redis_port)),
+            *(*python, "bench.publisher"),
+            *("--redis-port", str(redis_port), "--api", subject.api_url(**places[0])),
             cores=pinning.rest,
             talks=True,
         )
@@ -196,6 +198,7 @@ async def staged(
             publisher=publisher,
             folder=folder,
             pinning=pinning,
+            subject=subject,
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import NotPossible
+from bench.scenarios import Kind
 from bench.ways import Way
 
 
@@ -17,7 +18,9 @@ from bench.ways import Way
 class Subject:
     """A server that answers `GET ready` with 200 and serves `/ws/operations/<id>` on {port}.
 
-    `signs_in`: it knows users by their tokens, and counts their connections.
+    `signs_in`: it knows users by their tokens, and counts their connections. `speaks` is what its
+    viewers speak where the scenario says socket. `api`: entries go to this URL in Centrifugo's
+    batches, and not into Redis.
     """
 
     name: str
@@ -25,6 +28,9 @@ class Subject:
     ready: str
     ways: frozenset[Way] = frozenset({Way.SOCKET})
     signs_in: bool = False
+    speaks: Way = Way.SOCKET
+    api: str = ""
+    kinds: frozenset[Kind] = frozenset(Kind)
 
     def command(self, **values: object) -> list[str]:
         return [part.format(**values) for part in self.argv]
@@ -36,6 +42,9 @@ class Subject:
 
     def ready_url(self, **values: object) -> str:
         return self.ready.format(**values)
+
+    def api_url(self, **values: object) -> str:
+        return self.api.format(**values)
 
 
 NAIVE: Final = Subject(

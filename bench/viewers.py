@@ -104,11 +104,13 @@ class Opening(Job):
             port = self._ports[self._made % len(self._ports)]
             index = self._first + self._made // len(self._ports) % self._operations
             path = path_of(self._way, operation_name(index), self._query)
-            mine = range(index, self._operations, self._sockets) if self._sockets else ()
+            mine = range(index, self._operations, self._sockets) if self._sockets else range(0)
             # Users take turns, so that each one's connections come one by one.
             more = self._headers[self._made % len(self._headers)] if self._headers else None
             self._made += 1
             pending += 1
+            if self._way is Way.CENTRIFUGO:
+                mine = range(index, index + 1)
             names = [operation_name(number) for number in mine]
             self._crowd.open(("127.0.0.1", port), path, way=self._way, operations=names, more=more)
         done = self._opened + self._failed >= self._total
