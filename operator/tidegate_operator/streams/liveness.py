@@ -38,7 +38,7 @@ class Leases(NamedTuple):
         cls,
         now_ms: int,
         clock: tuple[int, int, int] | None,
-        rows: Iterable[tuple[str, int]],
+        rows: Iterable[tuple[str, float]],
         lease_ms: int,
     ) -> Leases:
         """From the zset (incarnation, expiry) and the clock beside it (since, last, order).

@@ -1,6 +1,6 @@
-"""Guard rails for Redis' memory: how full it is, and which streams go sooner when it is too full.
+"""Guard rails for Redis' memory: how full it is, and which streams go sooner when it is full.
 
-    OK --warn_percent--> WARN --act_percent--> HIGH (TTLs are shortened)      UNKNOWN: no limit known
+    OK --warnPercent--> WARN --actPercent--> HIGH (TTLs are shortened)     UNKNOWN: no limit
 
 Only streams that have a state other than running are ever shortened: finished ones first, then
 failed ones, the biggest first, until what will be freed brings Redis below the mark.

@@ -16,14 +16,19 @@ from tidegate_operator.streams.retention import Judged, Retention, State
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Set a TTL, unless an earlier one applies. `unwatched`: only while nobody watches.
+    """Set a TTL, unless an earlier one applies.
 
-    `dead` are the consumers that were known to be dead; another one means that somebody came.
+    Attributes:
+        state: what it was judged to be.
+        at_ms: server time of the expiry.
+        least_ms: never sooner than this after the script runs.
+        unwatched: only while nobody watches.
+        dead: consumers known to be dead; another one means that somebody came.
     """
 
     state: State
     at_ms: int
-    grace_ms: int
+    least_ms: int
     unwatched: bool
     dead: tuple[str, ...] = ()
 
@@ -52,7 +57,10 @@ class RemoveConsumer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveGroup:
-    """Remove the gateway's group: the stream does not run, and nobody watches."""
+    """Remove the gateway's group: the stream has ended, and nobody watches.
+
+    Idle streams keep theirs: it is what tells them from orphans.
+    """
 
 
 Step = Expire | Revive | Trim | RemoveConsumer | RemoveGroup
@@ -65,8 +73,7 @@ def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -
     over = judged.state is not State.RUNNING
     ended = judged.state in (State.FINISHED, State.FAILED)
     if over and judged.expire_at_ms is not None and _is_due(look, judged.expire_at_ms):
-        # Never sooner than this, also when the command arrives late.
-        yield Expire(judged.state, judged.expire_at_ms, retention.grace_ms, not ended, dead)
+        yield Expire(judged.state, judged.expire_at_ms, judged.least_ms, not ended, dead)
     if not over and look.mark is not None and look.is_ours:
         yield Revive(look.mark)
     if ended and retention.keep_entries is not None and look.length > retention.keep_entries:
@@ -74,7 +81,7 @@ def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -
     heir = next((one.name for one in consumers if one.name not in dead), None)
     for name in dead:
         yield RemoveConsumer(name, heir)
-    if over and look.group is not None and not look.subscribers and heir is None:
+    if ended and look.group is not None and not look.subscribers and heir is None:
         all_gone = look.group.all_told and len(dead) == len(consumers)
         if all_gone and look.group.pending == sum(one.pending for one in consumers):
             yield RemoveGroup()

@@ -1,4 +1,4 @@
-"""What a round of the sweep saw and did, in counts: for the status, the metrics and the terminal."""
+"""What a round of the sweep saw and did, in counts, for the status, metrics and the terminal."""
 
 from __future__ import annotations
 

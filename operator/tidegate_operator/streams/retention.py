@@ -44,10 +44,17 @@ class State(enum.Enum):
 
 
 class Judged(NamedTuple):
-    """A state, and the server time at which the stream may go; None: it is kept."""
+    """A state, and until when the stream is kept.
+
+    Attributes:
+        state: what it is.
+        expire_at_ms: the server time at which it may go; None: it is kept.
+        least_ms: what must be left of that when the TTL is set, however late the command arrives.
+    """
 
     state: State
-    expire_at_ms: int | None
+    expire_at_ms: int | None = None
+    least_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +100,18 @@ class Retention:
         if state is not None:
             seconds = ttl.failed_s if state is State.FAILED else ttl.finished_s
         elif age_ms is None or look.other_pending or is_watched(look, liveness):
-            return Judged(State.RUNNING, None)
+            return Judged(State.RUNNING)
         else:
             has_group = look.group is not None or look.other_groups > 0
             state, seconds = (State.IDLE, ttl.idle_s) if has_group else (State.ORPHAN, ttl.orphan_s)
             if seconds == 0 or age_ms < 1000 * seconds:
-                return Judged(State.RUNNING, None)
+                return Judged(State.RUNNING)
         if seconds == 0:
-            return Judged(state, None)
+            return Judged(state)
         kept_ms = 1000 * seconds
         left_ms = kept_ms if age_ms is None else kept_ms - age_ms
-        return Judged(state, now_ms + max(left_ms, min(self.grace_ms, kept_ms)))
+        grace_ms = min(self.grace_ms, kept_ms)
+        return Judged(state, now_ms + max(left_ms, grace_ms), grace_ms // 2)
 
     def end_of(self, entry: Entry | None) -> State | None:
         """FINISHED or FAILED when this entry ends the operation."""
