@@ -1,12 +1,16 @@
 """What deciding remembers from one observation to the next. An immutable value, handed back.
 
 It lives in the leader's memory only. A new leader starts with an empty one, and empty means
-careful: nothing is taken away before a whole window was seen.
+careful: nothing is taken away before a whole window was seen. So does one that did not look for a
+while.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+#: A longer pause between two observations begins a new row of them.
+PAUSE_MAX_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +30,63 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Balancing:
+    """Where rebalancing stands; the states are drawn in `rebalance.py`.
+
+    Attributes:
+        under_way: it began and has not come within the tolerance.
+        worst: connections above the mean on the fullest pod, before the last round.
+        fruitless: rounds in a row that changed nothing.
+        not_before_s: nothing is shed before: a round is under way, or it was given up.
+    """
+
+    under_way: bool = False
+    worst: float = 0.0
+    fruitless: int = 0
+    not_before_s: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """`decide(spec, observation, memory)` gives the next one.
 
     Attributes:
-        since_s: first observation; None: there was none yet.
+        since_s: first observation of an unbroken row; None: there was none yet.
+        last_s: the last observation.
         replicas: at the last observation.
-        needs: of the stabilisation window, oldest first.
+        needs: of the stabilisation window, oldest first, and each lower than the one before: what
+            a later need exceeds is forgotten.
         changes: of the longest period that matters, oldest first.
-        shedding_until_s: no new shed before: the last one is still under way or not yet seen.
-        rebalancing: it began and has not come within the tolerance.
+        balancing: where rebalancing stands.
         costs_at_s: when deletion costs were last handed out in a mode where another one scales.
     """
 
     since_s: float | None = None
+    last_s: float | None = None
     replicas: int | None = None
     needs: tuple[Need, ...] = ()
     changes: tuple[Change, ...] = ()
-    shedding_until_s: float = float("-inf")
-    rebalancing: bool = False
+    balancing: Balancing = Balancing()
     costs_at_s: float = float("-inf")
+
+    def looked(self, at_s: float, replicas: int, *, keep_s: float) -> Memory:
+        """After an observation: what changed since the last one, and nothing older than `keep_s`.
+
+        A clock that went backwards is another one's: then everything is forgotten.
+        """
+        if self.last_s is None or not 0 <= at_s - self.last_s <= PAUSE_MAX_S:
+            return Memory(since_s=at_s, last_s=at_s, replicas=replicas)
+        changes = self.changes
+        if self.replicas is not None and replicas != self.replicas:
+            changes = (*changes, Change(at_s, replicas - self.replicas))
+        kept = tuple(one for one in changes if one.at_s > at_s - keep_s)
+        return replace(self, last_s=at_s, replicas=replicas, changes=kept)
+
+    def needed(self, at_s: float, pods: int, *, window_s: float) -> Memory:
+        """With the need of this moment; a need counts until the window has passed it."""
+        kept = (one for one in self.needs if one.at_s > at_s - window_s and one.pods > pods)
+        return replace(self, needs=(*kept, Need(at_s, pods)))
+
+    def grew_since(self, at_s: float) -> bool:
+        """Whether pods were added after this moment."""
+        return any(one.by > 0 and one.at_s > at_s for one in self.changes)

@@ -69,7 +69,8 @@ class Observation:
         rolling_out: a rolling update is under way: not all pods are of the newest template.
         redis_reachable: False: the leases could not be read, so no figure is known.
         undispatched: entries waiting for dispatch, over all streams; None: not measured.
-        own_scalers: the scalers that exist and that we made.
+        own_scalers: the scalers that exist and that we made; the ScaledObject counts until the
+            autoscaler that KEDA made of it is gone too.
         foreign_scalers: names of scalers that aim at the Deployment and are not ours.
     """
 
@@ -157,6 +158,16 @@ class Shed:
     over_s: float
 
 
+class Balance(enum.StrEnum):
+    """Where rebalancing stands; the states are drawn in `rebalance.py`."""
+
+    OFF = "off"
+    EVEN = "even"
+    SHEDDING = "shedding"
+    WAITING = "waiting"
+    GIVEN_UP = "given_up"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to do now, in this order: remove, keep, costs and scale, shed.
@@ -165,13 +176,14 @@ class Decision:
         desired: pods there should be in the end, as far as is known; within the bounds.
         reason: why `scale` is given, or why not.
         message: the same with figures, for people.
-        limited: the load asks for more or fewer pods than the bounds allow.
+        limited: the load asks for more pods than the bounds allow.
         scale: None: leave replicas alone.
         remove: our scalers that have to go.
         keep: our scaler that has to be there, as the spec describes it.
         costs: to be written without a change of replicas: another one decides about those.
         cost_conflict: pods whose deletion cost somebody else writes; we do not touch any then.
         shed: for each pod at most one.
+        balance: where rebalancing stands.
         demands: what each signal asks for.
     """
 
@@ -185,4 +197,5 @@ class Decision:
     costs: tuple[DeletionCost, ...] = ()
     cost_conflict: tuple[str, ...] = ()
     shed: tuple[Shed, ...] = ()
+    balance: Balance = Balance.OFF
     demands: tuple[Demand, ...] = ()
