@@ -155,10 +155,10 @@ class TopicMachine(RuleBasedStateMachine):
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Deliver(frames):
+                case Deliver(frames=frames):
                     for frame in frames:
                         self._delivered(frame)
-                case ReadAfter(after):
+                case ReadAfter(after=after):
                     self.up.append(after)
                 case Vanished():
                     assert not self.stream.exists or self.topic.vanished

@@ -183,6 +183,8 @@ class _Feed:
     def read(self, operation: OperationId, after: StreamId) -> None:
         self.reads.append(after)
 
+    def clock(self, operation: OperationId) -> None: ...
+
 
 class _Log:
     """The stream as it is by now: five entries."""
@@ -203,6 +205,7 @@ class _Ear:
         self.heard: list[bytes] = []
         self.listener: SenderListener | None = None
         self.writable = True
+        self.visit: None = None
         self.write: Callable[[bytes], None] = self._hear
         self.spoken = asyncio.Event()
 
@@ -318,9 +321,9 @@ def settle(topic: Topic, effects: Sequence[object], ids: Sequence[int]) -> list[
     pending = list(effects)
     while pending:
         match pending.pop(0):
-            case Deliver(frames):
+            case Deliver(frames=frames):
                 seen += [ZERO if f.kind is FrameKind.GAP else f.id for f in frames]
-            case ReadAfter(after):
+            case ReadAfter(after=after):
                 pending += topic.page(log_page(ids, after))
             case _:
                 pass

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from tidegate.core.clock import ServerClock
 from tidegate.core.reading import Reader
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
+from tidegate.core.visit import Visit
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import OperationId, StreamId
@@ -50,6 +52,9 @@ class Feed(Protocol):
 
     def read(self, operation: OperationId, after: StreamId) -> None:
         """Read a page; the answer comes to `on_page`, in order with the relay."""
+
+    def clock(self, operation: OperationId) -> ServerClock | None:
+        """Of the server by whose clock this stream's ids are made; None while it has no home."""
 
 
 class Turn(Protocol):
@@ -97,6 +102,9 @@ class Sender(Protocol):
     #: The buffer is below its mark and the socket open.
     writable: bool
 
+    #: What is told of its connection; None where nobody wants to know.
+    visit: Visit | None
+
     #: Sends whole frames; calls `on_paused` before it returns when that fills the buffer.
     #: An attribute and not a method, so that it can be the transport's own.
     write: Callable[[bytes], None]
@@ -113,6 +121,9 @@ class Lobby(Protocol):
 
     async def ready(self, operation: OperationId) -> None:
         """Follow the operation. Raises RedisUnavailable, StreamUnusable, Overloaded."""
+
+    def acked(self, sender: Sender, entry_id: StreamId) -> None:
+        """This viewer says that it has this entry."""
 
     @property
     def reader(self) -> Reader:

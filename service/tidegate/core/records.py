@@ -72,8 +72,10 @@ class Ask(NamedTuple):
         after: resume after this position; None for the newest history.
         history: how many entries without `after`; None for all.
         state: what else is known of the operation, for `current_state`.
+        acks: it answers an `ack_request`.
     """
 
     after: StreamId | None
     history: int | None
     state: Mapping[str, Any] | None = None
+    acks: bool = False

@@ -38,16 +38,28 @@ class TopicState(enum.Enum):
     REPAIRING = "repairing"
 
 
+class RepairCause(enum.Enum):
+    """Why a page is read."""
+
+    RELAY_GAP = "relay_gap"
+    MISSED_RELAY = "missed_relay"
+    MORE = "more"
+    VERIFY = "verify"
+    REWOUND = "rewound"
+
+
 class Deliver(NamedTuple):
-    """Send these frames to every live viewer, in this order."""
+    """Send these frames to every live viewer, in this order. With `gap` it is that frame alone."""
 
     frames: list[Frame]
+    gap: GapReason | None = None
 
 
 class ReadAfter(NamedTuple):
     """Read a page of the stream after this position and feed it to `page`."""
 
     after: StreamId
+    cause: RepairCause
 
 
 class Finished(NamedTuple):
@@ -133,14 +145,14 @@ class Topic:
             return self._apply(message.entries)
         fresh = self._fresh(message.entries)
         if fresh is None or (message.created and self.last != ZERO):
-            return self._repair()
+            return self._repair(RepairCause.RELAY_GAP)
         if not fresh:
-            return self._repair() if message.created else ()
+            return self._repair(RepairCause.RELAY_GAP) if message.created else ()
         skipped = len(message.entries) - len(fresh)
         previous = message.entries[skipped - 1].id if skipped else message.previous
         if (previous == self._last_raw and previous) or self._counted(message, len(fresh)):
             return self._apply(fresh)
-        return self._repair()
+        return self._repair(RepairCause.RELAY_GAP)
 
     def page(self, page: Page) -> Sequence[Effect]:
         """A page arrived: the answer to an attach or to `ReadAfter`."""
@@ -156,20 +168,20 @@ class Topic:
             if reason is GapReason.REWOUND and page.after != ZERO:
                 self._pending_gap = reason
                 self.state = TopicState.REPAIRING
-                return (ReadAfter(ZERO),)
+                return (ReadAfter(ZERO, RepairCause.REWOUND),)
         else:
             reason, self._pending_gap = self._pending_gap, None
         effects: list[Effect] = []
         if reason is not None:
-            effects.append(Deliver([self._break(reason, page)]))
+            effects.append(Deliver([self._break(reason, page)], reason))
         effects.extend(self._apply(self._above(page.entries)))
         if page.more:
-            return [*effects, *self._repair()]
+            return [*effects, *self._repair(RepairCause.MORE)]
         return [*effects, *self._settle(info)]
 
     def verify(self) -> Sequence[Effect]:
         """Look at the stream again; a page follows in any case."""
-        return self._repair() if self.state is TopicState.LIVE else ()
+        return self._repair(RepairCause.VERIFY) if self.state is TopicState.LIVE else ()
 
     def seen(self, last: bytes) -> Sequence[Effect]:
         """The id of the stream's newest entry at this moment; empty: there is none."""
@@ -177,7 +189,7 @@ class Topic:
             return ()
         if not last and self.last == ZERO:
             return ()
-        return self._repair()
+        return self._repair(RepairCause.MISSED_RELAY)
 
     def render(self, entries: Sequence[RawEntry]) -> list[Frame]:
         """Frames of entries that one viewer reads for itself; changes nothing here."""
@@ -295,11 +307,11 @@ class Topic:
             return message.added == fresh
         return not message.created and self._added + fresh == message.added
 
-    def _repair(self) -> Sequence[Effect]:
+    def _repair(self, cause: RepairCause) -> Sequence[Effect]:
         """Read on, beginning with the last entry: if it is not there, this is another log."""
         self._doubted = self._can_doubt
         self.state = TopicState.REPAIRING
-        return (ReadAfter(self.last.before() if self._doubted else self.last),)
+        return (ReadAfter(self.last.before() if self._doubted else self.last, cause),)
 
     @property
     def _can_doubt(self) -> bool:

@@ -9,20 +9,23 @@ viewers are not written to; `CatchUp` brings them back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core.records import Page, Relay
 from tidegate.core.topic import Topic, TopicState
+from tidegate.core.visit import Stage
 from tidegate.gateway.fanout import write_each
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import frames
 from tidegate.model.errors import TidegateError
-from tidegate.model.frames import GapReason
+from tidegate.model.frames import FrameKind, GapReason
 from tidegate.model.ids import StreamId
 
 if TYPE_CHECKING:
     from tidegate.gateway.hub import Hub
+    from tidegate.telemetry.entry_spans import Hop, Journey
 
 #: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
 ITEM_MAX_BYTES = 131_072
@@ -38,13 +41,33 @@ class Position(NamedTuple):
 class Item:
     """Joined frames on their way, and the position after them."""
 
-    __slots__ = ("parts", "position", "seq", "size")
+    __slots__ = ("hops", "ids_ms", "parts", "position", "seq", "size", "trace_id")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.parts: list[bytes] = []
+        #: Times of the entries among them, from their ids.
+        self.ids_ms: list[int] = []
         self.size = 0
         self.position = Position(StreamId(0, 0), 0)
+        #: Traced entries that no viewer has yet; None as soon as one has them.
+        self.hops: list[Hop] | None = None
+        #: Of the first of them, for an exemplar; empty when none is traced.
+        self.trace_id = ""
+
+    def trace(self, hop: Hop) -> None:
+        """One of its frames is an entry that is traced."""
+        if self.hops is None:
+            self.hops, self.trace_id = [], hop.trace_id
+        if hop not in self.hops:
+            self.hops.append(hop)
+            hop.queued()
+
+    def reached(self, viewers: int) -> None:
+        """The first of so many viewers has it, or nobody will."""
+        for hop in self.hops or ():
+            hop.written(viewers)
+        self.hops = None
 
 
 class AudienceStats(NamedTuple):
@@ -66,6 +89,10 @@ class Audience:
         "_open",
         "_outbox",
         "_pass",
+        "_sent_bytes",
+        "_sent_frames",
+        "_traced",
+        "ackers",
         "ahead",
         "behind",
         "hub",
@@ -83,6 +110,8 @@ class Audience:
         self.topic = topic
         self.live: dict[Viewer, None] = {}
         self.behind: set[Viewer] = set()
+        #: Of all: viewers that answer an `ack_request`.
+        self.ackers: set[Viewer] = set()
         #: Of those behind: viewers whose cursor is beyond what this replica has seen.
         #: True: the stream was asked after it came, so the answer tells whether the cursor exists.
         self.ahead: dict[Viewer, bool] = {}
@@ -101,6 +130,11 @@ class Audience:
         self._data = b""
         self._pass: list[Viewer] = []
         self._done = Position(topic.last, topic.epoch)
+        #: Of all items up to the current one.
+        self._sent_frames = 0
+        self._sent_bytes = 0
+        #: The traced entries of the message that is being worked through.
+        self._traced: Journey | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -119,8 +153,13 @@ class Audience:
         return self.topic.resume_after
 
     def on_relay(self, relay: Relay) -> None:
+        tracer = self.hub.tracer
+        if tracer is not None:
+            self._traced = tracer.relayed(self.topic.operation, relay)
         for effect in self.topic.relay(relay):
             self.hub.carry_out(self, effect)
+        if self._traced is not None:
+            self._end_trace()
         if self.ahead:
             self._retry_ahead()
 
@@ -128,8 +167,14 @@ class Audience:
         if self.stale_since is not None:
             self.stale_since = None
             self.say(frames.live_frame(self.topic.operation))
-        for effect in self.topic.page(page):
+        if self.hub.tracer is not None and self.ready:  # the first page is history
+            self._traced = self.hub.tracer.paged(self.topic.operation, page)
+        effects = self.topic.page(page)
+        self.hub.counters.repaired(effects)
+        for effect in effects:
             self.hub.carry_out(self, effect)
+        if self._traced is not None:
+            self._end_trace()
         if not self.has_more:
             self._done = Position(self.topic.last, self.topic.epoch)
         if not self.ready:
@@ -154,23 +199,36 @@ class Audience:
     def on_failed(self, error: TidegateError) -> None:
         self.hub.failed(self, error)
 
+    def _end_trace(self) -> None:
+        traced, self._traced = self._traced, None
+        if traced is not None:
+            traced.end()
+
     # -- sending ----------------------------------------------------------------------------------
 
     def deliver(self, new: list[frames.Frame]) -> None:
         """Send these frames to every live viewer."""
         if self.live or self.has_more:
             epoch = self.topic.epoch
+            traced = self._traced
             for frame in new:
-                self._put(frame.wire, Position(frame.id, epoch))
+                item = self._put(frame.wire, Position(frame.id, epoch))
+                if frame.kind is not FrameKind.GAP:
+                    item.ids_ms.append(frame.id.ms)
+                if traced is not None and (hop := traced.applied(frame.id)) is not None:
+                    item.trace(hop)
         else:
             self._done = Position(self.topic.last, self.topic.epoch)
+            if self._traced is not None:
+                for frame in new:
+                    self._traced.applied(frame.id)
 
     def say(self, wire: bytes) -> None:
         """Send a frame that is no entry to every live viewer."""
         if self.live or self.has_more:
             self._put(wire, self._position_of(self.seq))
 
-    def _put(self, wire: bytes, position: Position) -> None:
+    def _put(self, wire: bytes, position: Position) -> Item:
         idle = not self.has_more
         if self._open and self._outbox and self._outbox[-1].size < ITEM_MAX_BYTES:
             item = self._outbox[-1]
@@ -184,6 +242,7 @@ class Audience:
         item.position = position
         if idle:
             self.hub.fanout.wake(self)
+        return item
 
     @property
     def has_more(self) -> bool:
@@ -196,6 +255,8 @@ class Audience:
                 return 0
             item = self._current = self._outbox.popleft()
             self._data = item.parts[0] if len(item.parts) == 1 else b"".join(item.parts)
+            self._sent_frames += len(item.parts)
+            self._sent_bytes += item.size
             self._pass = list(self.live)
             self._pass.reverse()
         turn = self._pass[-at_most:]
@@ -205,9 +266,22 @@ class Audience:
         batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
         for viewer in batch:
             viewer.seq = seq
-        write_each(batch, self._data)
-        self.hub.counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
+        if item.hops is None or not batch:
+            write_each(batch, self._data)
+        else:
+            write_each(batch[:1], self._data)
+            item.reached(len(self.live))
+            write_each(batch[1:], self._data)
+        counters = self.hub.counters
+        counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
+        if item.ids_ms and batch:
+            clock = self.hub.clock(self.topic.operation)
+            counters.latency.observe(clock, time.monotonic(), item.ids_ms, len(batch))
+            if self.ackers:
+                self.hub.acks.offer(self.ackers, seq, item.position.id, clock)
         if not self._pass:
+            if item.hops is not None:
+                item.reached(0)
             self._done = item.position
             self._current = None
             self._data = b""
@@ -222,6 +296,23 @@ class Audience:
                 return item.position
         return self._done
 
+    def _count(self, viewer: Viewer, sign: int) -> None:
+        """Live viewers are not counted one by one: what they were sent is the difference between
+        the items sent when they went live and when they ceased to be.
+        """
+        frames, size = self._sent_frames, self._sent_bytes
+        current = self._current
+        if current is not None and current.seq > viewer.seq:
+            frames -= len(current.parts)
+            size -= current.size
+        for item in self._outbox:
+            if item.seq > viewer.seq:
+                break
+            frames += len(item.parts)
+            size += item.size
+        viewer.frames += sign * frames
+        viewer.size_bytes += sign * size
+
     # -- viewers ----------------------------------------------------------------------------------
 
     def go_live(self, viewer: Viewer) -> None:
@@ -229,9 +320,13 @@ class Audience:
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
         viewer.state = ViewerState.LIVE
+        self.hub.counters.went_live(viewer)
         viewer.lagging_since = 0.0
         viewer.seq = self.seq
         self._open = False
+        self._count(viewer, -1)
+        if viewer.sender.visit is not None:
+            viewer.sender.visit.enter(Stage.LIVE)
         self.live[viewer] = None
         if self.topic.finished:
             self.hub.finish_later(self)
@@ -242,6 +337,7 @@ class Audience:
         """Its buffer is full."""
         if viewer.state is ViewerState.LIVE:
             del self.live[viewer]
+            self._count(viewer, 1)
             viewer.cursor, viewer.epoch = self._position_of(viewer.seq)
             self.behind.add(viewer)
         elif viewer.state is not ViewerState.CATCHING_UP:
@@ -259,10 +355,17 @@ class Audience:
         """Its socket is gone, or was told to go."""
         if viewer.state is ViewerState.CLOSED:
             return
+        if viewer.state is ViewerState.LIVE:
+            self._count(viewer, 1)
         viewer.state = ViewerState.CLOSED
+        if viewer.sender.visit is not None:
+            viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
         self.live.pop(viewer, None)
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
+        if viewer.acks:
+            self.ackers.discard(viewer)
+            self.hub.acks.left(viewer)
         if self.is_empty:
             self.hub.emptied(self)
 

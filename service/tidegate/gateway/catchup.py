@@ -113,8 +113,8 @@ class CatchUp:
         parts = [self._state(viewer, ask, cursor, sent, max(sent, topic.length))]
         parts.extend(frame.wire for frame in history)
         viewer.cursor = topic.last
-        self._counters.replayed(sent)
-        viewer.sender.write(b"".join(parts) if history else parts[0])
+        self._counters.replayed(viewer, sent)
+        viewer.write(b"".join(parts) if history else parts[0], len(parts))
         self.proceed(viewer)
 
     async def _open_from_log(self, viewer: Viewer, ask: Ask) -> None:
@@ -140,7 +140,7 @@ class CatchUp:
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
         viewer.keep_until = info.last
-        viewer.sender.write(self._state(viewer, ask, cursor, sent, info.length))
+        viewer.write(self._state(viewer, ask, cursor, sent, info.length), 1)
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:
@@ -182,6 +182,7 @@ class CatchUp:
         if reason is not None:
             first = found[0].id if found else None
             found.insert(0, gap_frame(topic.operation, viewer.cursor, first, reason))
+            self._counters.gaps[reason] += 1
             viewer.restart = None
             viewer.epoch = topic.epoch
             viewer.cursor = ZERO
@@ -206,16 +207,16 @@ class CatchUp:
                 self._counters.skipped += skipped
             parts.append(frame.wire)
             size += len(frame.wire)
-            self._counters.replayed(1)
+            self._counters.replayed(viewer, 1)
             if size >= WRITE_MAX_BYTES:
                 viewer.cursor = frame.id
-                viewer.sender.write(b"".join(parts))
+                viewer.write(b"".join(parts), len(parts))
                 parts, size = [], 0
                 if viewer.state is not ViewerState.CATCHING_UP:
                     return
         if parts:
             viewer.cursor = kept[-1].frame.id
-            viewer.sender.write(b"".join(parts))
+            viewer.write(b"".join(parts), len(parts))
 
     async def _patiently(
         self, viewer: Viewer, read: Callable[[], Coroutine[Any, Any, T]]

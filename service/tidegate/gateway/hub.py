@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -29,6 +29,8 @@ from tidegate.core.topic import (
     TopicRules,
     Vanished,
 )
+from tidegate.core.visit import Stage
+from tidegate.gateway.acks import Acks
 from tidegate.gateway.audience import Audience
 from tidegate.gateway.catchup import CatchUp, Spawn
 from tidegate.gateway.counters import Counters
@@ -39,9 +41,12 @@ from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.entries import TerminalRules
 from tidegate.model.errors import Overloaded, RedisUnavailable, TidegateError
-from tidegate.model.frames import FrameKind, error_frame
-from tidegate.model.ids import ZERO, OperationId
+from tidegate.model.frames import error_frame
+from tidegate.model.ids import ZERO, OperationId, StreamId
 from tidegate.model.settings import Settings
+
+if TYPE_CHECKING:
+    from tidegate.telemetry.entry_spans import EntrySpans
 
 #: A viewer that joins while Redis is away is told to come back later after this long.
 JOIN_PATIENCE_S = 5.0
@@ -88,7 +93,11 @@ class Hub:
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
         self._next_complaint = 0.0
         self.counters = Counters()
+        self.acks = Acks(settings.metrics.acks_per_s)
+        self.clock = feed.clock
         self.fanout = fanout
+        #: None unless entries are traced.
+        self.tracer: EntrySpans | None = None
         self.catch_up = CatchUp(
             log,
             spawn,
@@ -108,7 +117,12 @@ class Hub:
             return False
         viewer = Viewer(audience, sender)
         audience.behind.add(viewer)
+        if ask.acks:
+            viewer.acks = True
+            audience.ackers.add(viewer)
         sender.listener = viewer
+        if sender.visit is not None:
+            sender.visit.enter(Stage.REPLAY)
         self.counters.joins += 1
         self.catch_up.begin(viewer, ask)
         if ask.state is not None and ask.state.get("status") in self._rules.terminal.statuses:
@@ -142,10 +156,17 @@ class Hub:
             if audience.is_empty:
                 self.emptied(audience)
 
+    def acked(self, sender: Sender, entry_id: StreamId) -> None:
+        """See `Lobby.acked`."""
+        if isinstance(sender.listener, Viewer):
+            self.acks.acked(sender.listener, entry_id)
+
     def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
         """Say why, then close."""
         retry = code.come_back is not close_codes.ComeBack.NO
         operation = viewer.audience.topic.operation
+        if viewer.sender.visit is not None:
+            viewer.sender.visit.closed(code, name)
         if viewer.sender.writable:
             viewer.sender.write(error_frame(name, message, retry=retry, operation=operation))
         self.close(viewer, code)
@@ -185,13 +206,16 @@ class Hub:
     def carry_out(self, audience: Audience, effect: Effect) -> None:
         """Do what a topic asked for."""
         match effect:
-            case Deliver(frames):
-                if frames[0].kind is FrameKind.GAP:
-                    self.counters.gaps += 1
+            case Deliver(frames, gap):
+                if gap is None:
+                    self.counters.entries += len(frames)
+                else:
+                    self.counters.gaps[gap] += len(audience.live)
                 if audience.topic.malformed:
                     self._count_malformed(audience.topic)
                 audience.deliver(frames)
-            case ReadAfter(after):
+            case ReadAfter(after, cause):
+                self.counters.repairs[cause] += 1
                 self._feed.read(audience.topic.operation, after)
             case Finished():
                 self.finish_later(audience)

@@ -34,16 +34,20 @@ class Viewer:
     """A socket that watches an operation."""
 
     __slots__ = (
+        "acks",
         "audience",
         "cursor",
         "epoch",
+        "frames",
         "keep_until",
         "lagging_since",
         "reading",
         "removed",
+        "replayed",
         "restart",
         "sender",
         "seq",
+        "size_bytes",
         "state",
     )
 
@@ -67,6 +71,19 @@ class Viewer:
         self.reading = False
         #: Loop time at which it fell behind.
         self.lagging_since = 0.0
+        #: Entries written to it since it joined or fell behind.
+        self.replayed = 0
+        #: It answers an `ack_request`.
+        self.acks = False
+        #: Written to it; while LIVE less what its audience had sent when it went live.
+        self.frames = 0
+        self.size_bytes = 0
+
+    def write(self, data: bytes, frames: int) -> None:
+        """Send it so many frames, unless LIVE."""
+        self.frames += frames
+        self.size_bytes += len(data)
+        self.sender.write(data)
 
     # SenderListener: the audience decides.
 

@@ -172,6 +172,12 @@ def error_frame(
     return control_frame("error", operation, data)
 
 
+def ack_request_frame(operation: OperationId, entry_id: StreamId) -> bytes:
+    """Asks a viewer that offered it to say that it has this entry."""
+    body = {"type": "ack_request", "operation": operation, "id": str(entry_id)}
+    return text_frame(orjson.dumps(body))
+
+
 def unwatched_frame(operation: OperationId, code: int, name: str) -> bytes:
     """The last frame of an operation on a multiplexed socket: why its watch has ended."""
     return control_frame("unwatched", operation, {"code": code, "name": name})

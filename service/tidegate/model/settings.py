@@ -1301,6 +1301,22 @@ class LogSettings(Group):
     ] = 10.0
 
 
+class MetricsSettings(Group):
+    """What is measured beyond what costs nothing."""
+
+    group_name = "metrics"
+
+    acks_per_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1_000,
+            description="Viewers asked per second, at the most, to say that they have an entry: "
+            "the latency that people see. Only those that offered it are asked. 0: none.",
+        ),
+    ] = 2.0
+
+
 class TracingSettings(Group):
     """Spans for OpenTelemetry: where they go, and of what."""
 
@@ -1409,6 +1425,7 @@ class Settings(Group):
     slots: SlotSettings = Field(default_factory=SlotSettings)
     publish: PublishSettings = Field(default_factory=PublishSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     @model_validator(mode="after")

@@ -15,6 +15,9 @@ from typing import Any
 import structlog
 
 from tidegate.core.arming import ArmingRules
+from tidegate.core.clock import ServerClock
+from tidegate.core.histogram import Histogram
+from tidegate.core.latency import EntryLatency
 from tidegate.core.ports import StreamListener, Turn
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import OperationId, StreamId
@@ -52,6 +55,8 @@ class RedisFeed:
         self._look = asyncio.Event()
         self._prefix = settings.redis.key_prefix.encode()
         limits = settings.dispatch
+        #: From the time in an entry's id to its relay message, over all primaries.
+        self.dispatch_lag = EntryLatency()
         self._rules = ArmingRules(limits.follow_after, limits.follow_arm_s, limits.follow_grace_s)
         self._dispatch_args: tuple[Any, ...] = (
             settings.redis.group,
@@ -80,6 +85,10 @@ class RedisFeed:
         home = self._homes.get(operation)
         if home is not None:
             home.read(self._watches[operation], after)
+
+    def clock(self, operation: OperationId) -> ServerClock | None:
+        home = self._homes.get(operation)
+        return None if home is None else home.clock
 
     # -- life cycle --------------------------------------------------------------------------------
 
@@ -122,6 +131,10 @@ class RedisFeed:
         """One record for each primary."""
         return [primary.stats() for primary in self._primaries.values()]
 
+    def round_trips(self) -> dict[str, Histogram]:
+        """Round trips in seconds, by primary."""
+        return {str(node): primary.round_trip for node, primary in self._primaries.items()}
+
     # -- routing -----------------------------------------------------------------------------------
 
     def _place(self, watch: Watch) -> None:
@@ -142,6 +155,7 @@ class RedisFeed:
                 on_misplaced=self._look.set,
                 on_asked=lambda watch: self._detour(tasks, watch),
                 turn=self._turn,
+                dispatch_lag=self.dispatch_lag,
             )
             self._primaries[node] = primary
             self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")

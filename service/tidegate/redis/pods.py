@@ -55,11 +55,18 @@ class View(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a pod tells the operator about itself at each renewal."""
+    """What a pod tells the operator about itself at each renewal.
+
+    Attributes:
+        deliveries_per_s: frames written to live viewers, since the last renewal.
+        loop_lag_ms: mean lateness of the event loop's timers, since the last renewal.
+        undispatched: entries known to wait for dispatch.
+    """
 
     connections: int = 0
     deliveries_per_s: float = 0.0
     loop_lag_ms: float = 0.0
+    undispatched: int = 0
     ready: bool = False
 
 
@@ -298,7 +305,8 @@ class Pods:
         fields: list[str | int | float] = ["pod", self._settings.server.pod]
         fields += ["started", self._started_ms, "connections", figures.connections]
         fields += ["deliveries_per_s", round(figures.deliveries_per_s, 1)]
-        fields += ["loop_lag_ms", round(figures.loop_lag_ms, 2), "ready", int(figures.ready)]
+        fields += ["loop_lag_ms", round(figures.loop_lag_ms, 2)]
+        fields += ["undispatched", figures.undispatched, "ready", int(figures.ready)]
         # Outlives the lease, so that the operator can see what died.
         keep_ms = int(self._settings.slots.lease_s * 4000)
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
@@ -21,9 +22,13 @@ import hiredis
 import structlog
 
 from tidegate.core.arming import Duty
+from tidegate.core.bounds import LATENCY_S
+from tidegate.core.clock import ServerClock
+from tidegate.core.histogram import Histogram
+from tidegate.core.latency import EntryLatency
 from tidegate.core.ports import Turn
 from tidegate.model.errors import RedisUnavailable, RedisUnsupported, StreamUnusable, TidegateError
-from tidegate.model.ids import StreamId
+from tidegate.model.ids import StreamId, stream_id
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Address, Node
@@ -46,10 +51,18 @@ SWEEP_TICK_MIN_S, SWEEP_TICK_MAX_S = 0.004, 0.1
 #: Looks per second at the most without a doorbell: about 5 % of one core of Redis.
 POLL_MAX_PER_S = 4000.0
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+#: Between two questions for the server's time. Drift within it is 15 us at the most.
+CLOCK_EVERY_S = 1.0
 
 
 class PrimaryStats(NamedTuple):
-    """What a primary's link is doing; counters only grow."""
+    """What a primary's link is doing; counters only grow.
+
+    Attributes:
+        undispatched: entries known to wait.
+        clock_offset_s: the server's clock minus this machine's; None while it is not known.
+        clock_error_s: bound of its error.
+    """
 
     node: str
     connected: bool
@@ -57,6 +70,9 @@ class PrimaryStats(NamedTuple):
     watches: int
     leading: int
     attach_backlog: int
+    undispatched: int
+    clock_offset_s: float | None
+    clock_error_s: float
     counts: dict[str, int]
 
 
@@ -71,6 +87,7 @@ class Primary:
         on_misplaced: Callable[[], None],
         on_asked: Callable[[Watch], None],
         turn: Turn,
+        dispatch_lag: EntryLatency,
     ) -> None:
         self.node = node
         self._address = address
@@ -90,9 +107,15 @@ class Primary:
         self._sweep = Sweep()
         self._due = DueTimes(self._loop, self._dispatch_if_current)
         self.counts: Counter[str] = Counter()
+        #: Of the server, by whose clock the ids of its streams are made.
+        self.clock = ServerClock()
+        self.round_trip = Histogram(LATENCY_S)
+        self._dispatch_lag = dispatch_lag
+        self._clock_asked = 0.0
         self.last_error: str | None = None
         pod = settings.server.pod
         self._pod = pod.encode()
+        self._traced = settings.tracing.exporter != "none"
         limits = settings.dispatch
         self._limits = (
             settings.redis.group,
@@ -131,6 +154,8 @@ class Primary:
         if self._link is None or not watch.attached or watch.arming.in_flight:
             return
         watch.arming.sent()
+        if self._traced:
+            watch.asked_ns = time.time_ns()
         self.counts["dispatch_calls"] += 1
         self._link.send_together(watch.dispatch, partial(self._dispatched, watch))
 
@@ -164,7 +189,12 @@ class Primary:
 
     def stats(self) -> PrimaryStats:
         """What it is doing now."""
-        leading = sum(1 for w in self._watches.values() if w.arming.duty is Duty.LEADING)
+        leading = undispatched = 0
+        for watch in self._watches.values():
+            leading += watch.arming.duty is Duty.LEADING
+            undispatched += watch.left or (watch.arming.in_flight and not watch.armed)
+        offset_s = self.clock.offset_s
+        now = time.monotonic()
         return PrimaryStats(
             str(self.node),
             self.is_connected,
@@ -172,6 +202,9 @@ class Primary:
             len(self._watches),
             leading,
             len(self._to_attach) + self._attaching,
+            undispatched,
+            None if offset_s is None else offset_s + now - time.time(),
+            self.clock.error_s(now),
             dict(self.counts),
         )
 
@@ -238,6 +271,7 @@ class Primary:
         self._link = link
         self.counts["connects"] += 1
         log.info("redis link up", node=str(self.node), doorbell=self._doorbell.value)
+        self._ask_time(link)
         for watch in self._watches.values():
             self._attach_soon(watch)
         redis = self._settings.redis
@@ -263,8 +297,25 @@ class Primary:
                     ),
                     self._ignore,
                 )
+            if now - self._clock_asked >= CLOCK_EVERY_S:
+                self._ask_time(link)
             for watch in self._sweep.turn(looks_per_s * tick_s, self._is_current):
                 self.dispatch(watch)
+
+    def _ask_time(self, link: Link) -> None:
+        self._clock_asked = self._loop.time()
+        sent = time.monotonic()
+
+        def answered(reply: Any) -> None:
+            if isinstance(reply, TidegateError):
+                return  # the link is lost
+            received = time.monotonic()
+            self.round_trip.observe(received - sent)
+            if not isinstance(reply, Exception):  # one that may not ask still gets an answer
+                seconds, micros = reply
+                self.clock.answered(sent, received, int(seconds) + int(micros) / 1e6)
+
+        link.send(pack("TIME"), answered)
 
     def _looks_per_s(self) -> float:
         """How many streams to look at without being told: the sweep, or the poll in its stead."""
@@ -274,6 +325,7 @@ class Primary:
 
     def _detach(self) -> None:
         self._link = None
+        self.clock.forget()
         self._to_attach.clear()
         self._attaching = 0
         self._sweep.clear()
@@ -330,6 +382,7 @@ class Primary:
                 self._attach_soon(watch)
             else:
                 watch.attached = True
+                watch.armed = self._doorbell is not Doorbell.POLL
                 watch.retry_s = 0.0
                 self._sweep.add(watch)
                 self.counts["attaches"] += 1
@@ -341,14 +394,20 @@ class Primary:
     def _dispatched(self, watch: Watch, reply: Any) -> None:
         if isinstance(reply, Exception):
             watch.arming.answered(0)
+            self.counts["dispatch_refused"] += 1
             if self._is_current(watch):
                 self._trouble(watch, reply, lambda: self.dispatch(watch))
             return
         found, newest, more = reply
         watch.arming.answered(found)
         watch.retry_s = 0.0
+        watch.left = more
+        armed, watch.armed = watch.armed, self._doorbell is not Doorbell.POLL
         if found:
+            self.counts["dispatch_found"] += 1
             self.counts["dispatched_entries"] += found
+            # A write before this dispatch would have rung by now: the server sends in order.
+            self.counts["rings_missed"] += armed
         else:
             self.counts["dispatch_empty"] += 1
             if self._is_current(watch):
@@ -457,16 +516,23 @@ class Primary:
             return
         own = relay.origin == self._pod
         self.counts["relay_own" if own else "relay_foreign"] += 1
+        if relay.entries:
+            first = stream_id(relay.entries[0].id)
+            self._dispatch_lag.observe(self.clock, time.monotonic(), (first.ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due
         arming.relayed(now, own=own)
         if arming.due is not before:
             self._due.add(watch)
+        if own and watch.asked_ns:
+            relay = relay._replace(asked_ns=watch.asked_ns)
+            watch.asked_ns = 0
         watch.listener.on_relay(relay)
 
     def _ring(self, watch: Watch) -> None:
         self.counts["rings"] += 1
+        watch.armed = False
         arming = watch.arming
         before = arming.due
         if arming.ring(self._loop.time()):

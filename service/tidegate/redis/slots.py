@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import structlog
 
+from tidegate.core.bounds import SLOT_USE
+from tidegate.core.histogram import Histogram
 from tidegate.core.slots import Full, Replaced, Taken, Verdict, Victim
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
@@ -103,6 +105,8 @@ class RedisSlots:
         self._wake = asyncio.Event()
         self._leaving = False
         self.counts: Counter[str] = Counter()
+        #: A user's connections over the limit, at each connect.
+        self.use = Histogram(SLOT_USE)
         pods.on_return = self.reassert
 
     # -- SlotKeeper --------------------------------------------------------------------------------
@@ -137,6 +141,7 @@ class RedisSlots:
         except BaseException:  # the viewer has gone meanwhile
             self._doubt(user, connection)
             raise
+        self.use.observe(count / limit)
         if not taken:
             self.counts["full"] += 1
             return Full(count, limit)

@@ -13,11 +13,14 @@ class Watch:
     """Belongs to one primary at a time."""
 
     __slots__ = (
+        "armed",
         "arming",
+        "asked_ns",
         "attached",
         "dispatch",
         "evicted",
         "key",
+        "left",
         "listener",
         "operation",
         "retry_s",
@@ -39,13 +42,23 @@ class Watch:
         #: The packed `dispatch` command of this stream.
         self.dispatch = dispatch
         self.arming = Arming(rules)
+        #: The doorbell is armed and has not rung since.
+        self.armed = False
+        #: Entries that the last dispatch left behind, as far as the server could count them.
+        self.left = 0
         self.attached = False
         #: The server has ended the subscription while an attach was on its way.
         self.evicted = False
+        #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
+        #: message that came of it has arrived.
+        self.asked_ns = 0
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0
 
     def reset(self) -> None:
         """The connection is a new one: nothing is armed, nobody is known to lead."""
         self.arming = Arming(self.rules)
+        self.asked_ns = 0
+        self.armed = False
+        self.left = 0
         self.attached = False

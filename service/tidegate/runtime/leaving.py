@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 
 from tidegate.core.drain import TICK_S, plan_drain
 from tidegate.model.settings import DrainSettings
@@ -17,6 +18,8 @@ class Leaving:
         self._door = door
         self._settings = settings
         self._hurry = asyncio.Event()
+        #: Connections told to come back elsewhere, by why: `drain`, `rebalance`.
+        self.sent_away: Counter[str] = Counter()
 
     def hurry(self) -> None:
         """Wait for nothing from now on."""
@@ -27,10 +30,10 @@ class Leaving:
         drain = self._settings
         await self._pause(drain.delay_s if len(self._door) else 0.0)
         self._door.is_shut = True
-        await self.shed(len(self._door), drain.window_s)
-        await self.shed(len(self._door), 0.0)  # who came in at the last moment
+        await self.shed(len(self._door), drain.window_s, reason="drain")
+        await self.shed(len(self._door), 0.0, reason="drain")  # who came in at the last moment
 
-    async def shed(self, connections: int, over_s: float) -> None:
+    async def shed(self, connections: int, over_s: float, *, reason: str = "rebalance") -> None:
         """Send so many away, evenly over this time, each with its own delay to come back."""
         plan = plan_drain(
             min(connections, len(self._door)),
@@ -44,6 +47,7 @@ class Leaving:
             for connection in self._door.some(min(plan.per_tick, left)):
                 self._door.leave(connection)
                 connection.send_away(random.randint(0, spread_ms))
+                self.sent_away[reason] += 1
                 left -= 1
             if not left or not len(self._door):
                 return

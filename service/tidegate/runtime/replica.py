@@ -13,7 +13,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvicorn
@@ -39,6 +39,7 @@ from tidegate.redis.topology import Topology
 from tidegate.runtime.leaving import Leaving
 from tidegate.runtime.listening import BACKLOG, listen
 from tidegate.runtime.report import Report
+from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
 from tidegate.web.admin import admin_app
 from tidegate.web.admission import Admission
@@ -48,6 +49,9 @@ from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
 from tidegate.web.publishing import publishing_routes
 from tidegate.web.upgrade import bind_upgrade
+
+if TYPE_CHECKING:
+    from tidegate.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +81,12 @@ class Replica:
         self._feed = RedisFeed(self._topology, self._log, settings, fanout)
         self._hub = Hub(settings, self._feed, self._log, self._spawn, fanout)
         self._door = Door(settings.replica)
+        self._tracing = _tracing(settings)
+        spans = None if self._tracing is None else self._tracing.connections
+        self._connections = Connections(settings.log.connections_per_s, spans)
+        self._door.visitors = self._connections
+        if self._tracing is not None:
+            self._hub.tracer = self._tracing.entries
         self._leaving = Leaving(self._door, settings.drain)
         self._pods = Pods(self._topology, settings, figures=self._figures)
         self._slots = RedisSlots(self._topology, self._pods, settings, self._over_limit)
@@ -100,6 +110,9 @@ class Replica:
             admission=self._admission,
             pods=self._pods,
             slots=self._slots,
+            leaving=self._leaving,
+            visits=self._connections,
+            spans_dropped=self._spans_dropped,
         )
 
     async def run(self) -> None:
@@ -118,6 +131,10 @@ class Replica:
                 await self._serve(public, admin)
             finally:
                 await self._topology.close()
+                self._report.stop()
+                self._connections.close()
+                if self._tracing is not None:
+                    await self._tracing.close()
 
     def stop(self) -> None:
         """Drain and end; safe to call at any time. Said again, it is done without waiting."""
@@ -146,6 +163,7 @@ class Replica:
             ),
             ws="none",
         )
+        self._report.start()
         async with self._tasks as tasks:
             standing = [
                 tasks.create_task(work, name=name)
@@ -168,7 +186,7 @@ class Replica:
                 admin_port=admin.getsockname()[1],
             )
             await self._stop.wait()
-            self._report.stopping = True
+            self._report.stopping()
             log.info("draining", connections=len(self._door))
             await self._leaving.drain()
             viewers.should_exit = True
@@ -229,8 +247,10 @@ class Replica:
     # -- what is told to and by other replicas ---------------------------------------------------
 
     def _figures(self) -> Figures:
-        ready = self._report.readiness().ready
-        return Figures(connections=len(self._door), ready=ready)
+        return self._report.figures()
+
+    def _spans_dropped(self) -> int:
+        return 0 if self._tracing is None else self._tracing.counts().dropped
 
     def _over_limit(self, user: str, connections: tuple[str, ...]) -> None:
         self._admission.over_limit(user, connections)
@@ -261,6 +281,15 @@ class Replica:
             case control.Rebalance(pod, connections, over_s):
                 if pod == self._settings.server.pod:
                     self._spawn(self._leaving.shed(connections, over_s), "rebalance")
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """Raises SettingsError: the exporter is not installed."""
+    if settings.tracing.exporter == "none":
+        return None
+    from tidegate.telemetry.tracing import Tracing  # 0.1 s that only who traces pays
+
+    return Tracing(settings.tracing, settings.server.pod)
 
 
 def _settle_garbage() -> None:

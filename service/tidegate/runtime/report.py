@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from tidegate import __version__
+from tidegate.core.histogram import Histogram
 from tidegate.gateway.hub import Hub
 from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
-from tidegate.redis.pods import Pods
+from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.slots import RedisSlots
-from tidegate.telemetry.metrics import Numbers
+from tidegate.runtime.leaving import Leaving
+from tidegate.telemetry.connections import Connections
+from tidegate.telemetry.gc_pauses import GcPauses
+from tidegate.telemetry.loop_lag import LoopLag
+from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers, Value
 from tidegate.web.admin import Readiness
 from tidegate.web.admission import Admission
 from tidegate.web.door import Door
 
 
+class _Told(NamedTuple):
+    """Totals at the time of the last figures."""
+
+    at: float
+    deliveries: int
+    lag_s: float
+    ticks: int
+
+
 class Report:
-    """Reads the parts; changes nothing but `stopping`."""
+    """Reads the parts and changes nothing of them."""
 
     def __init__(
         self,
@@ -33,6 +48,9 @@ class Report:
         admission: Admission,
         pods: Pods,
         slots: RedisSlots,
+        leaving: Leaving,
+        visits: Connections,
+        spans_dropped: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._hub = hub
@@ -42,12 +60,32 @@ class Report:
         self._admission = admission
         self._pods = pods
         self._slots = slots
+        self._leaving = leaving
+        self._visits = visits
+        self._spans_dropped = spans_dropped
+        self._loop_lag = LoopLag()
+        self._gc_pauses = GcPauses()
         self._started = time.monotonic()
-        self.stopping = False
+        self._told = _Told(self._started, 0, 0.0, 0)
+        self._stopping_since: float | None = None
+
+    def start(self) -> None:
+        """Measure what only shows over time."""
+        self._loop_lag.start()
+        self._gc_pauses.start()
+
+    def stop(self) -> None:
+        """Measure no more."""
+        self._loop_lag.stop()
+        self._gc_pauses.stop()
+
+    def stopping(self) -> None:
+        """The replica is leaving, from now on."""
+        self._stopping_since = time.monotonic()
 
     def readiness(self) -> Readiness:
         """Whether viewers may be sent here."""
-        if self.stopping:
+        if self._stopping_since is not None:
             return Readiness(ready=False, reason="stopping")
         if not self._feed.is_connected:
             return Readiness(ready=False, reason="redis is not connected")
@@ -55,11 +93,29 @@ class Report:
 
     def numbers(self) -> Numbers:
         """The values of the metrics, by name."""
-        hub, totals = self._hub.stats(), self._hub.counters
-        links = self._feed.stats()
-        events: Counter[str] = Counter()
-        for link in links:
-            events.update(link.counts)
+        return {
+            **self._of_connections(),
+            **self._of_viewers(),
+            **self._of_dispatch(),
+            **self._of_redis(),
+            **self._of_slots(),
+            **self._of_the_replica(),
+        }
+
+    def _of_connections(self) -> Numbers:
+        visits = self._visits
+        return {
+            "tidegate_connections": visits.open,
+            "tidegate_connections_limit": self._settings.replica.max_connections,
+            "tidegate_connections_opened_total": visits.opened,
+            "tidegate_refusals_total": self._door.refusals + self._admission.refusals,
+            "tidegate_closes_total": visits.ends,
+            "tidegate_guests": len(self._admission),
+        }
+
+    def _of_viewers(self) -> Numbers:
+        hub, totals, acks = self._hub.stats(), self._hub.counters, self._hub.acks
+        latency = totals.latency
         return {
             "tidegate_operations": hub.operations,
             "tidegate_viewers": {
@@ -67,31 +123,129 @@ class Report:
                 "lagging": hub.lagging,
                 "catching_up": hub.catching_up,
             },
-            "tidegate_ring_bytes": hub.ring_bytes,
-            "tidegate_outbox_items": hub.outbox_items,
             "tidegate_joins_total": totals.joins,
+            "tidegate_viewers_lagged_total": {
+                self._settings.viewer.lagging_policy: totals.lagged,
+            },
+            "tidegate_skipped_entries_total": totals.skipped,
+            "tidegate_replay_entries": {
+                "join": totals.replay_at_join,
+                "catch_up": totals.replay_to_catch_up,
+            },
+            "tidegate_replayed_entries_total": totals.replayed_entries,
+            "tidegate_log_pages_total": self._log.pages,
+            "tidegate_ring_bytes": hub.ring_bytes,
+            "tidegate_entries_total": totals.entries,
             "tidegate_deliveries_total": totals.deliveries,
             "tidegate_delivered_bytes_total": totals.bytes_sent,
-            "tidegate_replayed_entries_total": totals.replayed_entries,
-            "tidegate_skipped_entries_total": totals.skipped,
-            "tidegate_buffers_full_total": totals.lagged,
-            "tidegate_gaps_total": totals.gaps,
+            "tidegate_publish_to_socket_seconds": latency.histogram,
+            "tidegate_publish_to_viewer_seconds": acks.latency.histogram,
+            "tidegate_latency_unmeasured_total": {
+                "no_clock": latency.no_clock,
+                "not_a_time": latency.not_a_time,
+            },
+            "tidegate_acks_total": acks.counts,
+            "tidegate_gap_frames_total": {
+                reason.value: count for reason, count in totals.gaps.items()
+            },
             "tidegate_malformed_entries_total": totals.malformed,
-            "tidegate_closes_total": totals.closes,
-            "tidegate_connections": len(self._door),
-            "tidegate_refusals_total": self._door.refusals + self._admission.refusals,
-            "tidegate_guests": len(self._admission),
-            "tidegate_slots_held": self._slots.stats().connections,
-            "tidegate_slot_events_total": self._slots.stats().counts,
-            "tidegate_lease_held": int(self._pods.is_held),
-            "tidegate_pods": self._pods.stats().pods,
-            "tidegate_log_pages_total": self._log.pages,
+            "tidegate_outbox_items": hub.outbox_items,
+        }
+
+    def _of_dispatch(self) -> Numbers:
+        totals, counts = self._hub.counters, self._counts()
+        return {
+            "tidegate_dispatch_calls_total": {
+                "entries": counts["dispatch_found"],
+                "empty": counts["dispatch_empty"],
+                "refused": counts["dispatch_refused"],
+            },
+            "tidegate_dispatched_entries_total": counts["dispatched_entries"],
+            "tidegate_dispatch_lag_seconds": self._feed.dispatch_lag.histogram,
+            "tidegate_undispatched_entries": self.undispatched(),
+            "tidegate_doorbell_rings_total": counts["rings"],
+            "tidegate_doorbell_missed_total": counts["rings_missed"],
+            "tidegate_relay_messages_total": {
+                "own": counts["relay_own"],
+                "foreign": counts["relay_foreign"],
+                "unreadable": counts["relay_unreadable"],
+            },
+            "tidegate_repairs_total": {
+                cause.value: count for cause, count in totals.repairs.items()
+            },
+            "tidegate_repaired_entries_total": totals.repaired_entries,
+        }
+
+    def _of_redis(self) -> Numbers:
+        links, counts = self._feed.stats(), self._counts()
+        known = [link for link in links if link.clock_offset_s is not None]
+        return {
             "tidegate_redis_connected": {link.node: int(link.connected) for link in links},
-            "tidegate_redis_doorbell": {link.doorbell: 1 for link in links if link.connected},
+            "tidegate_redis_doorbell": Counter(link.doorbell for link in links if link.connected),
+            "tidegate_redis_round_trip_seconds": self._feed.round_trips(),
+            "tidegate_redis_clock_offset_seconds": {
+                link.node: link.clock_offset_s or 0.0 for link in known
+            },
+            "tidegate_redis_clock_error_seconds": {link.node: link.clock_error_s for link in known},
             "tidegate_redis_streams_leading": sum(link.leading for link in links),
             "tidegate_redis_attach_backlog": sum(link.attach_backlog for link in links),
-            "tidegate_redis_events_total": events,
+            "tidegate_redis_events_total": {event: counts[event] for event in REDIS_EVENTS},
         }
+
+    def _of_slots(self) -> Numbers:
+        slots, lease = self._slots.stats(), self._pods.stats()
+        return {
+            "tidegate_slots_held": slots.connections,
+            "tidegate_slots_unsettled": slots.unsettled,
+            "tidegate_slot_events_total": slots.counts,
+            "tidegate_slot_use_ratio": self._slots.use,
+            "tidegate_lease_held": int(lease.held),
+            "tidegate_lease_renewals_total": {
+                "renewed": lease.counts.get("renewals", 0) - lease.counts.get("lapses", 0),
+                "failed": lease.counts.get("failures", 0),
+                "lapsed": lease.counts.get("lapses", 0),
+            },
+            "tidegate_pods": lease.pods,
+        }
+
+    def _of_the_replica(self) -> Numbers:
+        drain, began = self._settings.drain, self._stopping_since
+        return {
+            "tidegate_ready": int(self.readiness().ready),
+            "tidegate_draining": int(began is not None),
+            "tidegate_drain_elapsed_seconds": 0.0 if began is None else time.monotonic() - began,
+            "tidegate_drain_window_seconds": drain.delay_s + drain.window_s,
+            "tidegate_sent_away_total": self._leaving.sent_away,
+            "tidegate_loop_lag_seconds": self._loop_lag.histogram,
+            "tidegate_gc_pause_seconds": self._gc_pauses.by_generation(),
+            "tidegate_spans_dropped_total": self._spans_dropped(),
+            "tidegate_build_info": {__version__: 1},
+        }
+
+    def _counts(self) -> Counter[str]:
+        """What happened on all links."""
+        counts: Counter[str] = Counter()
+        for link in self._feed.stats():
+            counts.update(link.counts)
+        return counts
+
+    def undispatched(self) -> int:
+        """Entries known to wait for dispatch."""
+        return sum(link.undispatched for link in self._feed.stats())
+
+    def figures(self) -> Figures:
+        """What the operator is told; rates are since the last call."""
+        now, lag = time.monotonic(), self._loop_lag.histogram
+        before = self._told
+        self._told = told = _Told(now, self._hub.counters.deliveries, lag.sum, lag.count)
+        ticks = told.ticks - before.ticks
+        return Figures(
+            connections=len(self._door),
+            deliveries_per_s=(told.deliveries - before.deliveries) / max(now - before.at, 1e-3),
+            loop_lag_ms=1000 * (told.lag_s - before.lag_s) / ticks if ticks else 0.0,
+            undispatched=self.undispatched(),
+            ready=self.readiness().ready,
+        )
 
     def state(self) -> dict[str, Any]:
         """For people: no ids of users or operations, no tokens."""
@@ -106,5 +260,19 @@ class Report:
             },
             "pod_lease": self._pods.stats()._asdict(),
             "slots": self._slots.stats()._asdict(),
-            "numbers": self.numbers(),
+            "numbers": {name: _plain(value) for name, value in self.numbers().items()},
         }
+
+
+def _plain(value: Value | Mapping[str, Value]) -> Any:
+    """For JSON: of a histogram how many, their mean, and the buckets of the median and the tail."""
+    if isinstance(value, Histogram):
+        count = value.count
+        return {
+            "count": count,
+            "mean": value.sum / count if count else 0.0,
+            **{f"p{100 * share:g}": value.quantile(share) for share in (0.5, 0.99, 0.999)},
+        }
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return value

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tidegate.core.allowance import Allowance
-from tidegate.core.visit import Headers, Visit, VisitKind
+from tidegate.core.visit import VIEWER_LEFT, Headers, Visit, VisitKind
+from tidegate.model.close_codes import CLOSE_CODES
 
 if TYPE_CHECKING:
     from tidegate.telemetry.connection_spans import ConnectionSpans
@@ -36,16 +37,24 @@ class Connections:
         self._allowances = {kind: Allowance(per_s, burst) for kind in VisitKind}
         self._untold: dict[VisitKind, Counter[str]] = {kind: Counter() for kind in VisitKind}
         self._timers: dict[VisitKind, asyncio.TimerHandle] = {}
+        #: For the metrics: those that are open, all that came, and how they ended.
+        self.open: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
 
     def came(self, kind: VisitKind, headers: Headers) -> Visit:
         """See `Visitors`."""
         visit = Visit(kind, self._loop.time())
+        self.open[kind.value] += 1
+        self.opened[kind.value] += 1
         if self._spans is not None:
             visit.trail = self._spans.begin(kind, headers)
         return visit
 
     def left(self, visit: Visit) -> None:
         """See `Visitors`."""
+        self.open[visit.kind.value] -= 1
+        self.ends[_end_of(visit)] += 1
         if visit.trail is not None:
             visit.trail.finish(visit)
         if not self._per_s:
@@ -73,6 +82,14 @@ class Connections:
             suppressed=untold.total(),
             reasons=dict(untold),
         )
+
+
+def _end_of(visit: Visit) -> str:
+    """The name of its close code; reasons may be anything that an administrator has said."""
+    if visit.reason == VIEWER_LEFT:
+        return VIEWER_LEFT
+    row = CLOSE_CODES.get(visit.code)
+    return str(visit.code) if row is None else row.name
 
 
 def _tell(visit: Visit, now: float) -> None:

@@ -19,7 +19,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from tidegate.core.bounds import LATENCY_S, PAUSE_S, REPLAY_ENTRIES, SLOT_USE
 from tidegate.core.histogram import Histogram
+from tidegate.core.topic import RepairCause
+from tidegate.core.visit import VIEWER_LEFT, VisitKind
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.frames import GapReason
 
@@ -56,18 +59,10 @@ class Row(NamedTuple):
 
 COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
-#: 0.1 ms to 60 s, three a decade: what a person notices, and what a good network hides.
-LATENCY_S = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
-PAUSE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-ENTRIES = (0.0, 1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 100_000.0)
-SHARE = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
-CONNECTION_KINDS = ("ws", "multiplex", "sse", "long_poll")
+CONNECTION_KINDS = tuple(kind.value for kind in VisitKind)
 LAGGING_POLICIES = ("conflate", "replay", "disconnect")
-REPAIR_CAUSES = ("relay_gap", "missed_relay", "more", "verify", "rewound")
+REPAIR_CAUSES = tuple(cause.value for cause in RepairCause)
 REDIS_EVENTS = (
     *("connects", "connect_failures", "reply_timeouts", "attaches", "slots_moved"),
     *("error_no_script", "error_moved", "error_ask", "error_demoted", "error_not_a_stream"),
@@ -116,9 +111,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_closes_total",
             COUNTER,
-            "Connections and watches ended by this replica, by the name of the close code.",
+            "Connections that ended, by the name of the close code; `viewer_left`: by the viewer.",
             "code",
-            tuple(row.name for row in CLOSE_CODES.values()),
+            (*(row.name for row in CLOSE_CODES.values()), VIEWER_LEFT),
         ),
         Row("tidegate_guests", GAUGE, "Connections of known users."),
     ),
@@ -150,7 +145,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "Entries written to a viewer before it was live, at its join or to catch up.",
             "occasion",
             ("join", "catch_up"),
-            ENTRIES,
+            REPLAY_ENTRIES,
         ),
         Row(
             "tidegate_replayed_entries_total",
@@ -298,7 +293,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "tidegate_slot_use_ratio",
             HISTOGRAM,
             "Connections of a user over the limit of that user, at each connect.",
-            bounds=SHARE,
+            bounds=SLOT_USE,
         ),
         Row("tidegate_lease_held", GAUGE, "Whether this replica's lease holds."),
         Row(

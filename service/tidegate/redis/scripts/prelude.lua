@@ -74,7 +74,19 @@ local function relay(key, pod, created, entries)
   redis.call('SPUBLISH', key, cmsgpack.pack({pod, previous, created, entries, added}))
 end
 
--- The dispatch duty: read what the group has not seen yet and relay it. Returns {count, newest id, more}.
+-- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).
+local function lag(key, group)
+  local groups = redis.call('XINFO', 'GROUPS', key)
+  for i = 1, #groups do
+    local by = {}
+    for j = 1, #groups[i], 2 do by[groups[i][j]] = groups[i][j + 1] end
+    if by['name'] == group then return math.max(1, tonumber(by['lag'] or 1) or 1) end
+  end
+  return 1
+end
+
+-- The dispatch duty: read what the group has not seen yet and relay it. Returns {count, newest id, more}; `more` is
+-- about how many are left, and 0 when none is.
 local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes)
   local batch, size, created, more = nil, 0, 0, 0
   local want = math.min(CHUNK, max_entries)
@@ -99,7 +111,7 @@ local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes
       if #got < want then break end
       want = math.min(CHUNK, max_entries - #batch)
       if want == 0 or size >= max_bytes then
-        more = 1
+        more = lag(key, group)
         break
       end
     end

@@ -1,0 +1,45 @@
+"""How late the event loop is: a timer that looks at the clock when it comes.
+
+What a timer waits for, everything on the loop waits for: the mean is what a frame that arrives now
+loses to the work before it. A timer of libuv has whole milliseconds, so less than one is noise.
+Twenty timers a second cost about a tenth of a thousandth of a core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tidegate.core.bounds import PAUSE_S
+from tidegate.core.histogram import Histogram
+
+EVERY_S = 0.05
+
+
+class LoopLag:
+    """Measures between `start` and `stop`; both may be called any number of times."""
+
+    def __init__(self) -> None:
+        self.histogram = Histogram(PAUSE_S)
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Begin."""
+        if self._timer is None:
+            self._set()
+
+    def stop(self) -> None:
+        """No more timers."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self) -> None:
+        self._due = time.monotonic() + EVERY_S
+        self._timer = self._loop.call_later(EVERY_S, self._tick)
+
+    def _tick(self) -> None:
+        self.histogram.observe(max(0.0, time.monotonic() - self._due))
+        self._set()
