@@ -71,16 +71,16 @@ def graph(
     stacked: bool = False,
     logarithmic: bool = False,
     exemplars: bool = False,
+    signed: bool = False,
     width: int = 8,
 ) -> Panel:
-    """Lines over time. With `exemplars` points that lead to traces are shown among them."""
+    """Lines over time, from 0 up unless `signed`. `exemplars`: points that lead to traces."""
     panel = (
         timeseries.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .height(HEIGHT)
         .span(width)
         .draw_style(GraphDrawStyle.LINE)
@@ -97,6 +97,8 @@ def graph(
         )
         .targets([_range(query, exemplars=exemplars) for query in queries])
     )
+    if not signed:
+        panel.min(0)
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if logarithmic:

@@ -158,7 +158,7 @@ class Prometheus:
         """Wait until a query has an answer. Raises TimeoutError with the query."""
         try:
             async with asyncio.timeout(within_s):
-                while not (found := await self.query(expr)):
+                while not (found := await self.query(expr)):  # noqa: ASYNC110 - no event
                     await asyncio.sleep(_POLL_S)
                 return found
         except TimeoutError:

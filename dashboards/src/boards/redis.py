@@ -130,6 +130,7 @@ REDIS = Board(
                     "entry ids are of the primary's clock: above a second mend NTP there.",
                     Query(select("tidegate_redis_clock_offset_seconds"), _PRIMARY_LEGEND),
                     unit="s",
+                    signed=True,
                 ),
             ),
         ),
