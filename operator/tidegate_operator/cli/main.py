@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from tidegate_operator.cli.crd_command import crd
+from tidegate_operator.cli.run import run
+from tidegate_operator.cli.simulate_command import simulate
 
 app = typer.Typer(
     name="tidegate-operator",
@@ -37,6 +39,8 @@ def _operator(
     """The Kubernetes operator of Tidegate: scales gateways, and cleans up after them in Redis."""
 
 
+app.command()(run)
+app.command()(simulate)
 app.command()(crd)
 
 

@@ -128,14 +128,18 @@ class GatewaySpec(Part):
     )
 
 
-def read_spec(spec: Mapping[str, Any]) -> GatewaySpec:
+def read_spec(spec: Mapping[str, Any], *, strict: bool = False) -> GatewaySpec:
     """The typed spec of a resource's `spec`.
+
+    Args:
+        spec: as YAML or the API server has it.
+        strict: refuse unknown fields, which the API server would prune: for files of people.
 
     Raises:
         InvalidInput: `field` is the path of the first problem, `reason` holds one line for each.
     """
     try:
-        return GatewaySpec.model_validate(spec)
+        return GatewaySpec.model_validate(spec, extra="forbid" if strict else "ignore")
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
         lines = [
