@@ -1,5 +1,4 @@
-"""`helm test`: publishes an operation and watches it through the Service, as a backend and a browser
-would.
+"""`helm test`: publishes an operation and watches it through the Service.
 
 Runs in the gateway's image, with the gateway's own settings. Where only your backend can say who
 may watch (FULL is not set) it looks whether the gateway is ready and refuses a stranger politely.
@@ -65,12 +64,8 @@ async def publish() -> None:
 
 
 async def watch() -> list[int]:
-    numbers = []
     async with Viewer(OPERATION, f"ws://{SERVICE}", token=token(), history="all") as viewer:
-        async for frame in viewer:
-            if frame.type == "log":
-                numbers.append(frame.data["number"])
-    return numbers
+        return [frame.data["number"] async for frame in viewer if frame.type == "log"]
 
 
 async def stranger() -> None:
