@@ -14,6 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo constraints clean python-is-new-enough
+.PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
 help:
 	@echo 'Tidegate: browsers watch long-running operations live, from a Redis Stream.'
@@ -24,6 +25,9 @@ help:
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
+	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
+	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
+	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
 	@echo '  make clean        remove .venv, caches and built files'
 	@echo
@@ -55,6 +59,24 @@ bench: $(STAMP)
 
 drain-demo: $(STAMP)
 	$(BIN)/python -m bench.drain $(ARGS)
+
+# What the chart has twice is made from its source.
+chart: $(STAMP)
+	$(BIN)/python helm/reference.py
+chart-check: $(STAMP)
+	$(BIN)/python helm/reference.py --check
+	$(BIN)/python -m pytest -q tests/chart
+
+# A cluster of one's own; what was built stays in ~/.cache/tidegate.
+cluster-up:
+	@tests/cluster/lab/build.sh && tests/cluster/lab/images.sh
+	@echo "export KUBECONFIG=$$(tests/cluster/lab/up.sh)"
+cluster-down:
+	@tests/cluster/lab/down.sh
+cluster-load-image:
+	@tests/cluster/lab/load.sh docker.io/tidegate/tidegate:lab .
+cluster-test: $(STAMP)
+	@tests/cluster/run.sh $(ARGS)
 
 $(VENV): $(STAMP)
 
