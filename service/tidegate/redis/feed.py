@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -37,6 +37,16 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 5.0
 #: Between two looks that were asked for.
 REFRESH_MIN_S = 0.1
+
+
+class Following(NamedTuple):
+    """One stream: where it lives, and this replica's part in dispatching it."""
+
+    node: str | None
+    attached: bool
+    duty: str
+    in_flight: bool
+    retry_s: float
 
 
 class RedisFeed:
@@ -134,6 +144,20 @@ class RedisFeed:
     def round_trips(self) -> dict[str, Histogram]:
         """Round trips in seconds, by primary."""
         return {str(node): primary.round_trip for node, primary in self._primaries.items()}
+
+    def following(self, operation: OperationId) -> Following | None:
+        """How this stream is followed, for people; None when it is not."""
+        watch = self._watches.get(operation)
+        if watch is None:
+            return None
+        home = self._homes.get(operation)
+        return Following(
+            None if home is None else str(home.node),
+            watch.attached,
+            watch.arming.duty.value,
+            watch.arming.in_flight,
+            watch.retry_s,
+        )
 
     # -- routing -----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Bounded per page in entries and bytes; at most a few reads at a time per server 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -21,12 +21,26 @@ from tidegate.redis.topology import CLIENT_ERRORS, Topology
 ALL = -1
 
 
+class GroupPosition(NamedTuple):
+    """Where a consumer group stands (`XINFO GROUPS`).
+
+    Attributes:
+        lag: entries behind the stream's end; None where the server cannot tell.
+    """
+
+    last_delivered: str
+    lag: int | None
+    pending: int
+    consumers: int
+
+
 class RedisLog:
     """History, read in pages."""
 
     def __init__(self, topology: Topology, settings: Settings) -> None:
         self._topology = topology
         self._prefix = settings.redis.key_prefix
+        self._group = settings.redis.group
         self._limits = (
             settings.viewer.page_entries,
             settings.dispatch.max_bytes,
@@ -55,6 +69,28 @@ class RedisLog:
             return info, stream_id(reply[1])
         return info, ZERO if info.added == info.length else info.first.before()
 
+    async def group(self, operation: OperationId) -> GroupPosition | None:
+        """Where the shared group stands; None without a stream or a group."""
+        client: Any = self._topology.client
+        try:
+            groups = await client.xinfo_groups(self._prefix + operation)
+        except ResponseError as error:
+            if "no such key" in str(error).lower():
+                return None
+            raise RedisUnavailable(str(error)) from None
+        except CLIENT_ERRORS as error:
+            raise RedisUnavailable(str(error)) from None
+        for group in groups:
+            found = {_text(name): value for name, value in group.items()}
+            if _text(found["name"]) == self._group:
+                return GroupPosition(
+                    _text(found["last-delivered-id"]),
+                    found.get("lag"),
+                    found["pending"],
+                    found["consumers"],
+                )
+        return None
+
     async def _run(self, script: lua.Script, operation: OperationId, *args: str | int) -> Any:
         key = self._prefix + operation
         client: Any = self._topology.client
@@ -69,3 +105,7 @@ class RedisLog:
             raise RedisUnavailable(str(error)) from None
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(str(error)) from None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -36,6 +36,7 @@ from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
+from tidegate.runtime.inside import Inside
 from tidegate.runtime.leaving import Leaving
 from tidegate.runtime.listening import BACKLOG, listen
 from tidegate.runtime.report import Report
@@ -114,6 +115,13 @@ class Replica:
             visits=self._connections,
             spans_dropped=self._spans_dropped,
         )
+        self._inside = Inside(
+            settings.topic,
+            hub=self._hub,
+            feed=self._feed,
+            log=self._log,
+            state=self._report.state,
+        )
 
     async def run(self) -> None:
         """Serve until `stop`.
@@ -157,7 +165,7 @@ class Replica:
             admin_app(
                 self._settings.server,
                 readiness=self._report.readiness,
-                state=self._report.state,
+                inside=self._inside,
                 registry=new_registry(self._report.numbers),
                 disconnect=self._disconnect,
             ),
@@ -175,6 +183,8 @@ class Replica:
                     (self._gate.run(), "keys"),
                 )
             ]
+            for task in standing:
+                self._inside.made(task)
             serving = tasks.create_task(viewers.serve(sockets=[public]), name="public")
             tasks.create_task(admins.serve(sockets=[admin]), name="admin")
             _settle_garbage()
@@ -236,7 +246,7 @@ class Replica:
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Work for one viewer: what goes wrong with it must not end the replica."""
-        self._tasks.create_task(self._supervise(work, name), name=name)
+        self._inside.made(self._tasks.create_task(self._supervise(work, name), name=name))
 
     async def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
         try:

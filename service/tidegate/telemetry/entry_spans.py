@@ -80,28 +80,27 @@ class Hop:
 class Journey:
     """The traced entries of one message from Redis."""
 
-    __slots__ = ("_delivered", "hops")
+    __slots__ = ("_applied", "hops")
 
     def __init__(self, hops: Sequence[Hop]) -> None:
         self.hops = hops
-        self._delivered: set[Hop] = set()
+        self._applied: set[Hop] = set()
 
-    def hop_of(self, entry_id: StreamId) -> Hop | None:
-        """What becomes of this entry is told to it; None: it is not traced."""
+    def applied(self, entry_id: StreamId) -> Hop | None:
+        """This entry followed on, and is a frame now; what becomes of it is told to the hop.
+        None: it is not traced.
+        """
         for hop in self.hops:
             if entry_id in hop.ids:
+                self._applied.add(hop)
                 return hop
         return None
-
-    def applied(self, hop: Hop) -> None:
-        """An entry of it followed on."""
-        self._delivered.add(hop)
 
     def end(self) -> None:
         """The message has been worked through."""
         for hop in self.hops:
             if hop.relay is not None:
-                if hop not in self._delivered:
+                if hop not in self._applied:
                     # Already delivered, or to be read again in order: a later page brings it.
                     hop.relay.add_event("not applied")
                 hop.relay.end()

@@ -4,7 +4,6 @@ public network.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
@@ -13,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
+from tidegate.web.debug import Inside, check_token, debug_routes
 
 UserName = Annotated[str, Path(min_length=1, max_length=256)]
 Reason = Annotated[str, Query(max_length=64, pattern=r"^[a-z_]*$")]
@@ -34,11 +34,15 @@ def admin_app(
     server: ServerSettings,
     *,
     readiness: Callable[[], Readiness],
-    state: Callable[[], dict[str, Any]],
+    inside: Inside,
     registry: CollectorRegistry,
     disconnect: Disconnect,
 ) -> FastAPI:
-    """The application of the admin port; what changes something needs `server.admin_token`."""
+    """The application of the admin port.
+
+    Health, readiness and metrics are open to whoever reaches it; what changes something needs
+    `server.admin_token`, and the look inside as `web.debug` has it.
+    """
     app = FastAPI(title="Tidegate admin", openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/healthz")
@@ -56,18 +60,12 @@ def admin_app(
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/debug/state")
-    async def debug_state() -> dict[str, Any]:
-        return state()
+    app.include_router(debug_routes(server, inside))
 
     async def send_away(kind: str, name: str, authorization: str, reason: str) -> dict[str, int]:
-        token = server.admin_token
-        if token is None:
+        if server.admin_token is None:
             raise HTTPException(403, "server.admin_token is not set, so nothing can be done here")
-        if not secrets.compare_digest(
-            authorization.encode(), f"Bearer {token.get_secret_value()}".encode()
-        ):
-            raise HTTPException(401, "send Authorization: Bearer <server.admin_token>")
+        check_token(server, authorization)
         try:
             return {"replicas": await disconnect(kind, name, reason)}
         except InvalidInput as error:

@@ -1,0 +1,122 @@
+"""`GET /debug/...` on the admin port: a look inside a replica, for who runs it.
+
+It names operations, so it is given only to whoever has `server.admin_token`; where that is not set,
+only on an admin port that is bound to loopback, and only when the request names loopback as its
+host too (a page that has its own name resolve to 127.0.0.1 could read it otherwise).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query
+
+from tidegate.model.errors import InvalidOperationId, RedisUnavailable, StreamUnusable
+from tidegate.model.ids import OperationId, parse_operation_id
+from tidegate.model.settings import ServerSettings
+
+TASKS_MAX = 1_000
+DEFAULT_TASKS = 100
+
+Bearer = Annotated[str, Header()]
+Host = Annotated[str, Header()]
+
+
+class Inside(Protocol):
+    """What there is to see."""
+
+    def state(self) -> dict[str, Any]:
+        """The replica as a whole; no ids of users or operations."""
+
+    async def operation(self, operation: OperationId) -> dict[str, Any] | None:
+        """One operation; None when it is not followed here and has no stream.
+
+        Raises:
+            RedisUnavailable: it is not followed here, and Redis does not answer.
+            StreamUnusable: the key holds something else.
+        """
+
+    def tasks(self, most: int) -> dict[str, Any]:
+        """The tasks of the event loop, `most` of them one by one."""
+
+
+def check_token(server: ServerSettings, authorization: str) -> None:
+    """Raises 401 unless it is `server.admin_token` as a bearer token, which must be set."""
+    token = server.admin_token
+    expected = "" if token is None else token.get_secret_value()
+    if not expected or not secrets.compare_digest(
+        authorization.encode(errors="replace"), f"Bearer {expected}".encode()
+    ):
+        raise HTTPException(
+            401,
+            "send Authorization: Bearer <server.admin_token>",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address or a name."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host.lower() in ("localhost", "localhost.")
+
+
+def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets in who may look."""
+    is_local = is_loopback(server.admin_host)
+
+    async def check(authorization: Bearer = "", host: Host = "") -> None:
+        if server.admin_token is not None:
+            check_token(server, authorization)
+        elif not is_local:
+            raise HTTPException(
+                403,
+                "set server.admin_token to look inside, or bind server.admin_host to loopback",
+            )
+        elif not is_loopback(_without_port(host)):
+            raise HTTPException(
+                403, "ask by a loopback address or localhost, or set server.admin_token"
+            )
+
+    return check
+
+
+def debug_routes(server: ServerSettings, inside: Inside) -> APIRouter:
+    """All of them, for the admin port."""
+    router = APIRouter(prefix="/debug", dependencies=[Depends(looking_inside(server))])
+
+    @router.get("/state")
+    async def state() -> dict[str, Any]:
+        return inside.state()
+
+    @router.get("/operations/{operation}")
+    async def operation(operation: str) -> dict[str, Any]:
+        try:
+            found = await inside.operation(parse_operation_id(operation))
+        except InvalidOperationId as error:
+            raise HTTPException(400, str(error)) from None
+        except RedisUnavailable as error:
+            raise HTTPException(503, str(error), {"Retry-After": "2"}) from None
+        except StreamUnusable as error:
+            raise HTTPException(409, str(error)) from None
+        if found is None:
+            raise HTTPException(404, "it is not followed here, and has no stream")
+        return found
+
+    @router.get("/tasks")
+    async def tasks(
+        limit: Annotated[int, Query(ge=1, le=TASKS_MAX)] = DEFAULT_TASKS,
+    ) -> dict[str, Any]:
+        return inside.tasks(limit)
+
+    return router
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
