@@ -14,10 +14,12 @@ from typing import Any
 import orjson
 
 from tidegate.model.errors import InvalidInput
+from tidegate.telemetry.current_span import current_traceparent
 
 
 def message(type_: str, data: Mapping[str, Any]) -> bytes:
-    """`{"timestamp", "type", "data"}` with the time of now in UTC.
+    """`{"timestamp", "type", "data"}` with the time of now in UTC, and with `traceparent` when
+    there is a span of OpenTelemetry around the call.
 
     Raises:
         InvalidInput: `type_` is empty, or `data` no mapping or not fit for JSON.
@@ -25,9 +27,13 @@ def message(type_: str, data: Mapping[str, Any]) -> bytes:
     if not type_:
         raise InvalidInput("type", "must not be empty")
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    body: dict[str, Any] = {"timestamp": now, "type": str(type_), "data": dict(data)}
+    traceparent = current_traceparent()
+    if traceparent is not None:
+        body["traceparent"] = traceparent
     try:
         return orjson.dumps(
-            {"timestamp": now, "type": str(type_), "data": dict(data)},
+            body,
             default=_plain,
             option=orjson.OPT_NON_STR_KEYS,
         )
