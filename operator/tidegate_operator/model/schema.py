@@ -77,7 +77,14 @@ def crd() -> Schema:
 def crd_yaml() -> str:
     """The definition as the text of its file."""
     head = "# Made by `tidegate-operator crd`; a test keeps it current. Do not edit.\n"
-    return head + yaml.safe_dump(crd(), sort_keys=False, width=100, allow_unicode=True)
+    return head + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes everything out: an alias (`*id001`) is hard to read, and to compare."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML names it
+        return True
 
 
 def _version() -> Schema:
@@ -167,9 +174,16 @@ def _convert(
     if node["type"] == "object":
         made |= _object(node, defs, rules, name)
     if node.get("default") is not None:
-        # An empty object, so that the server fills in the defaults inside it.
-        made["default"] = {} if node["type"] == "object" else node["default"]
+        # The server fills in what is inside an empty object, but not before it tries the rules.
+        is_plain = node["type"] == "object" and not made.get("x-kubernetes-validations")
+        made["default"] = {} if is_plain else _without_null(node["default"])
     return made
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def _object(

@@ -5,39 +5,37 @@ What the states mean and how they are found out is in `streams/`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from tidegate_operator.model.parts import Part, Rule, whole
 
 YEAR_S = 31_536_000
+#: A viewer that was cut off at the end of an operation comes back within this.
+TTL_MIN_S = 60
 
 #: Printable ASCII, without the glob characters of SCAN MATCH and without braces at the front, where
 #: the gateway has its own keys.
 KeyPrefix = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@~+=/#-]+$")]
 
 
-def _ttl(value: int | None) -> int | None:
-    if value is not None and value != 0 and value < 60:
-        raise ValueError("must be 60 or more, or 0 to keep such streams")
-    return value
+def _ttl_rule(field: str, name: str) -> Rule:
+    def holds(part: Any) -> bool:
+        value = getattr(part, field)
+        return value is None or value == 0 or value >= TTL_MIN_S
 
-
-def _ttl_rules(*fields: str) -> tuple[Rule, ...]:
-    """For the API server; Python has `_ttl`."""
-    return tuple(
-        Rule(
-            f"!has(self.{name}) || self.{name} == 0 || self.{name} >= 60",
-            f"{name} must be 60 or more, or 0 to keep such streams",
-            f".{name}",
-            None,
-        )
-        for name in fields
+    return Rule(
+        f"!has(self.{name}) || self.{name} == 0 || self.{name} >= {TTL_MIN_S}",
+        f"{name} must be {TTL_MIN_S} or more, or 0 to keep such streams",
+        f".{name}",
+        holds,
     )
 
 
-_TTL_NAMES = ("finishedS", "failedS", "idleS", "orphanS")
+_TTL_RULES = tuple(
+    _ttl_rule(f"{state}_s", f"{state}S") for state in ("finished", "failed", "idle", "orphan")
+)
 _FINISHED = "Kept after the terminal entry. 0: for ever."
 _FAILED = "Kept after a terminal entry that tells of a failure: longer, to be looked at."
 _IDLE = "Kept after the last entry where none was terminal and nobody watches."
@@ -47,24 +45,24 @@ _ORPHAN = "Kept after the last entry where nobody ever watched."
 class Ttl(Part):
     """How long a stream is kept, by its state, in seconds; 0 keeps it. Running ones are kept."""
 
-    finished_s: Annotated[int, whole(0, YEAR_S, _FINISHED), AfterValidator(_ttl)] = 3_600
-    failed_s: Annotated[int, whole(0, YEAR_S, _FAILED), AfterValidator(_ttl)] = 86_400
-    idle_s: Annotated[int, whole(0, YEAR_S, _IDLE), AfterValidator(_ttl)] = 86_400
-    orphan_s: Annotated[int, whole(0, YEAR_S, _ORPHAN), AfterValidator(_ttl)] = 86_400
+    finished_s: Annotated[int, whole(0, YEAR_S, _FINISHED)] = 3_600
+    failed_s: Annotated[int, whole(0, YEAR_S, _FAILED)] = 86_400
+    idle_s: Annotated[int, whole(0, YEAR_S, _IDLE)] = 86_400
+    orphan_s: Annotated[int, whole(0, YEAR_S, _ORPHAN)] = 86_400
 
-    rules = _ttl_rules(*_TTL_NAMES)
+    rules = _TTL_RULES
 
 
 class TtlOverride(Part):
     """Other times for the streams whose name begins so; the longest prefix wins."""
 
     prefix: Annotated[KeyPrefix, Field(description="Begins with `streams.prefix`.")]
-    finished_s: Annotated[int | None, whole(0, YEAR_S, _FINISHED), AfterValidator(_ttl)] = None
-    failed_s: Annotated[int | None, whole(0, YEAR_S, _FAILED), AfterValidator(_ttl)] = None
-    idle_s: Annotated[int | None, whole(0, YEAR_S, _IDLE), AfterValidator(_ttl)] = None
-    orphan_s: Annotated[int | None, whole(0, YEAR_S, _ORPHAN), AfterValidator(_ttl)] = None
+    finished_s: Annotated[int | None, whole(0, YEAR_S, _FINISHED)] = None
+    failed_s: Annotated[int | None, whole(0, YEAR_S, _FAILED)] = None
+    idle_s: Annotated[int | None, whole(0, YEAR_S, _IDLE)] = None
+    orphan_s: Annotated[int | None, whole(0, YEAR_S, _ORPHAN)] = None
 
-    rules = _ttl_rules(*_TTL_NAMES)
+    rules = _TTL_RULES
 
 
 class Trim(Part):
