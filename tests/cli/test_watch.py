@@ -51,8 +51,8 @@ async def test_history_and_after_reach_the_gateway(gateway: FakeGateway) -> None
     await run("watch", "42", "--url", url, "--history", "all")
     await run("watch", "42", "--url", url, "--after", "5")
     assert gateway.replicas[0].asked == [
-        "/ws/operations/42?history=all",
-        "/ws/operations/42?last_event_id=5-0",
+        "/ws/operations/42?history=all&acks=1",
+        "/ws/operations/42?last_event_id=5-0&acks=1",
     ]
 
 
@@ -73,7 +73,7 @@ async def test_a_dead_replica_costs_nothing(gateway: FakeGateway) -> None:
     assert done.code == 0, done
     ids += [frame["id"] for frame in frames(done) if "id" in frame]
     assert ids == [frame["id"] for frame in gateway.logs["42"]]
-    assert gateway.replicas[1].asked == [f"/ws/operations/42?last_event_id={ids[0]}"]
+    assert gateway.replicas[1].asked == [f"/ws/operations/42?last_event_id={ids[0]}&acks=1"]
     assert gateway.urls[0] in done.err
 
 

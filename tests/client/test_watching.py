@@ -66,11 +66,11 @@ def test_what_is_no_address_is_refused(base: str) -> None:
 
 def test_history_is_asked_for_until_there_is_a_cursor() -> None:
     w = watching(history="all")
-    assert w.url == f"{A}/ws/operations/42?history=all"
+    assert w.url == f"{A}/ws/operations/42?history=all&acks=1"
     w.received(state("5-0"), 0.0)
-    assert w.url == f"{A}/ws/operations/42?last_event_id=5-0"
+    assert w.url == f"{A}/ws/operations/42?last_event_id=5-0&acks=1"
     w.received(entry("6-1"), 0.0)
-    assert w.url.endswith("last_event_id=6-1")
+    assert w.url.endswith("last_event_id=6-1&acks=1")
 
 
 def test_a_resume_keeps_its_cursor_over_the_one_of_current_state() -> None:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from tidegate.client.watching import Decision, Finished, Watching
 #: What a gateway may send in one frame: the upper bound of dispatch.max_entry_bytes, and room.
 MAX_FRAME_BYTES = 65 * 1_048_576
 OPEN_TIMEOUT_S = 5.0
+#: Of a stream id: two numbers of 64 bits.
+ENTRY_ID_MAX_LENGTH = 41
 
 #: Gives a token for each connection.
 TokenSource = Callable[[], Awaitable[str | None]]
@@ -128,11 +130,21 @@ async def _read(socket: ClientConnection, watching: Watching) -> AsyncGenerator[
         while True:
             text = await socket.recv()
             frame = _parse(text)
-            if frame is not None:
+            if frame is not None and frame.get("type") == "ack_request":
+                await _acknowledge(socket, frame)
+            elif frame is not None:
                 watching.received(frame, time.time())
                 yield Received(str(text), frame)
     except ConnectionClosed:
         return
+
+
+async def _acknowledge(socket: ClientConnection, frame: Mapping[str, Any]) -> None:
+    """Asked for once the entry was handed out: whoever reads it has it by now."""
+    data = frame.get("data")
+    entry_id = data.get("id") if isinstance(data, Mapping) else None
+    if isinstance(entry_id, str) and len(entry_id) <= ENTRY_ID_MAX_LENGTH:
+        await socket.send(json.dumps({"type": "ack", "id": entry_id}))
 
 
 def _parse(text: str | bytes) -> dict[str, Any] | None:

@@ -131,8 +131,9 @@ class Watching:
             query["last_event_id"] = self.cursor
         elif self._history is not None:
             query["history"] = self._history
+        query["acks"] = "1"
         address = self._endpoints[self._at]
-        return f"{address}?{urlencode(query)}" if query else address
+        return f"{address}?{urlencode(query)}"
 
     def received(self, frame: Mapping[str, Any], now_s: float) -> None:
         """Take in one frame; ``now_s`` is the wall clock, for the lag."""

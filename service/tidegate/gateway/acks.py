@@ -66,10 +66,10 @@ class Acks:
         operation = viewer.audience.topic.operation
         viewer.sender.write(ack_request_frame(operation, entry_id))
 
-    def acked(self, viewer: Viewer, entry_id: StreamId) -> None:
+    def acked(self, viewer: Viewer | None, entry_id: StreamId) -> None:
         """A viewer says that it has this entry; what it was not asked for is only counted."""
-        request = self._open.get(viewer)
-        if request is None or request.entry_id != entry_id:
+        request = None if viewer is None else self._open.get(viewer)
+        if viewer is None or request is None or request.entry_id != entry_id:
             self.counts["unasked"] += 1
             return
         del self._open[viewer]

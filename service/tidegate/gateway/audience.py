@@ -41,7 +41,7 @@ class Position(NamedTuple):
 class Item:
     """Joined frames on their way, and the position after them."""
 
-    __slots__ = ("hops", "ids_ms", "parts", "position", "seq", "size", "trace_id")
+    __slots__ = ("hops", "ids_ms", "parts", "position", "seq", "size", "trace_id", "traced_ms")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
@@ -54,11 +54,12 @@ class Item:
         self.hops: list[Hop] | None = None
         #: Of the first of them, for an exemplar; empty when none is traced.
         self.trace_id = ""
+        self.traced_ms = 0
 
-    def trace(self, hop: Hop) -> None:
-        """One of its frames is an entry that is traced."""
+    def trace(self, hop: Hop, id_ms: int) -> None:
+        """One of its frames is an entry that is traced; its id has this time."""
         if self.hops is None:
-            self.hops, self.trace_id = [], hop.trace_id
+            self.hops, self.trace_id, self.traced_ms = [], hop.trace_id, id_ms
         if hop not in self.hops:
             self.hops.append(hop)
             hop.queued()
@@ -216,7 +217,7 @@ class Audience:
                 if frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (hop := traced.applied(frame.id)) is not None:
-                    item.trace(hop)
+                    item.trace(hop, frame.id.ms)
         else:
             self._done = Position(self.topic.last, self.topic.epoch)
             if self._traced is not None:
@@ -275,8 +276,10 @@ class Audience:
         counters = self.hub.counters
         counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
         if item.ids_ms and batch:
-            clock = self.hub.clock(self.topic.operation)
-            counters.latency.observe(clock, time.monotonic(), item.ids_ms, len(batch))
+            clock, now = self.hub.clock(self.topic.operation), time.monotonic()
+            counters.latency.observe(clock, now, item.ids_ms, len(batch))
+            if item.trace_id:
+                counters.latency.explain(clock, now, item.traced_ms, item.trace_id)
             if self.ackers:
                 self.hub.acks.offer(self.ackers, seq, item.position.id, clock)
         if not self._pass:

@@ -158,8 +158,8 @@ class Hub:
 
     def acked(self, sender: Sender, entry_id: StreamId) -> None:
         """See `Lobby.acked`."""
-        if isinstance(sender.listener, Viewer):
-            self.acks.acked(sender.listener, entry_id)
+        viewer = sender.listener
+        self.acks.acked(viewer if isinstance(viewer, Viewer) else None, entry_id)
 
     def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
         """Say why, then close."""

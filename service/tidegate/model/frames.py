@@ -174,8 +174,7 @@ def error_frame(
 
 def ack_request_frame(operation: OperationId, entry_id: StreamId) -> bytes:
     """Asks a viewer that offered it to say that it has this entry."""
-    body = {"type": "ack_request", "operation": operation, "id": str(entry_id)}
-    return text_frame(orjson.dumps(body))
+    return control_frame("ack_request", operation, {"id": str(entry_id)})
 
 
 def unwatched_frame(operation: OperationId, code: int, name: str) -> bytes:

@@ -24,7 +24,7 @@ from tidegate.core.ports import Sender
 from tidegate.core.slots import Full, Replaced, SlotKeeper, Victim, new_connection_id
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
-from tidegate.model.errors import RedisUnavailable
+from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
@@ -33,6 +33,7 @@ from tidegate.web.auth.identity import ANONYMOUS
 from tidegate.web.auth.refusals import Refused
 from tidegate.web.door import Connection, Door
 from tidegate.web.opening import Head
+from tidegate.web.refusal import Refusal, refusal_of
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], None]
 
@@ -115,6 +116,10 @@ class Guest:
     async def authorise(self, operation: OperationId) -> Mapping[str, Any]:
         """Whether this operation may be watched, and what is known of its state. Raises Refused."""
         return await self._admission.authorise(self, operation)
+
+    def refusal(self, error: TidegateError) -> Refusal:
+        """See `Admission.refusal`."""
+        return self._admission.refusal(error)
 
     @property
     def is_free(self) -> bool:
@@ -200,6 +205,13 @@ class Admission:
         if expiry.due is not None:
             delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
             guest.timer = self._loop.call_later(delay, self.watch_the_clock, guest)
+
+    def refusal(self, error: TidegateError) -> Refusal:
+        """What the viewer is told of an error, counted. Raises it again when it is not for them."""
+        row = refusal_of(error)
+        if not isinstance(error, Refused):  # those were counted when they were raised
+            self.refusals[row.code] += 1
+        return row
 
     # -- for the replica -------------------------------------------------------------------------
 

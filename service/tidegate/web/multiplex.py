@@ -46,7 +46,7 @@ class MultiplexSocket:
                 try:
                     await guest.enter(head)
                 except TidegateError as error:
-                    refuse(sender, error)
+                    refuse(sender, guest.refusal(error))
                     return
                 guest.start_clock()
                 if sender.visit is not None:

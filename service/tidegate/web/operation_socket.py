@@ -11,9 +11,10 @@ from tidegate.core.ports import Lobby
 from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.acks import on_ack
 from tidegate.web.admission import Admission, Guest
 from tidegate.web.opening import Head, Opening, Receive, Scope, Send, Talk
-from tidegate.web.query import read_ask
+from tidegate.web.query import OFFERS_ACKS, read_ask
 from tidegate.web.refusal import refuse
 from tidegate.web.sender import AsgiSender, DirectSender
 from tidegate.web.session import ONLY_PING, Session
@@ -38,6 +39,8 @@ class OperationSocket:
     def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
         guest = Guest(self._admission, sender)
         handlers = ONLY_PING if self._admission.is_open else {"refresh": guest.on_refresh}
+        if OFFERS_ACKS in head.query:
+            handlers = {**handlers, "ack": on_ack(self._lobby, sender)}
         session = Session(sender, self._viewer.messages_per_s, handlers)
         return Talk(session.on_text, lambda: self._enter(guest, sender, head))
 
@@ -61,4 +64,4 @@ class OperationSocket:
                     self._lobby.join(operation, sender, ask)
             guest.start_clock()
         except TidegateError as error:
-            refuse(sender, error)
+            refuse(sender, guest.refusal(error))

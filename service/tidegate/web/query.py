@@ -11,10 +11,12 @@ from tidegate.model.settings import ViewerSettings
 
 #: Room for a token of 8 KiB, where `auth.token_in_query` allows one.
 QUERY_MAX_BYTES = 12_288
+#: In the query of a socket that answers an `ack_request`.
+OFFERS_ACKS = b"acks=1"
 
 
 def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[OperationId, Ask]:
-    """The operation from the path; read `?last_event_id=` and `?history=N|all|none`.
+    """The operation from the path; read `?last_event_id=`, `?history=N|all|none`, `?acks=0|1`.
 
     Raises:
         InvalidInput: and which field it is.
@@ -29,7 +31,11 @@ def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[Op
     except ValueError:
         raise InvalidRequest("query", "must be ASCII, with at most 16 fields") from None
     after = values.get("last_event_id", [""])[-1]
-    return parsed, make_ask(after, values.get("history", [""])[-1], settings)
+    ask = make_ask(after, values.get("history", [""])[-1], settings)
+    acks = values.get("acks", ["0"])[-1]
+    if acks not in ("0", "1"):
+        raise InvalidRequest("acks", "must be 1, or 0 as without it")
+    return parsed, ask._replace(acks=acks == "1")
 
 
 def make_ask(last_event_id: str, history: str, settings: ViewerSettings) -> Ask:

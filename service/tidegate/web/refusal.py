@@ -69,9 +69,8 @@ def refusal_of(error: TidegateError) -> Refusal:
     raise error
 
 
-def refuse(sender: Sender, error: TidegateError) -> None:
-    """Say why on a socket, then close it. Raises the error again when it is not for viewers."""
-    row = refusal_of(error)
+def refuse(sender: Sender, row: Refusal) -> None:
+    """Say why on a socket, then close it."""
     if sender.visit is not None:
         sender.visit.closed(row.close, row.code)
     if sender.writable:

@@ -28,7 +28,7 @@ from tidegate.web.event_stream import EventStream
 from tidegate.web.opening import Head
 from tidegate.web.problem import problem, problem_of, send_response
 from tidegate.web.query import read_ask
-from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.refusal import Refusal
 from tidegate.web.sse_sender import SseSender
 from tidegate.web.upgrade import TRANSPORT
 
@@ -70,7 +70,7 @@ class SseEndpoint:
         try:
             operation, ask = self._read(scope)
         except InvalidInput as error:
-            await send_response(send, *problem_of(refusal_of(error)))
+            await send_response(send, *problem_of(self._admission.refusal(error)))
             return
         transport = scope.get("extensions", {}).get(TRANSPORT)
         if transport is not None:
@@ -97,7 +97,7 @@ class SseEndpoint:
             visit.enter(Stage.JOIN)
             await self._serve(operation, ask, sender, receive)
         except TidegateError as error:
-            row = refusal_of(error)
+            row = guest.refusal(error)
             visit.closed(row.close, row.code)
             await send_response(send, *problem_of(row))
         finally:
@@ -123,7 +123,7 @@ class SseEndpoint:
             while not sender.closed and not self._lobby.join(operation, sender, ask):
                 await self._lobby.ready(operation)
         except TidegateError as error:
-            refusal = refusal_of(error)
+            refusal = self._admission.refusal(error)
             if sender.visit is not None:
                 sender.visit.closed(refusal.close, refusal.code)
             sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
@@ -135,7 +135,7 @@ class SseEndpoint:
             if name == LAST_EVENT_ID and value:
                 after = parse_stream_id(value.decode("latin-1"), "Last-Event-ID")
                 ask = ask._replace(after=after)
-        return operation, ask
+        return operation, ask._replace(acks=False)  # there is no way back
 
     def _bound_silence(self, transport: asyncio.Transport) -> None:
         """A peer that acknowledges nothing is given up as soon as one that answers no ping; the

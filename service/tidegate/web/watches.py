@@ -28,11 +28,12 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
+from tidegate.web.acks import read_ack
 from tidegate.web.admission import Guest
 from tidegate.web.auth.refusals import Refused
 from tidegate.web.outbox import Outbox, drop
 from tidegate.web.query import make_ask
-from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.refusal import Refusal
 from tidegate.web.session import Session
 
 #: So many come back at a time, this often, while the socket has room.
@@ -57,6 +58,7 @@ class _WatchMessage(msgspec.Struct):
     operation: str
     last_event_id: str | None = None
     history: int | str | None = None
+    acks: bool = False
 
 
 class _UnwatchMessage(msgspec.Struct):
@@ -142,6 +144,7 @@ class Watches:
         handlers = {
             "watch": self._watch,
             "unwatch": self._unwatch,
+            "ack": self._ack,
             "refresh": guest.on_refresh,
         }
         self.on_text = Session(self.outbox, allowed, handlers).on_text
@@ -173,6 +176,7 @@ class Watches:
             operation = parse_operation_id(name)
             history = "" if message.history is None else str(message.history)
             ask = make_ask(message.last_event_id or "", history, self._settings)
+            ask = ask._replace(acks=message.acks)
         except InvalidInput as error:
             self._complain("bad_request", str(error), name)
             return
@@ -200,6 +204,15 @@ class Watches:
         else:
             self._end(watch, close_codes.FINISHED.code, UNWATCH)
 
+    def _ack(self, text: str) -> None:
+        try:
+            entry_id, name = read_ack(text)
+        except InvalidInput as error:
+            self._complain("bad_message", str(error))
+            return
+        watch = self._by_operation.get(name or "")
+        self._lobby.acked(self.outbox if watch is None else watch, entry_id)
+
     def _complain(self, code: str, message: str, operation: str | None = None) -> None:
         named = None if operation is None else OperationId(operation[:OPERATION_ID_MAX_LENGTH])
         self.outbox.answer(error_frame(code, message, retry=False, operation=named))
@@ -212,7 +225,7 @@ class Watches:
     def _denied(self, operation: OperationId, refused: Refused) -> None:
         watch = self._by_operation.get(operation)
         if watch is not None:
-            self._refuse(watch, refusal_of(refused))
+            self._refuse(watch, self._guest.refusal(refused))
 
     # -- joining ---------------------------------------------------------------------------------
 
@@ -233,7 +246,7 @@ class Watches:
                 watch.allowed = True
             await self._lobby.ready(watch.operation)
         except TidegateError as error:
-            self._refuse(watch, refusal_of(error))
+            self._refuse(watch, self._guest.refusal(error))
             return
         finally:
             watch.entering = None
