@@ -15,7 +15,8 @@ from tidegate.model.errors import InvalidOperationId, InvalidStreamId
 OperationId = NewType("OperationId", str)
 
 OPERATION_ID_MAX_LENGTH = 128
-_OPERATION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]*", re.ASCII)
+OPERATION_ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]*"
+_OPERATION_ID = re.compile(OPERATION_ID_PATTERN, re.ASCII)
 
 # Redis keeps each half of a stream id in 64 bits: t_stream.c, streamID.
 _HALF_MAX = 2**64 - 1

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from tidegate import __version__
 from tidegate.core.ports import Lobby
@@ -24,7 +25,12 @@ from tidegate.web.opening import Opening, Receive, Scope, Send
 from tidegate.web.operation_socket import OperationSocket
 from tidegate.web.problem import problem
 from tidegate.web.reading import reading_routes
-from tidegate.web.reading_schema import EVENT_STREAM, EVENT_STREAM_PATH
+from tidegate.web.reading_schema import (
+    EVENT_STREAM,
+    EVENT_STREAM_PATH,
+    NEEDS_VIEWER,
+    VIEWER_SCHEME,
+)
 from tidegate.web.sse import PREFIX as SSE_PREFIX
 from tidegate.web.sse import SseEndpoint
 
@@ -38,6 +44,7 @@ class PublicApp:
         self._multiplex = MultiplexSocket(lobby, opening, admission, settings)
         self._sse = SseEndpoint(lobby, door, admission, settings)
         self._pages = _Pages(
+            needs_token=settings.server.auth == "jwt",
             title="Tidegate",
             version=__version__,
             docs_url=None,
@@ -71,9 +78,25 @@ class PublicApp:
 class _Pages(FastAPI):
     """Describes the event stream too, which is no route of the framework's."""
 
+    def __init__(self, *, needs_token: bool, **options: Any) -> None:
+        self._needs_token = needs_token
+        #: As they were made: once included, they are not to be seen in `routes`.
+        self.described: list[BaseRoute] = []
+        super().__init__(**options)
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        self.described += router.routes
+        super().include_router(router, **options)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            super().openapi()["paths"][EVENT_STREAM_PATH] = EVENT_STREAM
+            schema = super().openapi()
+            operation = EVENT_STREAM["get"]
+            if self._needs_token:
+                operation = operation | NEEDS_VIEWER
+                schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+                schemes.update(VIEWER_SCHEME)
+            schema["paths"][EVENT_STREAM_PATH] = {"get": operation}
         return super().openapi()
 
 
@@ -85,11 +108,23 @@ async def _invalid(_: Request, error: Exception) -> Response:
     return Response(body, 400, headers)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     status, more = 500, None
     if isinstance(error, HTTPException):
         status, more = error.status_code, error.headers
+    if status == 405:
+        more = {"allow": ", ".join(sorted(_methods(request)))}
     code = {404: "no_such_page", 405: "method_not_allowed"}.get(status, "refused")
     headers, body = problem(status, code, "see /openapi.json", retry=False)
     return Response(body, status, {**headers, **(more or {})})
+
+
+def _methods(request: Request) -> set[str]:
+    """Of all routes that have this path; the framework tells of the first only."""
+    return {
+        method
+        for route in request.app.described
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }

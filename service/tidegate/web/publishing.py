@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +36,7 @@ from tidegate.model.settings import Settings
 from tidegate.web.body import Body, BodyTooLarge
 from tidegate.web.problem import problem
 from tidegate.web.publishing_schema import BODY, RESPONSES
+from tidegate.web.reading_schema import OperationPath
 
 JSON_TYPES = frozenset({"application/json", ""})
 LINE_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -182,7 +183,10 @@ class Publishing:
             raise Rejected(400, "bad_request", f"entry {number} is no JSON object")
         entry = read_entry(_SOME_ID, RawEntry(b"1-0", [b"message", text]))
         if entry.type == MALFORMED_TYPE:
-            reason = orjson.loads(entry.data).get("reason", "this type is the gateway's own")
+            said = orjson.loads(entry.data)
+            reason = said.get("reason") if isinstance(said, dict) else None
+            if reason is None:
+                reason = "this type is the gateway's own"
             raise Rejected(400, "bad_request", f"entry {number}: {reason}")
 
     async def _append(
@@ -240,9 +244,6 @@ _bearer = HTTPBearer(
     auto_error=False, scheme_name="service", description="`publish.token` of the gateway"
 )
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-OperationPath = Annotated[
-    str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
-]
 
 
 def publishing_routes(
@@ -313,7 +314,9 @@ def _idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None
-    key = given[0].removeprefix('"').removesuffix('"')
+    key = given[0]
+    if len(key) > 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
     if len(given) > 1 or _KEY.fullmatch(key) is None:
         raise Rejected(
             400,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidegate.model.entries import MALFORMED_TYPE
+
 _ENTRY = {
     "type": "object",
     "description": "Without `data`, the object itself is the data.",
     "properties": {
-        "type": {"type": "string", "default": "update"},
+        "type": {"type": "string", "default": "update", "not": {"const": MALFORMED_TYPE}},
         "timestamp": {"description": "Any JSON; without it, the time of the entry's id."},
         "data": {"description": "Any JSON; `data.status` may end the operation."},
     },
@@ -18,7 +20,12 @@ BODY: dict[str, Any] = {
         {
             "name": "Idempotency-Key",
             "in": "header",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "schema": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "pattern": "^[!-~]+$",
+            },
         }
     ],
     "requestBody": {

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from tidegate.core.ports import Lobby
 from tidegate.core.reading import EventsPage, Gap, OperationState
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.core.visit import VIEWER_LEFT, Stage, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
@@ -27,17 +28,20 @@ from tidegate.web.door import Door
 from tidegate.web.long_poll import Bell
 from tidegate.web.opening import Head
 from tidegate.web.problem import problem_of
-from tidegate.web.reading_schema import PAGE_RESPONSES, STATE_RESPONSES
+from tidegate.web.reading_schema import (
+    NEEDS_VIEWER,
+    PAGE_RESPONSES,
+    POSITION,
+    STATE_RESPONSES,
+    OperationPath,
+)
 from tidegate.web.refusal import Refusal, refusal_of
 
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100
 
-#: In the module, because annotations are looked up here.
-OperationPath = Annotated[
-    str, Path(description="1 to 128 of `A-Z a-z 0-9 _ . : @ ~ + = -`", examples=["42"])
-]
-
+#: The reason of the end of a poll that got its page, empty or not.
+ANSWERED = "answered"
 NO_STREAM = Refusal(close_codes.NOT_FOUND, "not_found", "there is no stream of this operation")
 
 
@@ -124,6 +128,9 @@ class Reading:
             message = "come back, or try another replica"
             raise Refusing(Refusal(close_codes.OVERLOADED, refusal, message))
         bell = Bell()
+        visit = bell.visit = self._door.visitors.came(VisitKind.LONG_POLL, request.scope["headers"])
+        visit.operation = operation
+        visit.enter(Stage.ADMISSION)
         self._door.enter(bell)
         try:
             await self._admit(bell, operation, request, counted=True)
@@ -134,8 +141,17 @@ class Reading:
                 if bell.refusal is not None:
                     raise Refusing(bell.refusal)
                 page = await self._lobby.reader.page(operation, position, limit)
+            events = [] if page is None else page.events
+            visit.frames, visit.size_bytes = len(events), sum(map(len, events))
+            visit.told(0, ANSWERED)
+        except (TidegateError, Refusing) as error:
+            row = _row_of(error)
+            visit.closed(row.close, row.code)
+            raise
         finally:
             self._door.leave(bell)
+            visit.told(0, VIEWER_LEFT)
+            self._door.visitors.left(visit)
         return page
 
     def _state_body(
@@ -159,11 +175,13 @@ def reading_routes(lobby: Lobby, door: Door, admission: Admission, settings: Set
     reading = Reading(lobby, door, admission, settings)
     router = APIRouter(tags=["reading"])
     largest = settings.viewer.page_entries
+    extra = NEEDS_VIEWER if settings.server.auth == "jwt" else None
 
     @router.get(
         "/operations/{operation_id}",
         summary="The state of an operation",
         responses=STATE_RESPONSES,
+        openapi_extra=extra,
         response_class=Response,
     )
     async def state(operation_id: OperationPath, request: Request) -> Response:
@@ -177,6 +195,7 @@ def reading_routes(lobby: Lobby, door: Door, admission: Admission, settings: Set
         "/operations/{operation_id}/events",
         summary="Events of an operation",
         responses=PAGE_RESPONSES,
+        openapi_extra=extra,
         response_class=Response,
     )
     async def events(
@@ -186,7 +205,7 @@ def reading_routes(lobby: Lobby, door: Door, admission: Admission, settings: Set
             default="",
             description="Events behind this position: the `cursor` of the last page. "
             "Else from the first event there is.",
-            examples=["1795413516350-0"],
+            json_schema_extra=POSITION,
         ),
         limit: int = Query(
             default=min(DEFAULT_LIMIT, largest), ge=1, le=largest, description="At most so many."
@@ -238,6 +257,9 @@ def _matches(given: list[str], tag: str) -> bool:
 
 
 def _refused(error: TidegateError | Refusing) -> Response:
-    row = error.refusal if isinstance(error, Refusing) else refusal_of(error)
-    status, headers, body = problem_of(row)
+    status, headers, body = problem_of(_row_of(error))
     return Response(body, status, headers)
+
+
+def _row_of(error: TidegateError | Refusing) -> Refusal:
+    return error.refusal if isinstance(error, Refusing) else refusal_of(error)

@@ -5,8 +5,27 @@ The event stream is no route of the framework's (see `sse`), so its whole descri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path
+
+from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OPERATION_ID_PATTERN
+
+#: Checked by `parse_operation_id`, for every way in alike; here it is described only.
+OPERATION_ID: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": OPERATION_ID_MAX_LENGTH,
+    "pattern": f"^{OPERATION_ID_PATTERN}$",
+    "examples": ["42"],
+}
+OperationPath = Annotated[str, Path(json_schema_extra=OPERATION_ID)]
+#: Two numbers of 64 bits; ids that a server makes of its clock have 13 digits in front.
+POSITION: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^([0-9]{1,19}(-[0-9]{1,19})?)?$",
+    "examples": ["1795413516350-0"],
+}
 _POSITION = {"type": "string", "examples": ["1795413516350-0"]}
 _STATUS = {
     "type": "string",
@@ -93,10 +112,43 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _parameter(name: str, place: str, text: str, **more: Any) -> dict[str, Any]:
-    schema = {"type": "string"}
+def _parameter(
+    name: str, place: str, text: str, schema: dict[str, Any], **more: Any
+) -> dict[str, Any]:
     return {"name": name, "in": place, "description": text, "schema": schema, **more}
 
+
+#: Where `server.auth` is jwt, what a viewer asks needs this.
+VIEWER_SCHEME = {
+    "viewer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A viewer's token; also as a cookie or in the query where settings say so",
+    }
+}
+NEEDS_VIEWER: dict[str, Any] = {"security": [{"viewer": []}]}
+
+_EVENT_STREAM_EVENT = {
+    "type": "object",
+    "description": "One event (HTML standard, section 9.2).",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object", "required": ["type"]},
+        },
+        "id": POSITION,
+        "event": {"enum": ["message", "end"]},
+        "retry": {"type": "integer"},
+    },
+}
+_HISTORY = {
+    "type": "string",
+    "description": "How many entries (at most `viewer.history_max_entries`), `all` or `none`",
+    "pattern": "^([0-9]{1,3}|all|none)?$",
+}
 
 EVENT_STREAM_PATH = "/sse/operations/{operation_id}"
 EVENT_STREAM: dict[str, Any] = {
@@ -105,15 +157,15 @@ EVENT_STREAM: dict[str, Any] = {
         "summary": "Watch an operation as server-sent events",
         "operationId": "event_stream",
         "parameters": [
-            _parameter("operation_id", "path", "The operation", required=True),
-            _parameter("last_event_id", "query", "Resume behind this position"),
-            _parameter("history", "query", "A number, `all` or `none`, without a position"),
-            _parameter("Last-Event-ID", "header", "Goes before `last_event_id`"),
+            _parameter("operation_id", "path", "The operation", OPERATION_ID, required=True),
+            _parameter("last_event_id", "query", "Resume behind this position", POSITION),
+            _parameter("history", "query", "Without a position: how much comes first", _HISTORY),
+            _parameter("Last-Event-ID", "header", "Goes before `last_event_id`", POSITION),
         ],
         "responses": {
             "200": {
                 "description": "The frames of the protocol, one per event",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": _EVENT_STREAM_EVENT}},
             },
             "204": {"description": "The operation has ended and everything was seen"},
             **{str(status): row for status, row in _refusals("The key is no stream").items()},
