@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import FastAPI, Header, HTTPException, Path, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
@@ -57,7 +58,12 @@ def admin_app(
         return now._asdict()
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        # The library's own choice by version fails on a version that is none.
+        if "application/openmetrics-text" in accept:
+            return Response(
+                openmetrics.generate_latest(registry), media_type=openmetrics.CONTENT_TYPE_LATEST
+            )
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(debug_routes(server, inside))
