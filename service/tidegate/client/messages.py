@@ -27,13 +27,11 @@ def message(type_: str, data: Mapping[str, Any]) -> bytes:
     if not type_:
         raise InvalidInput("type", "must not be empty")
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body: dict[str, Any] = {"timestamp": now, "type": str(type_), "data": dict(data)}
     traceparent = current_traceparent()
-    if traceparent is not None:
-        body["traceparent"] = traceparent
+    span = {} if traceparent is None else {"traceparent": traceparent}
     try:
         return orjson.dumps(
-            body,
+            {"timestamp": now, "type": str(type_), **span, "data": dict(data)},
             default=_plain,
             option=orjson.OPT_NON_STR_KEYS,
         )
