@@ -12,8 +12,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica
 from tests.servers.standalone import Server
@@ -60,7 +58,6 @@ async def check(replica: Replica, folder: Path, *options: str) -> None:
             await process.wait()
     text = output.decode(errors="replace")
     assert process.returncode == 0, text
-    print(text)
 
 
 async def known(backend: Backend) -> dict[str, str]:
