@@ -20,6 +20,9 @@ Reason = Annotated[str, Query(max_length=64, pattern=r"^[a-z_]*$")]
 Bearer = Annotated[str, Header()]
 
 
+_openmetrics: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+
+
 class Readiness(NamedTuple):
     """Whether viewers may be sent here, and why not."""
 
@@ -61,9 +64,7 @@ def admin_app(
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         # The library's own choice by version fails on a version that is none.
         if "application/openmetrics-text" in accept:
-            return Response(
-                openmetrics.generate_latest(registry), media_type=openmetrics.CONTENT_TYPE_LATEST
-            )
+            return Response(_openmetrics(registry), media_type=openmetrics.CONTENT_TYPE_LATEST)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(debug_routes(server, inside))
