@@ -67,8 +67,13 @@ class Primary:
         else:
             options |= {"host": node.host, "port": node.port}
         self._client = Redis(
-            db=address.db, retry=Retry(NoBackoff(), 0), max_connections=1, **options
+            db=address.db,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
+            protocol=2,  # rows come flat, as scripts give them
+            **options,
         )
+        self._client.set_response_callback("XREVRANGE", _as_written)
 
     async def identity(self) -> Identity:
         """Raises RedisUnavailable."""
@@ -91,22 +96,18 @@ class Primary:
 
     async def values(self, keys: Sequence[bytes]) -> list[Any]:
         """The values of hashes; an error where a key holds something else by now."""
-        return await self._together([("HVALS", key) for key in keys])
+        return await self.together([("HVALS", key) for key in keys])
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one pipeline; an error in place of each reply that is one.
-
-        Raises:
-            RedisUnavailable: as a whole; some or all may have been executed.
-        """
+        """Run scripts in one pipeline; see `together`."""
         sent = [("EVALSHA", c.script.sha, 1, c.key, *c.args) for c in calls]
-        replies = await self._together(sent)
+        replies = await self.together(sent)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = [
                 ("EVAL", calls[i].script.text, 1, calls[i].key, *calls[i].args) for i in unknown
             ]
-            for i, reply in zip(unknown, await self._together(again), strict=True):
+            for i, reply in zip(unknown, await self.together(again), strict=True):
                 replies[i] = reply
         return replies
 
@@ -121,7 +122,12 @@ class Primary:
         except CLIENT_ERRORS as error:
             raise self._lost(error) from None
 
-    async def _together(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def together(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Commands in one pipeline; an error in place of each reply that is one.
+
+        Raises:
+            RedisUnavailable: as a whole; some or all may have been executed.
+        """
         if not commands:
             return []
         self.commands += len(commands)
@@ -142,6 +148,11 @@ class Primary:
         if isinstance(error, NoPermissionError):
             text += "; the login of the sweep needs the commands that docs/operator.md lists"
         return RedisUnavailable(f"{self.node}: {text}")
+
+
+def _as_written(response: Any, **_: Any) -> Any:
+    """redis-py would make a dict of an entry's fields, and lose those that come twice."""
+    return response
 
 
 def is_error(reply: Any) -> bool:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from tidegate_operator.redis import lua
 from tidegate_operator.redis.primary import MOVED, Argument, Call, is_error
-from tidegate_operator.streams.liveness import FRESH_MS
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.plan import (
     Expire,
@@ -47,7 +46,7 @@ class Act(NamedTuple):
 def call_of(act: Act, names: Names) -> Call:
     """The script that takes this step."""
     look, step = act.look, act.step
-    judged_by = (str(look.last), "" if look.newest is None else str(look.newest))
+    judged_by = (str(look.last), "" if look.entry is None else str(look.entry.id))
     match step:
         case Expire():
             args: tuple[Argument, ...] = (names.mark, *judged_by, step.at_ms, step.least_ms)
@@ -58,8 +57,8 @@ def call_of(act: Act, names: Names) -> Call:
             return Call(lua.REVIVE, look.key, (names.mark, *noted))
         case Trim(keep):
             return Call(lua.TRIM, look.key, (*judged_by, keep, TRIM_MOST))
-        case RemoveConsumer(name, heir):
-            limits = (CLAIM_BATCH, CLAIM_TIMES, FRESH_MS)
+        case RemoveConsumer(name, heir, fresh_ms):
+            limits = (CLAIM_BATCH, CLAIM_TIMES, fresh_ms)
             return Call(lua.REMOVE_CONSUMER, look.key, (names.group, name, heir or "", *limits))
         case RemoveGroup():
             return Call(lua.REMOVE_GROUP, look.key, (names.group, *judged_by))
@@ -82,7 +81,7 @@ def count_reply(act: Act, reply: Any, tally: Tally) -> None:
 def count_planned(act: Act, tally: Tally) -> None:
     """Count a step that a dry run does not take."""
     if isinstance(act.step, Trim):
-        tally.done["trimmed_entries"] += act.look.length - act.step.keep
+        tally.done["trimmed_entries"] += (act.look.length or 0) - act.step.keep
     _count(act, "done", tally)
 
 

@@ -34,27 +34,25 @@ from tidegate.redis.slots import KEY_PREFIX as SLOTS_PREFIX
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis import lua
+from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST, look_at, with_subscribers
 from tidegate_operator.redis.primary import Call, Primary, is_error
-from tidegate_operator.redis.replies import read_leases, read_look
+from tidegate_operator.redis.replies import read_leases
 from tidegate_operator.redis.steps import Act, Names, call_of, count_planned, count_reply
-from tidegate_operator.streams.liveness import Liveness
+from tidegate_operator.streams.liveness import FRESH_MS, Liveness
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.memory import Candidates, Level, reading_of
 from tidegate_operator.streams.pacing import Bucket
 from tidegate_operator.streams.plan import Expire, plan
 from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
-from tidegate_operator.streams.retention import Retention, State, age_of, is_watched
+from tidegate_operator.streams.retention import Judged, Retention, State, age_of, is_watched
 
 log = structlog.get_logger(__name__)
 
 #: Scripts of one pipeline: half a millisecond of Redis.
 BATCH = 50
-#: A SCAN costs Redis as much as so many looks for each key that it passes (measured: 0.4 to 0.7 us
-#: for a key, 12 us for a look).
-SCAN_KEY_COST = 1 / 20
-#: An entry above this is not carried to be read: it counts as not terminal.
-MAX_ENTRY_BYTES = 262_144
-MAX_CONSUMERS = 256
+#: A SCAN costs Redis as much as so many commands for each key that it passes (measured: 0.4 to 0.7
+#: us for a key, 1.2 to 1.7 for a command).
+SCAN_KEY_COST = 1 / 3
 #: The view of who lives is renewed this often.
 LIVENESS_S = 1.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 5.0
@@ -139,6 +137,7 @@ class Sweep:
         kubernetes_pods: the names of all pods that exist, None when that is not known now. Left
             out: there is no Kubernetes, and who has no lease is dead.
         lease_s: the gateway's `slots.lease_s`.
+        fresh_s: a consumer that read within this time is alive, whatever else is said.
         clock: seconds, only differences count.
     """
 
@@ -150,6 +149,7 @@ class Sweep:
         may_continue: Callable[[], bool] = lambda: True,
         kubernetes_pods: Callable[[], Collection[str] | None] | None = None,
         lease_s: float = 15.0,
+        fresh_s: float = FRESH_MS / 1000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topology = topology
@@ -157,6 +157,7 @@ class Sweep:
         self._may_continue = may_continue
         self._kubernetes_pods = kubernetes_pods
         self._lease_ms = int(lease_s * 1000)
+        self._fresh_ms = int(fresh_s * 1000)
         self._clock = clock
         self._streams: Streams | None = None
         self._retention = Retention.of(Streams())
@@ -165,7 +166,7 @@ class Sweep:
         self._changes = Bucket(1, clock())
         self._primary: Primary | None = None
         self._round: _Round | None = None
-        self._liveness = Liveness(None, frozenset(), 0)
+        self._liveness = Liveness(None)
         self._liveness_until = 0.0
         self.last_report: Report | None = None
 
@@ -329,7 +330,7 @@ class Sweep:
             leases = read_leases(reply, self._lease_ms)
             alone = self._kubernetes_pods is None
             exist = None if self._kubernetes_pods is None else self._kubernetes_pods()
-            self._liveness = Liveness.of(leases, exist, alone=alone)
+            self._liveness = Liveness.of(leases, exist, alone=alone, fresh_ms=self._fresh_ms)
             self._liveness_until = now + LIVENESS_S
         at.pods_known = at.pods_known and self._liveness.names is not None
         return self._liveness
@@ -353,23 +354,38 @@ class Sweep:
         self, at: _Round, primary: Primary, streams: Streams, keys: Sequence[bytes], seen: Tally
     ) -> None:
         liveness = await self._who_lives(at)
-        await self._pace(self._commands, len(keys) + 1)
-        full = at.level in (Level.WARN, Level.HIGH)
-        limits = (*self._names, MAX_ENTRY_BYTES, MAX_CONSUMERS, int(full))
+        await self._pace(self._commands, len(keys) * LOOK_COST)
         now_ms = await primary.now_ms()
-        replies = await primary.run([Call(lua.LOOK, key, limits) for key in keys])
+        trims = self._retention.keep_entries is not None
+        looks = await look_at(primary, keys, self._names, with_length=trims)
+        seen.left["gone"] += len(keys) - len(looks)
+        judged = [(look, self._retention.judge(look, liveness, now_ms)) for look in looks]
+        judged = await self._asked_whether_watched(primary, judged, liveness, now_ms)
         acts: list[Act] = []
-        for key, reply in zip(keys, replies, strict=True):
-            look = None if is_error(reply) else read_look(key, reply)
-            if look is None:
-                seen.left["gone"] += 1
-                continue
-            judged = self._retention.judge(look, liveness, now_ms)
-            self._count(look, judged.state, liveness, now_ms, seen)
-            if full:
-                at.candidates.add(look, judged.state)
-            acts += [Act(look, step) for step in plan(look, judged, self._retention, liveness)]
+        for look, verdict in judged:
+            self._count(look, verdict.state, liveness, now_ms, seen)
+            if at.level in (Level.WARN, Level.HIGH):
+                at.candidates.add(look, verdict.state)
+            acts += [Act(look, step) for step in plan(look, verdict, self._retention, liveness)]
         await self._act(at, primary, streams, acts)
+
+    async def _asked_whether_watched(
+        self,
+        primary: Primary,
+        judged: list[tuple[Look, Judged]],
+        liveness: Liveness,
+        now_ms: int,
+    ) -> list[tuple[Look, Judged]]:
+        """Those that would go because nobody watches are looked at once more: a replica on the
+        relay channel is a watcher, too.
+        """
+        quiet = [look for look, verdict in judged if verdict.state in (State.IDLE, State.ORPHAN)]
+        if not quiet:
+            return judged
+        await self._pace(self._commands, len(quiet))
+        again = await with_subscribers(primary, quiet)
+        rest = [row for row in judged if row[1].state not in (State.IDLE, State.ORPHAN)]
+        return rest + [(look, self._retention.judge(look, liveness, now_ms)) for look in again]
 
     def _count(
         self, look: Look, state: State, liveness: Liveness, now_ms: int, seen: Tally
@@ -389,7 +405,7 @@ class Sweep:
             return
         for start in range(0, len(acts), BATCH):
             batch = acts[start : start + BATCH]
-            await self._pace(self._commands, len(batch))
+            await self._pace(self._commands, len(batch) * SCRIPT_COST)
             await self._pace(self._changes, len(batch))
             calls = [call_of(act, self._names) for act in batch]
             self._check_fence()
@@ -457,6 +473,7 @@ class Sweep:
         if streams.dry_run or not calls:
             at.tally.done["slot_users"] += len(calls)
             return
+        await self._pace(self._commands, len(calls) * SCRIPT_COST)
         await self._pace(self._changes, len(calls))
         self._check_fence()
         for reply in await primary.run(calls):

@@ -55,30 +55,46 @@ class Leases(NamedTuple):
 
 
 class Liveness(NamedTuple):
-    """Who lives: `names` are pods, None when that cannot be said and nobody counts as dead."""
+    """Who lives.
+
+    Attributes:
+        names: pods, None when that cannot be said and nobody counts as dead.
+        incarnations: those with a lease.
+        order: see `Leases`; 0 when no incarnation can be said to be dead.
+        fresh_ms: who read within this time is alive.
+    """
 
     names: frozenset[str] | None
-    incarnations: frozenset[str]
-    order: int
+    incarnations: frozenset[str] = frozenset()
+    order: int = 0
+    fresh_ms: int = FRESH_MS
 
     @classmethod
-    def of(cls, leases: Leases, kubernetes: Collection[str] | None, *, alone: bool) -> Liveness:
+    def of(
+        cls,
+        leases: Leases,
+        kubernetes: Collection[str] | None,
+        *,
+        alone: bool,
+        fresh_ms: int = FRESH_MS,
+    ) -> Liveness:
         """Both sources joined. `alone`: there is no Kubernetes, leases decide by themselves.
 
         Args:
             leases: from Redis.
             kubernetes: names of all pods that exist, None when the API did not answer.
             alone: without Kubernetes.
+            fresh_ms: see the attribute.
         """
         order = leases.order if leases.certain else 0
         if not leases.certain or (kubernetes is None and not alone):
-            return cls(None, leases.live, order)
+            return cls(None, leases.live, order, fresh_ms)
         names = frozenset(pod_of(one) for one in leases.live)
-        return cls(names | frozenset(kubernetes or ()), leases.live, order)
+        return cls(names | frozenset(kubernetes or ()), leases.live, order, fresh_ms)
 
     def is_dead(self, consumer: Consumer) -> bool:
         """Whether this consumer belongs to no pod any more."""
-        if self.names is None or consumer.idle_ms < FRESH_MS:
+        if self.names is None or consumer.idle_ms < self.fresh_ms:
             return False
         return consumer.name not in self.names
 

@@ -1,7 +1,7 @@
 """What one look at a stream found: the facts that everything else is decided from.
 
-A look is taken by one script, so its parts belong together. What was found may be over a moment
-later; that is why each script that changes something looks again.
+Its parts may be a moment apart, and all of it may be over a moment later; that is why each script
+that changes something looks again.
 """
 
 from __future__ import annotations
@@ -48,30 +48,29 @@ class Look(NamedTuple):
 
     Attributes:
         key: its name.
-        last: the greatest id it ever had; its time is that of the last write.
-        newest: the newest entry's id, None when it has none.
-        entry: that entry, None when there is none.
-        length: entries.
+        last: what it is judged by: the id of its newest entry, or the greatest that it ever had
+            when it has none. Its time is that of the last write.
+        entry: the newest entry, None when there is none.
+        length: entries, None when it was not asked for.
         expires_at_ms: server time of its expiry, None for never.
         group: the gateway's group, None when it is missing.
         mark: our own note, None when there is none.
         other_groups: groups of others.
         other_pending: entries that those have not acknowledged.
-        subscribers: connections on its relay channel, None where the login may not know.
+        subscribers: connections on its relay channel, None when it was not asked for.
         size_bytes: memory, 0 when it was not asked for.
     """
 
     key: bytes
     last: StreamId
-    newest: StreamId | None
     entry: Entry | None
-    length: int
+    length: int | None = None
     expires_at_ms: int | None = None
     group: Group | None = None
     mark: Mark | None = None
     other_groups: int = 0
     other_pending: int = 0
-    subscribers: int | None = 0
+    subscribers: int | None = None
     size_bytes: int = 0
 
     @property

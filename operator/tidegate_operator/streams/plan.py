@@ -49,10 +49,14 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class RemoveConsumer:
-    """Remove a dead pod's consumer; what it has pending goes to `heir`, or is acknowledged."""
+    """Remove a dead pod's consumer; what it has pending goes to `heir`, or is acknowledged.
+
+    Not if it has read within `fresh_ms`.
+    """
 
     name: str
     heir: str | None
+    fresh_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,12 @@ def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -
         yield Expire(judged.state, judged.expire_at_ms, judged.least_ms, not ended, dead)
     if not over and look.mark is not None and look.is_ours:
         yield Revive(look.mark)
-    if ended and retention.keep_entries is not None and look.length > retention.keep_entries:
-        yield Trim(retention.keep_entries)
+    keep = retention.keep_entries
+    if ended and keep is not None and look.length is not None and look.length > keep:
+        yield Trim(keep)
     heir = next((one.name for one in consumers if one.name not in dead), None)
     for name in dead:
-        yield RemoveConsumer(name, heir)
+        yield RemoveConsumer(name, heir, liveness.fresh_ms)
     if ended and look.group is not None and not look.subscribers and heir is None:
         all_gone = look.group.all_told and len(dead) == len(consumers)
         if all_gone and look.group.pending == sum(one.pending for one in consumers):

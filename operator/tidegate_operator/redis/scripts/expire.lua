@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- KEYS[1] stream; ARGV: our mark, greatest id and newest entry's id that it was judged by, expiry in ms of the server's
+-- KEYS[1] stream; ARGV: our mark, position and newest entry's id ('' = none) that it was judged by, expiry in ms of the server's
 -- time, least ms until then, '1' = only while nobody watches, the gateway's group, its consumers known to be dead.
 -- Sets the expiry and notes in the mark what it was judged by, unless an earlier one applies. One of our own that was
 -- for an older end applies no more. Returns what happened.

@@ -18,10 +18,11 @@ local function inspect(key)
   return named(redis.call('XINFO', 'STREAM', key))
 end
 
--- Whether the stream is still what it was judged by: its greatest id, and its newest entry ('' = none).
+-- Whether the stream is still what it was judged by: its newest entry, or without one ('') the greatest id it ever had.
 local function is_same(info, last, newest)
   local entry = info['last-entry']
-  return info['last-generated-id'] == last and (entry and entry[1] or '') == newest
+  if entry then return entry[1] == newest end
+  return newest == '' and info['last-generated-id'] == last
 end
 
 -- Connections on the stream's relay channel; -1 when the login may not know.

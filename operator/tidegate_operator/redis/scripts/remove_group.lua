@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- KEYS[1] stream; ARGV: the gateway's group, greatest id and newest entry's id that the stream was judged by.
+-- KEYS[1] stream; ARGV: the gateway's group, position and newest entry's id ('' = none) that the
+-- stream was judged by.
 -- Returns what happened. A replica that comes later makes the group again, at the stream's end.
 local key, group = KEYS[1], ARGV[1]
 local info = inspect(key)

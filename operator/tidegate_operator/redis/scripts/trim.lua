@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- KEYS[1] stream; ARGV: greatest id and newest entry's id that it was judged by, entries to keep, most to remove now.
+-- KEYS[1] stream; ARGV: position and newest entry's id ('' = none) that it was judged by, entries to keep, most to remove now.
 -- Returns what happened and how many entries went.
 local key, keep, most = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local info = inspect(key)
