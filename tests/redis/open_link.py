@@ -29,9 +29,10 @@ class _Turns:
 class OpenLink:
     """Use as an async context manager. `seen` has pushes, and replies of what `send` sent."""
 
-    def __init__(self, server: Server, **redis: Any) -> None:
+    def __init__(self, server: Server, *, pace_s: float = 0.0, **redis: Any) -> None:
         settings = RedisSettings(url=RedisUrl(redis.pop("url", server.url)), **redis)
         self.address = parse_address(settings)
+        self._pace_s = pace_s
         self.seen: list[Any] = []
         self.turns = _Turns()
         self.lost = asyncio.Event()
@@ -40,7 +41,12 @@ class OpenLink:
 
     async def __aenter__(self) -> Self:
         self.link, self.greeting = await connect(
-            self.address.nodes[0], self.address, self.seen.append, self.lost.set, self.turns
+            self.address.nodes[0],
+            self.address,
+            self.seen.append,
+            self.lost.set,
+            self.turns,
+            pace_s=self._pace_s,
         )
         return self
 

@@ -246,7 +246,12 @@ class Primary:
         self._lost = asyncio.Event()
         async with asyncio.timeout(self._settings.redis.connect_timeout_s):
             link, greeting = await connect(
-                self.node, self._address, prober.on_push, self._lost.set, self._turn
+                self.node,
+                self._address,
+                prober.on_push,
+                self._lost.set,
+                self._turn,
+                pace_s=self._settings.dispatch.pace_s,
             )
             try:
                 await self._prepare(link, greeting, prober)

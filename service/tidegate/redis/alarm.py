@@ -1,0 +1,80 @@
+"""A timer that is exact to some ten microseconds.
+
+The event loop's own timers count milliseconds, which is longer than an entry takes from Redis to
+the socket. Linux' timerfd is exact; elsewhere the loop's timer has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable
+
+CLOCK_MONOTONIC = 1
+_NANOSECONDS = 1_000_000_000
+
+
+class Alarm:
+    """Calls `on_time` once after each `set`; setting it again moves it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_time: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_time = on_time
+        self._timer: asyncio.TimerHandle | None = None
+        self._fd = _timerfd_create() if sys.platform == "linux" else None
+        if self._fd is not None:
+            loop.add_reader(self._fd, self._ring)
+
+    def set(self, delay_s: float) -> None:
+        """Ring in so many seconds."""
+        if self._fd is not None:
+            _timerfd_settime(self._fd, max(1, int(delay_s * _NANOSECONDS)))
+        else:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(delay_s, self._on_time)
+
+    def close(self) -> None:
+        """Ring no more. Any number of times."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+    def _ring(self) -> None:
+        if self._fd is not None:
+            _timerfd_settime(self._fd, 0)  # which also takes what could be read
+            self._on_time()
+
+
+# `os` has these from Python 3.13 on.
+
+
+def _timerfd_create() -> int | None:
+    """A descriptor, or None where the system has none to give."""
+    if sys.version_info >= (3, 13):
+        try:
+            return os.timerfd_create(CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+        except OSError:
+            return None
+    fd: int = ctypes.CDLL(None).timerfd_create(CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    return fd if fd >= 0 else None
+
+
+def _timerfd_settime(fd: int, nanoseconds: int) -> None:
+    """Once, after so long; 0 disarms it."""
+    if sys.version_info >= (3, 13):
+        os.timerfd_settime_ns(fd, initial=nanoseconds)
+    else:
+        seconds, rest = divmod(nanoseconds, _NANOSECONDS)
+        # struct itimerspec: the interval, then the first expiry; time_t and long each.
+        _libc.timerfd_settime(fd, 0, struct.pack("@4l", 0, 0, seconds, rest), None)
+
+
+if sys.platform == "linux" and sys.version_info < (3, 13):
+    _libc = ctypes.CDLL(None)

@@ -1,0 +1,155 @@
+"""The pace of a link: rounds of commands that leave together, and what a hold must not break."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.redis.open_link import OpenLink
+from tests.servers.standalone import Server
+from tidegate.model.errors import RedisUnavailable
+from tidegate.redis.alarm import Alarm
+from tidegate.redis.link import pack
+
+PACE_S = 0.05
+
+
+class Round:
+    """Commands sent together; what they were answered, and when."""
+
+    def __init__(self, link: OpenLink) -> None:
+        self._link = link
+        self.answers: list[object] = []
+        self.turns: list[int] = []
+        self._answer = asyncio.Event()
+        self._wanted = 0
+
+    def send(self, *texts: str) -> None:
+        self._wanted += len(texts)
+        for text in texts:
+            self._link.link.send_together(pack("ECHO", text), self._answered)
+
+    def _answered(self, reply: object) -> None:
+        self.answers.append(reply)
+        self.turns.append(self._link.turns.begun)
+        self._answer.set()
+
+    async def done(self) -> None:
+        async with asyncio.timeout(10):
+            while len(self.answers) < self._wanted:
+                self._answer.clear()
+                await self._answer.wait()
+
+
+async def test_the_first_leaves_at_once_and_the_rest_of_the_round_together(
+    any_server: Server,
+) -> None:
+    async with OpenLink(any_server, pace_s=PACE_S) as link:
+        sent = Round(link)
+        started = time.perf_counter()
+        sent.send("a")
+        await sent.done()
+        for text in ("b", "c", "d"):
+            sent.send(text)
+            await asyncio.sleep(0)
+        await sent.done()
+        assert time.perf_counter() - started >= PACE_S
+        assert sent.answers == [b"a", b"b", b"c", b"d"]
+        first, *rest = sent.turns
+        assert first < rest[0]
+        assert len(set(rest)) == 1
+
+
+async def test_without_a_pace_nothing_is_held(any_server: Server) -> None:
+    async with OpenLink(any_server) as link:
+        sent = Round(link)
+        for number in range(50):
+            sent.send(str(number))
+            await sent.done()
+        assert len(sent.answers) == 50
+
+
+async def test_pushes_and_replies_keep_their_order_under_a_hold(
+    any_server: Server, either: Backend
+) -> None:
+    async with OpenLink(any_server, pace_s=0.003) as link:
+        link.link.subscribe("SSUBSCRIBE", b"c")
+        await link.barrier()
+        sent = Round(link)
+        for number in range(60):
+            sent.send(str(number))
+            await either.client.execute_command("SPUBLISH", "c", number)
+            link.send("ECHO", f"plain {number}")
+        await sent.done()
+        await link.barrier()
+        assert sent.answers == [b"%d" % number for number in range(60)]
+        pushes = [one for one in link.seen if isinstance(one, list)]
+        assert pushes == [[b"smessage", b"c", b"%d" % number] for number in range(60)]
+        plain = [one for one in link.seen if not isinstance(one, list)]
+        assert plain == [b"plain %d" % number for number in range(60)]
+
+
+async def test_what_was_held_when_the_link_is_lost_is_answered(any_server: Server) -> None:
+    async with OpenLink(any_server, pace_s=PACE_S) as link:
+        sent = Round(link)
+        sent.send("a")
+        await sent.done()
+        sent.send("b")
+        async with any_server.client() as client:
+            await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        async with asyncio.timeout(10):
+            await link.lost.wait()
+        await sent.done()
+        answer = sent.answers[1]
+        assert answer == b"b" or isinstance(answer, RedisUnavailable)
+        with pytest.raises(RedisUnavailable):
+            await link.call("PING")
+
+
+async def test_a_link_aborted_under_a_hold_leaves_no_descriptor(any_server: Server) -> None:
+    before = descriptors()
+    for _ in range(20):
+        async with OpenLink(any_server, pace_s=PACE_S) as link:
+            sent = Round(link)
+            sent.send("a")
+            await sent.done()
+        async with asyncio.timeout(10):
+            await link.lost.wait()
+    assert descriptors() <= before + 1
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_an_alarm_rings_once_for_the_last_time_it_was_set() -> None:
+    loop = asyncio.get_running_loop()
+    rings: list[float] = []
+    rung = asyncio.Event()
+
+    def on_time() -> None:
+        rings.append(time.perf_counter())
+        rung.set()
+
+    alarm = Alarm(loop, on_time)
+    alarm.set(30)
+    started = time.perf_counter()
+    alarm.set(0.002)
+    async with asyncio.timeout(10):
+        await rung.wait()
+    await asyncio.sleep(0.01)
+    assert len(rings) == 1
+    assert rings[0] - started >= 0.002
+    rung.clear()
+    alarm.set(0)
+    async with asyncio.timeout(10):
+        await rung.wait()
+    alarm.set(0.001)
+    alarm.close()
+    alarm.close()
+    await asyncio.sleep(0.01)
+    assert len(rings) == 2
