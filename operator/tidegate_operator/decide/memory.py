@@ -35,13 +35,15 @@ class Balancing:
 
     Attributes:
         under_way: it began and has not come within the tolerance.
-        worst: connections above the mean on the fullest pod, before the last round.
+        excess: connections above the mean, over all pods, before the last round.
+        sent_away: viewers of the last round.
         fruitless: rounds in a row that changed nothing.
         not_before_s: nothing is shed before: a round is under way, or it was given up.
     """
 
     under_way: bool = False
-    worst: float = 0.0
+    excess: float = 0.0
+    sent_away: int = 0
     fruitless: int = 0
     not_before_s: float = float("-inf")
 

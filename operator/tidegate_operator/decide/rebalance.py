@@ -29,8 +29,6 @@ SETTLE_S = 10.0
 BEGIN_FACTOR = 1.5
 #: Fewer viewers above the mean than this are no load to speak of, whatever their percentage.
 EXCESS_MIN = 4
-#: A round that takes less than this part off the worst excess gained nothing.
-GAIN_MIN = 0.03
 FRUITLESS_MAX = 3
 REST_S = 1_800.0
 
@@ -67,24 +65,31 @@ def plan(rules: Rebalance, seen: Observation, memory: Balancing, *, quiet: bool)
         memory = Balancing()
 
     mean = sum(counts.values()) / len(counts)
-    worst = max(counts.values()) - mean
     tolerated = max(mean * rules.tolerance_percent / 100, EXCESS_MIN)
-    if worst <= tolerated * (1 if memory.under_way else BEGIN_FACTOR):
+    if max(counts.values()) - mean <= tolerated * (1 if memory.under_way else BEGIN_FACTOR):
         return Plan((), Balance.EVEN, Balancing())
 
-    if memory.under_way and worst > memory.worst * (1 - GAIN_MIN):
-        memory = replace(memory, fruitless=memory.fruitless + 1)
-        if memory.fruitless >= FRUITLESS_MAX:
-            return Plan((), Balance.GIVEN_UP, replace(memory, not_before_s=seen.at_s + REST_S))
-    else:
-        memory = replace(memory, fruitless=0)
+    excess = sum(max(0.0, n - mean) for n in counts.values())
+    fruitless = memory.fruitless + 1 if _was_fruitless(memory, excess, len(counts)) else 0
+    memory = replace(memory, fruitless=fruitless)
+    if fruitless >= FRUITLESS_MAX:
+        return Plan((), Balance.GIVEN_UP, replace(memory, not_before_s=seen.at_s + REST_S))
     shed = _round(rules, counts, mean, tolerated)
-    until_s = seen.at_s + max(one.over_s for one in shed) + SETTLE_S
-    return Plan(
-        shed,
-        Balance.SHEDDING,
-        replace(memory, under_way=True, worst=worst, not_before_s=until_s),
+    memory = replace(
+        memory,
+        under_way=True,
+        excess=excess,
+        sent_away=sum(one.connections for one in shed),
+        not_before_s=seen.at_s + max(one.over_s for one in shed) + SETTLE_S,
     )
+    return Plan(shed, Balance.SHEDDING, memory)
+
+
+def _was_fruitless(memory: Balancing, excess: float, pods: int) -> bool:
+    """Viewers that come back on any pod with the same chance leave one in `pods` behind at least,
+    where only one pod is not over-full; half of that is taken for nothing.
+    """
+    return memory.under_way and excess > memory.excess - memory.sent_away / (2 * pods)
 
 
 def _connections(seen: Observation) -> dict[str, int] | None:
