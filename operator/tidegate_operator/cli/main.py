@@ -9,6 +9,7 @@ import typer
 from tidegate_operator.cli.crd_command import crd
 from tidegate_operator.cli.run import run
 from tidegate_operator.cli.simulate_command import simulate
+from tidegate_operator.cli.sweep import sweep
 
 app = typer.Typer(
     name="tidegate-operator",
@@ -41,6 +42,7 @@ def _operator(
 
 app.command()(run)
 app.command()(simulate)
+app.command()(sweep)
 app.command()(crd)
 
 

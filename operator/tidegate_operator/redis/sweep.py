@@ -199,8 +199,14 @@ class Sweep:
             self._round, self.last_report = None, report
         return report
 
-    async def round(self, streams: Streams, *, patience_s: float = 60.0) -> Report:
-        """Ticks until a round is through; goes on after Redis was away.
+    async def round(
+        self,
+        streams: Streams,
+        *,
+        patience_s: float = 60.0,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> Report:
+        """Ticks until a round is through; goes on after Redis was away. `on_tick` after each one.
 
         Raises:
             RedisUnavailable: it was away for `patience_s` at a stretch.
@@ -221,6 +227,7 @@ class Sweep:
                 wait_s = min(2 * wait_s, BACKOFF_MAX_S)
                 continue
             wait_s, away_since = BACKOFF_MIN_S, None
+            on_tick()
             if report is not None:
                 return report
 

@@ -1,0 +1,233 @@
+"""``tidegate-operator sweep``: the clean-up of streams without Kubernetes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate.cli import options
+from tidegate.cli.console import FAILED, INTERRUPTED, REFUSED, fail, stderr
+
+if TYPE_CHECKING:
+    from tidegate.model.settings import Settings
+    from tidegate_operator.cli.sweep_views import View
+    from tidegate_operator.model.streams import Streams
+
+FILE_MAX_BYTES = 1_048_576
+_SPEC = "What is kept"
+_DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9_.:@~+=/#-]{1,128}", re.ASCII)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_Duration = Annotated[str | None, typer.Option(metavar="TIME", rich_help_panel=_SPEC)]
+
+
+def sweep(
+    redis: options.Redis = None,
+    prefix: options.Prefix = None,
+    once: Annotated[bool, typer.Option("--once", help="One round over all streams.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be done; change nothing.")
+    ] = False,
+    gateway: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A Gateway resource as YAML: its `spec.streams` holds, and flags go before it.",
+            rich_help_panel=_SPEC,
+        ),
+    ] = None,
+    finished: _Duration = None,
+    failed: _Duration = None,
+    idle: _Duration = None,
+    orphan: _Duration = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Trim ended streams to the newest N entries.", rich_help_panel=_SPEC
+        ),
+    ] = None,
+    commands_per_s: Annotated[
+        int | None, typer.Option(metavar="N", help="Commands to Redis a second, at the most.")
+    ] = None,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(metavar="BYTES", help="What counts as full where Redis has no maxmemory."),
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Without --once: from one round to the next."),
+    ] = None,
+    patience_s: Annotated[
+        float,
+        typer.Option(
+            "--patience", metavar="SECONDS", min=0, help="Give up when Redis is away for this."
+        ),
+    ] = 60.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each round's report as one line of JSON.")
+    ] = False,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+) -> None:
+    """Give ended, idle and orphan streams a TTL, and take away what dead pods left in Redis.
+
+    The same as the operator does, without Kubernetes. Pods are known by their leases alone: a pod
+    without a lease counts as dead, and while no gateway runs none does. It can be stopped at any
+    time, and run beside an operator.
+
+    A TIME is seconds, or a number with s, m, h or d behind it. --finished, --failed, --idle and
+    --orphan say how long streams of that state are kept; 0 keeps them for ever.
+
+    Exit code: 0 done, 1 Redis could not be used, 2 refused, 130 Ctrl-C.
+
+    **Examples**
+
+    `tidegate-operator sweep --once --dry-run --redis redis://redis:6379/0`
+
+    `tidegate-operator sweep --once --redis redis://redis:6379/0 --finished 30m --failed 7d`
+
+    `tidegate-operator sweep --once --json --gateway gateway.yaml | jq .streams`
+    """
+    import asyncio
+
+    from tidegate.model.errors import InvalidInput, SettingsError, TidegateError
+    from tidegate.telemetry.logs import configure_logs
+    from tidegate_operator.cli.sweep_views import view_for
+
+    settings = options.load(
+        {"--redis": redis, "--prefix": prefix}, assignments=assignments, config=config
+    ).settings
+    configure_logs(settings.log)
+    try:
+        flags = {
+            "ttl": {
+                "finishedS": _seconds(finished, "--finished"),
+                "failedS": _seconds(failed, "--failed"),
+                "idleS": _seconds(idle, "--idle"),
+                "orphanS": _seconds(orphan, "--orphan"),
+            },
+            "trim": {"finishedEntries": keep},
+            "pace": {
+                "commandsPerS": commands_per_s,
+                "intervalS": _seconds(interval, "--interval"),
+            },
+            "memory": {"limitBytes": memory_limit},
+            "prefix": prefix,
+            "dryRun": dry_run or None,
+        }
+        streams = _streams(settings, gateway, flags)
+    except InvalidInput as error:
+        fail(error.reason, REFUSED)
+    view = view_for(as_json=as_json, is_terminal=stderr().is_terminal and sys.stderr.isatty())
+    try:
+        with view:
+            asyncio.run(_sweep(settings, streams, view, once=once, patience_s=patience_s))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except SettingsError as error:
+        fail(str(error), REFUSED)
+    except TidegateError as error:
+        fail(f"{error}; what was done until then stays done, run it again", FAILED)
+
+
+async def _sweep(
+    settings: Settings, streams: Streams, view: View, *, once: bool, patience_s: float
+) -> None:
+    import asyncio
+
+    from tidegate.redis.address import parse_address
+    from tidegate.redis.topology import Topology
+    from tidegate_operator.redis.sweep import Sweep
+
+    topology = Topology(parse_address(settings.redis), settings.redis)
+    sweep = Sweep(topology, settings.redis, lease_s=settings.slots.lease_s)
+    try:
+        while True:
+            report = await sweep.round(
+                streams, patience_s=patience_s, on_tick=lambda: view.show(sweep.progress())
+            )
+            view.finish(report)
+            if once:
+                return
+            await asyncio.sleep(streams.pace.interval_s)
+    finally:
+        await sweep.close()
+        await topology.close()
+
+
+def _streams(settings: Settings, gateway: Path | None, flags: dict[str, Any]) -> Streams:
+    """`spec.streams` of the file, or what the gateway's settings say; flags put over it."""
+    from tidegate.model.errors import InvalidInput
+    from tidegate_operator.model.gateway import read_spec
+
+    if flags["prefix"] is not None and _PREFIX.fullmatch(flags["prefix"]) is None:
+        raise InvalidInput(
+            "--prefix",
+            "--prefix: must be 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = / # -. It is taken "
+            "as it is, and never as a pattern that could match the keys of others",
+        )
+    if gateway is None:
+        topic = settings.topic
+        given: dict[str, Any] = {
+            "prefix": settings.redis.key_prefix,
+            "group": settings.redis.group,
+            "terminalStatuses": topic.terminal_statuses,
+            "terminalTypes": topic.terminal_types,
+        }
+    else:
+        given = _of_file(gateway)
+    for name, value in flags.items():
+        if isinstance(value, dict):
+            inner = {key: one for key, one in value.items() if one is not None}
+            if inner:
+                given = {**given, name: {**_mapping(given, name), **inner}}
+        elif value is not None:
+            given = {**given, name: value}
+    return read_spec({"target": {"name": "unused"}, "streams": given}, strict=True).streams
+
+
+def _mapping(given: dict[str, Any], name: str) -> dict[str, Any]:
+    from tidegate.model.errors import InvalidInput
+
+    value = given.get(name) or {}
+    if not isinstance(value, dict):
+        raise InvalidInput(name, f"--gateway: spec.streams.{name} must be an object")
+    return value
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from tidegate.model.errors import InvalidInput
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_MAX_BYTES + 1)
+        if len(raw) > FILE_MAX_BYTES:
+            raise InvalidInput("--gateway", f"{path}: is larger than {FILE_MAX_BYTES} bytes")
+        body = yaml.safe_load(raw)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidInput("--gateway", f"{path}: cannot be read: {reason}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("--gateway", f"{path}: is not YAML: {error}") from None
+    if isinstance(body, dict) and "kind" in body:
+        body = body.get("spec")
+    if not isinstance(body, dict):
+        raise InvalidInput("--gateway", f"{path}: must be a Gateway resource, or its spec")
+    return _mapping(body, "streams")
+
+
+def _seconds(text: str | None, flag: str) -> int | None:
+    from tidegate.model.errors import InvalidInput
+
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidInput(flag, f"{flag}: must be a time such as 90s, 30m, 24h or 7d")
+    return int(match[1]) * _UNITS[match[2]]

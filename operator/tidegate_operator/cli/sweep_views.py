@@ -1,0 +1,181 @@
+"""How a sweep is shown: a bar on a terminal, plain lines elsewhere, or only the report as JSON.
+
+Progress goes to stderr, the report to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tidegate.cli.console import stderr, stdout
+from tidegate_operator.redis.sweep import Progress as Place
+from tidegate_operator.streams.memory import Level
+from tidegate_operator.streams.report import Report
+from tidegate_operator.streams.retention import State
+
+#: Between two plain lines.
+LINE_S = 5.0
+
+_WORDS = {
+    "revived": "TTLs taken back, the stream runs again",
+    "shortened": "TTLs shortened, Redis is full",
+    "trimmed": "streams trimmed",
+    "trimmed_entries": "entries trimmed",
+    "consumers": "consumers of dead pods removed",
+    "groups": "groups removed",
+    "slots": "slots of dead pods removed",
+    "slot_users": "users with slots of dead pods",
+}
+_REASONS = {
+    "changed": "written meanwhile",
+    "gone": "gone meanwhile",
+    "sooner": "expires sooner",
+    "watched": "somebody came to watch",
+    "moved": "its slot is moving",
+    "fresh": "the consumer has read since",
+    "more": "too much for one step, the next round goes on",
+    "refused": "refused by Redis",
+}
+
+
+class View:
+    """Nothing on the way; each round's report as a line of JSON."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is open."""
+
+    def show(self, place: Place) -> None:
+        """After each tick."""
+
+    def finish(self, report: Report) -> None:
+        """After each round."""
+        stdout().print(json.dumps(report.as_dict()), markup=False, soft_wrap=True)
+
+
+class LineView(View):
+    """A line now and then, and the report as a table."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + LINE_S
+
+    def show(self, place: Place) -> None:
+        """A line if it is time for one."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LINE_S
+            stderr().print(f"sweep: {_words(place)}", markup=False, soft_wrap=True)
+
+    def finish(self, report: Report) -> None:
+        """The table."""
+        stdout().print(table(report))
+
+
+class BarView(View):
+    """A bar over all primaries, and the report as a table."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            MofNCompleteColumn(),
+            TextColumn("primaries"),
+            TimeElapsedColumn(),
+            console=stderr(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("connecting", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, place: Place) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            description=f"{place.tally.streams.total():,} streams",
+            total=max(place.primaries, 1),
+            completed=place.done + (place.fraction if place.node else 0),
+        )
+
+    def finish(self, report: Report) -> None:
+        """The table, above the bar."""
+        self._bar.reset(self._task, description="done", total=None)
+        stdout().print(table(report))
+
+
+def view_for(*, as_json: bool, is_terminal: bool) -> View:
+    """The view that fits."""
+    if as_json:
+        return View()
+    return BarView() if is_terminal else LineView()
+
+
+def _words(place: Place) -> str:
+    percent = 100 * place.fraction
+    return (
+        f"{place.tally.streams.total():,} streams, {place.phase.value} of primary "
+        f"{min(place.done + 1, place.primaries)} of {place.primaries}, about {percent:.0f} %"
+    )
+
+
+def table(report: Report) -> Table:
+    """What a round saw and did."""
+    title = "sweep, dry run: nothing was changed" if report.dry_run else "sweep"
+    shown = Table(title=f"{title} ({report.seconds:.1f} s)", title_justify="left")
+    shown.add_column("")
+    shown.add_column("streams", justify="right")
+    shown.add_column("TTL to be set" if report.dry_run else "TTL set", justify="right")
+    tally = report.tally
+    for state in State:
+        ttl = "" if state is State.RUNNING else f"{tally.expiring[state]:,}"
+        shown.add_row(state.value, f"{tally.streams[state]:,}", ttl)
+    shown.add_section()
+    for label, value in _rest(report):
+        shown.add_row(label, value, "")
+    return shown
+
+
+def _rest(report: Report) -> Iterable[tuple[str, str]]:
+    tally = report.tally
+    for name, count in sorted(tally.done.items()):
+        if count:
+            yield _WORDS.get(name, name), f"{count:,}"
+    for name, count in sorted(tally.left.items()):
+        if count:
+            yield f"left alone: {_REASONS.get(name, name)}", f"{count:,}"
+    if tally.undatable:
+        yield "ids that are no times: kept until they end", f"{tally.undatable:,}"
+    yield "dead pods can be told", "yes" if report.pods_known else "no: no consumer counts as dead"
+    for one in report.memory:
+        if one.level is not Level.UNKNOWN:
+            percent = 100 * (one.reading.ratio or 0)
+            yield f"memory of {one.node}", f"{percent:.0f} % ({one.level.value})"
+        if one.reading.evicts_running:
+            yield f"{one.node} may evict streams at random", one.reading.policy
+    if report.interruptions:
+        yield "interruptions", str(report.interruptions)
