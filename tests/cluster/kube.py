@@ -1,0 +1,148 @@
+"""kubectl and helm as a test uses them, against the cluster that `run.sh` chose.
+
+Commands of one namespace; what they print on failure is the error's text. The lab runs on this
+machine, so there a container can be killed as a crash does it; elsewhere such a test is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+POLL_S = 0.1
+
+
+class CommandFailed(Exception):
+    """A command that ended with another status than 0; the text is what it wrote."""
+
+
+async def command(*words: str, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
+    """Run, and give standard output. Raises CommandFailed."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+    )
+    try:
+        out, err = await process.communicate(None if stdin is None else stdin.encode())
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        told = f"{err.decode()}\n{out.decode()}".strip()
+        raise CommandFailed(f"{' '.join(words)}: status {process.returncode}\n{told}")
+    return out.decode()
+
+
+async def until(
+    condition: Callable[[], Awaitable[object]],
+    within_s: float,
+    what: str,
+    *,
+    poll_s: float = POLL_S,
+) -> float:
+    """Wait until it is true (Kubernetes has no event for it); the seconds it took."""
+    began = time.monotonic()
+    while not await condition():
+        if time.monotonic() - began > within_s:
+            raise TimeoutError(f"{what}: not within {within_s:g} s")
+        await asyncio.sleep(poll_s)
+    return time.monotonic() - began
+
+
+class Cluster:
+    """One namespace of the cluster under test."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._env = {**os.environ, "KUBECONFIG": os.environ["CLUSTER_KUBECONFIG"]}
+        lab = os.environ.get("CLUSTER_LAB")
+        self.lab = None if lab is None else Path(lab)
+
+    async def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        """`kubectl` in the namespace."""
+        return await command(
+            "kubectl", "--namespace", self.namespace, *words, stdin=stdin, env=self._env
+        )
+
+    async def helm(self, *words: str, stdin: str | None = None) -> str:
+        """`helm` in the namespace."""
+        return await command(
+            "helm", "--namespace", self.namespace, *words, stdin=stdin, env=self._env
+        )
+
+    async def get(self, *words: str) -> Any:
+        """`kubectl get -o json`."""
+        return json.loads(await self.kubectl("get", *words, "--output", "json"))
+
+    async def address(self) -> str:
+        """Where NodePorts are reached from here."""
+        if given := os.environ.get("CLUSTER_ADDRESS"):
+            return given
+        nodes = (await self.get("nodes"))["items"]
+        addresses = nodes[0]["status"]["addresses"]
+        return str(next(one["address"] for one in addresses if one["type"] == "InternalIP"))
+
+    # --- pods
+
+    async def pods(self, component: str) -> list[Any]:
+        """Pods of a component that are not being deleted, oldest first."""
+        selector = f"app.kubernetes.io/component={component}"
+        found = (await self.get("pods", "--selector", selector))["items"]
+        living = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return sorted(living, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    async def ready(self, component: str, count: int) -> bool:
+        """Whether exactly so many pods are there, all ready."""
+        pods = await self.pods(component)
+        return len(pods) == count and all(is_ready(pod) for pod in pods)
+
+    async def kill_container(self, pod: Any) -> None:
+        """SIGKILL to the pod's container, as a crash; the kubelet starts it again."""
+        if self.lab is None:
+            pytest.skip("killing a container needs the lab, where the node is this machine")
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix(
+            "containerd://"
+        )
+        await command(
+            *("ctr", "--address", str(self.lab / "containerd.sock"), "--namespace", "k8s.io"),
+            *("tasks", "kill", "--signal", "SIGKILL", container),
+        )
+
+    async def events(self) -> list[str]:
+        """Warnings of the namespace, for a failure's text."""
+        found = (await self.get("events", "--field-selector", "type=Warning"))["items"]
+        return [f"{one['involvedObject']['name']}: {one['message']}" for one in found[-15:]]
+
+    # --- what they asked the API server for (the lab's audit log)
+
+    def audit(self) -> Iterator[dict[str, Any]]:
+        """Requests of service accounts so far."""
+        if self.lab is None:
+            pytest.skip("the audit log is the lab's")
+        with (self.lab / "audit.log").open() as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def is_ready(pod: Any) -> bool:
+    """Whether the condition Ready of a pod is true."""
+    conditions = pod["status"].get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def restarts(pods: list[Any]) -> int:
+    """Restarts of all containers."""
+    return sum(
+        status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]
+    )

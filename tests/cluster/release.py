@@ -1,0 +1,163 @@
+"""The chart, installed under test: its values, its pods' figures, and the ways in from outside.
+
+`Release.upgrade` lays values over those of the release; what a test changes stays for the next one,
+as in a cluster that people run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+import yaml
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from tests.cluster.kube import Cluster, until
+from tests.faults.viewer import Door
+
+CHART = Path(__file__).parents[2] / "helm" / "tidegate"
+NAME = "tidegate"
+READY_S = 120.0
+
+
+def images() -> dict[str, Any]:
+    """Values that name the images under test."""
+    repository, _, tag = os.environ["CLUSTER_IMAGE"].rpartition(":")
+    values: dict[str, Any] = {"image": {"repository": repository, "tag": tag}}
+    if valkey := os.environ.get("CLUSTER_VALKEY_IMAGE"):
+        repository, _, tag = valkey.rpartition(":")
+        values["valkey"] = {"image": {"repository": repository, "tag": tag}}
+    return values
+
+
+class Release:
+    """One release in one namespace."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.door = Door("", 0)
+        self._redis_door = Door("", 0)
+
+    # --- helm
+
+    async def install(self, values: Mapping[str, Any]) -> str:
+        """`helm install`; its notes."""
+        return await self._helm("install", {}, values)
+
+    async def upgrade(self, values: Mapping[str, Any]) -> None:
+        """`helm upgrade` over the values that hold now, and wait until all pods are ready."""
+        current = await self.cluster.helm("get", "values", NAME, "--output", "yaml")
+        await self._helm("upgrade", yaml.safe_load(current) or {}, values)
+
+    async def _helm(self, verb: str, under: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+        merged = yaml.safe_dump(merge(under, values))
+        words = ("--values", "-", "--wait", "--timeout", f"{READY_S:g}s")
+        return await self.cluster.helm(verb, NAME, str(CHART), *words, stdin=merged)
+
+    # --- the ways in
+
+    async def open_doors(self) -> None:
+        """NodePorts of our own; the chart's Services stay as they are."""
+        if self.door.port:
+            return
+        host = await self.cluster.address()
+        ways = (("viewers", "gateway", 8080), ("publishers", "valkey", 6379))
+        for name, component, port in ways:
+            service = {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": f"test-{name}"},
+                "spec": {
+                    "type": "NodePort",
+                    "selector": {
+                        "app.kubernetes.io/instance": NAME,
+                        "app.kubernetes.io/component": component,
+                    },
+                    "ports": [{"port": port}],
+                },
+            }
+            await self.cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(service))
+        self.door = Door(host, await self._node_port("test-viewers"))
+        self._redis_door = Door(host, await self._node_port("test-publishers"))
+
+    async def close_doors(self) -> None:
+        """Delete them."""
+        await self.cluster.kubectl("delete", "service", "test-viewers", "test-publishers")
+        self.door = Door("", 0)
+
+    async def _node_port(self, service: str) -> int:
+        found = await self.cluster.get("service", service)
+        return int(found["spec"]["ports"][0]["nodePort"])
+
+    async def password(self) -> str:
+        """Of the built-in Valkey."""
+        secret = await self.cluster.get("secret", f"{NAME}-valkey")
+        return base64.b64decode(secret["data"]["redis-password"]).decode()
+
+    def redis(self, password: str) -> redis.asyncio.Redis:
+        """A client that notices a dead server soon and does not retry by itself."""
+        return redis.asyncio.Redis(
+            host=self._redis_door.host,
+            port=self._redis_door.port,
+            password=password,
+            socket_timeout=2.0,
+            socket_connect_timeout=2.0,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    # --- pods
+
+    async def settled(self, gateways: int, within_s: float = READY_S) -> float:
+        """Wait until exactly so many gateway pods are there, all ready, and the rollout is over."""
+
+        async def done() -> bool:
+            if not await self.cluster.ready("gateway", gateways):
+                return False
+            deployment = await self.cluster.get("deployment", f"{NAME}-gateway")
+            status = deployment["status"]
+            return bool(
+                status.get("observedGeneration") == deployment["metadata"]["generation"]
+                and status.get("updatedReplicas") == gateways
+            )
+
+        return await until(done, within_s, f"{gateways} gateway pods", poll_s=0.3)
+
+    async def connections(self) -> dict[str, int]:
+        """Open connections by pod, as the pods say themselves."""
+        pods = [pod["metadata"]["name"] for pod in await self.cluster.pods("gateway")]
+        found = await asyncio.gather(*(self._figure(pod, "tidegate_connections") for pod in pods))
+        return {pod: count for pod, count in zip(pods, found, strict=True) if count is not None}
+
+    async def _figure(self, pod: str, name: str) -> int | None:
+        path = f"/api/v1/namespaces/{self.cluster.namespace}/pods/{pod}:9090/proxy/metrics"
+        text = await self.cluster.kubectl("get", "--raw", path)
+        for line in text.splitlines():
+            if line.startswith(f"{name} "):
+                return round(float(line.rpartition(" ")[2]))
+        return None
+
+    async def gateway(self) -> Any:
+        """The Gateway resource."""
+        return await self.cluster.get("gateways.tidegate.dev", NAME)
+
+    async def leader(self) -> str:
+        """Who holds the operator's Lease; empty: nobody."""
+        lease = await self.cluster.get("lease", f"{NAME}-operator")
+        return str(lease["spec"].get("holderIdentity") or "")
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """As Helm lays values over others."""
+    made = dict(under)
+    for key, value in over.items():
+        old = made.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merge(old, value)
+        made[key] = value
+    return made
