@@ -22,7 +22,6 @@ import httpx2
 from lightkube import AsyncClient, KubeConfig, operators
 from lightkube.core.exceptions import ApiError, ConfigError, LoadResourceError
 from lightkube.generic_resource import create_namespaced_resource
-from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.autoscaling_v2 import HorizontalPodAutoscaler
 from lightkube.resources.coordination_v1 import Lease
@@ -33,6 +32,7 @@ from lightkube.types import PatchType
 from tidegate.model.errors import SettingsError
 from tidegate_operator.kube_objects import (
     DELETION_COST,
+    MARK,
     OWN_COST,
     TEMPLATE_HASH,
     ZONE_LABEL,
@@ -466,38 +466,35 @@ def _cost(text: str | None) -> int | None:
         return None
 
 
-def _owner(meta: ObjectMeta | Any, kind: str) -> str:
-    return next((str(o.uid) for o in meta.ownerReferences or () if o.kind == kind), "")
-
-
 def _hpa(found: Any) -> Autoscaler:
     meta, spec, status = found.metadata, found.spec, found.status
+    owners = {one.kind: one for one in meta.ownerReferences or ()}
     return Autoscaler(
         api="hpa",
         name=meta.name,
         uid=meta.uid,
         version=meta.resourceVersion,
-        owner=_owner(meta, "Gateway"),
-        via=_owner(meta, "ScaledObject"),
+        owner=str(owners[KIND].uid) if KIND in owners else "",
+        via=str(owners["ScaledObject"].name) if "ScaledObject" in owners else "",
         target=(spec.scaleTargetRef.kind, spec.scaleTargetRef.name),
-        spec=spec.to_dict(),
+        mark=(meta.annotations or {}).get(MARK, ""),
         desired=status.desiredReplicas if status else None,
         deleting=meta.deletionTimestamp is not None,
     )
 
 
 def _scaled(found: dict[str, Any]) -> Autoscaler:
-    meta, spec = found.get("metadata", {}), found.get("spec", {})
-    target = spec.get("scaleTargetRef", {})
-    owners = [o["uid"] for o in meta.get("ownerReferences", ()) if o.get("kind") == "Gateway"]
+    meta: dict[str, Any] = found.get("metadata") or {}
+    target = (found.get("spec") or {}).get("scaleTargetRef") or {}
+    owners = {one.get("kind"): one for one in meta.get("ownerReferences") or ()}
     return Autoscaler(
         api="keda",
         name=str(meta.get("name", "")),
         uid=str(meta.get("uid", "")),
         version=str(meta.get("resourceVersion", "")),
-        owner=owners[0] if owners else "",
+        owner=str(owners[KIND].get("uid", "")) if KIND in owners else "",
         via="",
-        target=(target.get("kind") or "Deployment", str(target.get("name", ""))),
-        spec=spec,
-        deleting="deletionTimestamp" in meta,
+        target=(str(target.get("kind") or "Deployment"), str(target.get("name", ""))),
+        mark=str((meta.get("annotations") or {}).get(MARK, "")),
+        deleting=bool(meta.get("deletionTimestamp")),
     )

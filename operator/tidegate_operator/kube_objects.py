@@ -12,7 +12,7 @@ Nothing here does I/O, and no type of a client library leaves `kube.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidegate.model.errors import TidegateError
@@ -21,6 +21,8 @@ from tidegate.model.errors import TidegateError
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 #: What we wrote there last: a value that differs is somebody else's.
 OWN_COST = "tidegate.dev/pod-deletion-cost"
+#: On an autoscaler of ours: a digest of what was wanted when it was written.
+MARK = "tidegate.dev/wanted"
 TEMPLATE_HASH = "pod-template-hash"
 #: On pods since Kubernetes 1.35, on nodes before.
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -148,9 +150,9 @@ class Autoscaler:
     Attributes:
         api: `hpa` or `keda`.
         owner: uid of the Gateway that owns it; empty if none does.
-        via: uid of the ScaledObject that owns it, for one that KEDA made; else empty.
+        via: name of the ScaledObject that KEDA made it of; else empty.
         target: kind and name of what it scales.
-        spec: what it says.
+        mark: what we wrote on it to know whether it is as we want it; empty: nothing.
     """
 
     api: str
@@ -160,7 +162,7 @@ class Autoscaler:
     owner: str
     via: str
     target: tuple[str, str]
-    spec: dict[str, object] = field(default_factory=dict)
+    mark: str = ""
     desired: int | None = None
     deleting: bool = False
 

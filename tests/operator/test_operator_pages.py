@@ -8,6 +8,7 @@ from tidegate.model.errors import SettingsError
 from tidegate_operator.kube import PERMISSIONS
 from tidegate_operator.settings import load_settings
 from tidegate_operator.settings_page import permissions_table, settings_table
+from tidegate_operator.telemetry import metrics_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -70,3 +71,7 @@ def test_a_password_is_never_shown() -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings({}, {"TIDEGATE_OPERATOR_REDIS_URL": "rediss//u:geheim@x"})
     assert "geheim" not in str(refused.value)
+
+
+def test_the_page_of_the_metrics_has_the_table() -> None:
+    assert metrics_table() in (DOCS / "operator-metrics.md").read_text("utf-8")

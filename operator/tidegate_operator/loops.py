@@ -1,0 +1,249 @@
+"""One replica of the operator: the election, and while it leads, a `Keeper` for each Gateway.
+
+    run: health port > election > (leading) rounds of the fleet > keepers
+                     > watchdog
+
+All tasks belong to one TaskGroup. Each round lists the Gateways and shows each one to its keeper,
+so a watch that went silent delays a change and loses none. Whatever ends one of these tasks ends
+the process, after the Lease was given up: Kubernetes starts it again, and another one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from tidegate import __version__
+from tidegate.model.errors import TidegateError
+from tidegate_operator.kube import Kube
+from tidegate_operator.kube_objects import KubeError
+from tidegate_operator.leader_lease import Leader
+from tidegate_operator.loops_keeper import Keeper
+from tidegate_operator.loops_numbers import numbers_of
+from tidegate_operator.loops_pulse import Pulse
+from tidegate_operator.settings import OperatorSettings
+from tidegate_operator.telemetry import Numbers, new_registry
+from tidegate_operator.telemetry_http import Health, serve_health
+
+log = structlog.get_logger(__name__)
+
+FLEET = "gateways"
+WATCH_S = 1.0
+#: Gateways of one namespace that are looked after; each costs connections to its Redis.
+GATEWAYS_MAX = 200
+
+
+class LoopStuck(TidegateError):
+    """A loop sits in something that does not end."""
+
+
+class Operator:
+    """One replica. `run` until `stop`; `wake` when a Gateway changed."""
+
+    def __init__(self, settings: OperatorSettings, kube: Kube) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._clock = time.monotonic
+        self._pulse = Pulse(self._clock)
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
+        self._leader = Leader(
+            kube,
+            lease=settings.lease,
+            identity=settings.identity,
+            terms=settings.terms,
+            work=self._lead,
+        )
+        #: What keepers of ended leaderships and deleted Gateways have counted.
+        self._counted: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+
+    def wake(self) -> None:
+        """Look now."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End all loops, give the Lease up, end. Any number of times."""
+        self._stopping.set()
+        self._leader.stop()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            TidegateError: the port is taken, or a loop is stuck.
+        """
+        settings = self._settings
+        async with serve_health(
+            settings.host,
+            settings.port,
+            alive=self.alive,
+            ready=self.ready,
+            state=self.state,
+            registry=new_registry(self.numbers),
+        ) as port:
+            log.info(
+                "serving",
+                version=__version__,
+                namespace=settings.namespace,
+                identity=settings.identity,
+                port=port,
+            )
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    watchdog = tasks.create_task(self._watchdog(), name="watchdog")
+                    election = tasks.create_task(self._leader.run(), name="election")
+                    await asyncio.wait({election, watchdog}, return_when=asyncio.FIRST_COMPLETED)
+                    watchdog.cancel()
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
+        log.info("stopped")
+
+    # -- leading -----------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        """The leader's work: rounds of the fleet, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    self._woken.clear()
+                    try:
+                        with self._pulse.round(FLEET):
+                            await self._muster(tasks)
+                    except KubeError as error:
+                        log.warning("gateways not listed", reason=str(error))
+                    await self._rest()
+        finally:
+            for keeper, _ in self._keepers.values():
+                self._count(keeper)
+            self._keepers.clear()
+            self._pulse.forget(FLEET)
+
+    async def _rest(self) -> None:
+        """Until the next round is due or asked for."""
+        try:
+            async with asyncio.timeout(self._settings.interval_s):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _muster(self, tasks: asyncio.TaskGroup) -> None:
+        """A keeper for each Gateway, and each Gateway for its keeper to look at."""
+        found = {str(one["metadata"]["name"]): one for one in await self._kube.gateways()}
+        for name in sorted(set(self._keepers) - set(found)):
+            log.info("gateway gone", gateway=name)
+            keeper, task = self._keepers.pop(name)
+            task.cancel()
+            self._count(keeper)
+        for name, resource in sorted(found.items()):
+            if name not in self._keepers:
+                if len(self._keepers) >= GATEWAYS_MAX:
+                    log.error("too many gateways", limit=GATEWAYS_MAX, left_out=name)
+                    continue
+                log.info("gateway found", gateway=name)
+                keeper = Keeper(
+                    name,
+                    self._kube,
+                    self._settings,
+                    self._pulse,
+                    may_continue=self._leader.leads,
+                    clock=self._clock,
+                )
+                self._keepers[name] = keeper, tasks.create_task(keeper.run(), name=f"keep {name}")
+            self._keepers[name][0].show(resource)
+
+    # -- health ------------------------------------------------------------------------------------
+
+    async def _watchdog(self) -> None:
+        """Ends the process when a loop is stuck: the Lease is given up on the way out."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if stuck := self._pulse.stuck(self._settings.stuck_s):
+                raise LoopStuck(
+                    f"no round of {', '.join(stuck)} ended within {self._settings.stuck_s:g} s"
+                )
+
+    def alive(self) -> Health:
+        """Whether a restart would not help."""
+        stuck = self._pulse.stuck(self._settings.stuck_s)
+        if time.monotonic() - self._leader.turned_at > self._settings.stuck_s:
+            stuck.append("election")
+        if stuck:
+            return Health(well=False, reason=f"stuck: {', '.join(stuck)}")
+        return Health(well=True, reason="leading" if self._leader.leads() else "following")
+
+    def ready(self) -> Health:
+        """Whether it could lead: it has spoken with the API server, or leads."""
+        if self._stopping.is_set():
+            return Health(well=False, reason="stopping")
+        if self._leader.spoke_at is None:
+            return Health(well=False, reason="the API server has not answered yet")
+        return Health(well=True, reason="leading" if self._leader.leads() else "following")
+
+    def state(self) -> dict[str, Any]:
+        """For people: the last round of each gateway. No secrets."""
+        return {
+            "version": __version__,
+            "identity": self._settings.identity,
+            "leads": self._leader.leads(),
+            "holder": self._leader.holder,
+            "loops": {
+                name: {
+                    "age_s": round(self._pulse.age_s(name), 1),
+                    "lasted_s": round(loop.lasted_s, 3),
+                    "rounds": loop.rounds,
+                    "errors": loop.errors,
+                    "error": loop.error,
+                }
+                for name, loop in sorted(self._pulse.loops.items())
+            },
+            "gateways": {name: keeper.state() for name, (keeper, _) in self._keepers.items()},
+        }
+
+    # -- metrics -----------------------------------------------------------------------------------
+
+    def numbers(self) -> Numbers:
+        """The values of the metrics."""
+        made: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+        for name, values in self._counted.items():
+            made[name].update(values)
+        keepers = [keeper for keeper, _ in self._keepers.values()]
+        for keeper in keepers:
+            for name, values in numbers_of(keeper, self._clock()).items():
+                _add(made[name], values)
+        made["tidegate_operator_leader"][()] = int(self._leader.leads())
+        made["tidegate_operator_gateways"][()] = len(keepers)
+        for event, number in self._leader.counts.items():
+            made["tidegate_operator_election_events_total"][(event,)] = number
+        for name, loop in self._pulse.loops.items():
+            made["tidegate_operator_loop_age_seconds"][(name,)] = self._pulse.age_s(name)
+            made["tidegate_operator_loop_duration_seconds"][(name,)] = loop.lasted_s
+            made["tidegate_operator_loop_rounds_total"][(name,)] = loop.rounds
+            made["tidegate_operator_loop_errors_total"][(name,)] = loop.errors
+        for call, number in self._kube.calls.items():
+            made["tidegate_operator_api_calls_total"][call] = number
+        return made
+
+    def _count(self, keeper: Keeper) -> None:
+        """Keep the counters of a keeper that ends; its gauges end with it."""
+        for name, values in numbers_of(keeper, self._clock()).items():
+            if name.endswith("_total"):
+                _add(self._counted[name], values)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The cause; the rest is what its end brought about."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _add(to: dict[tuple[str, ...], float], values: Mapping[tuple[str, ...], float]) -> None:
+    for labels, value in values.items():
+        to[labels] = to.get(labels, 0) + value

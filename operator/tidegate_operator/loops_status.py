@@ -1,0 +1,379 @@
+"""What a Gateway's status says: conditions and figures from what the loops last found. Pure.
+
+A condition's `lastTransitionTime` moves only when its status flips; conditions of others are left
+alone. A status is written at once when it says something new to a program (a condition, a number
+of pods), and now and then when only figures or wording moved: each write wakes whoever watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from tidegate_operator.act import Done
+from tidegate_operator.decide.records import Balance, Decision
+from tidegate_operator.model.gateway import GatewaySpec
+from tidegate_operator.model.status import (
+    Condition,
+    ConditionType,
+    GatewayStatus,
+    LastScale,
+    LastSweep,
+    MemoryStatus,
+    SweepCounts,
+)
+from tidegate_operator.observe import Seen
+from tidegate_operator.streams.memory import Level
+from tidegate_operator.streams.report import Report
+from tidegate_operator.streams.retention import State
+
+Truth = Literal["True", "False", "Unknown"]
+
+#: A sweep that is later than so many of its intervals is overdue.
+OVERDUE_INTERVALS = 3.0
+NAMES_MAX = 5
+PENDING = "Pending"
+MESSAGE_MAX = 1_024
+_UNDER_WAY = frozenset({Balance.SHEDDING, Balance.WAITING})
+
+
+class Say(NamedTuple):
+    """A condition without its times."""
+
+    status: Truth
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepState:
+    """What the sweep loop knows.
+
+    Attributes:
+        report: of the last round that ended, of this leader.
+        ended: when that was.
+        error: why it makes no progress now; empty if it does.
+        began: when this leader's loop began, so that a first round is given time.
+    """
+
+    began: datetime
+    report: Report | None = None
+    ended: datetime | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the status is made of.
+
+    Attributes:
+        generation: of the resource that was acted on.
+        spec: None: it cannot be read, and `problem` says why.
+        problem: reason and text of what keeps the gateway from being looked at.
+        seen, decision, done: of the last round; None if there was none.
+        scaled: the last change of replicas by this leader, if any.
+    """
+
+    generation: int
+    spec: GatewaySpec | None
+    problem: tuple[str, str] | None = None
+    seen: Seen | None = None
+    decision: Decision | None = None
+    done: Done | None = None
+    scaled: LastScale | None = None
+    sweep: SweepState = field(default_factory=lambda: SweepState(datetime.now(UTC)))
+
+
+def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str, Any]:
+    """The whole status, as it is to be merged; None removes a field.
+
+    Args:
+        before: the status that the resource has.
+        facts: what is known.
+        now: the time that a condition which flips is given.
+    """
+    seen, decision = facts.seen, facts.decision
+    conditions = _conditions(before.get("conditions") or (), _says(facts, now), facts, now)
+    status = GatewayStatus(
+        observed_generation=facts.generation,
+        conditions=conditions,
+        mode=None if facts.spec is None else facts.spec.scaling.mode,
+        last_scale=facts.scaled,
+        **_sweep(facts.sweep),
+    )
+    if seen is not None:
+        pods = seen.observation.pods
+        figures = [pod.figures for pod in pods if pod.figures is not None]
+        known = seen.observation.redis_reachable
+        status = status.model_copy(
+            update={
+                "replicas": sum(not pod.terminating for pod in pods),
+                "ready_replicas": sum(pod.serves for pod in pods),
+                "desired_replicas": max(
+                    0, seen.observation.replicas if decision is None else decision.desired
+                ),
+                "selector": seen.selector[:4_096],
+                "connections": sum(one.connections for one in figures) if known else None,
+                "deliveries_per_s": round(sum(one.deliveries_per_s for one in figures))
+                if known
+                else None,
+                "undispatched": seen.observation.undispatched,
+                "rebalancing": decision is not None and decision.balance in _UNDER_WAY,
+            }
+        )
+    made = status.model_dump(mode="json", by_alias=True)
+    for kept in ("lastScale", "lastSweep", "memory"):
+        if made[kept] is None:
+            del made[kept]  # an earlier leader's stays
+    if seen is None:
+        for name in ("replicas", "readyReplicas", "desiredReplicas", "selector", "rebalancing"):
+            del made[name]
+    foreign = [
+        dict(one)
+        for one in before.get("conditions") or ()
+        if one.get("type") not in set(ConditionType)
+    ]
+    made["conditions"] = [_plain(one) for one in made["conditions"]] + foreign
+    return made
+
+
+def is_news(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether a program that reads the status should know at once."""
+    plain = ("observedGeneration", "mode", "replicas", "readyReplicas", "desiredReplicas")
+    more = ("selector", "lastScale", "lastSweep", "rebalancing")
+    if any(name in made and before.get(name) != made[name] for name in (*plain, *more)):
+        return True
+    return _heads(before.get("conditions") or ()) != _heads(made["conditions"])
+
+
+def flips(before: Mapping[str, Any], made: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Conditions that changed for the worse, to be told as events."""
+    old = {one.get("type"): one for one in before.get("conditions") or ()}
+    bad = {ConditionType.SCALING_LIMITED: "True", ConditionType.MEMORY_PRESSURE: "True"}
+    return [
+        one
+        for one in made["conditions"]
+        if one["type"] in set(ConditionType)
+        and one["type"] != ConditionType.READY
+        and one["status"] == bad.get(one["type"], "False")
+        and (old.get(one["type"]) or {}).get("status") != one["status"]
+    ]
+
+
+def _heads(conditions: Sequence[Mapping[str, Any]]) -> set[tuple[object, ...]]:
+    names = ("type", "status", "reason", "observedGeneration")
+    return {tuple(one.get(name) for name in names) for one in conditions}
+
+
+def _plain(condition: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in condition.items() if value is not None}
+
+
+def _conditions(
+    old: Sequence[Mapping[str, Any]],
+    says: Mapping[ConditionType, Say],
+    facts: Facts,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    was = {one.get("type"): one for one in old}
+    made = []
+    for kind, say in says.items():
+        if say.reason == PENDING:
+            # A new leader does not know yet what the one before it knew.
+            say = _said(was.get(kind)) or say
+        made.append(
+            Condition(
+                type=kind,
+                status=say.status,
+                reason=say.reason,
+                message=say.message[:MESSAGE_MAX],
+                observed_generation=facts.generation,
+                last_transition_time=_since(was.get(kind), say, now),
+            )
+        )
+    return tuple(made)
+
+
+def _said(was: Mapping[str, Any] | None) -> Say | None:
+    if was is None or was.get("status") not in ("True", "False", "Unknown"):
+        return None
+    return Say(was["status"], str(was.get("reason") or PENDING), str(was.get("message", "")))
+
+
+def _since(was: Mapping[str, Any] | None, say: Say, now: datetime) -> datetime:
+    now = now.replace(microsecond=0)
+    if was is None or was.get("status") != say.status:
+        return now
+    try:
+        return datetime.fromisoformat(str(was.get("lastTransitionTime")))
+    except ValueError:
+        return now
+
+
+def _says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
+    return {
+        ConditionType.READY: _ready(facts),
+        ConditionType.REDIS_REACHABLE: _redis(facts),
+        ConditionType.SCALING_ACTIVE: _scaling(facts),
+        ConditionType.SCALING_LIMITED: _limited(facts),
+        ConditionType.SWEEP_HEALTHY: _swept(facts, now),
+        ConditionType.MEMORY_PRESSURE: _memory(facts),
+        ConditionType.LEASES_AGREE: _leases(facts),
+    }
+
+
+def _ready(facts: Facts) -> Say:
+    if facts.problem is not None:
+        return Say("False", *facts.problem)
+    if facts.seen is None:
+        return Say("Unknown", PENDING, "not looked at yet")
+    serving = sum(pod.serves for pod in facts.seen.observation.pods)
+    wanted = facts.seen.observation.replicas
+    if serving == 0 and wanted > 0:
+        return Say("False", "NoReadyPods", f"none of {wanted} pods is ready")
+    if not facts.seen.observation.redis_reachable:
+        return Say("False", facts.seen.redis_reason, facts.seen.redis_text)
+    return Say("True", "Serving", f"{serving} of {wanted} pods are ready")
+
+
+def _redis(facts: Facts) -> Say:
+    if facts.seen is None:
+        return Say("Unknown", PENDING, "not asked yet")
+    if facts.seen.observation.redis_reachable:
+        return Say("True", "Reachable", "the leases can be read")
+    return Say("False", facts.seen.redis_reason, facts.seen.redis_text)
+
+
+def _scaling(facts: Facts) -> Say:
+    if facts.problem is not None:
+        return Say("False", *facts.problem)
+    if facts.decision is None:
+        return Say("Unknown", PENDING, "nothing decided yet")
+    decision, failures = facts.decision, {} if facts.done is None else facts.done.failures
+    for word in ("ScaleFailed", "RemoveFailed", "NameTaken", "KedaMissing", "AutoscalerFailed"):
+        if word in failures:
+            return Say("False", word, failures[word])
+    status: Truth = "True" if decision.reason.is_active else "False"
+    message = decision.message
+    if decision.cost_conflict:
+        pods = _names(decision.cost_conflict)
+        message += f"; somebody else writes the deletion cost of {pods}, so ours is not written"
+    elif "DeletionCostFailed" in failures:
+        message += f"; without deletion costs: {failures['DeletionCostFailed']}"
+    if "RebalanceFailed" in failures:
+        message += f"; no rebalancing: {failures['RebalanceFailed']}"
+    return Say(status, decision.reason, message)
+
+
+def _limited(facts: Facts) -> Say:
+    if facts.decision is None:
+        return Say("Unknown", PENDING, "nothing decided yet")
+    if facts.decision.limited:
+        return Say("True", "TooMuchLoad", "the load asks for more pods than are allowed")
+    return Say("False", "WithinBounds", "the load asks for what is allowed")
+
+
+def _swept(facts: Facts, now: datetime) -> Say:
+    sweep, spec = facts.sweep, facts.spec
+    if spec is None:
+        return Say("Unknown", "InvalidSpec", "the spec cannot be read")
+    if not spec.streams.enabled:
+        return Say("True", "SwitchedOff", "spec.streams.enabled is false")
+    limit_s = OVERDUE_INTERVALS * spec.streams.pace.interval_s
+    late_s = (now - (sweep.ended or sweep.began)).total_seconds()
+    if sweep.error and (sweep.ended is None or late_s > spec.streams.pace.interval_s):
+        return Say("False", "Interrupted", sweep.error)
+    if sweep.report is None:
+        if late_s > limit_s:
+            return Say("False", "Overdue", f"the first sweep takes longer than {limit_s:.0f} s")
+        return Say("Unknown", PENDING, "the first sweep is under way")
+    if late_s > limit_s:
+        return Say("False", "Overdue", f"the last sweep ended {late_s:.0f} s ago")
+    dry = spec.streams.dry_run
+    text = f"{sweep.report.streams} streams looked at in {sweep.report.seconds:.0f} s"
+    return Say("True", "DryRun" if dry else "Swept", f"{text}, nothing changed" if dry else text)
+
+
+def _memory(facts: Facts) -> Say:
+    report = facts.sweep.report
+    if report is None or not report.memory:
+        return Say("Unknown", PENDING, "not looked at yet")
+    fullest = max(report.memory, key=lambda one: one.reading.ratio or 0.0)
+    used, limit = fullest.reading.used, fullest.reading.limit
+    text = f"{fullest.node} uses {used / 2**20:.0f} MiB"
+    if limit:
+        text += f" of {limit / 2**20:.0f} MiB ({100 * used / limit:.0f} %)"
+    if any(one.reading.evicts_running for one in report.memory):
+        text += (
+            f"; maxmemory-policy {fullest.reading.policy} drops running streams at random when "
+            "Redis is full: set noeviction or volatile-ttl"
+        )
+    match report.level:
+        case Level.HIGH:
+            return Say("True", "TtlsShortened", text)
+        case Level.WARN:
+            return Say("True", "NearlyFull", text)
+        case Level.OK:
+            return Say("False", "Enough", text)
+        case Level.UNKNOWN:
+            return Say(
+                "Unknown",
+                "NoLimit",
+                f"{text}; there is no limit: set maxmemory, or spec.streams.memory.limitBytes",
+            )
+
+
+def _leases(facts: Facts) -> Say:
+    seen = facts.seen
+    if seen is None or not seen.observation.redis_reachable:
+        return Say("Unknown", "RedisAway", "the leases cannot be read")
+    told: list[str] = []
+    if seen.disagreement.pods_without_lease:
+        told.append(f"ready pods without a lease: {_names(seen.disagreement.pods_without_lease)}")
+    if seen.disagreement.leases_without_pod:
+        told.append(f"leases without a pod: {_names(seen.disagreement.leases_without_pod)}")
+    if not told:
+        return Say("True", "Agree", "each ready pod has a lease, and each lease a pod")
+    reason = "PodsWithoutLease" if seen.disagreement.pods_without_lease else "LeasesWithoutPod"
+    return Say("False", reason, "; ".join(told))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return ", ".join(names[:NAMES_MAX]) + more
+
+
+def _sweep(sweep: SweepState) -> dict[str, Any]:
+    report = sweep.report
+    if report is None or sweep.ended is None:
+        return {}
+    tally = report.tally
+    made: dict[str, Any] = {
+        "last_sweep": LastSweep(
+            started_at=datetime.fromtimestamp(report.began_at, UTC).replace(microsecond=0),
+            finished_at=sweep.ended.replace(microsecond=0),
+            dry_run=report.dry_run,
+            counts=SweepCounts(
+                streams=report.streams,
+                **{state.value: tally.streams[state] for state in State},
+                ttl_set=report.expiring + tally.done["shortened"],
+                ttl_removed=tally.done["revived"],
+                trimmed=tally.done["trimmed"],
+                groups_removed=tally.done["groups"],
+                consumers_removed=tally.done["consumers"],
+                slots_removed=tally.done["slots"],
+                errors=tally.left["refused"],
+                commands=report.commands,
+            ),
+        )
+    }
+    if report.memory:
+        fullest = max(report.memory, key=lambda one: one.reading.ratio or 0.0).reading
+        made["memory"] = MemoryStatus(
+            used_bytes=fullest.used,
+            limit_bytes=fullest.limit or None,
+            policy=fullest.policy[:64],
+        )
+    return made

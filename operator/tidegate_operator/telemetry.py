@@ -1,0 +1,137 @@
+"""The operator's metrics, as one table; values are read when they are scraped.
+
+Labels are bounded: names of Gateways of one namespace, words that the code knows, verbs and
+resources of `kube.PERMISSIONS`, answers of the API server. The page has the same table:
+`docs/operator-metrics.md`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+
+class Kind(enum.Enum):
+    """A counter only grows; a gauge says what is now."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+class Row(NamedTuple):
+    """One metric: its name and kind, what it says, and its labels."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_GAUGE, _COUNTER = Kind.GAUGE, Kind.COUNTER
+_OF = ("gateway",)
+
+TABLE: tuple[Row, ...] = (
+    Row("tidegate_operator_leader", _GAUGE, "Whether this replica leads."),
+    Row("tidegate_operator_election_events_total", _COUNTER, "What happened in the election.",
+        ("event",)),
+    Row("tidegate_operator_gateways", _GAUGE, "Gateway resources that are looked after."),
+    Row("tidegate_operator_loop_age_seconds", _GAUGE, "Since a loop last ended a round.",
+        ("loop",)),
+    Row("tidegate_operator_loop_duration_seconds", _GAUGE, "How long the last round took.",
+        ("loop",)),
+    Row("tidegate_operator_loop_rounds_total", _COUNTER, "Rounds that ended.", ("loop",)),
+    Row("tidegate_operator_loop_errors_total", _COUNTER, "Rounds that ended with an error.",
+        ("loop",)),
+    Row("tidegate_operator_api_calls_total", _COUNTER, "Calls of the Kubernetes API.",
+        ("verb", "resource", "answer")),
+    Row("tidegate_operator_events_lost_total", _COUNTER, "Kubernetes events that were not taken."),
+    Row("tidegate_operator_decisions_total", _COUNTER, "Decisions about the number of pods.",
+        ("gateway", "reason")),
+    Row("tidegate_operator_scales_total", _COUNTER, "Changes of the number of pods.",
+        ("gateway", "direction")),
+    Row("tidegate_operator_action_failures_total", _COUNTER, "What could not be done.",
+        ("gateway", "failure")),
+    Row("tidegate_operator_replicas", _GAUGE, "Pods that the Deployment is to have now.", _OF),
+    Row("tidegate_operator_replicas_desired", _GAUGE, "Pods that there should be.", _OF),
+    Row("tidegate_operator_replicas_ready", _GAUGE, "Pods that serve.", _OF),
+    Row("tidegate_operator_connections", _GAUGE, "Open connections over all pods.", _OF),
+    Row("tidegate_operator_deliveries_per_second", _GAUGE, "Frames sent, over all pods.", _OF),
+    Row("tidegate_operator_demand_pods", _GAUGE, "Pods' worth of load that is certain.",
+        ("gateway", "signal")),
+    Row("tidegate_operator_shed_connections_total", _COUNTER,
+        "Viewers that pods were asked to send away, to even them out.", _OF),
+    Row("tidegate_operator_redis_reachable", _GAUGE, "Whether the leases can be read.", _OF),
+    Row("tidegate_operator_leases_disagree", _GAUGE,
+        "Pods without a lease and leases without a pod.", ("gateway", "kind")),
+    Row("tidegate_operator_streams", _GAUGE, "Streams that the last sweep saw, by state.",
+        ("gateway", "state")),
+    Row("tidegate_operator_undispatched_entries", _GAUGE,
+        "Entries of watched streams that waited for dispatch at the last sweep.", _OF),
+    Row("tidegate_operator_streams_expired_total", _COUNTER, "Streams that were given a TTL.",
+        ("gateway", "state")),
+    Row("tidegate_operator_sweep_changes_total", _COUNTER,
+        "What else the sweep did: consumers, groups, slots, trimmed, revived, shortened.",
+        ("gateway", "change")),
+    Row("tidegate_operator_sweep_skipped_total", _COUNTER, "What the sweep left alone, and why.",
+        ("gateway", "reason")),
+    Row("tidegate_operator_sweep_duration_seconds", _GAUGE, "How long the last sweep took.", _OF),
+    Row("tidegate_operator_sweep_age_seconds", _GAUGE, "Since the last sweep ended.", _OF),
+    Row("tidegate_operator_sweep_commands_total", _COUNTER, "Commands that it sent to Redis.",
+        _OF),
+    Row("tidegate_operator_sweep_interruptions_total", _COUNTER, "Times that it lost Redis.", _OF),
+    Row("tidegate_operator_redis_memory_bytes", _GAUGE, "Memory of a primary: used, limit.",
+        ("gateway", "node", "kind")),
+    Row("tidegate_operator_redis_memory_ratio", _GAUGE, "Used part of the fullest primary.", _OF),
+    Row("tidegate_operator_condition", _GAUGE, "Conditions: 1 true, 0 false, -1 unknown.",
+        ("gateway", "condition")),
+)  # fmt: skip
+
+#: By metric, then by the values of its labels (none: the empty tuple).
+Numbers = Mapping[str, Mapping[tuple[str, ...], float]]
+
+
+class OperatorCollector(Collector):
+    """Makes the table's metrics from the numbers that `read` returns."""
+
+    def __init__(self, read: Callable[[], Numbers]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        numbers = self._read()
+        for row in TABLE:
+            made = CounterMetricFamily if row.kind is Kind.COUNTER else GaugeMetricFamily
+            family = made(row.name, row.help, labels=row.labels)
+            for labels, value in sorted(numbers.get(row.name, {}).items()):
+                family.add_metric(labels, value)
+            yield family
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the registry need not ask for values at registration."""
+        return iter(())
+
+
+def new_registry(read: Callable[[], Numbers]) -> CollectorRegistry:
+    """A registry with the operator's metrics and those of its process."""
+    registry = CollectorRegistry()
+    registry.register(OperatorCollector(read))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def metrics_table() -> str:
+    """The table of the page."""
+    lines = ["| metric | kind | labels | what |", "|---|---|---|---|"]
+    lines += [
+        f"| `{row.name}` | {row.kind.value} | {', '.join(f'`{one}`' for one in row.labels)} "
+        f"| {row.help} |"
+        for row in TABLE
+    ]
+    return "\n".join(lines)
