@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import struct
 import sys
 from collections.abc import Callable
 
@@ -48,7 +47,10 @@ class Alarm:
 
     def _ring(self) -> None:
         if self._fd is not None:
-            _timerfd_settime(self._fd, 0)  # which also takes what could be read
+            try:
+                os.read(self._fd, 8)
+            except BlockingIOError:
+                return  # it was set again a moment ago
             self._on_time()
 
 
@@ -67,14 +69,15 @@ def _timerfd_create() -> int | None:
 
 
 def _timerfd_settime(fd: int, nanoseconds: int) -> None:
-    """Once, after so long; 0 disarms it."""
+    """Once, after so long."""
     if sys.version_info >= (3, 13):
         os.timerfd_settime_ns(fd, initial=nanoseconds)
     else:
-        seconds, rest = divmod(nanoseconds, _NANOSECONDS)
-        # struct itimerspec: the interval, then the first expiry; time_t and long each.
-        _libc.timerfd_settime(fd, 0, struct.pack("@4l", 0, 0, seconds, rest), None)
+        _spec[2], _spec[3] = divmod(nanoseconds, _NANOSECONDS)
+        _settime(fd, 0, _spec, None)
 
 
 if sys.platform == "linux" and sys.version_info < (3, 13):
-    _libc = ctypes.CDLL(None)
+    _settime = ctypes.CDLL(None).timerfd_settime
+    #: struct itimerspec: the interval, then the first expiry; seconds and nanoseconds each.
+    _spec = (ctypes.c_long * 4)()
