@@ -15,7 +15,14 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.arming import Arming, ArmingRules, Duty
+from tidegate.core.arming import (
+    PUBLISHED_ARM_S,
+    PUBLISHED_GRACE_S,
+    Arming,
+    ArmingRules,
+    Duty,
+    Origin,
+)
 
 RULES = ArmingRules(follow_after=3, follow_arm_s=1.5, follow_grace_s=0.25)
 END_S = 40.0
@@ -30,6 +37,7 @@ class World:
         self.dispatched: list[float] = []
         self.armed: set[Replica] = set()
         self.calls = 0
+        self.looks = 0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.replicas = [Replica(self, delay) for delay in delays_s]
@@ -50,6 +58,18 @@ class World:
             if replica in armed:
                 replica.hear(replica.rung)
 
+    def publish(self) -> None:
+        """A write that is dispatched in the same step; the ring goes out in front of the relay."""
+        self.write()
+        self.dispatched += [self.now] * (len(self.written) - len(self.dispatched))
+        for replica in self.replicas:
+            replica.hear(partial(replica.relayed, Origin.PUBLISHER))
+
+    def look(self, caller: Replica) -> None:
+        self.looks += 1
+        self.armed.add(caller)
+        caller.hear(partial(caller.looked, len(self.written) > len(self.dispatched)))
+
     def dispatch(self, caller: Replica) -> None:
         self.calls += 1
         self.armed.add(caller)
@@ -57,7 +77,8 @@ class World:
         self.dispatched += [self.now] * found
         if found:
             for replica in self.replicas:
-                replica.hear(partial(replica.relayed, own=replica is caller))
+                origin = Origin.SELF if replica is caller else Origin.REPLICA
+                replica.hear(partial(replica.relayed, origin))
         caller.hear(lambda: caller.answered(found))
 
     def longest_wait(self) -> float:
@@ -89,9 +110,19 @@ class Replica:
             self.dispatch()
         self._watch_the_clock()
 
-    def relayed(self, *, own: bool) -> None:
-        self.arming.relayed(self.world.now, own=own)
+    def relayed(self, origin: Origin) -> None:
+        self.arming.relayed(self.world.now, origin)
         self._watch_the_clock()
+
+    def look(self) -> None:
+        self.arming.sent()
+        arrives = self.world.now + self.delay_s
+        self.world.at(arrives, lambda: self.world.look(self) if self.alive else None)
+
+    def looked(self, found: bool) -> None:
+        self.arming.answered(0)
+        if found:
+            self.dispatch()
 
     def answered(self, found: int) -> None:
         self.arming.answered(found)
@@ -102,7 +133,10 @@ class Replica:
 
     def _look(self) -> None:
         if self.alive and self.arming.is_due(self.world.now):
-            self.dispatch()
+            if self.arming.only_arms:
+                self.look()
+            else:
+                self.dispatch()
 
     def die(self) -> None:
         self.alive = False
@@ -115,18 +149,19 @@ DELAYS_S = st.lists(st.sampled_from([0.0005, 0.001, 0.004, 0.02, 0.1]), min_size
 @given(
     delays_s=DELAYS_S,
     gaps_s=st.lists(st.sampled_from([0.0, 0.0007, 0.003, 0.05, 0.3, 1.0, 1.7]), max_size=60),
+    published=st.lists(st.booleans(), min_size=60, max_size=60),
     deaths_s=st.lists(st.floats(0, 20), max_size=4),
 )
 @settings(max_examples=400, deadline=None)
 def test_no_entry_waits_longer_than_the_bound(
-    delays_s: list[float], gaps_s: list[float], deaths_s: list[float]
+    delays_s: list[float], gaps_s: list[float], published: list[bool], deaths_s: list[float]
 ) -> None:
     """All but one replica die, at any moments; design: under 3 s."""
     world = World(delays_s)
     at = 0.0
-    for gap in gaps_s:
+    for gap, by_publisher in zip(gaps_s, published, strict=False):
         at += gap
-        world.at(at, world.write)
+        world.at(at, world.publish if by_publisher else world.write)
     for replica, when in zip(world.replicas[1:], deaths_s, strict=False):
         world.at(when, replica.die)
     world.run(END_S + at)
@@ -169,3 +204,45 @@ def test_somebody_succeeds_the_leader() -> None:
     world.run(10)
     assert [r.arming.duty for r in world.replicas[1:]].count(Duty.LEADING) == 1
     assert len(world.dispatched) == 500
+
+
+@given(
+    delays_s=DELAYS_S,
+    bursts=st.lists(
+        st.tuples(
+            st.integers(0, 20),
+            st.sampled_from([0.0, 0.0007, 0.012, 0.05, 0.3, 1.7]),
+            st.sampled_from([0.0, 0.001, 0.03, 0.2]),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_plain_write_behind_publishes_waits_for_nobody(
+    delays_s: list[float], bursts: list[tuple[int, float, float]]
+) -> None:
+    """However many were published before it, in whatever rhythm, and whoever answered before."""
+    world = World(delays_s)
+    at = 1.0
+    for publishes, gap_s, pause_s in bursts:
+        for _ in range(publishes):
+            world.at(at, world.publish)
+            at += gap_s
+        at += pause_s
+        world.at(at, world.write)
+    world.run(END_S + at)
+    assert len(world.dispatched) == len(world.written)
+    slack_s = 6 * max(delays_s)
+    assert world.longest_wait() <= PUBLISHED_ARM_S + PUBLISHED_GRACE_S + slack_s
+
+
+@given(st.integers(1, 5), st.sampled_from([0.001, 0.01, 0.1, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_publishes_are_not_looked_at_one_by_one(replicas: int, gap_s: float) -> None:
+    world = World([0.0005 + 0.0001 * n for n in range(replicas)])
+    for n in range(1000):
+        world.at(n * gap_s, world.publish)
+    world.run(1000 * gap_s + 1)
+    assert world.calls <= replicas * (1 + 2 * RULES.follow_after), "the first ones"
+    assert world.looks <= replicas * min(1000, 1000 * gap_s / PUBLISHED_ARM_S + 2)

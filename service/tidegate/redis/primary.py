@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 import hiredis
 import structlog
 
-from tidegate.core.arming import Duty
+from tidegate.core.arming import Duty, Origin
 from tidegate.core.bounds import LATENCY_S
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
 from tidegate.core.latency import EntryLatency
 from tidegate.core.ports import Turn
+from tidegate.core.records import PUBLISHER
 from tidegate.model.errors import RedisUnavailable, RedisUnsupported, StreamUnusable, TidegateError
 from tidegate.model.ids import StreamId, stream_id
 from tidegate.model.settings import Settings
@@ -34,7 +35,7 @@ from tidegate.redis import lua
 from tidegate.redis.address import Address, Node
 from tidegate.redis.doorbell import Doorbell, Prober, keyspace_channel
 from tidegate.redis.link import Link, connect, pack
-from tidegate.redis.replies import Trouble, read_page, read_relay, trouble_of
+from tidegate.redis.replies import Trouble, is_dispatched, read_page, read_relay, trouble_of
 from tidegate.redis.rounds import DueTimes, Sweep
 from tidegate.redis.version import check_version
 from tidegate.redis.watch import Watch
@@ -105,7 +106,7 @@ class Primary:
         self._to_attach: deque[Watch] = deque()
         self._attaching = 0
         self._sweep = Sweep()
-        self._due = DueTimes(self._loop, self._dispatch_if_current)
+        self._due = DueTimes(self._loop, self._act)
         self.counts: Counter[str] = Counter()
         #: Of the server, by whose clock the ids of its streams are made.
         self.clock = ServerClock()
@@ -115,6 +116,7 @@ class Primary:
         self.last_error: str | None = None
         pod = settings.server.pod
         self._pod = pod.encode()
+        self._group = settings.redis.group.encode()
         self._traced = settings.tracing.exporter != "none"
         limits = settings.dispatch
         self._limits = (
@@ -520,14 +522,18 @@ class Primary:
             self.dispatch(watch)
             return
         own = relay.origin == self._pod
+        published = relay.origin == PUBLISHER
         self.counts["relay_own" if own else "relay_foreign"] += 1
         if relay.entries:
+            watch.relayed = relay.entries[-1].id
             first = stream_id(relay.entries[0].id)
             self._dispatch_lag.observe(self.clock, time.monotonic(), (first.ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due
-        arming.relayed(now, own=own)
+        arming.relayed(
+            now, Origin.SELF if own else Origin.PUBLISHER if published else Origin.REPLICA
+        )
         if arming.due is not before:
             self._due.add(watch)
         if own and watch.asked_ns:
@@ -545,8 +551,32 @@ class Primary:
         elif arming.due is not before:
             self._due.add(watch)
 
-    def _dispatch_if_current(self, watch: Watch) -> None:
-        if self._is_current(watch):
+    def _act(self, watch: Watch) -> None:
+        """Its due time has come."""
+        if not self._is_current(watch):
+            return
+        if watch.arming.only_arms:
+            self._arm(watch)
+        else:
+            self.dispatch(watch)
+
+    def _arm(self, watch: Watch) -> None:
+        """Arm the doorbell by a read that costs Redis a sixth of an empty dispatch (1.3 of 7.6 us);
+        dispatch only if it says that there is something.
+        """
+        if self._link is None or not watch.attached or watch.arming.in_flight:
+            return
+        watch.arming.sent()
+        self.counts["arm_calls"] += 1
+        packed = pack("XINFO", "GROUPS", watch.key)
+        self._link.send_together(packed, partial(self._armed, watch))
+
+    def _armed(self, watch: Watch, reply: Any) -> None:
+        watch.arming.answered(0)
+        if isinstance(reply, TidegateError):
+            return  # the link is lost; the next attach takes care
+        watch.armed = self._doorbell is not Doorbell.POLL
+        if self._is_current(watch) and not is_dispatched(reply, self._group, watch.relayed):
             self.dispatch(watch)
 
     def _is_current(self, watch: Watch) -> bool:

@@ -51,6 +51,15 @@ def trouble_of(error: Exception) -> Trouble:
     return Trouble.LATER
 
 
+def is_dispatched(groups: Any, group: bytes, newest: bytes) -> bool:
+    """Whether XINFO GROUPS says that this group has had every entry, up to `newest`."""
+    try:
+        rows = [row for row in groups if row[b"name"] == group]
+        return len(rows) == 1 and rows[0][b"lag"] == 0 and rows[0][b"last-delivered-id"] == newest
+    except (KeyError, TypeError):
+        return False
+
+
 def read_relay(payload: bytes) -> Relay | None:
     """A relay message, or None when it is not one of ours."""
     try:

@@ -23,6 +23,7 @@ class Watch:
         "left",
         "listener",
         "operation",
+        "relayed",
         "retry_s",
         "rules",
     )
@@ -52,6 +53,8 @@ class Watch:
         #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
         #: message that came of it has arrived.
         self.asked_ns = 0
+        #: The id of the newest entry that a relay has brought.
+        self.relayed = b""
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0
 

@@ -1,0 +1,104 @@
+"""Publishes over HTTP and plain XADDs to one operation: neither waits for the other.
+
+What `publish.lua` writes it dispatches itself, so the replicas need not; but they must not come to
+wait for it when somebody else writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.gateway.replica import Replica
+from tests.servers.standalone import Server
+
+SERVICE = {"token": "s" * 32}
+EVENT = b'{"type":"progress","data":{"progress":0.5}}'
+ROUNDS = 8
+
+
+class Publisher:
+    """Publishes to an operation over HTTP."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{replica.settings.server.port}",
+            headers={"Authorization": f"Bearer {SERVICE['token']}"},
+        )
+
+    async def __aenter__(self) -> Publisher:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def publish(self, operation: str, count: int) -> str:
+        """One by one; the id of the last."""
+        found = ""
+        for _ in range(count):
+            answer = await self._client.post(f"/operations/{operation}/events", content=EVENT)
+            assert answer.status_code == 201, answer.text
+            found = answer.json()["ids"][0]
+        return found
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_a_plain_entry_behind_publishes_is_not_late(
+    redis_server: Server, backend: Backend, replicas: int
+) -> None:
+    """It was up to two seconds late, as if the replica that dispatches had died."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        pods = [
+            await stack.enter_async_context(
+                Replica(redis_server.url, pod=f"pod-{n}", publish=SERVICE)
+            )
+            for n in range(replicas)
+        ]
+        publisher = await stack.enter_async_context(Publisher(pods[0]))
+        viewers = [await stack.enter_async_context(pod.watch("42")) for pod in pods]
+        for viewer in viewers:
+            await viewer.state()
+        waits = []
+        for n in range(ROUNDS):
+            last = await publisher.publish("42", 100)
+            for viewer in viewers:
+                await viewer.until_id(last)
+            await asyncio.sleep(n * 0.011)  # at any moment of what the replicas do next
+            before = loop.time()
+            plain = await backend.publish("42", n=n)
+            for viewer in viewers:
+                await viewer.until_id(plain)
+            waits.append(loop.time() - before)
+    assert statistics.median(waits) < 0.1, waits
+    assert max(waits) < 0.5, waits  # with room for a busy machine
+
+
+async def test_publishes_leave_the_replicas_little_to_do(
+    redis_server: Server, backend: Backend
+) -> None:
+    """An empty dispatch costs Redis a third of a publish; what arms instead, a fifteenth."""
+    async with (
+        Replica(redis_server.url, pod="pod-1", publish=SERVICE) as one,
+        Replica(redis_server.url, pod="pod-2", publish=SERVICE) as two,
+        Publisher(one) as publisher,
+        one.watch("42") as viewer,
+        two.watch("42") as other,
+    ):
+        await viewer.state()
+        await other.state()
+        await viewer.until_id(await publisher.publish("42", 10))
+        before = [dict(pod.counts()) for pod in (one, two)]
+        for _ in range(10):
+            last = await publisher.publish("42", 10)
+            await asyncio.sleep(0.06)
+        await viewer.until_id(last)
+        await other.until_id(last)
+        for pod, counts in zip((one, two), before, strict=True):
+            assert pod.counts()["dispatch_calls"] - counts["dispatch_calls"] <= 5
+            assert 1 <= pod.counts()["arm_calls"] - counts.get("arm_calls", 0) <= 100
