@@ -94,6 +94,7 @@ async def test_publishes_leave_the_replicas_little_to_do(
         await other.state()
         await viewer.until_id(await publisher.publish("42", 10))
         before = [dict(pod.counts()) for pod in (one, two)]
+        last = ""
         for _ in range(10):
             last = await publisher.publish("42", 10)
             await asyncio.sleep(0.06)
