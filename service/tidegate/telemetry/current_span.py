@@ -1,6 +1,6 @@
 """The span of OpenTelemetry that a program of a publisher is in.
 
-Asks only when the program has OpenTelemetry loaded itself: else there is no span, and loading it
+Asks only when something has loaded OpenTelemetry already: else there is no span, and loading it
 would take longer than publishing.
 """
 
