@@ -15,7 +15,7 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.alarm import Alarm
 from tidegate.redis.link import pack
 
-PACE_S = 0.05
+PACE_S = 0.02
 
 
 class Round:
@@ -26,10 +26,10 @@ class Round:
         self.answers: list[object] = []
         self.turns: list[int] = []
         self._answer = asyncio.Event()
-        self._wanted = 0
+        self.wanted = 0
 
     def send(self, *texts: str) -> None:
-        self._wanted += len(texts)
+        self.wanted += len(texts)
         for text in texts:
             self._link.link.send_together(pack("ECHO", text), self._answered)
 
@@ -40,28 +40,53 @@ class Round:
 
     async def done(self) -> None:
         async with asyncio.timeout(10):
-            while len(self.answers) < self._wanted:
+            while len(self.answers) < self.wanted:
                 self._answer.clear()
                 await self._answer.wait()
 
 
-async def test_the_first_leaves_at_once_and_the_rest_of_the_round_together(
+async def crowded(link: OpenLink) -> Round:
+    """A link on which commands come closer than the pace."""
+    sent = Round(link)
+    for number in range(30):
+        sent.send(*(f"{number}.{part}" for part in range(50)))
+        await sent.done()
+    sent.answers.clear()
+    sent.turns.clear()
+    sent.wanted = 0
+    return sent
+
+
+async def test_under_load_a_round_waits_and_takes_along_what_comes_meanwhile(
     any_server: Server,
 ) -> None:
     async with OpenLink(any_server, pace_s=PACE_S) as link:
-        sent = Round(link)
+        sent = await crowded(link)
         started = time.perf_counter()
-        sent.send("a")
-        await sent.done()
         for text in ("b", "c", "d"):
             sent.send(text)
             await asyncio.sleep(0)
         await sent.done()
+        sent.send("e")
+        await sent.done()
         assert time.perf_counter() - started >= PACE_S
-        assert sent.answers == [b"a", b"b", b"c", b"d"]
-        first, *rest = sent.turns
-        assert first < rest[0]
-        assert len(set(rest)) == 1
+        assert sent.answers == [b"b", b"c", b"d", b"e"]
+        *together, last = sent.turns
+        assert len(set(together)) == 1
+        assert last > together[0]
+
+
+async def test_few_commands_do_not_wait(any_server: Server) -> None:
+    """Each pace would be seen as a hold of a tenth of a second here."""
+    async with OpenLink(any_server, pace_s=0.1) as link:
+        sent = Round(link)
+        started = time.perf_counter()
+        for number in range(5):
+            sent.send(str(number))
+            await sent.done()
+            await asyncio.sleep(0.1)
+        assert not link.link._hold_until
+        assert time.perf_counter() - started >= 0.5
 
 
 async def test_without_a_pace_nothing_is_held(any_server: Server) -> None:
@@ -79,7 +104,7 @@ async def test_pushes_and_replies_keep_their_order_under_a_hold(
     async with OpenLink(any_server, pace_s=0.003) as link:
         link.link.subscribe("SSUBSCRIBE", b"c")
         await link.barrier()
-        sent = Round(link)
+        sent = await crowded(link)
         for number in range(60):
             sent.send(str(number))
             await either.client.execute_command("SPUBLISH", "c", number)
@@ -95,16 +120,14 @@ async def test_pushes_and_replies_keep_their_order_under_a_hold(
 
 async def test_what_was_held_when_the_link_is_lost_is_answered(any_server: Server) -> None:
     async with OpenLink(any_server, pace_s=PACE_S) as link:
-        sent = Round(link)
-        sent.send("a")
-        await sent.done()
+        sent = await crowded(link)
         sent.send("b")
         async with any_server.client() as client:
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         async with asyncio.timeout(10):
             await link.lost.wait()
         await sent.done()
-        answer = sent.answers[1]
+        answer = sent.answers[0]
         assert answer == b"b" or isinstance(answer, RedisUnavailable)
         with pytest.raises(RedisUnavailable):
             await link.call("PING")
@@ -112,11 +135,12 @@ async def test_what_was_held_when_the_link_is_lost_is_answered(any_server: Serve
 
 async def test_a_link_aborted_under_a_hold_leaves_no_descriptor(any_server: Server) -> None:
     before = descriptors()
-    for _ in range(20):
+    for _ in range(5):
         async with OpenLink(any_server, pace_s=PACE_S) as link:
-            sent = Round(link)
+            sent = await crowded(link)
             sent.send("a")
             await sent.done()
+            sent.send("b")
         async with asyncio.timeout(10):
             await link.lost.wait()
     assert descriptors() <= before + 1
