@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from tidegate.core.ports import Lobby, SenderListener
 from tidegate.core.records import Ask
-from tidegate.core.visit import Visit
+from tidegate.core.visit import VIEWER_LEFT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import split_texts
 from tidegate.model.ids import OperationId
@@ -49,6 +49,8 @@ class Bell:
 
     def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it
         """It need not wait any longer."""
+        if self.visit is not None:
+            self.visit.closed(code)
         if not self.closed and self._told is not None:
             self.refusal = Refusal(code, *self._told)
         self.leave()
@@ -90,4 +92,6 @@ class Bell:
     async def _client_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+        if self.visit is not None:
+            self.visit.told(0, VIEWER_LEFT)
         self._rung.set()
