@@ -18,7 +18,7 @@ def spec(replicas: int = 1, rebalance: dict[str, Any] | None = None, **scaling: 
         "target": {"name": "gateway"},
         "replicas": replicas,
         "scaling": {"connectionsPerPod": 1_000, "max": 50, **scaling},
-        "rebalance": rebalance or {"enabled": False},
+        "rebalance": {"enabled": False} if rebalance is None else rebalance,
     }
     return read_spec(body, strict=True)
 

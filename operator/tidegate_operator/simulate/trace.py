@@ -65,18 +65,22 @@ def read_trace(text: str) -> tuple[Point, ...]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True, restkey="more")
-    names = [name.strip() for name in reader.fieldnames or ()]
-    unknown = [name for name in names if name not in COLUMNS]
-    if unknown or not {"t", "connections"} <= set(names):
-        wrong = f"{unknown[0]!r} is none of them" if unknown else "t and connections are needed"
-        raise InvalidInput("line 1", f"the header names columns: {', '.join(COLUMNS)}; {wrong}")
-    reader.fieldnames = names
+    reader = csv.reader(io.StringIO(text, newline=None), skipinitialspace=True, strict=True)
     try:
-        for row in reader:
-            if "more" in row:
+        names = [name.strip() for name in next(reader, [])]
+        unknown = [name for name in names if name not in COLUMNS]
+        if unknown or not {"t", "connections"} <= set(names) or len(set(names)) < len(names):
+            raise InvalidInput(
+                "line 1",
+                f"the header must name t, connections, and what else there is of "
+                f"{', '.join(COLUMNS[2:])}, each once"
+                + (f"; not {unknown[0][:40]!r}" if unknown else ""),
+            )
+        for cells in reader:
+            if len(cells) > len(names):
                 raise InvalidInput(f"line {reader.line_num}", "has more cells than the header")
-            yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+            if cells:
+                yield reader.line_num, dict(zip(names, cells, strict=False))
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num}", str(error)) from None
 
