@@ -104,9 +104,11 @@ class Leader:
                     await self._end(work)
                     work = None
         finally:
-            if work is not None:
-                await self._end(work)
-            await self._release()
+            try:
+                if work is not None:
+                    await self._end(work)
+            finally:
+                await self._release()
 
     # -- inside ------------------------------------------------------------------------------------
 

@@ -60,7 +60,6 @@ class Stage:
         self.api: httpx.AsyncClient = kubernetes.client()
 
     async def __aenter__(self) -> Self:
-        await self.api.__aenter__()
         try:
             await self._set()
         except BaseException as error:
@@ -81,7 +80,7 @@ class Stage:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
         await self._topology.close()
-        await self.api.__aexit__(*exc)
+        await self.api.aclose()
 
     # --- the API
 
@@ -186,7 +185,7 @@ class Stage:
         return int(found["spec"]["replicas"])
 
     async def make_pod(
-        self, end: str, *, connections: int | None = 0, ready: bool = True, **figures: float
+        self, end: str, *, connections: int | None = 0, ready: bool = True, **figures: Any
     ) -> str:
         """A pod with a name as the Deployment gives it, and a lease unless `connections` is None.
 
@@ -208,7 +207,7 @@ class Stage:
     async def delete_pod(self, name: str) -> None:
         await self.send("DELETE", self.path("pods", name), params={"gracePeriodSeconds": "0"})
 
-    async def lease(self, pod: str, connections: int, **figures: float) -> None:
+    async def lease(self, pod: str, connections: int, **figures: Any) -> None:
         """The pod has a lease from now on, and tells this."""
         self._figures[pod] = Figures(connections=connections, ready=True)._replace(**figures)
         if pod not in self._leases:
@@ -218,6 +217,11 @@ class Stage:
                 figures=lambda: self._figures[pod],
             )
         await self._leases[pod].renew()
+
+    async def load(self, connections: int) -> None:
+        """Each pod with a lease tells so many connections from now on."""
+        for pod in tuple(self._leases):
+            await self.lease(pod, connections)
 
     async def end_lease(self, pod: str) -> None:
         await self._leases.pop(pod).leave()
@@ -326,7 +330,7 @@ class Operator:
             self.url = f"http://127.0.0.1:{found[1]}"
             return (await self.get("/readyz")).status_code == 200
 
-        await until(answers, lambda: self.process.log_tail(), within_s=within_s)
+        await until(answers, self.process.log_tail, within_s=within_s)
 
     async def get(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:

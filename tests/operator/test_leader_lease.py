@@ -1,0 +1,262 @@
+"""The election with real processes on a real API server: takeover, hand-over, fencing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.operator.stage import Stage, until
+from tidegate_operator.kube import connect
+from tidegate_operator.kube_objects import Conflict, Unreachable, lease_time
+from tidegate_operator.leader import Record, Terms, Write
+from tidegate_operator.leader_lease import Leader
+
+#: From SIGKILL to the first round of the next leader: the Lease's duration, two looks, and a
+#: machine that has other things to do.
+TAKEOVER_S = 15.0
+
+
+async def _two(stage: Stage) -> None:
+    await stage.grant()
+    await stage.make_deployment(2)
+    await stage.settle_deployment()
+    for end in ("aaaaa", "bbbbb"):
+        await stage.make_pod(end, connections=10)
+    await stage.make_gateway(scaling={"min": 2, "max": 6, "connectionsPerPod": 100})
+    first = await stage.start_operator("operator-0")
+    await stage.condition("Ready", "True")
+    second = await stage.start_operator("operator-1")
+    assert await stage.leader() == "operator-0"
+    assert (await first.get("/readyz")).json()["reason"] == "leading"
+    # A replica that waits is ready, or a rolling update would never end.
+    assert (await second.get("/readyz")).json() == {"ok": True, "reason": "following"}
+    assert await second.metric("tidegate_operator_leader") == 0
+
+
+async def test_a_killed_leader_is_replaced_in_time(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await _two(stage)
+    first, second = stage.operators
+    killed = time.monotonic()
+    first.process.signal(signal.SIGKILL)
+    # The next one acts, which is more than that it holds the Lease.
+    await stage.load(900)
+
+    async def scaled() -> bool:
+        return await stage.replicas() > 2
+
+    await until(scaled, second.process.log_tail, within_s=TAKEOVER_S + 5)
+    took_s = time.monotonic() - killed
+    with capsys.disabled():
+        sys.stdout.write(f"\ntakeover after kill -9: {took_s:.1f} s\n")
+    assert await stage.leader() == "operator-1"
+    assert took_s < TAKEOVER_S
+
+
+async def test_a_stopped_leader_hands_over_at_once_and_nothing_else_happens(stage: Stage) -> None:
+    await _two(stage)
+    first, second = stage.operators
+    stopped = time.monotonic()
+    assert await first.process.stop() == 0
+
+    async def other_leads() -> bool:
+        return await stage.leader() == "operator-1"
+
+    await until(other_leads, second.process.log_tail, within_s=8)
+    assert time.monotonic() - stopped < 8  # less than the Lease's duration
+    assert (await stage.send("GET", stage.path("pods")))["items"]
+    assert await stage.replicas() == 2
+
+
+async def test_a_leader_that_stood_still_does_nothing_when_it_wakes(stage: Stage) -> None:
+    await _two(stage)
+    first, second = stage.operators
+    first.process.pause()
+
+    async def other_leads() -> bool:
+        return await stage.leader() == "operator-1"
+
+    await until(other_leads, second.process.log_tail, within_s=30)
+    writes = [r for r in stage.kubernetes.requests(stage.user) if r.verb == "patch"]
+    first.process.resume()
+
+    async def follows() -> bool:
+        return bool((await first.get("/readyz")).json()["reason"] == "following")
+
+    await until(follows, first.process.log_tail, within_s=10)
+    assert await first.metric("tidegate_operator_leader") == 0
+    assert "leadership lost" in first.process.log_tail(200)
+    assert await stage.leader() == "operator-1"
+    # Both have one user, so what the first one wrote since would be among these: a status, a scale.
+    since = [r for r in stage.kubernetes.requests(stage.user) if r.verb == "patch"][len(writes) :]
+    assert {r.resource for r in since} <= {"leases", "gateways/status"}
+
+
+async def test_the_leader_gives_up_when_the_api_server_is_silent(stage: Stage) -> None:
+    await _two(stage)
+    first, _ = stage.operators
+    stage.kubernetes.pause_api()
+    try:
+
+        async def follows() -> bool:
+            return await first.metric("tidegate_operator_leader") == 0
+
+        took_s = await until(follows, first.process.log_tail, within_s=12)
+        assert took_s < 10  # before anybody else may begin
+        assert (await first.get("/healthz")).status_code == 200  # a restart would not help
+    finally:
+        stage.kubernetes.resume_api()
+
+    async def somebody_leads() -> bool:
+        leading = [await one.metric("tidegate_operator_leader") for one in stage.operators]
+        return sum(leading) == 1
+
+    await until(somebody_leads, first.process.log_tail, within_s=20)
+
+
+async def test_the_lease_is_written_as_others_read_it(stage: Stage) -> None:
+    kube = connect(stage.kubernetes.admin_kubeconfig, stage.namespace, timeout_s=10)
+    try:
+        assert await kube.lease("one") is None
+        now = datetime(2026, 11, 23, 9, 0, 0, 120, tzinfo=UTC)
+        made = await kube.write_lease(
+            "one", Write("pod-a", 0, None, begins=True), duration_s=10, renewed=now
+        )
+        assert made == await kube.lease("one")
+        assert (made.holder, made.duration_s, made.transitions) == ("pod-a", 10.0, 0)
+        assert made.renewed == "2026-11-23T09:00:00.000120Z"  # the text that was sent
+        with pytest.raises(Conflict):
+            await kube.write_lease(
+                "one", Write("pod-b", 0, None, begins=True), duration_s=10, renewed=now
+            )
+        with pytest.raises(Conflict):
+            await kube.write_lease(
+                "one", Write("pod-b", 1, "1", begins=True), duration_s=10, renewed=now
+            )
+        taken = Write("pod-b", 1, made.version, begins=True)
+        assert (await kube.write_lease("one", taken, duration_s=10, renewed=now)).holder == "pod-b"
+    finally:
+        await kube.close()
+
+
+class Shelf:
+    """A Lease in memory with the API server's rule: a write names the version that is there."""
+
+    def __init__(self) -> None:
+        self.record: Record | None = None
+        self.silent = False
+        self.writes: list[Write] = []
+
+    async def lease(self, name: str) -> Record | None:
+        await self._answer()
+        return self.record
+
+    async def write_lease(
+        self, name: str, write: Write, *, duration_s: int, renewed: datetime
+    ) -> Record:
+        await self._answer()
+        if write.version != (None if self.record is None else self.record.version):
+            raise Conflict("not this version", 409)
+        self.writes.append(write)
+        number = str(len(self.writes))
+        self.record = Record(
+            write.holder, duration_s, lease_time(renewed), write.transitions, number
+        )
+        return self.record
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.silent:
+            raise Unreachable("nobody answers")
+
+
+class Work:
+    """A leader's work that writes down its life."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.broken = asyncio.Event()
+        self.begins = 0
+
+    async def __call__(self) -> None:
+        self.begins += 1
+        self.began.set()
+        self.ended.clear()
+        try:
+            await self.broken.wait()
+            raise ValueError("broken")
+        finally:
+            self.began.clear()
+            self.ended.set()
+
+
+QUICK = Terms(duration_s=0.5, deadline_s=0.3, renew_s=0.05)
+
+
+def _candidate(shelf: Shelf, name: str, work: Work) -> Leader:
+    return Leader(shelf, lease="one", identity=name, terms=QUICK, work=work)
+
+
+async def test_the_work_ends_when_the_leadership_is_lost_and_begins_again() -> None:
+    shelf, work = Shelf(), Work()
+    leader = _candidate(shelf, "one", work)
+    async with asyncio.timeout(10):
+        task = asyncio.create_task(leader.run())
+        await work.began.wait()
+        assert leader.leads()
+        shelf.silent = True
+        await work.ended.wait()
+        assert not leader.leads()
+        assert leader.counts["losses"] == 1
+        shelf.silent = False
+        await work.began.wait()
+        assert work.begins == 2
+        leader.stop()
+        assert not leader.leads()
+        await task
+    assert work.ended.is_set()
+    assert shelf.record is not None
+    assert shelf.record.holder == ""
+
+
+async def test_two_candidates_never_work_at_once_and_hand_over_without_waiting() -> None:
+    shelf, works = Shelf(), (Work(), Work())
+    leaders = [_candidate(shelf, name, work) for name, work in zip("ab", works, strict=True)]
+    async with asyncio.timeout(10):
+        tasks = [asyncio.create_task(one.run()) for one in leaders]
+        for turn in (0, 1):
+            await works[turn].began.wait()
+            assert not works[1 - turn].began.is_set()
+            leaders[turn].stop()
+            await tasks[turn]
+            assert works[turn].ended.is_set()
+    assert [write.holder for write in shelf.writes if write.begins] == ["a", "b"]
+
+
+async def test_work_that_breaks_gives_the_lease_up_and_is_told() -> None:
+    shelf, work = Shelf(), Work()
+    leader = _candidate(shelf, "one", work)
+    work.broken.set()
+    async with asyncio.timeout(10):
+        with pytest.raises(ValueError, match="broken"):
+            await leader.run()
+    assert shelf.record is not None
+    assert shelf.record.holder == ""
+
+
+async def test_stop_before_start_and_twice_is_fine() -> None:
+    shelf, work = Shelf(), Work()
+    leader = _candidate(shelf, "one", work)
+    leader.stop()
+    leader.stop()
+    async with asyncio.timeout(10):
+        await leader.run()
+    assert work.begins == 0
+    assert shelf.record is None
