@@ -141,9 +141,11 @@ class Reading:
                 if bell.refusal is not None:
                     raise Refusing(bell.refusal)
                 page = await self._lobby.reader.page(operation, position, limit)
-            events = [] if page is None else page.events
-            visit.frames, visit.size_bytes = len(events), sum(map(len, events))
-            visit.told(0, ANSWERED)
+            if page is None:
+                visit.closed(NO_STREAM.close, NO_STREAM.code)
+            else:
+                visit.frames, visit.size_bytes = len(page.events), sum(map(len, page.events))
+                visit.told(0, ANSWERED)
         except (TidegateError, Refusing) as error:
             row = _row_of(error)
             visit.closed(row.close, row.code)
