@@ -38,13 +38,19 @@ async def sweeping(
     *,
     may_continue: Callable[[], bool] = lambda: True,
     pods: Callable[[], Collection[str] | None] | None = None,
+    fresh_s: float = 0,
     **redis: Any,
 ) -> AsyncIterator[Sweep]:
     quick: dict[str, Any] = {"connect_timeout_s": 2, "reply_timeout_s": 2}
     settings = RedisSettings(url=RedisUrl(url), **(quick | redis))
     topology = Topology(parse_address(settings), settings)
     sweep = Sweep(
-        topology, settings, may_continue=may_continue, kubernetes_pods=pods, lease_s=LEASE_S
+        topology,
+        settings,
+        may_continue=may_continue,
+        kubernetes_pods=pods,
+        lease_s=LEASE_S,
+        fresh_s=fresh_s,
     )
     try:
         yield sweep
@@ -72,11 +78,15 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     local info, consumers = redis.call('XINFO', 'STREAM', key), {}
     local last
     for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
-    for i, group in ipairs(groups) do consumers[i] = redis.call('XINFO', 'CONSUMERS', key, group[2]) end
+    for i, group in ipairs(groups) do
+      consumers[i] = redis.call('XINFO', 'CONSUMERS', key, group[2])
+    end
     redis.call('DEL', key)
     redis.call('XGROUP', 'CREATE', key, 'made', '$', 'MKSTREAM')
     redis.call('XGROUP', 'DESTROY', key, 'made')
-    for _, entry in ipairs(entries) do redis.call('XADD', key, earlier(entry[1]), unpack(entry[2])) end
+    for _, entry in ipairs(entries) do
+      redis.call('XADD', key, earlier(entry[1]), unpack(entry[2]))
+    end
     redis.call('XSETID', key, earlier(last))
     for i, group in ipairs(groups) do
       local by = {}
@@ -94,7 +104,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     redis.call('PEXPIRE', key, left - ms)
   end
 end
-for _, one in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], -ms, one) end
+for _, one in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  redis.call('ZINCRBY', KEYS[1], -ms, one)
+end
 for _, name in ipairs({'since', 'last'}) do
   if redis.call('HEXISTS', KEYS[2], name) == 1 then redis.call('HINCRBY', KEYS[2], name, -ms) end
 end

@@ -197,6 +197,7 @@ class Sweep:
             raise
         if report is not None:
             self._round, self.last_report = None, report
+        end_if_cancelled()
         return report
 
     async def round(
@@ -214,7 +215,6 @@ class Sweep:
         """
         wait_s, away_since = BACKOFF_MIN_S, None
         while True:
-            end_if_cancelled()
             try:
                 report = await self.tick(streams)
             except RedisUnavailable as error:
@@ -421,6 +421,7 @@ class Sweep:
                 count_reply(act, reply, at.tally)
 
     def _check_fence(self) -> None:
+        end_if_cancelled()
         if not self._may_continue():
             raise Fenced("this operator may not change anything now: another one leads")
 

@@ -92,7 +92,9 @@ class Candidates:
         """Remember it if it is among the biggest; running, idle and orphan ones never are."""
         if state not in _RANK:
             return
-        row = (_RANK[state], look.size_bytes, next(self._order), look._replace(entry=None), state)
+        if look.entry is not None:  # its id will be needed, not what it says
+            look = look._replace(entry=look.entry._replace(data=b"", timestamp=b""))
+        row = (_RANK[state], look.size_bytes, next(self._order), look, state)
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, row)
         else:
