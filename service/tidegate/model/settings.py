@@ -546,6 +546,15 @@ class AuthSettings(Group):
         bool,
         Field(description="Refuse tokens without `exp`: a lost one would be good for ever."),
     ] = True
+    revoked_keep_s: Annotated[
+        float,
+        Field(
+            ge=60,
+            le=31_622_400,
+            description="How long a revocation is remembered: at least the longest life of your "
+            "tokens, because a revoked one is good again after it.",
+        ),
+    ] = 86_400.0
     user_claim: Annotated[
         _Word, Field(description="Claim with the user's id, text or a whole number.")
     ] = "sub"

@@ -58,7 +58,9 @@ class DisconnectOperation(
 
 
 class Revoke(msgspec.Struct, frozen=True, tag_field="kind", tag="revoke"):
-    """A user's tokens are good no longer: one by its id, or all that were issued before."""
+    """A user's tokens are good no longer: one by its id, or all that were issued before. It is on
+    the list of `redis.revoked` already.
+    """
 
     user: _Name
     token_id: _Name | None = None

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import time
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,12 @@ import structlog
 import uvicorn
 
 from tidegate import __version__
+from tidegate.core.revocation import Revocation
 from tidegate.core.slots import Victim
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
 from tidegate.gateway.unstored import say_unstored, unstored_frame
-from tidegate.model.errors import RedisUnavailable, SettingsError
+from tidegate.model.errors import InvalidRequest, RedisUnavailable, SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis import control
@@ -34,6 +36,7 @@ from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
 from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
 from tidegate.runtime.inside import Inside
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
     from tidegate.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
+
+#: Clocks of issuers may be ahead of ours by so much.
+CLOCKS_S = 60.0
 
 
 class _Server(uvicorn.Server):
@@ -101,7 +107,15 @@ class Replica:
             settings.dispatch,
             Retention(settings.publish.cap, settings.publish.ttl_s),
         )
-        self._control = Control(self._topology, settings, self._told)
+        self._revoked = RevokedTokens(
+            self._topology,
+            settings,
+            self._admission.revocations,
+            on_more=self._admission.revoked,
+        )
+        self._control = Control(
+            self._topology, settings, self._told, on_gap=self._revoked.read_soon
+        )
         self._report = Report(
             settings,
             hub=self._hub,
@@ -168,6 +182,7 @@ class Replica:
                 inside=self._inside,
                 registry=new_registry(self._report.numbers),
                 disconnect=self._disconnect,
+                revoke=self._revoke,
             ),
             ws="none",
         )
@@ -180,6 +195,7 @@ class Replica:
                     (self._pods.run(), "lease"),
                     (self._slots.run(), "slots"),
                     (self._control.run(), "control"),
+                    (self._revoked.run(), "revoked"),
                     (self._gate.run(), "keys"),
                 )
             ]
@@ -278,12 +294,24 @@ class Replica:
             return await self._control.publish(control.DisconnectUser(name, reason))
         return await self._control.publish(control.DisconnectOperation(name, reason))
 
+    async def _revoke(self, revocation: Revocation, reason: str) -> int:
+        """Take tokens back, on all replicas and for those that start later; how many listened."""
+        user, token_id, issued_before_s = revocation
+        if issued_before_s is not None and issued_before_s > time.time() + CLOCKS_S:
+            raise InvalidRequest("issued_before", "must not be in the future (seconds since 1970)")
+        await self._revoked.add(revocation)
+        return await self._control.publish(control.Revoke(user, token_id, issued_before_s, reason))
+
     def _told(self, message: control.Message) -> None:
         match message:
             case control.DisconnectUser(user, reason):
                 self._admission.disconnect(user, reason)
-            case control.Revoke(user=user, reason=reason):
-                self._admission.disconnect(user, reason)
+            case control.Revoke(user, token_id, issued_before_s):
+                revocation = Revocation(user, token_id, issued_before_s)
+                if self._admission.revocations.tell(revocation):
+                    self._admission.revoked(user)
+                else:  # the book is full: better all of a user's connections than none
+                    self._admission.disconnect(user, message.reason)
             case control.DisconnectOperation(operation, reason):
                 self._hub.disconnect(OperationId(operation), reason)
             case control.ReplacedConnections(connections):

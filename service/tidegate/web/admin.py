@@ -11,13 +11,17 @@ from fastapi import FastAPI, Header, HTTPException, Path, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
+from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
 from tidegate.web.debug import Inside, check_token, debug_routes
 
 UserName = Annotated[str, Path(min_length=1, max_length=256)]
 Reason = Annotated[str, Query(max_length=64, pattern=r"^[a-z_]*$")]
 Bearer = Annotated[str, Header()]
+TokenId = Annotated[str | None, Query(min_length=1, max_length=TOKEN_ID_MAX_LENGTH)]
+IssuedBefore = Annotated[float | None, Query(ge=0, le=TIME_MAX, allow_inf_nan=False)]
 
 
 _openmetrics: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
@@ -32,6 +36,8 @@ class Readiness(NamedTuple):
 
 #: Closes the connections of a user or of an operation everywhere: kind, name, reason.
 Disconnect = Callable[[str, str, str], Awaitable[int]]
+#: Takes tokens back everywhere, and closes the connections that came in with them; the reason.
+Revoke = Callable[[Revocation, str], Awaitable[int]]
 
 
 def admin_app(
@@ -41,6 +47,7 @@ def admin_app(
     inside: Inside,
     registry: CollectorRegistry,
     disconnect: Disconnect,
+    revoke: Revoke,
 ) -> FastAPI:
     """The application of the admin port.
 
@@ -69,12 +76,12 @@ def admin_app(
 
     app.include_router(debug_routes(server, inside))
 
-    async def send_away(kind: str, name: str, authorization: str, reason: str) -> dict[str, int]:
+    async def tell_all(authorization: str, telling: Callable[[], Awaitable[int]]) -> dict[str, int]:
         if server.admin_token is None:
             raise HTTPException(403, "server.admin_token is not set, so nothing can be done here")
         check_token(server, authorization)
         try:
-            return {"replicas": await disconnect(kind, name, reason)}
+            return {"replicas": await telling()}
         except InvalidInput as error:
             raise HTTPException(400, str(error)) from None
         except RedisUnavailable as error:
@@ -82,16 +89,25 @@ def admin_app(
 
     @app.post("/admin/users/{user}/disconnect")
     async def disconnect_user(
-        user: UserName, reason: Reason = "", authorization: Bearer = ""
+        user: UserName,
+        reason: Reason = "",
+        token_id: TokenId = None,
+        issued_before: IssuedBefore = None,
+        authorization: Bearer = "",
     ) -> dict[str, int]:
-        """Close all connections of a user, on all replicas."""
-        return await send_away("user", user, authorization, reason)
+        """Close all connections of a user, on all replicas; or revoke one of the user's tokens, or
+        those issued before a time, and close the connections that came in with them.
+        """
+        if token_id is None and issued_before is None:
+            return await tell_all(authorization, lambda: disconnect("user", user, reason))
+        revocation = Revocation(user, token_id, issued_before)
+        return await tell_all(authorization, lambda: revoke(revocation, reason))
 
     @app.post("/admin/operations/{operation}/disconnect")
     async def disconnect_operation(
         operation: UserName, reason: Reason = "", authorization: Bearer = ""
     ) -> dict[str, int]:
         """Close everybody who watches an operation, on all replicas."""
-        return await send_away("operation", operation, authorization, reason)
+        return await tell_all(authorization, lambda: disconnect("operation", operation, reason))
 
     return app

@@ -21,6 +21,7 @@ import msgspec
 
 from tidegate.core.expiry import Expiry, ExpiryState
 from tidegate.core.ports import Sender
+from tidegate.core.revocation import Revocations
 from tidegate.core.slots import Full, Replaced, SlotKeeper, Victim, new_connection_id
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
@@ -29,8 +30,8 @@ from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.auth.gate import Gate, Visitor
-from tidegate.web.auth.identity import ANONYMOUS
-from tidegate.web.auth.refusals import Refused
+from tidegate.web.auth.identity import ANONYMOUS, Identity
+from tidegate.web.auth.refusals import Refused, Unauthenticated
 from tidegate.web.door import Connection, Door
 from tidegate.web.opening import Head
 from tidegate.web.refusal import Refusal, refusal_of
@@ -55,6 +56,13 @@ class ConnectionLimit(Refused):
             retry=True,
         )
         self.details = {"count": count, "limit": limit}
+
+
+class TokenRevoked(Unauthenticated):
+    """The token was taken back before its end; 4401."""
+
+    def __init__(self) -> None:
+        super().__init__("token_revoked", "the token was revoked; sign in again")
 
 
 class Socket(Sender, Connection, Protocol):
@@ -144,6 +152,8 @@ class Admission:
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._by_user: dict[str, dict[str, Guest]] = {}
+        #: What this replica knows to be revoked; whoever tells it so calls `revoked`.
+        self.revocations = Revocations()
         #: Tells other replicas of connections that lost their slots.
         self.on_victims: Callable[[tuple[Victim, ...]], None] = lambda _: None
         #: Everybody may watch everything: nothing is asked per operation.
@@ -159,6 +169,7 @@ class Admission:
                 head.headers, head.subprotocols, head.query
             )
             identity = guest.visitor.identity
+            self._check_revoked(identity)
             if counted and identity is not ANONYMOUS:
                 await self._take_slot(guest)
         except Refused as refused:
@@ -231,10 +242,24 @@ class Admission:
         self._close_some(user, connections, close_codes.FORBIDDEN, reason or "disconnected")
         return len(connections)
 
+    def revoked(self, user: str | None = None) -> None:
+        """Close the connections of this user, or of all, whose token is revoked (4401)."""
+        users = tuple(self._by_user) if user is None else (user,)
+        for name in users:
+            for guest in tuple(self._by_user.get(name, {}).values()):
+                try:
+                    self._check_revoked(guest.visitor.identity)
+                except TokenRevoked as refused:
+                    _close(guest, refused.close, refused.code, str(refused))
+
     def __len__(self) -> int:
         return sum(len(guests) for guests in self._by_user.values())
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _check_revoked(self, identity: Identity) -> None:
+        if self.revocations.cover(identity.user, identity.token_id, identity.issued_at_s):
+            raise TokenRevoked
 
     async def _take_slot(self, guest: Guest) -> None:
         user, limit = guest.visitor.identity.user, guest.visitor.identity.limit
@@ -251,6 +276,11 @@ class Admission:
         if guest.sender.closed:
             self._slots.release(user, connection)
             return
+        try:
+            self._check_revoked(guest.visitor.identity)  # it may have come meanwhile
+        except TokenRevoked:
+            self._slots.release(user, connection)
+            raise
         guest.connection = connection
         self._by_user.setdefault(user, {})[connection] = guest
         self._door.when_gone(guest.sender, lambda: self._gone(guest))
@@ -280,6 +310,7 @@ class Admission:
     async def _renew(self, guest: Guest, token: str) -> None:
         try:
             visitor = await self._gate.renew(token)
+            self._check_revoked(visitor.identity)
         except Refused as refused:
             _tell(guest, error_frame(refused.code, str(refused), retry=refused.retry))
             return

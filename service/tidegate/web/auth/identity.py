@@ -20,12 +20,16 @@ class Identity(NamedTuple):
         expires_at: seconds since the epoch, leeway included, at which the token ends; None: never.
         limit: the user's own limit of connections, 0 for none; None: the gateway's.
         operations: ids and patterns that the token lists; None when it has no such claim.
+        token_id: the token's own id (`jti`), by which it can be revoked.
+        issued_at_s: when it was issued, seconds since the epoch; None: it does not say.
     """
 
     user: str
     expires_at: float | None = None
     limit: int | None = None
     operations: tuple[str, ...] | None = None
+    token_id: str | None = None
+    issued_at_s: float | None = None
 
 
 #: Everybody, with `server.auth` = none.

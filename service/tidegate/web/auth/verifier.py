@@ -30,6 +30,7 @@ from tidegate.web.auth.patterns import PATTERN_MAX_LENGTH
 from tidegate.web.auth.refusals import Unauthenticated
 
 KID_MAX_LENGTH = 256
+TOKEN_ID_MAX_LENGTH = 256
 OPERATIONS_MAX = 256
 LIMIT_MAX = 1_000_000
 #: The end of the year 9999 (RFC 3339 knows no later one).
@@ -118,6 +119,8 @@ def read_claims(payload: bytes, settings: AuthSettings, now: float) -> Identity:
         expires_at,
         _read_limit(claims, settings.limit_claim),
         _read_operations(claims, settings.operations_claim),
+        _read_token_id(claims),
+        _read_time(claims, "iat"),
     )
 
 
@@ -178,6 +181,17 @@ def _read_user(claims: Claims, name: str) -> str:
         value = str(value)
     if not isinstance(value, str) or not is_user_id(value):
         raise _bad_claim(name, "a user's id of 1 to 256 printable characters")
+    return value
+
+
+def _read_token_id(claims: Claims) -> str | None:
+    if "jti" not in claims:
+        return None
+    value = claims["jti"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not 0 < len(value) <= TOKEN_ID_MAX_LENGTH:
+        raise _bad_claim("jti", f"a text of 1 to {TOKEN_ID_MAX_LENGTH} characters")
     return value
 
 
