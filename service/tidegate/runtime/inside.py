@@ -166,7 +166,8 @@ def _top(awaitable: object) -> tuple[str, str]:
         name = frame.f_globals.get("__name__", "?")
         where = f"{name}:{frame.f_lineno} {frame.f_code.co_name}"
         awaitable = _attribute(awaitable, "await") or _attribute(awaitable, "yieldfrom")
-    return where, "" if awaitable is None else type(awaitable).__name__
+    # A future is awaited through an iterator of its own.
+    return where, "" if awaitable is None else type(awaitable).__name__.removesuffix("Iter")
 
 
 def _attribute(awaitable: object, name: str) -> object:
