@@ -1,14 +1,18 @@
 """The publisher against a Redis made of bytes: it keeps its schedule, whatever is answered."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.mark import find_mark
-from bench.publisher import Publisher
+from bench.mark import Mark, find_mark
+from bench.publisher import CentrifugoWire, Publisher, RedisWire
 
 ENTRIES = 500
 REPLY = b"$15\r\n1795000000000-0\r\n"
@@ -39,7 +43,7 @@ def published_to(entries: int, reply: bytes = REPLY) -> Iterator[tuple[Publisher
     with socket.create_server(("127.0.0.1", 0)) as listener:
         answerer = Answerer(listener, entries, reply)
         answerer.start()
-        publisher = Publisher(listener.getsockname())
+        publisher = Publisher(listener.getsockname(), RedisWire())
         try:
             yield publisher, answerer
         finally:
@@ -81,3 +85,40 @@ def test_a_refused_entry_is_an_error_with_the_reason() -> None:
         pytest.raises(RuntimeError, match="OOM"),
     ):
         publisher.publish(operations=1, entries=5, per_second=1000)
+
+
+def test_a_batch_for_centrifugo_is_one_request_with_all_entries() -> None:
+    wire = CentrifugoWire("http://127.0.0.1:8000/api/batch")
+    entries = [wire.template(f"bench-{n}") % (17, n) for n in range(3)]
+    data, answers = wire.together(entries)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert answers == 1
+    assert head.startswith(b"POST /api/batch HTTP/1.1\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    commands = [command["publish"] for command in json.loads(body)["commands"]]
+    assert [command["channel"] for command in commands] == ["bench-0", "bench-1", "bench-2"]
+    marks = [find_mark(json.dumps(command["data"]).encode()) for command in commands]
+    assert marks == [Mark(17, n) for n in range(3)]
+
+
+@given(cuts=st.lists(st.integers(1, 400), max_size=8))
+def test_answers_of_centrifugo_are_counted_whatever_the_pieces(cuts: list[int]) -> None:
+    body = b'{"replies":[{"publish":{"offset":1,"epoch":"x"}}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    data, wire, count = answer * 5, CentrifugoWire("http://h/api/batch"), 0
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, stop in pairwise(edges):
+        count += wire.answers(data[start:stop])
+    assert count == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{"replies":[{"error":{"code":102}}]}',
+    ],
+)
+def test_a_refusal_of_centrifugo_is_an_error(answer: bytes) -> None:
+    with pytest.raises(RuntimeError, match="refused"):
+        CentrifugoWire("http://h/api/batch").answers(answer)

@@ -139,6 +139,34 @@ def test_events_are_counted_whatever_the_pieces(numbers: list[int], cuts: list[i
         assert not window.other
 
 
+@given(
+    numbers=st.lists(st.integers(0, 20), min_size=1, max_size=12),
+    joined=st.integers(1, 4),
+    cuts=cut_places,
+)
+@settings(max_examples=50, deadline=None)
+def test_joined_publications_of_centrifugo_are_counted_one_by_one(
+    numbers: list[int], joined: int, cuts: list[int]
+) -> None:
+    def publication(number: int) -> bytes:
+        text = b'{"push":{"channel":"a","pub":{"data":{"mark":"~T%019d.%08d~"},"offset":1}}}'
+        return text % (SENT, number)
+
+    with peered(Way.CENTRIFUGO, "a") as peer:
+        welcome = b'{"id":1,"connect":{"client":"x"}}\n{"id":2,"subscribe":{"offset":0}}'
+        groups = [numbers[at : at + joined] for at in range(0, len(numbers), joined)]
+        frames = [frame(b"\n".join(publication(n) for n in group)) for group in groups]
+        peer.send(HEAD + frame(welcome) + frame(b"{}") + b"".join(frames), cuts)
+        peer.until(len(numbers))
+        window = peer.crowd.window
+        assert peer.viewer.state is State.OPEN
+        assert (window.delivered, window.repeated, window.missed) == expected_counts(numbers)
+        assert not window.other
+        said = peer.sock.recv(4096)
+        assert b'{"id":1,"connect":{}}\n{"id": 2, "subscribe": {"channel": "a"}}' in said
+        assert said.endswith(b"\x81\x82\0\0\0\0{}")  # the answer to its ping
+
+
 def test_a_refused_event_stream_is_kept_in_words() -> None:
     with peered(Way.EVENTS) as peer:
         peer.send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
