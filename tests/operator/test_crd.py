@@ -18,6 +18,7 @@ import yaml
 from tests.servers.kubernetes import Kubernetes
 from tidegate.model.errors import InvalidInput
 from tidegate_operator.model.gateway import GROUP, PLURAL, VERSION, GatewaySpec, read_spec
+from tidegate_operator.model.reference import reference
 from tidegate_operator.model.schema import crd, crd_yaml
 
 FILE = Path(__file__).parents[2] / "helm/tidegate/crds/gateways.tidegate.dev.yaml"
@@ -327,3 +328,15 @@ async def test_kubectl_get_shows_the_columns(api: httpx.AsyncClient) -> None:
         *("Name", "Mode", "Desired", "Ready", "Connections", "Healthy"),
         *("Target", "Scaling", "Last sweep", "Age"),
     ]
+
+
+def test_the_page_has_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs/operator.md").read_text("utf-8")
+    assert reference() in page, "run: tidegate-operator crd --reference, and put it into the page"
+
+
+def test_the_page_s_example_is_a_good_one() -> None:
+    page = (Path(__file__).parents[2] / "docs/operator.md").read_text("utf-8")
+    example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
+    assert example["apiVersion"] == f"{GROUP}/{VERSION}"
+    assert read_spec(example["spec"], strict=True).scaling.schedule[0].min == 6

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def crd() -> None:
+def crd(
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="All fields as Markdown tables, in place of the YAML."),
+    ] = False,
+) -> None:
     """Print the CustomResourceDefinition of `Gateway`.
 
     `tidegate-operator crd | kubectl apply --server-side -f -` brings the one in a cluster up to
     date: Helm installs it once and never changes it.
     """
+    from tidegate_operator.model.reference import reference as tables
     from tidegate_operator.model.schema import crd_yaml
 
-    typer.echo(crd_yaml(), nl=False)
+    typer.echo(tables() if reference else crd_yaml(), nl=False)
