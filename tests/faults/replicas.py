@@ -33,7 +33,12 @@ class Replica:
     host = "127.0.0.1"
 
     def __init__(
-        self, index: int, redis_url: str, settings: Mapping[str, object] | None = None
+        self,
+        index: int,
+        redis_url: str,
+        settings: Mapping[str, object] | None = None,
+        *,
+        auth: str = "none",
     ) -> None:
         self.index = index
         self.pod = f"pod-{index}"
@@ -45,7 +50,7 @@ class Replica:
         for name in os.environ:
             if name.startswith("TIDEGATE_"):
                 command += ["-u", name]
-        command += [sys.executable, "-m", "tidegate.cli.main", "serve", "--auth", "none"]
+        command += [sys.executable, "-m", "tidegate.cli.main", "serve", "--auth", auth]
         command += ["--host", self.host, "--port", str(self.port)]
         command += ["--admin-port", str(self.admin_port), "--redis", redis_url, "--pod", self.pod]
         for name, value in (settings or {}).items():

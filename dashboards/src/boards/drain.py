@@ -14,7 +14,6 @@ from dashboards.src.queries import (
     REPLICA,
     REPLICA_LEGEND,
     highest,
-    quantile,
     rate,
     select,
     total,
@@ -148,17 +147,16 @@ DRAIN = Board(
                 undispatched(),
                 loop_lag(),
                 graph(
-                    "Garbage collection pauses, p99",
-                    "How long the collector stopped the process, by generation. Long pauses of "
-                    "generation 2 mean many short-lived connections with state; more, smaller "
-                    "replicas help.",
+                    "Time in garbage collection",
+                    "Share of the time in which the collector stood in the way, by generation. "
+                    "Much in generation 2 means many short-lived connections with state; more, "
+                    "smaller replicas help.",
                     Query(
-                        quantile(0.99, "tidegate_gc_pause_seconds", by=("generation",)),
-                        "generation {{generation}}",
+                        rate("tidegate_gc_pause_seconds_sum", by=(*REPLICA, "generation")),
+                        f"{REPLICA_LEGEND} generation {{{{generation}}}}",
                     ),
-                    unit="s",
-                    limits=above(0.05, 0.25),
-                    logarithmic=True,
+                    unit="percentunit",
+                    limits=above(0.02, 0.1),
                 ),
                 graph(
                     "Spans dropped",
