@@ -102,6 +102,7 @@ class Audience:
         "ready",
         "seq",
         "stale_since",
+        "taken",
         "topic",
         "waiting",
     )
@@ -117,6 +118,8 @@ class Audience:
         #: True: the stream was asked after it came, so the answer tells whether the cursor exists.
         self.ahead: dict[Viewer, bool] = {}
         self.seq = 0
+        #: Frames of entries and gaps since it is followed here.
+        self.taken = 0
         #: The first page has arrived.
         self.ready = False
         #: Joins that wait for the first page.
@@ -209,6 +212,7 @@ class Audience:
 
     def deliver(self, new: list[frames.Frame]) -> None:
         """Send these frames to every live viewer."""
+        self.taken += len(new)
         if self.live or self.has_more:
             epoch = self.topic.epoch
             traced = self._traced

@@ -7,6 +7,7 @@ Nothing is kept for it but when a task was made; what is asked for is gathered t
 from __future__ import annotations
 
 import asyncio
+import heapq
 import re
 import time
 from collections import Counter
@@ -22,10 +23,13 @@ from tidegate.model.ids import OperationId
 from tidegate.model.settings import TopicSettings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
+from tidegate.web.debug import OperationOrder
 
 #: Names counted, and awaits followed into a task.
 NAMES_MAX = 50
 DEPTH_MAX = 64
+#: Operations looked at in one turn of the loop: about a millisecond.
+TURN_OPERATIONS = 1_000
 _NUMBER = re.compile(r"[-_ ]?\d+$")
 
 
@@ -51,6 +55,22 @@ class Inside:
     def made(self, task: asyncio.Task[Any]) -> None:
         """Remember when this task began."""
         self._made[task] = time.monotonic()
+
+    # -- operations ------------------------------------------------------------------------------
+
+    async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
+        """See `web.debug.Inside`. Viewers must not feel it: it goes on in small turns."""
+        every = list(self._hub.audiences.values())
+        first: list[Audience] = []
+        for start in range(0, len(every), TURN_OPERATIONS):
+            turn = every[start : start + TURN_OPERATIONS]
+            first = heapq.nlargest(most, [*first, *turn], key=_KEYS[order])
+            await asyncio.sleep(0)
+        return {
+            "count": len(every),
+            "omitted": len(every) - len(first),
+            "operations": [_row(audience) for audience in first],
+        }
 
     # -- one operation ----------------------------------------------------------------------------
 
@@ -177,3 +197,26 @@ def _attribute(awaitable: object, name: str) -> object:
         if found is not None:
             return found
     return None
+
+
+def _row(audience: Audience) -> dict[str, Any]:
+    """One operation in a list of many: what costs nothing to tell."""
+    topic, stats = audience.topic, audience.stats()
+    return {
+        "operation": topic.operation,
+        "status": topic.status,
+        "finished": topic.finished,
+        "cursor": str(topic.last),
+        "entries": audience.taken,
+        "live": stats.live,
+        "lagging": stats.lagging,
+        "catching_up": stats.catching_up,
+        "outbox_items": stats.outbox,
+    }
+
+
+_KEYS: dict[OperationOrder, Callable[[Audience], int]] = {
+    OperationOrder.VIEWERS: lambda audience: len(audience.live) + len(audience.behind),
+    OperationOrder.LAGGING: lambda audience: audience.stats().lagging,
+    OperationOrder.ENTRIES: lambda audience: audience.taken,
+}

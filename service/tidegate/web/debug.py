@@ -7,6 +7,7 @@ host too (a page that has its own name resolve to 127.0.0.1 could read it otherw
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
@@ -20,9 +21,19 @@ from tidegate.model.settings import ServerSettings
 
 TASKS_MAX = 1_000
 DEFAULT_TASKS = 100
+OPERATIONS_MAX = 500
+DEFAULT_OPERATIONS = 50
 
 Bearer = Annotated[str, Header()]
 Host = Annotated[str, Header()]
+
+
+class OperationOrder(enum.StrEnum):
+    """What the operations of a list have most of."""
+
+    VIEWERS = "viewers"
+    LAGGING = "lagging"
+    ENTRIES = "entries"
 
 
 class Inside(Protocol):
@@ -30,6 +41,9 @@ class Inside(Protocol):
 
     def state(self) -> dict[str, Any]:
         """The replica as a whole; no ids of users or operations."""
+
+    async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
+        """Operations followed here, `most` of them, those that are first in this order."""
 
     async def operation(self, operation: OperationId) -> dict[str, Any] | None:
         """One operation; None when it is not followed here and has no stream.
@@ -92,6 +106,13 @@ def debug_routes(server: ServerSettings, inside: Inside) -> APIRouter:
     @router.get("/state")
     async def state() -> dict[str, Any]:
         return inside.state()
+
+    @router.get("/operations")
+    async def operations(
+        limit: Annotated[int, Query(ge=1, le=OPERATIONS_MAX)] = DEFAULT_OPERATIONS,
+        order: OperationOrder = OperationOrder.VIEWERS,
+    ) -> dict[str, Any]:
+        return await inside.operations(limit, order)
 
     @router.get("/operations/{operation}")
     async def operation(operation: str) -> dict[str, Any]:
