@@ -97,14 +97,19 @@ class Cluster:
 
     async def pods(self, component: str) -> list[Any]:
         """Pods of a component that are not being deleted, oldest first."""
-        selector = f"app.kubernetes.io/component={component}"
-        found = (await self.get("pods", "--selector", selector))["items"]
-        living = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        living = [pod for pod in await self._pods(component) if _stays(pod)]
         return sorted(living, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
-    async def ready(self, component: str, count: int) -> bool:
-        """Whether exactly so many pods are there, all ready."""
-        pods = await self.pods(component)
+    async def _pods(self, component: str) -> list[Any]:
+        selector = f"app.kubernetes.io/component={component}"
+        return list((await self.get("pods", "--selector", selector))["items"])
+
+    async def ready(self, component: str, count: int, *, leaving: int | None = None) -> bool:
+        """Whether exactly so many pods are there, all ready, and so many on their way out."""
+        found = await self._pods(component)
+        pods = [pod for pod in found if _stays(pod)]
+        if leaving is not None and len(found) - len(pods) != leaving:
+            return False
         return len(pods) == count and all(is_ready(pod) for pod in pods)
 
     async def kill_container(self, pod: Any) -> None:
@@ -133,6 +138,10 @@ class Cluster:
         with (self.lab / "audit.log").open() as lines:
             for line in lines:
                 yield json.loads(line)
+
+
+def _stays(pod: Any) -> bool:
+    return "deletionTimestamp" not in pod["metadata"]
 
 
 def is_ready(pod: Any) -> bool:

@@ -114,10 +114,10 @@ class Release:
     # --- pods
 
     async def settled(self, gateways: int, within_s: float = READY_S) -> float:
-        """Wait until exactly so many gateway pods are there, all ready, and the rollout is over."""
+        """Wait until exactly so many gateway pods are there, all ready, and all others gone."""
 
         async def done() -> bool:
-            if not await self.cluster.ready("gateway", gateways):
+            if not await self.cluster.ready("gateway", gateways, leaving=0):
                 return False
             deployment = await self.cluster.get("deployment", f"{NAME}-gateway")
             status = deployment["status"]

@@ -11,8 +11,11 @@ say() { printf 'lab: %s\n' "$*" >&2; }
 need() { # program, Debian package
   command -v "$1" >/dev/null || { say "$1 is missing (Debian: apt-get install $2)"; exit 3; }
 }
-# Neither user namespaces nor overlay are needed, and nobody else's images are touched.
-buildah_() { command buildah --storage-driver vfs --root "$CACHE/buildah" --runroot "$CACHE/buildah.run" "$@"; }
+# Nobody else's images are touched. Overlay where the file system allows it: with vfs every step of a
+# Dockerfile copies the whole image.
+buildah_() { command buildah --storage-driver "$DRIVER" --root "$CACHE/buildah.$DRIVER" --runroot "$CACHE/buildah.$DRIVER.run" "$@"; }
+DRIVER=overlay
+command -v buildah >/dev/null && ! buildah_ images >/dev/null 2>&1 && DRIVER=vfs
 ctr_() { ctr --address "$LAB/containerd.sock" --namespace k8s.io "$@"; }
 BASE=docker.io/library/python:3.13-slim
 base() { # the stand-in for it, in the image store also after that was wiped
