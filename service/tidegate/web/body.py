@@ -1,7 +1,8 @@
 """A request's body, read within bounds of size and time.
 
 A body that is refused is read to its end and dropped, so that the client gets to the answer; one
-that is far too large, or too slow, is not, and its connection has to be closed.
+that is far too large, or too slow, is not, and its connection has to be closed. Bodies that nobody
+reads are bounded by `web.upgrade`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from starlette.requests import ClientDisconnect, Request
+
+from tidegate.web.upgrade import READS_BODY
 
 #: Of a refused body: read and dropped, before the connection is closed instead.
 SKIP_MAX_BYTES = 16 * 1_048_576
@@ -27,6 +30,9 @@ class Body:
         told = request.headers.get("content-length", "")
         self._told = int(told[:20]) if told.isascii() and told.isdigit() else 0
         self._is_complete = False
+        reads_body = request.scope.get("extensions", {}).get(READS_BODY)
+        if reads_body is not None:
+            reads_body()
 
     async def read(self, max_bytes: int, timeout_s: float) -> bytes:
         """All of it.

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,13 +27,23 @@ _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+_BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_BODY_TOO_LARGE = (
+    b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+#: Of a body that nobody reads. More than the loop reads at once (256 KiB), so that one that is to
+#: be read has been asked for before.
+UNREAD_MAX_BYTES = 1_048_576
 #: In a request's `scope["extensions"]`: its transport, for what ASGI has no word for.
 TRANSPORT = "tidegate.transport"
+#: The same: to be called by who reads the body, within bounds of its own.
+READS_BODY = "tidegate.reads_body"
 _ONCE = frozenset({b"sec-websocket-key", b"sec-websocket-version", b"host"})
 
 
 class UpgradeProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a short way to `DirectProtocol`, and with bounds of its own.
+    """uvicorn's HTTP protocol with a short way to `DirectProtocol`, and with bounds of its own: on
+    heads, and on bodies that nobody reads.
 
     Use `bind_upgrade` to make a class with a door for uvicorn's `http=`.
     """
@@ -43,6 +54,12 @@ class UpgradeProtocol(HttpToolsProtocol):
     #: and trailers, of which the parser keeps everything.
     _unended_bytes = 0
     _patience: asyncio.TimerHandle | None = None
+    #: Of the request whose body is on its way: how much came, and whether somebody reads it.
+    _request = 0
+    _body_is_due = False
+    _body_is_read = False
+    _unread_bytes = 0
+    _body_patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,6 +71,7 @@ class UpgradeProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_read()
+        self._body_is_over()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -64,26 +82,68 @@ class UpgradeProtocol(HttpToolsProtocol):
             if self._patience is not None:  # it was not answered yet
                 self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
+        elif self._body_is_due and not self._body_is_read:
+            self._bound_body()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._request += 1
         scope: Any = self.scope
-        scope["extensions"] = {TRANSPORT: self.transport}
+        scope["extensions"] = {
+            TRANSPORT: self.transport,
+            READS_BODY: partial(self._reads_body, self._request),
+        }
         if self._patience is None:  # not the first request of this connection
             self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._unended_bytes = 0
         self._head_is_read()
+        self._body_is_due = True
+        self._body_is_read = False
+        self._unread_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unended_bytes = 0
+        self._unread_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._unended_bytes = 0
+        self._body_is_over()
         super().on_message_complete()
+
+    def _bound_body(self) -> None:
+        """It is not here as a whole, and nobody has asked for it."""
+        if self._unread_bytes > UNREAD_MAX_BYTES:
+            self._refuse_body("body_size", _BODY_TOO_LARGE)
+        elif self._body_patience is None:
+            self._body_patience = self.loop.call_later(
+                self.limits.header_timeout_s, self._refuse_body, "body_time", _BODY_TOO_SLOW
+            )
+
+    def _reads_body(self, request: int) -> None:
+        if request == self._request:
+            self._body_is_read = True
+            self._stop_body_clock()
+
+    def _body_is_over(self) -> None:
+        self._body_is_due = False
+        self._stop_body_clock()
+
+    def _stop_body_clock(self) -> None:
+        if self._body_patience is not None:
+            self._body_patience.cancel()
+            self._body_patience = None
+
+    def _refuse_body(self, reason: str, answer: bytes) -> None:
+        self.door.refusals[reason] += 1
+        self._body_is_over()
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_started:
+            self.transport.write(answer)
+        self.transport.close()
 
     def _expect_head(self) -> None:
         self.door.waiting += 1

@@ -1,0 +1,186 @@
+"""Bodies that nobody reads are bounded in time and size, on every path and with every method."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.gateway.replica import Replica
+from tests.servers.standalone import Server
+from tidegate.web.upgrade import UNREAD_MAX_BYTES
+
+SERVICE = "s" * 32
+BOUND_S = 0.4
+#: What a test waits for an end that should come after `BOUND_S`.
+PATIENCE_S = 8.0
+EVENT = b'{"type":"log","data":{}}'
+#: Method and path; the answer that may come before the body has.
+UNREAD = {
+    ("GET", "/operations/42"): b"200",
+    ("GET", "/operations/42/events"): b"200",
+    ("GET", "/operations/44/events?wait=30"): b"",
+    ("GET", "/sse/operations/42"): b"200",
+    ("POST", "/sse/operations/42"): b"405",
+    ("POST", "/operations/42"): b"405",
+    ("POST", "/nothing/here"): b"404",
+    ("POST", "/operations/42/events?fallback=wrong"): b"400",
+    ("DELETE", "/operations/43"): b"401",
+    ("OPTIONS", "/operations/42"): b"405",
+}
+LENGTH = b"Content-Length: 1000000000"
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.fixture
+async def replica(redis_server: Server) -> AsyncIterator[Replica]:
+    publish = {"token": SERVICE, "body_timeout_s": 3.0}
+    limits = {"header_timeout_s": BOUND_S}
+    async with Replica(redis_server.url, publish=publish, replica=limits) as replica:
+        yield replica
+
+
+class Raw:
+    """A client that sends its body as it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.sent = 0
+
+    async def send_until_cut(self, piece: bytes, pause_s: float) -> None:
+        """Pieces of a body, until the other side has closed."""
+        with contextlib.suppress(ConnectionError):
+            while not self.writer.is_closing() and not self.reader.at_eof():
+                self.writer.write(piece)
+                await self.writer.drain()
+                self.sent += len(piece)
+                await asyncio.sleep(pause_s)
+
+    async def everything(self) -> bytes:
+        """All that is said until the end."""
+        found = b""
+        with contextlib.suppress(ConnectionError):
+            while data := await self.reader.read(65536):
+                found += data
+        return found
+
+
+@contextlib.asynccontextmanager
+async def connection(replica: Replica) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", replica.settings.server.port)
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+
+
+def head(method: str, path: str, *lines: bytes) -> bytes:
+    first = f"{method} {path} HTTP/1.1\r\nHost: x".encode()
+    return b"\r\n".join([first, *lines, b"", b""])
+
+
+async def ends(
+    replica: Replica, request: bytes, piece: bytes, pause_s: float
+) -> tuple[bytes, float, int]:
+    """What is answered, after how long it is over, and how much could be sent."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with connection(replica) as raw:
+        raw.writer.write(request)
+        async with asyncio.timeout(PATIENCE_S):
+            sending = asyncio.create_task(raw.send_until_cut(piece, pause_s))
+            answer = await raw.everything()
+            sending.cancel()
+            await asyncio.wait([sending])
+        return answer, loop.time() - started, raw.sent
+
+
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED])
+@pytest.mark.parametrize(("request_", "status"), UNREAD.items())
+async def test_a_body_that_does_not_end_is_not_waited_for(
+    replica: Replica,
+    backend: Backend,
+    request_: tuple[str, str],
+    status: bytes,
+    framing: bytes,
+) -> None:
+    await backend.publish("42")
+    piece = b"x" if framing == LENGTH else b"1\r\nx\r\n"
+    answer, seconds, _ = await ends(replica, head(*request_, framing), piece, 0.05)
+    assert answer.startswith(b"HTTP/1.1 " + (status or b"408")), answer[:200]
+    assert BOUND_S * 0.9 < seconds < PATIENCE_S
+    assert replica.runtime._door.refusals["body_time"] == 1
+
+
+@pytest.mark.parametrize("request_", UNREAD)
+async def test_a_body_without_end_is_not_taken(
+    replica: Replica, backend: Backend, request_: tuple[str, str]
+) -> None:
+    await backend.publish("42")
+    piece = b"x" * 65536
+    answer, _, sent = await ends(replica, head(*request_, LENGTH), piece, 0.0)
+    assert answer[:9] in (b"HTTP/1.1 ", b""), "it may be lost when the rest is not read"
+    refusals = replica.runtime._door.refusals
+    assert refusals["body_time"] + refusals["body_size"] == 1
+    assert sent < UNREAD_MAX_BYTES + 16 * 2**20  # the rest lies in the kernel's buffers
+
+
+async def test_who_reads_a_body_has_bounds_of_its_own(replica: Replica) -> None:
+    """`publish.body_timeout_s`, which may be longer."""
+    async with connection(replica) as raw:
+        raw.writer.write(
+            head(
+                *("POST", "/operations/42/events"),
+                f"Authorization: Bearer {SERVICE}".encode(),
+                b"Content-Length: %d" % len(EVENT),
+            )
+        )
+        for byte in EVENT:
+            raw.writer.write(bytes([byte]))
+            await asyncio.sleep(2.5 * BOUND_S / len(EVENT))
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await raw.reader.readline()).startswith(b"HTTP/1.1 201")
+    assert replica.runtime._door.refusals["body_time"] == 0
+
+
+async def test_a_read_body_says_nothing_of_the_one_behind_it(replica: Replica) -> None:
+    first = head(
+        *("POST", "/operations/42/events"),
+        f"Authorization: Bearer {SERVICE}".encode(),
+        b"Content-Length: %d" % len(EVENT),
+    )
+    second = head("GET", "/operations/42", LENGTH)
+    answer, seconds, _ = await ends(replica, first + EVENT + second, b"x", 0.05)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert seconds < PATIENCE_S
+    assert replica.runtime._door.refusals["body_time"] == 1
+
+
+async def test_small_bodies_where_none_is_read_are_let_pass(
+    replica: Replica, backend: Backend
+) -> None:
+    await backend.publish("42")
+    async with connection(replica) as raw:
+        for _ in range(3):  # one connection, kept
+            raw.writer.write(head("GET", "/operations/42", b"Content-Length: 3") + b"abc")
+            async with asyncio.timeout(PATIENCE_S):
+                text = await raw.reader.readuntil(b"\r\n\r\n")
+                length = int(_header(text, "content-length"))
+                assert len(await raw.reader.readexactly(length)) == length
+            assert text.startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(1.5 * BOUND_S)  # a clock that was left running would cut it now
+        raw.writer.write(head("GET", "/operations/42"))
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await raw.reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+def _header(text: bytes, name: str) -> str:
+    for line in text.decode().splitlines():
+        key, _, value = line.partition(":")
+        if key.lower() == name:
+            return value.strip()
+    raise AssertionError(f"no {name}")
