@@ -131,6 +131,20 @@ def test_bounds_and_steps_hold(wanted: GatewaySpec, looks: list[Look], start: in
                 assert row.before - downs[-1].after <= step
 
 
+@PROPERTY
+@given(SPECS, STORIES, st.integers(1, 40))
+def test_soon_after_a_step_up_nothing_goes(
+    wanted: GatewaySpec, looks: list[Look], start: int
+) -> None:
+    """Also where no window is set."""
+    grew_at_s = float("-inf")
+    for row in tell(wanted, looks, start=start):
+        if row.after < row.before and row.decision.reason is Reason.LOAD_DOWN:
+            assert row.at_s - grew_at_s >= wanted.scaling.down.after_up_s
+        if row.after > row.before:
+            grew_at_s = row.at_s
+
+
 def within(rows: list[Row], period_s: float) -> list[Row]:
     """What happens in the period that the first of them begins."""
     return [row for row in rows if row.at_s < rows[0].at_s + period_s]
@@ -265,6 +279,17 @@ def test_a_new_leader_takes_nothing_away_for_a_whole_window() -> None:
         decision, memory = at(1_000, 6, number * 15, memory, wanted=wanted)
         assert (decision.scale, decision.reason) == (None, Reason.WINDOW)
     decision, _ = at(1_000, 6, 600, memory, wanted=wanted)
+    assert decision.reason is Reason.LOAD_DOWN
+
+
+def test_a_pod_that_was_just_added_stays_a_while() -> None:
+    wanted = spec(min=1, down={"windowS": 0})
+    decision, memory = at(3_000, 2, wanted=wanted)
+    assert decision.scale is not None
+    for at_s in range(15, 135, 15):
+        decision, memory = at(100, 3, at_s, memory, wanted=wanted)
+        assert (decision.scale, decision.reason) == (None, Reason.AFTER_UP)
+    decision, _ = at(100, 3, 135, memory, wanted=wanted)
     assert decision.reason is Reason.LOAD_DOWN
 
 

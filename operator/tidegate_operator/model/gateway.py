@@ -44,7 +44,7 @@ class Rebalance(Part):
         ),
     ] = 10
     rate_per_s: Annotated[
-        int, whole(1, 100_000, "Viewers sent away in a second, over all pods, at the most.")
+        int, whole(1, 10_000, "Viewers sent away in a second, over all pods, at the most.")
     ] = 50
 
 
