@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any
+from typing import Any, cast
 
 import kopf
 import structlog
@@ -49,6 +49,8 @@ async def operate(settings: OperatorSettings) -> None:
             settings=_settings(),
             namespaces=[settings.namespace],
             standalone=True,
+            # Else kopf looks up the name of its user, which an image need not have.
+            identity=cast("Any", settings.identity),
             stop_flag=ended,
         )
         operator.stop()
