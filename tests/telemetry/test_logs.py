@@ -9,7 +9,6 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +17,8 @@ import structlog
 from tidegate.model.settings import LogSettings
 from tidegate.telemetry.log_values import LONGEST, clean, printable, redact
 from tidegate.telemetry.logs import configure_logs
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm5hIn0.c2lnbmF0dXJl"
 
@@ -42,18 +43,6 @@ class Log:
     @property
     def json(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines]
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """The logging of the test run is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def logger(name: str = "tidegate.somewhere") -> Any:

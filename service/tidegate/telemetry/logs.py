@@ -1,7 +1,8 @@
 """Logs through structlog: pretty on a terminal, JSON lines elsewhere; the libraries' loggers and
 Python's own warnings go the same way.
 
-Every line has `timestamp`, `level`, `logger` and `event`; its values pass `log_values.clean`.
+Every line has `timestamp`, `level`, `logger` and `event`; its values pass `log_values.clean`, and
+there are only so many of one kind a second (`log_quota`).
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import TextIO
 import structlog
 
 from tidegate.model.settings import LogSettings
+from tidegate.telemetry.log_quota import Quota
 from tidegate.telemetry.log_values import clean, one_line
 
 #: Libraries that say at INFO or below what is ours to say, or that would write headers: uvicorn
 #: tells each connection, httpx each request, websockets (through uvicorn) each frame.
 QUIET = ("uvicorn", "httpx", "httpcore", "websockets", "urllib3")
+#: `log.connections_per_s` is theirs.
+OWN_BOUNDS = ("tidegate.telemetry.connections",)
 #: Each failed try of the exporter; `span_queue` says once that it fails.
 SILENT = ("opentelemetry.exporter", "opentelemetry.sdk")
 
@@ -49,6 +53,7 @@ def configure_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(Quota(exempt=OWN_BOUNDS))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
