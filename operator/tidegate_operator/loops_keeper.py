@@ -233,6 +233,7 @@ class Keeper:
             log.info("rebalancing", gateway=self.name, **_fields(shed))
         if done.removed or done.kept:
             note = f"mode {self.spec.scaling.mode}" if self.spec else ""
+            log.info("autoscalers", gateway=self.name, removed=done.removed, written=done.kept)
             for one in done.removed:
                 await self._event(gateway, "AutoscalerRemoved", "HandOver", f"{one}: {note}")
             if done.kept:
