@@ -23,6 +23,7 @@ from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.frames import text_frame
 from tidegate.telemetry.connections import COLLECT_S, Connections
+from tidegate.web.protocol import PROTOCOL_ERROR
 
 SECRET = "a secret of 32 bytes, or more....."
 
@@ -179,6 +180,39 @@ class TestWebSocket:
             (line,) = await ended(lines)
         assert (line["kind"], line["code"], line["frames"]) == ("multiplex", 1000, 3)
         assert "operation" not in line
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "reason"),
+    [
+        (b"\x81\x00", 1002, PROTOCOL_ERROR),  # a viewer's frame that is not masked
+        (b"\xf1\x80\x00\x00\x00\x00", 1002, PROTOCOL_ERROR),  # reserved bits
+        (b"\x81\xff" + (2**20).to_bytes(8, "big") + b"\x00" * 4, 1009, PROTOCOL_ERROR),
+        (b"\x81\x82\x00\x00\x00\x00\xff\xfe", 1007, "invalid_data"),
+        (b"\x89\x80\x00\x00\x00\x00" * 100, 4400, "bad_request"),  # more pings than allowed
+        (b"\x88\x82\x00\x00\x00\x00" + (4999).to_bytes(2, "big"), 4999, VIEWER_LEFT),
+        (b"\x88\x80\x00\x00\x00\x00", 1005, VIEWER_LEFT),
+    ],
+)
+async def test_ends_that_a_viewer_brings_about(
+    redis_server: Server, lines: list[EventDict], raw: bytes, code: int, reason: str
+) -> None:
+    async with Replica(redis_server.url) as replica:
+        with await replica.raw("42") as viewer:
+            await viewer.next_frames(type="current_state")
+            await viewer.write(raw)
+            await viewer.until_end()
+        (line,) = await ended(lines)
+    assert (line["code"], line["reason"]) == (code, reason)
+
+
+async def test_one_that_answers_no_ping(redis_server: Server, lines: list[EventDict]) -> None:
+    quick = {"ping_interval_s": 0.1, "ping_timeout_s": 0.1}
+    async with Replica(redis_server.url, viewer=quick) as replica:
+        with await replica.raw("42") as viewer:
+            await viewer.until_end()
+        (line,) = await ended(lines)
+    assert (line["code"], line["reason"]) == (1011, "keepalive")
 
 
 async def test_what_was_sent_is_counted_through_lag_and_catching_up(
