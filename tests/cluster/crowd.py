@@ -16,8 +16,9 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -67,7 +68,8 @@ class Crowd:
         self._client = release.redis(password)
         self._count = viewers
         self._publishers: list[Publisher] = []
-        self._stop = asyncio.Event()
+        self._ending: set[str] = set()
+        self._writing: dict[str, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._blow = 0.0
         self._notes: dict[str, object] = {}
@@ -81,7 +83,8 @@ class Crowd:
         for number in range(OPERATIONS):
             publisher = Publisher(self._client, f"{word}-{stamp}-{number}")
             self._publishers.append(publisher)
-            self._task(self._publish(publisher, random.Random(number)), publisher.operation)
+            work = self._publish(publisher, random.Random(number))
+            self._writing[publisher.operation] = self._task(work, publisher.operation)
         await self.join(self._count)
 
     async def join(self, count: int) -> None:
@@ -105,22 +108,22 @@ class Crowd:
 
         await until(all_have_some, JOIN_S, f"{count} viewers with an entry")
 
+    async def finish_some(self, operations: int) -> None:
+        """End the first so many operations; their viewers leave, having seen all."""
+        ending = [one for one in self._publishers if not one.finished][:operations]
+        self._ending |= {publisher.operation for publisher in ending}
+        # Nothing may be written after the terminal entry.
+        await asyncio.gather(*(self._writing[publisher.operation] for publisher in ending))
+        await asyncio.gather(*(publisher.finish() for publisher in ending))
+        names = {publisher.operation for publisher in ending}
+        await self._ends([viewer for viewer in self.viewers if viewer.operation in names])
+
     async def finish(self) -> None:
         """End the operations, wait for the viewers, judge, and report."""
-        self._stop.set()
-        await asyncio.gather(*(publisher.finish() for publisher in self._publishers))
-
-        async def all_ended() -> bool:
-            return all(viewer.ended.is_set() for viewer in self.viewers)
-
-        try:
-            await until(all_ended, END_S, "the ends")
-        except TimeoutError:
-            pass  # the judge says who did not come to its end
+        await self.finish_some(OPERATIONS)
         await self._judge()
 
     async def close(self) -> None:
-        self._stop.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,7 +141,8 @@ class Crowd:
         begin = time.time()
 
         async def all_have_news() -> bool:
-            return all(v.arrivals and v.arrivals[-1].written > begin for v in self.viewers)
+            watching = [viewer for viewer in self.viewers if not viewer.ended.is_set()]
+            return all(v.arrivals and v.arrivals[-1].written > begin for v in watching)
 
         await until(all_have_news, within_s, "news for every viewer")
 
@@ -152,14 +156,24 @@ class Crowd:
 
     # --- inside
 
+    async def _ends(self, viewers: list[TimedViewer]) -> None:
+        async def all_ended() -> bool:
+            return all(viewer.ended.is_set() for viewer in viewers)
+
+        try:
+            await until(all_ended, END_S, "the ends")
+        except TimeoutError:
+            pass  # the judge says who did not come to its end
+
     async def _publish(self, publisher: Publisher, rng: random.Random) -> None:
-        while not self._stop.is_set():
+        while publisher.operation not in self._ending:
             await publisher.write("log" if rng.random() < 0.2 else "progress")
             await asyncio.sleep(rng.expovariate(ENTRIES_PER_S))
 
-    def _task(self, work: object, name: str) -> None:
-        assert asyncio.iscoroutine(work)
-        self._tasks.append(asyncio.get_running_loop().create_task(work, name=name))
+    def _task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.append(task)
+        return task
 
     async def _judge(self) -> None:
         logs = {}

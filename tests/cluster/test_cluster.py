@@ -7,6 +7,8 @@ Viewers and publishers come from outside through NodePorts; what they must get i
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 from typing import Any
 
@@ -26,6 +28,7 @@ UNDER_TEST: dict[str, Any] = {
     "scaling": {"mode": "none"},
 }
 TAKEOVER_S = 15.0
+GATEWAY_PODS = "app.kubernetes.io/component=gateway"
 
 
 async def scale(release: Release, pods: int) -> float:
@@ -201,3 +204,264 @@ async def evict(cluster: Cluster, pod: str) -> None:
         f'"metadata": {{"name": "{pod}", "namespace": "{cluster.namespace}"}}}}'
     )
     await cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=body)
+
+
+# --- scaling by load
+
+INTERNAL: dict[str, Any] = {
+    "scaling": {
+        "mode": "internal",
+        "min": 2,
+        "max": 5,
+        "connectionsPerPod": 100,
+        # A shared machine lags for reasons of its own.
+        "loopLagMs": 10_000,
+        "up": {"periodS": 5},
+        "down": {"windowS": 20, "afterUpS": 10, "periodS": 5},
+    },
+    "rebalance": {"ratePerS": 50},
+}
+
+
+async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
+    await release.upgrade(INTERNAL)
+    await release.settled(2)
+    async with watching(release, "internal scaling with 300 viewers", viewers=60) as crowd:
+        began = time.monotonic()
+        await crowd.join(240)
+        await release.settled(3, 90)
+        crowd.note("seconds to 3", round(time.monotonic() - began, 1))
+        assert (await release.gateway())["status"]["desiredReplicas"] == 3
+
+        async def even() -> bool:
+            counts = (await release.connections()).values()
+            return len(counts) == 3 and max(counts) <= 1.2 * sum(counts) / 3
+
+        took = await until(even, 60, "viewers on the new pod", poll_s=0.5)
+        crowd.note("seconds until even", round(took, 1))
+        crowd.note("connections when even", sorted((await release.connections()).values()))
+        await crowd.recover(30)
+
+        began = time.monotonic()
+        await crowd.finish_some(8)  # 60 viewers stay
+        gone, costs, counts = await _first_to_go(release)
+        crowd.note("connections when one went", {"gone": counts.pop(gone), "stay": counts})
+        assert costs[gone] == min(costs.values()), (gone, costs)
+        await release.settled(2, 120)
+        crowd.note("seconds to 2", round(time.monotonic() - began, 1))
+        await crowd.recover(30)
+
+
+async def _first_to_go(release: Release) -> tuple[str, dict[str, int], dict[str, int]]:
+    """The pod that is deleted first, and the deletion costs and connections of all before it."""
+    annotation = "controller.kubernetes.io/pod-deletion-cost"
+    counts: dict[str, int] = {}
+    found: list[tuple[str, dict[str, int]]] = []
+
+    async def one_goes() -> bool:
+        nonlocal counts
+        pods = (await release.cluster.get("pods", "--selector", GATEWAY_PODS))["items"]
+        leaving = [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
+        if leaving:
+            costs = {
+                pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {})[annotation])
+                for pod in pods
+            }
+            found.append((leaving[0], costs))
+            return True
+        counts = await release.connections()
+        return False
+
+    await until(one_goes, 150, "a pod that goes", poll_s=0.3)
+    gone, costs = found[0]
+    return gone, costs, counts
+
+
+HPA: dict[str, Any] = {
+    "scaling": {
+        "mode": "hpa",
+        "hpa": {"cpuPercent": 10},
+        "up": {"periodS": 15},
+        "down": {"windowS": 15, "periodS": 15, "maxPercent": 100},
+    },
+    # A request so small that the viewers of a test are above it.
+    "gateway": {"resources": {"requests": {"cpu": "50m"}}},
+}
+
+
+async def test_an_autoscaler_in_place_of_our_own(release: Release, cluster: Cluster) -> None:
+    await release.upgrade(HPA)
+    name = "horizontalpodautoscalers"
+
+    async def made() -> bool:
+        return len((await cluster.get(name))["items"]) == 1
+
+    await until(made, 30, "an HPA")
+    async with watching(release, "hpa on CPU, by metrics-server", viewers=150) as crowd:
+        began = time.monotonic()
+
+        async def scaled() -> bool:
+            return len(await cluster.pods("gateway")) > 2
+
+        await until(scaled, 150, "a pod more by the HPA", poll_s=1)
+        crowd.note("seconds to a pod more", round(time.monotonic() - began, 1))
+        (hpa,) = (await cluster.get(name))["items"]
+        crowd.note("cpu per cent of the request", _cpu(hpa))
+        await release.upgrade({"scaling": {"hpa": {"cpuPercent": 300}}})
+        await release.upgrade({"scaling": {"mode": "none"}})
+
+        async def gone() -> bool:
+            return not (await cluster.get(name))["items"]
+
+        await until(gone, 30, "the end of the HPA")
+        await scale(release, 2)
+        await crowd.recover(30)
+
+
+def _cpu(hpa: Any) -> object:
+    return [one["resource"]["current"] for one in hpa["status"].get("currentMetrics") or ()]
+
+
+# --- what must be refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({"scaling": {"min": 5, "max": 2}}, "scaling.min must be at most scaling.max"),
+        ({"scaling": {"mode": "magic"}}, "spec.scaling.mode"),
+        ({"scaling": {"mode": "hpa"}}, "scaling.hpa needs cpuPercent or an external metric"),
+        ({"target": {"name": "another"}}, "target.name is immutable"),
+    ],
+)
+async def test_a_bad_gateway_is_refused_and_says_what_is_wrong(
+    cluster: Cluster, spec: dict[str, Any], names: str
+) -> None:
+    patch = json.dumps({"spec": spec})
+    with pytest.raises(CommandFailed) as refused:
+        await cluster.kubectl(
+            "patch", "gateways.tidegate.dev", NAME, "--type=merge", "--patch", patch
+        )
+    assert names in str(refused.value)
+
+
+async def test_a_gateway_without_its_deployment_is_told_and_harms_nobody(
+    release: Release, cluster: Cluster
+) -> None:
+    stray = {
+        "apiVersion": "tidegate.dev/v1alpha1",
+        "kind": "Gateway",
+        "metadata": {"name": "stray"},
+        "spec": {"target": {"name": "nowhere"}},
+    }
+    await cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(stray))
+
+    async def told() -> bool:
+        found = await cluster.get("gateways.tidegate.dev", "stray")
+        conditions = found.get("status", {}).get("conditions", ())
+        return any(
+            one["type"] == "Ready" and one["status"] == "False" and "nowhere" in one["message"]
+            for one in conditions
+        )
+
+    await until(told, 30, "a condition that names the Deployment")
+    assert await healthy(release)
+    await cluster.kubectl("delete", "gateways.tidegate.dev", "stray")
+
+
+# --- Redis
+
+
+async def test_a_new_password_for_redis(release: Release, cluster: Cluster) -> None:
+    """Both hold for a while: add the new one, roll the pods, take the old one away."""
+    old, new = await release.password(), "the-new-password-of-redis"
+    admin = release.redis(old)
+    try:
+        await admin.execute_command("ACL", "SETUSER", "default", f">{new}")
+        encoded = base64.b64encode(new.encode()).decode()
+        patch = json.dumps({"data": {"redis-password": encoded}})
+        await cluster.kubectl("patch", "secret", f"{NAME}-valkey", "--patch", patch)
+        async with watching(release, "new Redis password", viewers=100) as crowd:
+            for deployment in ("gateway", "operator"):
+                await cluster.kubectl("rollout", "restart", f"deployment/{NAME}-{deployment}")
+            await release.settled(2)
+            await cluster.kubectl("rollout", "status", f"deployment/{NAME}-operator")
+            await admin.execute_command("ACL", "SETUSER", "default", f"<{old}")
+            # Whoever still uses the old one is thrown out.
+            await admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.sleep(1)  # so that what comes next was written after it
+            await crowd.recover(30)
+        await until(lambda: healthy(release), 30, "the condition Ready of the Gateway")
+    finally:
+        await admin.aclose()
+    # An upgrade keeps a password that the chart did not make.
+    await release.upgrade({"settings": {"viewer": {"history_entries": 60}}})
+    assert await release.password() == new
+
+
+# --- what the operator may do
+
+
+async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -> None:
+    """After all other cases: what was never asked for in them is not needed."""
+    user = f"system:serviceaccount:{cluster.namespace}:{NAME}-operator"
+    used: set[tuple[str, str, str]] = set()
+    refused = []
+    for event in cluster.audit():
+        if event["user"]["username"] != user or "objectRef" not in event:
+            continue
+        ref = event["objectRef"]
+        if ref["resource"] == "selfsubjectreviews":
+            continue  # everybody may
+        what = "/".join(filter(None, (ref["resource"], ref.get("subresource"))))
+        call = (ref.get("apiGroup", ""), what, event["verb"])
+        if event["responseStatus"]["code"] == 403:
+            refused.append((*call, ref.get("name")))
+        else:
+            used.add(call)
+    role = await cluster.get("role", f"{NAME}-operator")
+    granted = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    report.write({"name": "permissions of the operator", "granted": len(granted)})
+    assert not refused, "used and not granted"
+    assert granted - used == set(), "granted and never used"
+    assert used - granted == set(), "used, and granted by somebody else"
+
+
+# --- the end
+
+
+async def test_uninstall_leaves_nothing_but_the_definition(
+    release: Release, cluster: Cluster
+) -> None:
+    await release.close_doors()
+    await cluster.helm("uninstall", NAME, "--wait", "--timeout", "120s")
+    kinds = (
+        await cluster.kubectl("api-resources", "--verbs=list,delete", "--namespaced", "-o", "name")
+    ).split()
+    # Events and metrics are what happened; the others belong to the namespace.
+    left_out = ("events", "pods.metrics.k8s.io", "rolebindings.authorization")
+    asked = ",".join(kind for kind in kinds if not kind.startswith(left_out))
+
+    async def left() -> list[str]:
+        found = (
+            await cluster.kubectl("get", asked, "--output", "name", "--ignore-not-found")
+        ).split()
+        own = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+        return [one for one in found if one not in own]
+
+    async def nothing_left() -> bool:
+        return not await left()
+
+    try:
+        await until(nothing_left, 60, "an empty namespace", poll_s=1)
+    except TimeoutError:
+        pytest.fail(f"left behind: {await left()}")
+    assert "gateways.tidegate.dev" in await cluster.kubectl("get", "crd", "--output", "name")
+    await cluster.kubectl("delete", "namespace", cluster.namespace)
