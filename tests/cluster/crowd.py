@@ -100,7 +100,7 @@ class Crowd:
             viewer.opened_at, viewer.closed_at = [], []
             self.viewers.append(viewer)
             new.append(viewer)
-            self._task(viewer.run(), name)
+            _ = self._task(viewer.run(), name)
             await asyncio.sleep(0.005)
 
         async def all_have_some() -> bool:
