@@ -43,6 +43,7 @@ from tidegate.redis import lua
 from tidegate.redis.address import Deployment, client_options
 from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.turns import Turns
 
 CONSUMER = PUBLISHER.decode()
 #: Idempotency keys kept for each operation; about 100 bytes each.
@@ -154,6 +155,7 @@ class Appender:
     ) -> None:
         self._call = _Call(redis_settings, dispatch, retention or Retention())
         self._topology = topology
+        self._turns = Turns(topology)
         self._own: RedisCluster | None = None
         if topology.address.deployment is Deployment.CLUSTER:
             # The reader's client tries again by itself, which would append twice.
@@ -176,9 +178,10 @@ class Appender:
         arguments = self._call.arguments(operation, texts, once, newest, remove)
         client: Any = self._own or self._topology.client
         try:
-            with contextlib.suppress(NoScriptError):
-                return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
-            return _outcome(await client.eval(lua.PUBLISH.text, *arguments))
+            async with self._turns.at(self._call.key(operation)):
+                with contextlib.suppress(NoScriptError):
+                    return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
+                return _outcome(await client.eval(lua.PUBLISH.text, *arguments))
         except CLIENT_ERRORS as error:
             raise _failed(error, operation) from None
 
@@ -186,7 +189,8 @@ class Appender:
         """As the port has it."""
         client: Any = self._own or self._topology.client
         try:
-            return bool(await client.unlink(self._call.key(operation)))
+            async with self._turns.at(self._call.key(operation)):
+                return bool(await client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(str(error) or type(error).__name__) from None
 

@@ -1,7 +1,8 @@
 """Reads a stream for one viewer that is further back than the ring: implements the `Log` port with
 redis-py.
 
-Bounded per page in entries and bytes; at most a few reads at a time per server (the client's pool).
+Bounded per page in entries and bytes; at most a few reads at a time per server, others wait for
+their turn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.replies import read_info, read_page
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.turns import Turns
 
 ALL = -1
 
@@ -39,6 +41,7 @@ class RedisLog:
 
     def __init__(self, topology: Topology, settings: Settings) -> None:
         self._topology = topology
+        self._turns = Turns(topology)
         self._prefix = settings.redis.key_prefix
         self._group = settings.redis.group
         self._limits = (
@@ -72,8 +75,10 @@ class RedisLog:
     async def group(self, operation: OperationId) -> GroupPosition | None:
         """Where the shared group stands; None without a stream or a group."""
         client: Any = self._topology.client
+        key = self._prefix + operation
         try:
-            groups = await client.xinfo_groups(self._prefix + operation)
+            async with self._turns.at(key):
+                groups = await client.xinfo_groups(key)
         except ResponseError as error:
             if "no such key" in str(error).lower():
                 return None
@@ -95,10 +100,11 @@ class RedisLog:
         key = self._prefix + operation
         client: Any = self._topology.client
         try:
-            try:
-                return await client.evalsha(script.sha, 1, key, *args)
-            except NoScriptError:
-                return await client.eval(script.text, 1, key, *args)
+            async with self._turns.at(key):
+                try:
+                    return await client.evalsha(script.sha, 1, key, *args)
+                except NoScriptError:
+                    return await client.eval(script.text, 1, key, *args)
         except ResponseError as error:
             if "WRONGTYPE" in str(error):
                 raise StreamUnusable(f"the key of operation {operation} holds no stream") from None

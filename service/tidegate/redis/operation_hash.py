@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import OperationId
 from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.turns import Turns
 
 FIELDS = ("owner", "users", "status", "state")
 #: `HMGET` has no bound of its own; a longer field is the backend's mistake.
@@ -29,6 +30,7 @@ class OperationHash:
 
     def __init__(self, topology: Topology, prefix: str) -> None:
         self._topology = topology
+        self._turns = Turns(topology)
         self._prefix = prefix
 
     async def read(self, operation: OperationId) -> Mapping[str, bytes] | None:
@@ -40,7 +42,8 @@ class OperationHash:
         client: Any = self._topology.client
         key = self._prefix + operation
         try:
-            values = await client.hmget(key, FIELDS)
+            async with self._turns.at(key):
+                values = await client.hmget(key, FIELDS)
         except ResponseError as error:
             if "WRONGTYPE" in str(error):
                 raise OperationHashUnusable(f"the key {key} holds no hash") from None

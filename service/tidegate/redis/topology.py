@@ -21,9 +21,12 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import Address, Deployment, Node, client_options, tls_options
 
-#: Connections for reading history, per server: enough to keep one core of Redis busy, too few to
-#: drown it.
-MAX_CONNECTIONS = 8
+#: Commands of one kind (reading history, publishing, operation hashes) on their way to one server:
+#: enough to keep one core of Redis busy, too few to drown it.
+TURNS = 8
+#: Connections to one server: for the three kinds that take turns (`redis.turns`), and as many again
+#: for slots, leases, control messages and redirected commands.
+MAX_CONNECTIONS = 4 * TURNS
 POOL_WAIT_S = 5
 
 #: What redis-py 8.1 raises when it cannot reach a server: its cluster errors are no `RedisError`s,
@@ -52,6 +55,7 @@ class Topology:
                     sentinel_kwargs=self._patient() | tls_options(address, settings),
                     retry=Retry(NoBackoff(), 0),
                     db=address.db,
+                    max_connections=MAX_CONNECTIONS,
                     **self._options,
                 )
                 self._client = self._sentinel.master_for(str(address.service))
