@@ -5,8 +5,8 @@ So nothing is waited for by the clock, and a trouble that leaves no trace in any
 
 from __future__ import annotations
 
-import signal
 import asyncio
+import signal
 from collections.abc import Callable
 
 import httpx

@@ -10,6 +10,7 @@ from tidegate.cli.publish import publish
 from tidegate.cli.run import run
 from tidegate.cli.serve import serve
 from tidegate.cli.settings_command import settings
+from tidegate.cli.top import top
 from tidegate.cli.watch import watch
 
 app = typer.Typer(
@@ -48,6 +49,8 @@ def _tidegate(
 
     `tidegate watch 42` follows the operation, through the death of a replica too
 
+    `tidegate top` shows what each replica does, and the busiest operations
+
     **For real**
 
     `tidegate serve --auth none --redis redis://redis:6379/0` is one replica of the gateway
@@ -58,6 +61,7 @@ app.command()(run)
 app.command()(serve)
 app.command()(publish)
 app.command()(watch)
+app.command()(top)
 app.command()(settings)
 
 

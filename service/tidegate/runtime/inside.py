@@ -20,10 +20,10 @@ from tidegate.gateway.audience import Audience
 from tidegate.gateway.hub import Hub
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
+from tidegate.model.operation_order import OperationOrder
 from tidegate.model.settings import TopicSettings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
-from tidegate.web.debug import OperationOrder
 
 #: Names counted, and awaits followed into a task.
 NAMES_MAX = 50

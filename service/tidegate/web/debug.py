@@ -7,7 +7,6 @@ host too (a page that has its own name resolve to 127.0.0.1 could read it otherw
 
 from __future__ import annotations
 
-import enum
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query
 
 from tidegate.model.errors import InvalidOperationId, RedisUnavailable, StreamUnusable
 from tidegate.model.ids import OperationId, parse_operation_id
+from tidegate.model.operation_order import OperationOrder
 from tidegate.model.settings import ServerSettings
 
 TASKS_MAX = 1_000
@@ -26,14 +26,6 @@ DEFAULT_OPERATIONS = 50
 
 Bearer = Annotated[str, Header()]
 Host = Annotated[str, Header()]
-
-
-class OperationOrder(enum.StrEnum):
-    """What the operations of a list have most of."""
-
-    VIEWERS = "viewers"
-    LAGGING = "lagging"
-    ENTRIES = "entries"
 
 
 class Inside(Protocol):
