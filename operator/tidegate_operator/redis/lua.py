@@ -8,7 +8,7 @@ _PACKAGE = "tidegate_operator.redis"
 
 
 def _about_streams(name: str) -> Script:
-    return load(name, "prelude", _PACKAGE)
+    return load(name, "prelude", package=_PACKAGE)
 
 
 LOOK = _about_streams("look")
@@ -17,5 +17,5 @@ REVIVE = _about_streams("revive")
 TRIM = _about_streams("trim")
 REMOVE_CONSUMER = _about_streams("remove_consumer")
 REMOVE_GROUP = _about_streams("remove_group")
-PURGE_SLOTS = load("purge_slots", None, _PACKAGE)
-LEASES = load("leases", None, _PACKAGE)
+PURGE_SLOTS = load("purge_slots", package=_PACKAGE)
+LEASES = load("leases", package=_PACKAGE)

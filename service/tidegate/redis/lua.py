@@ -1,5 +1,5 @@
-"""The Lua scripts, loaded from `scripts/*.lua`; each is the shared prelude with its own body behind
-it.
+"""The Lua scripts, loaded from `scripts/*.lua`; each has what it shares with others in front of
+its own body.
 
 `EVALSHA` is what is sent; after a flush or on a new primary the server says NOSCRIPT, then `EVAL`
 loads the text again.
@@ -19,22 +19,22 @@ class Script(NamedTuple):
     sha: str
 
 
-def load(name: str, prelude: str | None, package: str = "tidegate.redis") -> Script:
-    """The script `name` of a package's folder `scripts`, with a prelude of that folder or none."""
+def load(name: str, *before: str, package: str = "tidegate.redis") -> Script:
+    """The script `name` of a package's folder `scripts`, with these files of it in front."""
     folder = resources.files(package).joinpath("scripts")
     shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
-    before = "" if prelude is None else folder.joinpath(f"{prelude}.lua").read_text("utf-8")
-    text = f"{shebang}\n{before}\n{body}"
+    shared = [folder.joinpath(f"{one}.lua").read_text("utf-8") for one in before]
+    text = "\n".join([shebang, *shared, body])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-DISPATCH = load("dispatch", "prelude")
-ATTACH = load("attach", "prelude")
-READ = load("read", "prelude")
-LOCATE = load("locate", "prelude")
-PUBLISH = load("publish", "prelude")
-POD_RENEW = load("pod_renew", None)
-POD_LIST = load("pod_list", None)
-REVOKE = load("revoke", None)
+DISPATCH = load("dispatch", "common", "dispatching")
+ATTACH = load("attach", "common", "dispatching", "reading")
+READ = load("read", "common", "reading")
+LOCATE = load("locate", "common")
+PUBLISH = load("publish", "common", "dispatching")
+POD_RENEW = load("pod_renew")
+POD_LIST = load("pod_list")
+REVOKE = load("revoke")
 SLOT_TAKE = load("slot_take", "slot_prelude")
 SLOT_SYNC = load("slot_sync", "slot_prelude")

@@ -95,7 +95,7 @@ def _raw_entry(entry: Sequence[Any]) -> RawEntry:
 
 
 def read_info(reply: list[Any] | None) -> StreamInfo:
-    """The answer of `inspect` in the prelude."""
+    """The answer of `inspect` in common.lua."""
     if not reply:
         return StreamInfo()
     first, last, length, added, deleted = reply

@@ -4,7 +4,6 @@
 -- Returns {info or nil, entries, 1 if more is left}.
 local key, group, pod = KEYS[1], ARGV[1], ARGV[2]
 local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-redis.call('XLEN', key)
 if redis.call('EXISTS', key) == 0 then return {false, {}, 0} end
 local made = redis.pcall('XGROUP', 'CREATE', key, group, '$')
 if made.err then

@@ -1,5 +1,4 @@
 #!lua flags=allow-oom
 -- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry.
 -- Returns {entries dispatched, id of the stream's newest entry or '', 1 if more is left}.
-redis.call('XLEN', KEYS[1]) -- a read: it arms the doorbell of the calling connection
 return dispatch(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))

@@ -1,0 +1,65 @@
+-- The dispatch duty; behind common.lua. A script makes what is in it anew each time it is called, so a script gets no
+-- more of these files than it uses.
+
+-- Relay to every replica that watches. `previous` is '' when no entry comes before (any more); then `added` tells
+-- how many were ever added, which can prove the same.
+local function relay(key, pod, created, entries)
+  local previous, added = '', false
+  if #entries > 0 then
+    local before = redis.call('XREVRANGE', key, '(' .. entries[1][1], '-', 'COUNT', 1)
+    if before[1] then
+      previous = before[1][1]
+    else
+      added = inspect(key)[4]
+    end
+  end
+  redis.call('SPUBLISH', key, cmsgpack.pack({pod, previous, created, entries, added}))
+end
+
+-- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).
+local function lag(key, group)
+  local groups = redis.call('XINFO', 'GROUPS', key)
+  for i = 1, #groups do
+    local by = {}
+    for j = 1, #groups[i], 2 do by[groups[i][j]] = groups[i][j + 1] end
+    if by['name'] == group then return math.max(1, tonumber(by['lag'] or 1) or 1) end
+  end
+  return 1
+end
+
+-- Read what the group has not seen yet and relay it. Returns {count, newest id, more}; `more` is about how many are
+-- left, and 0 when none is. Each way through has a read (XREADGROUP is none), which arms the doorbell of the caller.
+local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes)
+  local batch, size, created, more = nil, 0, 0, 0
+  local want = math.min(CHUNK, max_entries)
+  while true do
+    local reply = redis.pcall(
+      'XREADGROUP', 'GROUP', group, pod, 'COUNT', want, 'NOACK', 'STREAMS', key, '>')
+    if reply and reply.err then
+      if created == 1 or not string.find(reply.err, 'NOGROUP', 1, true) then return reply end
+      if redis.call('EXISTS', key) == 0 then return {0, '', 0} end
+      redis.call('XGROUP', 'CREATE', key, group, '0')
+      created = 1
+    elseif not reply then
+      break
+    else
+      local got = reply[1][2]
+      size = size + cut(got, max_entry_bytes)
+      if not batch then
+        batch = got
+      else
+        for i = 1, #got do batch[#batch + 1] = got[i] end
+      end
+      if #got < want then break end
+      want = math.min(CHUNK, max_entries - #batch)
+      if want == 0 or size >= max_bytes then
+        more = lag(key, group)
+        break
+      end
+    end
+  end
+  if batch or created == 1 then relay(key, pod, created, batch or {}) end
+  if batch then return {#batch, batch[#batch][1], more} end
+  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+  return {0, newest[1] and newest[1][1] or '', 0}
+end
