@@ -655,7 +655,7 @@ async def test_a_full_redis_loses_the_biggest_finished_streams_first(
     again = await sweep.round(spec(memory=memory))
     assert again.tally.done["shortened"] <= 1
     # Now nothing is enough: finished ones, then failed ones, and still no running one.
-    await client.config_set("maxmemory", used // 4)
+    await client.config_set("maxmemory", 1_000_000)
     await sweep.round(spec(memory=memory))
     assert near(await backend.ttl_s("failed"), 120)
     assert near(await backend.ttl_s("small-1"), 120)
@@ -769,6 +769,9 @@ async def test_another_spec_holds_from_the_next_tick_on(backend: Streamer, sweep
     ttls = [await backend.ttl_s(str(number)) for number in range(100)]
     assert 0 < sum(ttl is not None for ttl in ttls) < 100
     assert report.streams >= 100
+    assert await sweep.tick(spec(pace=small)) is None
+    sweep.forget()
+    assert (await sweep.round(ALL)).streams == 100, "from the beginning, and each one once"
     other = await sweep.round(Streams.model_validate({"prefix": "elsewhere:"}))
     assert other.streams == 0
 

@@ -185,6 +185,7 @@ class Sweep:
         """
         self._use(streams)
         if self._round is None:
+            await self._drop()
             self._round = _Round(self._clock())
         try:
             report = await self._advance(self._round, streams)
