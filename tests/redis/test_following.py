@@ -172,3 +172,17 @@ async def test_followers_rings_stay_quiet_and_the_leaders_death_is_short(
             for n, viewer in enumerate(viewers):
                 if n != leader:
                     await viewer.until_id(ids[-1])
+
+
+async def test_a_repair_in_pages_of_one_entry_comes_to_an_end(
+    any_server: Server, either: Backend
+) -> None:
+    """Each page began with the last entry applied, brought nothing else, and was read again."""
+    async with (
+        Replica(any_server.url, dispatch={"max_entries": 1}) as replica,
+        replica.watch("42") as viewer,
+    ):
+        await viewer.state()
+        ids = await either.publish_many("42", 10)
+        assert await viewer.ids(10) == ids
+        assert replica.counts()["repair_reads"] <= 11

@@ -165,9 +165,10 @@ class Primary:
         """Read a page above `after`; it goes to the listener in order with the relay."""
         if self._link is None:
             return  # the next attach reads from the listener's position
-        _, _, *limits = self._limits
+        _, _, entries, *limits = self._limits
         self.counts["repair_reads"] += 1
-        packed = pack("EVALSHA", lua.READ.sha, 1, watch.key, str(after), *limits)
+        # One more, because the first may be the last one applied: a page has to bring something.
+        packed = pack("EVALSHA", lua.READ.sha, 1, watch.key, str(after), entries + 1, *limits)
         self._link.send(packed, lambda reply: self._paged(watch, after, reply))
 
     async def settled(self) -> None:
@@ -409,7 +410,7 @@ class Primary:
         watch.arming.answered(found)
         watch.retry_s = 0.0
         watch.left = more
-        armed, watch.armed = watch.armed, self._doorbell is not Doorbell.POLL
+        armed, watch.armed = watch.armed, not more and self._doorbell is not Doorbell.POLL
         if found:
             self.counts["dispatch_found"] += 1
             self.counts["dispatched_entries"] += found
