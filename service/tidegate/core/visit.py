@@ -14,6 +14,8 @@ from tidegate.model.close_codes import CloseCode
 
 #: The reason of an end that was the viewer's.
 VIEWER_LEFT = "viewer_left"
+#: The reason of the end of a poll that got its page, empty or not.
+ANSWERED = "answered"
 
 
 class VisitKind(enum.Enum):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tidegate.core.allowance import Allowance
-from tidegate.core.visit import VIEWER_LEFT, Headers, Visit, VisitKind
+from tidegate.core.visit import ANSWERED, VIEWER_LEFT, Headers, Visit, VisitKind
 from tidegate.model.close_codes import CLOSE_CODES
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Connections:
 
 def _end_of(visit: Visit) -> str:
     """The name of its close code; reasons may be anything that an administrator has said."""
-    if visit.reason == VIEWER_LEFT:
-        return VIEWER_LEFT
+    if visit.reason in (VIEWER_LEFT, ANSWERED):
+        return visit.reason
     row = CLOSE_CODES.get(visit.code)
     return str(visit.code) if row is None else row.name
 

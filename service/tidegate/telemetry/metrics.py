@@ -22,7 +22,7 @@ from prometheus_client.samples import Exemplar
 from tidegate.core.bounds import LATENCY_S, PAUSE_S, REPLAY_ENTRIES, SLOT_USE
 from tidegate.core.histogram import Histogram
 from tidegate.core.topic import RepairCause
-from tidegate.core.visit import VIEWER_LEFT, VisitKind
+from tidegate.core.visit import ANSWERED, VIEWER_LEFT, VisitKind
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.frames import GapReason
 
@@ -111,9 +111,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_closes_total",
             COUNTER,
-            "Connections that ended, by the name of the close code; `viewer_left`: by the viewer.",
+            "Connections that ended, by the name of the close code, or who ended it without one.",
             "code",
-            (*(row.name for row in CLOSE_CODES.values()), VIEWER_LEFT),
+            (*(row.name for row in CLOSE_CODES.values()), VIEWER_LEFT, ANSWERED),
         ),
         Row("tidegate_guests", GAUGE, "Connections of known users."),
     ),

@@ -18,7 +18,7 @@ from tidegate.core.ports import Lobby
 from tidegate.core.reading import EventsPage, Gap, OperationState
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
-from tidegate.core.visit import VIEWER_LEFT, Stage, VisitKind
+from tidegate.core.visit import ANSWERED, VIEWER_LEFT, Stage, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
@@ -40,8 +40,6 @@ from tidegate.web.refusal import Refusal, refusal_of
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100
 
-#: The reason of the end of a poll that got its page, empty or not.
-ANSWERED = "answered"
 NO_STREAM = Refusal(close_codes.NOT_FOUND, "not_found", "there is no stream of this operation")
 
 
@@ -72,7 +70,7 @@ class Reading:
                 raise Refusing(NO_STREAM)
             body = orjson.dumps(self._state_body(operation, state, known))
         except (TidegateError, Refusing) as error:
-            return _refused(error)
+            return self._refused(error)
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         # To be asked about each time, and only for who was allowed to see it.
         headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
@@ -95,7 +93,7 @@ class Reading:
             if page is None:
                 raise Refusing(NO_STREAM)
         except (TidegateError, Refusing) as error:
-            return _refused(error)
+            return self._refused(error)
         return Response(
             _page_body(operation, page),
             media_type="application/json",
@@ -155,6 +153,11 @@ class Reading:
             visit.told(0, VIEWER_LEFT)
             self._door.visitors.left(visit)
         return page
+
+    def _refused(self, error: TidegateError | Refusing) -> Response:
+        row = self._admission.refusal(error) if isinstance(error, TidegateError) else error.refusal
+        status, headers, body = problem_of(row)
+        return Response(body, status, headers)
 
     def _state_body(
         self, operation: OperationId, state: OperationState | None, known: Mapping[str, Any]
@@ -256,11 +259,6 @@ def _matches(given: list[str], tag: str) -> bool:
     """`If-None-Match` (RFC 9110 section 13.1.2), by the weak comparison."""
     tags = [text.strip() for line in given for text in line.split(",")]
     return "*" in tags or any(text.removeprefix("W/") == tag for text in tags)
-
-
-def _refused(error: TidegateError | Refusing) -> Response:
-    status, headers, body = problem_of(_row_of(error))
-    return Response(body, status, headers)
 
 
 def _row_of(error: TidegateError | Refusing) -> Refusal:
