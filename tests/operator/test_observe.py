@@ -1,0 +1,367 @@
+"""What is made of what Kubernetes and the leases tell: hostile figures, scalers, disagreements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.servers.standalone import Server
+from tidegate.model.settings import RedisUrl
+from tidegate.redis.pods import PodRecord
+from tidegate_operator.decide.records import Figures, Scaler
+from tidegate_operator.kube_objects import (
+    Autoscaler,
+    DeploymentState,
+    Forbidden,
+    Match,
+    NotFound,
+    PodState,
+    Unreachable,
+)
+from tidegate_operator.model.gateway import GatewaySpec, RedisSource, read_spec
+from tidegate_operator.observe import (
+    DISAGREE_S,
+    KEDA_S,
+    ZONE_S,
+    Observer,
+    figures_of,
+    sort_scalers,
+)
+from tidegate_operator.observe_redis import SECRETS_S, RedisNotNamed, RedisWay
+from tidegate_operator.settings import OperatorSettings, load_settings
+
+SPEC = read_spec({"target": {"name": "gw"}})
+
+
+def deployment(**fields: Any) -> DeploymentState:
+    state: dict[str, Any] = {
+        "name": "gw",
+        "uid": "u",
+        "version": "7",
+        "replicas": 2,
+        "selector": (Match("app", "In", ("gw",)), Match("tier", "Exists")),
+        "generation": 3,
+        "observed_generation": 3,
+        "current": 2,
+        "updated": 2,
+        "ready": 2,
+        "available": 2,
+    }
+    return DeploymentState(**(state | fields))
+
+
+def pod(name: str, **fields: Any) -> PodState:
+    state: dict[str, Any] = {
+        "name": name,
+        "uid": f"uid-{name}",
+        "phase": "Running",
+        "ready": True,
+        "terminating": False,
+        "replica_set": "abc",
+        "node": "node-1",
+        "zone": None,
+        "cost": None,
+        "own_cost": None,
+    }
+    return PodState(**(state | fields))
+
+
+def autoscaler(**fields: Any) -> Autoscaler:
+    state: dict[str, Any] = {
+        "api": "hpa",
+        "name": "main",
+        "uid": "s",
+        "version": "1",
+        "owner": "",
+        "via": "",
+        "target": ("Deployment", "gw"),
+    }
+    return Autoscaler(**(state | fields))
+
+
+def record(incarnation: str, left_ms: int = 10_000, **figures: str) -> PodRecord:
+    return PodRecord(incarnation, left_ms, figures)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"connections": ""},
+        {"connections": "many"},
+        {"connections": "-1"},
+        {"connections": "nan"},
+        {"connections": "inf"},
+        {"connections": "1e300"},
+    ],
+)
+def test_figures_that_make_no_sense_are_unknown(told: dict[str, str]) -> None:
+    assert figures_of([PodRecord("gw-1.5.x", 10_000, told)]) == {}
+
+
+def test_a_bad_side_figure_counts_as_none_and_the_longer_lease_wins() -> None:
+    rows = [
+        record("gw-1.9.y", 14_000, connections="7", loop_lag_ms="nan", deliveries_per_s="2.5"),
+        record("gw-1.5.x", 2_000, connections="400"),
+    ]
+    assert figures_of(rows) == {"gw-1": Figures(7, 2.5, 0.0)}
+    assert figures_of(rows[::-1]) == {"gw-1": Figures(7, 2.5, 0.0)}
+
+
+def test_scalers_are_ours_by_their_owner_and_not_by_their_name() -> None:
+    ours = autoscaler(owner="me")
+    keda = autoscaler(api="keda", owner="me")
+    of_keda = autoscaler(name="keda-hpa-main", via="main")
+    theirs = autoscaler(name="main", owner="")
+    assert sort_scalers("main", "me", [ours]) == (frozenset({Scaler.HPA}), ())
+    assert sort_scalers("main", "me", [keda, of_keda]) == (frozenset({Scaler.KEDA}), ())
+    # Our ScaledObject is gone, what KEDA made of it is not yet.
+    assert sort_scalers("main", "me", [of_keda]) == (frozenset({Scaler.KEDA}), ())
+    assert sort_scalers("main", "me", [theirs]) == (
+        frozenset(),
+        ("HorizontalPodAutoscaler/main",),
+    )
+    foreign = autoscaler(api="keda", name="main", owner="somebody")
+    assert sort_scalers("main", "me", [foreign, of_keda]) == (
+        frozenset(),
+        ("HorizontalPodAutoscaler/keda-hpa-main", "ScaledObject/main"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "rolling"),
+    [
+        ({}, False),
+        ({"updated": 1}, True),
+        ({"observed_generation": 2}, True),
+        ({"replicas": 5, "current": 2, "updated": 2}, False),  # being scaled, not rolled
+    ],
+)
+def test_a_rollout_is_told_from_a_change_of_replicas(fields: Any, rolling: bool) -> None:
+    assert deployment(**fields).is_rolling is rolling
+
+
+class Cluster:
+    """What Kubernetes tells in a test."""
+
+    def __init__(self) -> None:
+        self.pods_there: list[PodState] = []
+        self.keda: list[Autoscaler] | None = None
+        self.keda_error: Exception | None = None
+        self.zones: dict[str, str] = {}
+        self.zone_error: Exception | None = None
+        self.asked: list[str] = []
+
+    async def deployment(self, name: str) -> DeploymentState:
+        return deployment(name=name)
+
+    async def pods(self, selector: Sequence[Match]) -> list[PodState]:
+        self.asked.append(",".join(map(str, selector)))
+        return self.pods_there
+
+    async def autoscalers(self) -> list[Autoscaler]:
+        return []
+
+    async def scaled_objects(self) -> list[Autoscaler] | None:
+        self.asked.append("scaledobjects")
+        if self.keda_error is not None:
+            raise self.keda_error
+        return self.keda
+
+    async def zone_of(self, node: str) -> str | None:
+        self.asked.append(f"zone of {node}")
+        if self.zone_error is not None:
+            raise self.zone_error
+        return self.zones.get(node)
+
+
+class Secrets:
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, str]] = {}
+        self.reads = 0
+
+    async def secret(self, name: str) -> dict[str, str]:
+        self.reads += 1
+        if name not in self.values:
+            raise NotFound("no such secret", 404)
+        return self.values[name]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settings(**fields: Any) -> OperatorSettings:
+    return load_settings({"namespace": "one", "identity": "me", **fields}, {})
+
+
+class Scene:
+    def __init__(self, url: str | None) -> None:
+        self.cluster, self.clock, self.secrets = Cluster(), Clock(), Secrets()
+        fields = {} if url is None else {"redis_url": url}
+        self.way = RedisWay(self.secrets, settings(**fields), self.clock)
+        self.observer = Observer(self.cluster, self.way, self.clock)
+
+    async def look(self, spec: GatewaySpec = SPEC) -> Any:
+        return await self.observer.look("main", "me", spec, None)
+
+
+async def test_without_an_address_figures_are_unknown_and_the_rest_is_seen() -> None:
+    scene = Scene(None)
+    scene.cluster.pods_there = [pod("gw-abc-aaaaa"), pod("gw-abc-bbbbb", phase="Failed")]
+    seen = await scene.look()
+    assert seen.redis_reason == "NoAddress"
+    assert "spec.redis.url" in seen.redis_text
+    assert not seen.observation.redis_reachable
+    assert [(one.name, one.figures) for one in seen.observation.pods] == [("gw-abc-aaaaa", None)]
+    assert scene.cluster.asked[0] == "app=gw,tier"
+    assert seen.selector == "app=gw,tier"
+
+
+async def test_disagreements_are_told_after_a_while_and_forgotten_when_healed(
+    redis_server: Server,
+) -> None:
+    scene = Scene(redis_server.url)
+    scene.cluster.pods_there = [
+        pod("gw-abc-aaaaa"),
+        pod("gw-abc-start", ready=False),
+        pod("gw-abc-leave", terminating=True),
+    ]
+    try:
+        async with redis_server.client() as redis:
+            for name in ("gw-abc1-ghost", "gw-x-abc1-ghost", "elsewhere"):
+                await redis.zadd("{tidegate}:pods", {f"{name}.5.x": 2e13})
+            seen = await scene.look()
+            assert seen.observation.redis_reachable
+            assert not seen.disagreement.pods_without_lease
+            scene.clock.now += DISAGREE_S
+            seen = await scene.look()
+            assert seen.disagreement.pods_without_lease == ("gw-abc-aaaaa",)
+            # Only what carries this Deployment's names: others may share the Redis.
+            assert seen.disagreement.leases_without_pod == ("gw-abc1-ghost",)
+            await redis.zadd("{tidegate}:pods", {"gw-abc-aaaaa.6.y": 2e13})
+            await redis.zrem("{tidegate}:pods", "gw-abc1-ghost.5.x")
+            seen = await scene.look()
+            assert not seen.disagreement.pods_without_lease
+            assert not seen.disagreement.leases_without_pod
+    finally:
+        await scene.way.close()
+
+
+async def test_a_role_without_nodes_is_not_asked_again_and_again() -> None:
+    scene = Scene(None)
+    scene.cluster.pods_there = [pod("gw-a", zone="north"), pod("gw-b", node="n2"), pod("gw-c")]
+    scene.cluster.zone_error = Forbidden("no", 403)
+    zones = {one.name: one.zone for one in (await scene.look()).observation.pods}
+    assert zones == {"gw-a": "north", "gw-b": None, "gw-c": None}
+    await scene.look()
+    assert [one for one in scene.cluster.asked if one.startswith("zone")] == ["zone of n2"]
+    scene.clock.now += ZONE_S
+    scene.cluster.zone_error = None
+    scene.cluster.zones = {"n2": "south", "node-1": "east"}
+    zones = {one.name: one.zone for one in (await scene.look()).observation.pods}
+    assert zones == {"gw-a": "north", "gw-b": "south", "gw-c": "east"}
+    scene.cluster.asked.clear()
+    scene.cluster.zone_error = Unreachable("away")
+    await scene.look()  # known for ten minutes
+    assert not [one for one in scene.cluster.asked if one.startswith("zone")]
+
+
+@pytest.mark.parametrize("error", [None, Forbidden("no", 403)])
+async def test_a_cluster_without_keda_is_asked_once_in_a_while(error: Exception | None) -> None:
+    scene = Scene(None)
+    scene.cluster.keda_error = error
+    for _ in range(3):
+        assert not (await scene.look()).has_keda
+    assert scene.cluster.asked.count("scaledobjects") == 1
+    scene.clock.now += KEDA_S
+    scene.cluster.keda_error, scene.cluster.keda = None, []
+    assert (await scene.look()).has_keda
+
+
+def source(**fields: Any) -> RedisSource:
+    return RedisSource.model_validate(fields)
+
+
+async def test_secrets_are_read_once_a_minute_and_when_redis_refused_us() -> None:
+    scene = Scene(None)
+    scene.secrets.values["redis"] = {"url": "redis://one:6379", "ca": "PEM"}
+    place = {"name": "redis", "key": "url"}
+    try:
+        first = await scene.way.open(source(urlSecret=place))
+        assert await scene.way.open(source(urlSecret=place)) is first
+        assert scene.secrets.reads == 1
+        scene.clock.now += SECRETS_S
+        assert await scene.way.open(source(urlSecret=place)) is first  # read, and the same
+        scene.secrets.values["redis"]["url"] = "redis://two:6379"
+        assert await scene.way.open(source(urlSecret=place)) is first
+        scene.way.distrust()
+        second = await scene.way.open(source(urlSecret=place))
+        assert str(next(iter(second.topology.primaries()))) == "two:6379"
+    finally:
+        await scene.way.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "words"),
+    [
+        ({"urlSecret": {"name": "none", "key": "url"}}, "SecretMissing", "no Secret none"),
+        ({"urlSecret": {"name": "redis", "key": "uri"}}, "SecretMissing", "has no key uri"),
+        ({"urlSecret": {"name": "redis", "key": "bad"}}, "AddressUnusable", "must start with"),
+        (
+            {"url": "rediss://one", "caSecret": {"name": "redis", "key": "ca"}},
+            "AddressUnusable",
+            "cannot be used",
+        ),
+    ],
+)
+async def test_what_is_missing_is_named(fields: Any, reason: str, words: str) -> None:
+    scene = Scene(None)
+    scene.secrets.values["redis"] = {"url": "redis://one", "bad": "geheim", "ca": "no PEM"}
+    try:
+        with pytest.raises(RedisNotNamed, match=words) as told:
+            await scene.way.open(source(**fields))
+    finally:
+        await scene.way.close()
+    assert told.value.reason == reason
+    assert "geheim" not in str(told.value)
+
+
+async def test_the_operators_own_password_goes_to_its_own_address_only() -> None:
+    own = settings(redis_url=RedisUrl("redis://own:6379"), redis_password=SecretStr("geheim-own"))
+    for given, password in (
+        ({}, "geheim-own"),
+        ({"url": "redis://own:6379"}, "geheim-own"),
+        ({"url": "redis://elsewhere:6379"}, None),
+    ):
+        way = RedisWay(Secrets(), own, Clock())
+        try:
+            opened = await way.open(source(**given))
+            assert opened.topology.address.password == password
+        finally:
+            await way.close()
+
+
+def _text(file: Path) -> str:
+    return file.read_text()
+
+
+async def test_certificates_go_to_a_private_file_that_is_removed(certificates: Any) -> None:
+    scene = Scene(None)
+    scene.secrets.values["redis"] = {"ca": _text(certificates.ca_file)}
+    way = await scene.way.open(
+        source(url="rediss://one:6379", caSecret={"name": "redis", "key": "ca"})
+    )
+    file = way.settings.redis.tls_ca_file
+    assert file is not None
+    assert file.stat().st_mode & 0o077 == 0
+    await scene.way.close()
+    assert not file.exists()
