@@ -8,12 +8,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 ARGS   ?=
+SECONDS ?= 60
 CODE   := service operator tests $(wildcard bench)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo constraints clean python-is-new-enough
+.PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
 help:
@@ -28,6 +29,7 @@ help:
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
 	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
+	@echo '  make fuzz         what reads bytes from outside, under Atheris if it is installed   SECONDS=60 for each'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
 	@echo '  make clean        remove .venv, caches and built files'
 	@echo
@@ -77,6 +79,10 @@ cluster-load-image:
 	@tests/cluster/lab/load.sh docker.io/tidegate/tidegate:lab .
 cluster-test: $(STAMP)
 	@tests/cluster/run.sh $(ARGS)
+
+fuzz: $(STAMP)
+	@mkdir -p build
+	@set -e; for target in $$($(BIN)/python -m tests.fuzz); do $(BIN)/python -m tests.fuzz $$target $(SECONDS); done
 
 $(VENV): $(STAMP)
 
