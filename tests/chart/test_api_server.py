@@ -1,0 +1,97 @@
+"""Every manifest of every case, taken by a real API server (`--dry-run=server`), without a warning.
+
+Kinds of other projects (Prometheus operator, Gateway API) have no schema there and are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from tests.chart.render import CASES, CHART, rendered
+from tests.servers import kubernetes
+from tests.servers.kubernetes import Kubernetes
+
+pytestmark = [
+    pytest.mark.real("helm", "kubectl", "kube-apiserver"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
+
+
+async def kubectl(server: Kubernetes, *words: str, stdin: str | None = None) -> tuple[int, str]:
+    """Status, and everything it wrote."""
+    program = kubernetes.program("kubectl")
+    assert program is not None
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *words,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "KUBECONFIG": str(server.admin_kubeconfig)},
+    )
+    out, _ = await process.communicate(None if stdin is None else stdin.encode())
+    return process.returncode or 0, out.decode()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[Kubernetes]:
+    """With the CRD, and a namespace that allows nothing but the level `restricted`."""
+    async with Kubernetes() as server:
+        namespace = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": "some",
+                "labels": {
+                    "pod-security.kubernetes.io/enforce": "restricted",
+                    "pod-security.kubernetes.io/warn": "restricted",
+                },
+            },
+        }
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": "some"},
+        }
+        for manifest in (namespace, account):
+            status, told = await kubectl(
+                server, "apply", "--filename", "-", stdin=json.dumps(manifest)
+            )
+            assert status == 0, told
+        status, told = await kubectl(server, "apply", "--filename", str(CHART / "crds"))
+        assert status == 0, told
+        wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        status, told = await kubectl(server, *wait)
+        assert status == 0, told
+        yield server
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_the_api_server_takes_it(server: Kubernetes, case: str) -> None:
+    own = [one for one in rendered(case) if not one["apiVersion"].startswith(FOREIGN)]
+    words = ("apply", "--namespace", "some", "--dry-run=server", "--server-side", "--filename", "-")
+    status, told = await kubectl(server, *words, stdin=yaml.safe_dump_all(own))
+    assert status == 0, told
+    assert "warning" not in told.lower(), told
+
+
+async def test_a_pod_that_asks_for_more_would_be_noticed(server: Kubernetes) -> None:
+    """The check above can fail: the namespace does warn of what is not restricted."""
+    manifests = json.loads(json.dumps(rendered("defaults")))
+    (deployment,) = (
+        one
+        for one in manifests
+        if one["kind"] == "Deployment" and one["metadata"]["name"] == "tidegate-gateway"
+    )
+    del deployment["spec"]["template"]["spec"]["securityContext"]["seccompProfile"]
+    words = ("apply", "--namespace", "some", "--dry-run=server", "--filename", "-")
+    _, told = await kubectl(server, *words, stdin=json.dumps(deployment))
+    assert "would violate PodSecurity" in told

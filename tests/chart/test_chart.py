@@ -1,0 +1,335 @@
+"""What the chart renders, over a matrix of values: held against the code that will read it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.render import CASES, CHART, container, environment, helm, only, rendered, template
+from tidegate.cli.settings_source import load_settings
+from tidegate.model.settings import Settings
+from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.model.gateway import read_spec
+from tidegate_operator.settings import load_settings as load_operator_settings
+
+pytestmark = pytest.mark.real("helm")
+every_case = pytest.mark.parametrize("case", CASES)
+GATEWAY, OPERATOR = "tidegate-gateway", "tidegate-operator"
+
+
+def name_of(case: str, component: str) -> str:
+    return f"{CASES[case].get('fullnameOverride', 'tidegate')}-{component}"
+
+
+# --- as a whole
+
+
+@every_case
+def test_helm_finds_nothing_to_complain_about(case: str) -> None:
+    done = helm("lint", "--strict", str(CHART), values=CASES[case])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_case
+def test_every_object_is_named_once_and_labelled(case: str) -> None:
+    names = [(one["kind"], one["metadata"]["name"]) for one in rendered(case)]
+    assert len(names) == len(set(names))
+    for one in rendered(case):
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "tidegate"
+        assert labels.items() >= CASES[case].get("commonLabels", {}).items()
+        assert "namespace" not in one["metadata"], "the release's namespace is the place for all"
+        assert len(one["metadata"]["name"]) <= 63
+        assert all(len(str(value)) <= 63 for value in labels.values())
+
+
+@every_case
+def test_services_and_budgets_select_pods_that_are_there(case: str) -> None:
+    pods = [
+        one["spec"]["template"]["metadata"]["labels"].items()
+        for one in rendered(case)
+        if one["kind"] in ("Deployment", "StatefulSet")
+    ]
+    for one in rendered(case):
+        if one["kind"] == "Service":
+            selector = one["spec"]["selector"]
+        elif one["kind"] in ("PodDisruptionBudget", "PodMonitor"):
+            selector = one["spec"]["selector"]["matchLabels"]
+        else:
+            continue
+        assert sum(labels >= selector.items() for labels in pods) == 1, one["metadata"]["name"]
+
+
+def test_what_is_made_from_other_files_is_current() -> None:
+    reference = runpy.run_path(str(CHART.parent / "reference.py"))
+    assert reference["stale"]() == [], "run: make chart"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from tidegate import __version__
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+
+
+# --- the gateway
+
+
+@every_case
+def test_the_gateway_takes_its_settings(case: str) -> None:
+    """The file and the variables of the pod, read by the program that will read them."""
+    deployment = only(case, "Deployment", name_of(case, "gateway"))
+    text = only(case, "ConfigMap", name_of(case, "gateway"))["data"]["settings.yaml"]
+    settings = _load(text, environment(deployment))
+    assert settings.server.host == settings.server.admin_host == "0.0.0.0"
+    assert settings.server.pod
+    ports = {one["name"]: one["containerPort"] for one in container(deployment)["ports"]}
+    assert ports == {"http": settings.server.port, "admin": settings.server.admin_port}
+    wanted = CASES[case].get("settings", {})
+    for group, fields in wanted.items():
+        for field, value in fields.items():
+            found = json.loads(getattr(settings, group).model_dump_json())[field]
+            assert found == value, f"{group}.{field}"
+
+
+def _load(text: str, env: dict[str, str]) -> Settings:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "settings.yaml"
+        file.write_text(text)
+        return load_settings(environ={**env, "TIDEGATE_CONFIG": str(file)}).settings
+
+
+@every_case
+def test_the_grace_period_is_the_sum_of_what_a_pod_may_take(case: str) -> None:
+    deployment = only(case, "Deployment", name_of(case, "gateway"))
+    text = only(case, "ConfigMap", name_of(case, "gateway"))["data"]["settings.yaml"]
+    settings = _load(text, environment(deployment))
+    values = CASES[case].get("gateway", {})
+    needed = (
+        values.get("preStopSeconds", 3)
+        + settings.drain.delay_s
+        + settings.drain.window_s
+        + settings.server.shutdown_timeout_s
+        + settings.redis.reply_timeout_s
+        + values.get("spareSeconds", 5)
+    )
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == math.ceil(needed)
+
+
+@every_case
+def test_one_writer_of_replicas(case: str) -> None:
+    deployment = only(case, "Deployment", name_of(case, "gateway"))
+    values = CASES[case]
+    wanted = values.get("gateway", {}).get("replicas")
+    if values.get("operator", {}).get("enabled", True):
+        assert "replicas" not in deployment["spec"]
+        assert only(case, "Gateway")["spec"].get("replicas") == wanted
+    else:
+        assert deployment["spec"].get("replicas") == wanted
+
+
+@every_case
+def test_no_secret_is_in_a_configmap_or_an_argument(case: str) -> None:
+    for one in rendered(case):
+        if one["kind"] in ("ConfigMap", "Gateway"):
+            assert "password:" not in json.dumps(one).lower()
+    for one in rendered(case):
+        if one["kind"] == "Secret":
+            for value in one["data"].values():
+                others = [other for other in rendered(case) if other is not one]
+                assert value not in json.dumps(others)
+
+
+def test_secrets_that_exist_are_not_made() -> None:
+    assert not [one for one in rendered("existing secrets") if one["kind"] == "Secret"]
+    assert not [one for one in rendered("production") if one["kind"] == "Secret"]
+    made = {o["metadata"]["name"] for o in rendered("made secrets") if o["kind"] == "Secret"}
+    assert made == {"tidegate-auth", "tidegate-publish", "tidegate-valkey"}
+
+
+def test_a_change_of_settings_rolls_the_pods_and_nothing_else_does() -> None:
+    key = "checksum/settings"
+    before, same, other = (
+        only(case, "Deployment", GATEWAY)["spec"]["template"]["metadata"]["annotations"][key]
+        for case in ("defaults", "node port", "a slow drain")
+    )
+    assert before == same
+    assert before != other
+
+
+# --- the operator
+
+
+@every_case
+def test_the_operator_takes_its_settings_and_its_resource(case: str) -> None:
+    if not CASES[case].get("operator", {}).get("enabled", True):
+        kinds = {one["kind"] for one in rendered(case)}
+        assert not kinds & {"Gateway", "Role", "Lease"}
+        return
+    name = name_of(case, "operator")
+    env = environment(only(case, "Deployment", name)) | {
+        "TIDEGATE_OPERATOR_NAMESPACE": "some",
+        "TIDEGATE_OPERATOR_IDENTITY": "pod-1",
+    }
+    settings = load_operator_settings({}, env)
+    assert settings.lease == name == only(case, "Lease")["metadata"]["name"]
+    assert settings.host == "0.0.0.0"
+    assert settings.port == container(only(case, "Deployment", name))["ports"][0]["containerPort"]
+    spec = read_spec(only(case, "Gateway")["spec"])
+    assert spec.target.name == name_of(case, "gateway")
+
+
+def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
+    streams = only("streams", "Gateway")["spec"]["streams"]
+    assert streams == {"dryRun": True, "prefix": "op:", "group": "other"}
+
+
+@every_case
+def test_the_role_is_what_the_operator_says_it_needs(case: str) -> None:
+    values = CASES[case].get("operator", {})
+    if not (values.get("enabled", True) and values.get("rbac", {}).get("create", True)):
+        assert not [one for one in rendered(case) if one["kind"] == "Role"]
+        return
+    granted: set[tuple[str, str, str]] = set()
+    for rule in only(case, "Role")["rules"]:
+        granted |= {
+            (group, resource, verb)
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+    keda = CASES[case].get("scaling", {}).get("mode") == "keda"
+    features = {"", "keda"} if keda else {""}
+    needed = {
+        (one.group, one.resource, verb)
+        for one in PERMISSIONS
+        for verb in one.verbs
+        if one.when in features
+    }
+    needed.remove(("coordination.k8s.io", "leases", "create"))  # the chart brings it
+    redis = CASES[case].get("redis", {})
+    if redis.get("url") and not redis.get("existingSecret"):
+        needed.remove(("", "secrets", "get"))
+    assert granted == needed
+
+
+@every_case
+def test_named_permissions_are_for_names_only(case: str) -> None:
+    named = {(one.group, one.resource) for one in PERMISSIONS if one.named}
+    for role in rendered(case):
+        for rule in role.get("rules", ()) if role["kind"] == "Role" else ():
+            for resource in rule["resources"]:
+                if (rule["apiGroups"][0], resource) in named:
+                    assert rule["resourceNames"], rule
+
+
+# --- the world outside
+
+
+def test_routes_let_a_websocket_live() -> None:
+    annotations = only("ingress", "Ingress")["metadata"]["annotations"]
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) >= 3600
+    (rule,) = only("gateway api", "HTTPRoute")["spec"]["rules"]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+    (rule,) = only("gateway api without time-outs", "HTTPRoute")["spec"]["rules"]
+    assert "timeouts" not in rule
+
+
+def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
+    sources = CHART.parents[1] / "dashboards"
+    boards = [one for one in rendered("monitoring") if "-board-" in one["metadata"]["name"]]
+    packaged = {name: text for board in boards for name, text in board["data"].items()}
+    assert {name: json.loads(text) for name, text in packaged.items()} == {
+        path.name: json.loads(path.read_text()) for path in (sources / "boards").glob("*.json")
+    }
+    assert all(one["metadata"]["labels"]["grafana_dashboard"] == "1" for one in boards)
+    rules = [one for one in rendered("monitoring") if one["kind"] == "PrometheusRule"]
+    groups = [group["name"] for rule in rules for group in rule["spec"]["groups"]]
+    expected = [
+        group["name"]
+        for path in sorted((sources / "rules").glob("*.yaml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+    assert sorted(groups) == sorted(expected)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"gatway": {}}, "gatway"),
+        ({"gateway": {"replica": 3}}, "replica"),
+        ({"gateway": {"replicas": -1}}, "/gateway/replicas"),
+        ({"settings": {"viewer": {"high_water": 1}}}, "high_water"),
+        ({"settings": {"drain": {"window_s": -1}}}, "/settings/drain/window_s"),
+        ({"settings": {"auth": {"secret": "in-a-configmap"}}}, "secret"),
+        ({"settings": {"redis": {"password": "in-a-configmap"}}}, "password"),
+        ({"scaling": {"min": 0}}, "/scaling/min"),
+        ({"scaling": {"modus": "none"}}, "modus"),
+        ({"streams": {"prefix": ""}}, "/streams/prefix"),
+        ({"auth": {"mode": "basic"}}, "/auth/mode"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"redis": {"url": "redis://user:secret@host"}}, "/redis/url"),
+        ({"redis": {"urlKey": "url"}}, "set redis.existingSecret as well"),
+        ({"valkey": {"enabled": False}}, "there is no Redis: set redis.url"),
+        (
+            {"redis": {"url": "redis://a", "existingSecret": "b", "urlKey": "c"}},
+            "redis.url and redis.urlKey exclude each other",
+        ),
+        (
+            {"auth": {"existingSecret": "a", "publicKeysSecret": "b"}},
+            "auth.existingSecret and auth.publicKeysSecret exclude each other",
+        ),
+        ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
+        ({"valkey": {"maxMemory": "lots; rm -rf /"}}, "/valkey/maxMemory"),
+        ({"valkey": {"fsync": "$(reboot)"}}, "/valkey/fsync"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], said: str) -> None:
+    done = template(values)
+    assert done.returncode != 0
+    # Helm 3 writes dots where Helm 4 writes slashes.
+    assert said in done.stderr or said.strip("/").replace("/", ".") in done.stderr
+
+
+def test_every_value_is_described() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def bare(node: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, one in node.get("properties", {}).items():
+            inside = "properties" in one or name in ("image", "global")
+            if not one.get("description") and not inside:
+                found.append(f"{path}{name}")
+            found += bare(one, f"{path}{name}.")
+        return found
+
+    assert bare({"properties": schema["properties"]}, "") == []
+
+
+def test_the_readme_of_values_names_each_of_them() -> None:
+    readme = (CHART / "README.md").read_text()
+    rows = set(re.findall(r"^\| `([\w.]+)` \|", readme, flags=re.MULTILINE))
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def leaves(node: Any, path: str) -> set[str]:
+        if not isinstance(node, dict) or not node or path in rows:
+            return {path}
+        return {
+            leaf for key, one in node.items() for leaf in leaves(one, f"{path}.{key}".strip("."))
+        }
+
+    assert leaves(values, "") == rows
