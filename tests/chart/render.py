@@ -185,4 +185,8 @@ def container(workload: Manifest) -> Manifest:
 
 def environment(workload: Manifest) -> dict[str, str]:
     """Variables of the first container; what comes from a Secret or the pod has some value."""
-    return {one["name"]: one.get("value", ANY_SECRET) for one in container(workload).get("env", ())}
+    unknown = {"TIDEGATE_REDIS__URL": "redis://from-a-secret:6379/0"}
+    return {
+        one["name"]: one.get("value", unknown.get(one["name"], ANY_SECRET))
+        for one in container(workload).get("env", ())
+    }
