@@ -131,13 +131,15 @@ class Cluster:
 
     # --- what they asked the API server for (the lab's audit log)
 
-    def audit(self) -> Iterator[dict[str, Any]]:
-        """Requests of service accounts so far."""
+    def audit(self, *, since: str) -> Iterator[dict[str, Any]]:
+        """Requests of service accounts since that time (RFC 3339, UTC)."""
         if self.lab is None:
             pytest.skip("the audit log is the lab's")
         with (self.lab / "audit.log").open() as lines:
             for line in lines:
-                yield json.loads(line)
+                event = json.loads(line)
+                if event["requestReceivedTimestamp"] >= since:
+                    yield event
 
 
 def _stays(pod: Any) -> bool:
