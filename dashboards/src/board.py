@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.src.panels import SOURCE, Panel
-from dashboards.src.queries import SELECTED
+from dashboards.src.queries import SELECTED, SELECTED_OPERATOR
 
 COLUMNS = 24
 TAG = "tidegate"
@@ -67,7 +67,8 @@ class Board:
         )
         for variable in self._variables():
             board.with_variable(variable)
-        for annotation in _annotations():
+        where = SELECTED if self.has_pods else SELECTED_OPERATOR
+        for annotation in _annotations(where):
             board.annotation(annotation)
         for row in self.rows:
             board.with_row(dashboard.Row(row.title))
@@ -124,8 +125,8 @@ class _Built(dashboard.AnnotationQuery):
         self._internal = annotation
 
 
-def _annotations() -> list[dashboard.AnnotationQuery]:
-    builds = f"count by (release, version) (tidegate_build_info{{{SELECTED}}})"
+def _annotations(where: str) -> list[dashboard.AnnotationQuery]:
+    builds = f"count by (release, version) (tidegate_build_info{{{where}}})"
     before = builds.replace("})", "} offset 5m)")
     return [
         _Built(
@@ -137,7 +138,7 @@ def _annotations() -> list[dashboard.AnnotationQuery]:
             _PrometheusAnnotation(
                 "Drains",
                 "orange",
-                f"tidegate_draining{{{SELECTED}}} == 1",
+                f"tidegate_draining{{{where}}} == 1",
                 "{{pod}} {{instance}} is draining",
             )
         ),

@@ -8,12 +8,19 @@ from typing import Any, NamedTuple
 
 from tests.dashboards.rules_files import BOARDS
 
+OPERATOR = "tidegate-operator"
+
 
 class Asked(NamedTuple):
-    """A query and where it stands."""
+    """A query and where it stands: the uid of its board, and a name on it."""
 
-    where: str
+    board: str
+    name: str
     expr: str
+
+    @property
+    def where(self) -> str:
+        return f"{self.board} / {self.name}"
 
 
 def boards() -> list[dict[str, Any]]:
@@ -31,14 +38,14 @@ def queries() -> Iterator[Asked]:
     for board in boards():
         for panel in panels(board):
             for target in panel["targets"]:
-                yield Asked(f"{board['uid']} / {panel['title']} {target['refId']}", target["expr"])
+                yield Asked(board["uid"], f"{panel['title']} {target['refId']}", target["expr"])
 
 
 def marks() -> Iterator[Asked]:
     """The queries of annotations, which may find nothing."""
     for board in boards():
         for annotation in board["annotations"]["list"]:
-            yield Asked(f"{board['uid']} / {annotation['name']}", annotation["expr"])
+            yield Asked(board["uid"], annotation["name"], annotation["expr"])
 
 
 def variables() -> Iterator[Asked]:
@@ -46,4 +53,4 @@ def variables() -> Iterator[Asked]:
     for board in boards():
         for variable in board["templating"]["list"]:
             if variable["type"] == "query":
-                yield Asked(f"{board['uid']} / ${variable['name']}", variable["query"])
+                yield Asked(board["uid"], f"${variable['name']}", variable["query"])

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
+from tests.dashboards.asking import KUBERNETES, Scraped
 from tests.dashboards.crowd import SECRET, open_crowd
 from tests.dashboards.rules_files import rule_files
 from tests.dashboards.troubles import LIMIT, Pushes, Troubles, metrics_of
@@ -51,26 +50,6 @@ SETTINGS: dict[str, object] = {
     "drain.window_s": 3.0,
     "server.shutdown_timeout_s": 2.0,
 }
-KUBERNETES = {"namespace": "shop", "release": "tidegate"}
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What was scraped between two moments (seconds since the epoch), and by whom."""
-
-    prometheus: Prometheus
-    start_s: float
-    end_s: float
-    #: What one replica exposed near the end.
-    exposed: str
-
-
-#: How a board is looked at: the values of its variables.
-WAYS: Mapping[str, Mapping[str, str]] = {
-    "kubernetes": {"namespace": "shop", "release": "tidegate", "pod": "pod-0|pod-1"},
-    # "All" is `.*`; the empty pattern takes only what has no label, which proves more.
-    "by hand": {"namespace": "", "release": "", "pod": ""},
-}
 
 
 def _targets(replicas: list[Replica]) -> list[Target]:
@@ -82,7 +61,7 @@ def _targets(replicas: list[Replica]) -> list[Target]:
     return found
 
 
-async def perform() -> Proof:
+async def perform() -> Scraped:
     """The whole performance; the caller closes `prometheus`."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Server(binaries.embedded(), DURABLE))
@@ -108,4 +87,4 @@ async def perform() -> Proof:
         except BaseException:
             prometheus.close()
             raise
-        return Proof(prometheus, start_s, time.time(), exposed)
+        return Scraped(prometheus, start_s, time.time(), exposed)

@@ -18,7 +18,7 @@ from tests.dashboards.rules_files import BOARDS
 
 UIDS = {
     *("tidegate-overview", "tidegate-delivery", "tidegate-connections"),
-    *("tidegate-redis", "tidegate-drain"),
+    *("tidegate-redis", "tidegate-drain", "tidegate-operator"),
 }
 COLUMNS = 24
 EACH = [pytest.param(board, id=board["uid"]) for board in boards()]

@@ -25,6 +25,7 @@ SEEN_S = 20.0
 #: For all of one trouble.
 TROUBLE_S = 45.0
 SMALL_BUFFER_BYTES = 4_096
+DRAINED = 40
 
 
 class Pushes:
@@ -171,13 +172,20 @@ class Troubles:
         await self.seen("sum(increase(tidegate_deliveries_total[3s])) > 0")
 
     async def drain(self) -> None:
-        """A replica is told to leave, and comes back."""
+        """A replica is told to leave, and comes back. Closes are 0.1 s apart: it needs so many
+        viewers to be at it for longer than between two scrapes.
+        """
         leaving = self.crowd.replicas[-1]
+        place = len(self.crowd.replicas) - 1
+        seats = (self.crowd.seat("op-http", f"drained-{n}", place) for n in range(DRAINED))
+        watching = await asyncio.gather(*seats)
         leaving.process.signal(signal.SIGTERM)
         await self.seen("tidegate_draining == 1 and tidegate_drain_elapsed_seconds > 0")
         await self.seen('sum(tidegate_sent_away_total{reason="drain"}) > 0')
         status = await leaving.process.wait(30)
         assert status == 0, leaving.process.log_tail()
+        for task in watching:
+            task.cancel()
         await leaving.start()
         await self.seen("sum(tidegate_ready) >= 2 and min(tidegate_ready) == 1")
 
