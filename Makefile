@@ -9,12 +9,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 ARGS   ?=
 SECONDS ?= 60
-CODE   := service operator tests $(wildcard bench)
+CODE   := service operator tests dashboards $(wildcard bench)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
+.PHONY: dashboards dashboards-test
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
 help:
@@ -26,6 +27,7 @@ help:
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
+	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
 	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
@@ -55,6 +57,13 @@ check-layers: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboards: $(STAMP)
+	$(BIN)/python -m dashboards.src
+
+# Real replicas under load and faults, scraped by a real Prometheus; half a minute.
+dashboards-test: $(STAMP)
+	$(BIN)/python -m pytest tests/dashboards $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
