@@ -67,7 +67,7 @@ def test_a_flash_crowd_is_met_within_two_minutes() -> None:
 
 
 def test_a_day_has_one_wave() -> None:
-    made = run("daily-wave")
+    made = run("daily-wave", World(interval_s=15.0))
     moves = [one for one in made.samples if one.after != one.replicas]
     rises = [one.after > one.replicas for one in moves]
     assert sum(a != b for a, b in pairwise(rises)) == 3, "up, down, up, down"
@@ -102,12 +102,12 @@ def test_rebalancing_fills_the_new_pods() -> None:
 
 POINTS = st.lists(
     st.tuples(
-        st.integers(30, 900),
+        st.integers(30, 600),
         st.integers(0, 150_000),
         st.sampled_from([1.0] * 6 + [0.5, 0.0]),
     ),
     min_size=2,
-    max_size=20,
+    max_size=12,
 )
 
 
@@ -121,7 +121,7 @@ def test_no_trace_at_all_does(
         trace.append(Point(t_s, load, leases=leases))
         t_s += lasts
     wanted: GatewaySpec = spec(rebalance={}, connectionsPerPod=10_000, max=12)
-    world = World(start_s=start_s, drain_s=drain_s, balancer=balancer)
+    world = World(interval_s=15.0, start_s=start_s, drain_s=drain_s, balancer=balancer)
     made = replay(wanted, trace, world)
     assert made.summary.blind_changes == 0
     for place, one in enumerate(made.samples):

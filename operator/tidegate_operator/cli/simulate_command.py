@@ -80,7 +80,7 @@ def simulate(
             help="Seconds between two decisions.",
             rich_help_panel=_WORLD,
         ),
-    ] = 15.0,
+    ] = 5.0,
     balancer: Annotated[
         str,
         typer.Option(

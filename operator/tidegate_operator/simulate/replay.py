@@ -33,7 +33,7 @@ class World:
         begins: what the calendar says at t = 0.
     """
 
-    interval_s: float = 15.0
+    interval_s: float = 5.0
     start_s: float = 20.0
     drain_s: float = 30.0
     balancer: Balancer = Balancer.TURN
