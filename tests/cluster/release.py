@@ -18,7 +18,7 @@ import yaml
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.cluster.kube import Cluster, until
+from tests.cluster.kube import Cluster, is_ready, until
 from tests.faults.viewer import Door
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
@@ -129,18 +129,19 @@ class Release:
         return await until(done, within_s, f"{gateways} gateway pods", poll_s=0.3)
 
     async def connections(self) -> dict[str, int]:
-        """Open connections by pod, as the pods say themselves."""
-        pods = [pod["metadata"]["name"] for pod in await self.cluster.pods("gateway")]
+        """Open connections by ready pod, as the pods say themselves."""
+        found_pods = await self.cluster.pods("gateway")
+        pods = [pod["metadata"]["name"] for pod in found_pods if is_ready(pod)]
         found = await asyncio.gather(*(self._figure(pod, "tidegate_connections") for pod in pods))
-        return {pod: count for pod, count in zip(pods, found, strict=True) if count is not None}
+        return dict(zip(pods, found, strict=True))
 
-    async def _figure(self, pod: str, name: str) -> int | None:
+    async def _figure(self, pod: str, name: str) -> int:
+        """A metric of a pod, summed over its labels."""
         path = f"/api/v1/namespaces/{self.cluster.namespace}/pods/{pod}:9090/proxy/metrics"
         text = await self.cluster.kubectl("get", "--raw", path)
-        for line in text.splitlines():
-            if line.startswith(f"{name} "):
-                return round(float(line.rpartition(" ")[2]))
-        return None
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        assert lines, f"{pod} has no metric {name}"
+        return round(sum(float(line.rpartition(" ")[2]) for line in lines))
 
     async def gateway(self) -> Any:
         """The Gateway resource."""

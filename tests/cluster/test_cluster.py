@@ -214,7 +214,9 @@ INTERNAL: dict[str, Any] = {
         "mode": "internal",
         "min": 2,
         "max": 5,
-        "connectionsPerPod": 100,
+        # 300 need three pods; so would 400, as which they are counted for a moment while a new pod
+        # fills: the figures of the pods are not of the same second.
+        "connectionsPerPod": 135,
         # A shared machine lags for reasons of its own.
         "loopLagMs": 10_000,
         "up": {"periodS": 5},
@@ -238,7 +240,7 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
             counts = (await release.connections()).values()
             return len(counts) == 3 and max(counts) <= 1.2 * sum(counts) / 3
 
-        took = await until(even, 60, "viewers on the new pod", poll_s=0.5)
+        took = await until(even, 120, "viewers on the new pod", poll_s=0.5)
         crowd.note("seconds until even", round(took, 1))
         crowd.note("connections when even", sorted((await release.connections()).values()))
         await crowd.recover(30)
@@ -265,7 +267,7 @@ async def _first_to_go(release: Release) -> tuple[str, dict[str, int], dict[str,
         leaving = [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
         if leaving:
             costs = {
-                pod["metadata"]["name"]: int(pod["metadata"].get("annotations", {})[annotation])
+                pod["metadata"]["name"]: int(pod["metadata"]["annotations"].get(annotation, 0))
                 for pod in pods
             }
             found.append((leaving[0], costs))
