@@ -98,7 +98,8 @@ def _check(out: bytes) -> None:
     assert end
     closed = False
     while rest:
-        assert not closed, "nothing follows a close"
+        # RFC 6455 section 5.5.1: no data behind a close. A pong may follow (5.5.2).
+        assert not closed or rest[0] == 0x8A, "no data follows a close"
         opcode, size, at = rest[0], rest[1], 2
         assert size < 128, "what a server sends is not masked"
         if size == 126:
