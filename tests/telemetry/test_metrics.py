@@ -144,6 +144,7 @@ async def test_the_figures_follow_what_happened(redis_server: Server) -> None:
     async with redis_server.client() as client, Replica(redis_server.url) as replica:
         await busy(replica, Backend(client))
         await until(lambda: len(replica.runtime._door) == 0)
+        await until(lambda: replica.runtime._report._loop_lag.histogram.count > 0)
         now = await scrape(replica)
 
     for kind, opened in (("ws", 2), ("multiplex", 1), ("sse", 1), ("long_poll", 1)):

@@ -3,17 +3,23 @@
 The id's time is of the server's clock and in whole milliseconds, cut off: a figure is up to 1 ms
 too long. Which ids are times nobody says, so one that would be in the future or older than a day is
 counted as none.
+
+Costs an entry with one viewer 1.1 us on its way of 13 in this process, and 62 with the kernel's
+(1,000 operations in turn). To note and to count many at once was no cheaper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Sequence
 
 from tidegate.core.bounds import LATENCY_S
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
 
 PLAUSIBLE_S = 86_400.0
+#: An id may be ahead of the clocks by the error of the offset, but not by more than this.
+AHEAD_MAX_S = 1.0
 
 
 class EntryLatency:
@@ -28,20 +34,20 @@ class EntryLatency:
         self.not_a_time = 0
 
     def observe(
-        self, clock: ServerClock | None, now: float, ids_ms: Iterable[int], times: int = 1
+        self, clock: ServerClock | None, now: float, ids_ms: Sequence[int], times: int = 1
     ) -> None:
         """Entries with these id times (ms since the epoch) have arrived, `times` times each."""
-        if clock is None or clock.offset_s is None:
-            self.no_clock += times * sum(1 for _ in ids_ms)
+        if clock is None or (offset_s := clock.offset_s) is None:
+            self.no_clock += times * len(ids_ms)
             return
-        server_now = now + clock.offset_s
-        observe = self.histogram.observe
+        histogram = self.histogram
         for ms in ids_ms:
-            age_s = server_now - ms / 1000
-            if age_s < 0 <= age_s + clock.error_s(now):
-                age_s = 0.0  # no more than the clocks are known to
-            if 0 <= age_s <= PLAUSIBLE_S:
-                observe(age_s, times)
+            age_s = now + offset_s - ms / 1000
+            if 0 <= age_s <= PLAUSIBLE_S:  # as `Histogram.observe`, without the call
+                histogram.counts[bisect_left(LATENCY_S, age_s)] += times
+                histogram.sum += age_s * times
+            elif age_s < 0 <= age_s + min(clock.error_s(now), AHEAD_MAX_S):
+                histogram.observe(0.0, times)  # no more than the clocks are known to
             else:
                 self.not_a_time += times
 

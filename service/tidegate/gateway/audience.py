@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from tidegate.core.clock import ServerClock
 from tidegate.core.records import Page, Relay
 from tidegate.core.topic import Topic, TopicState
 from tidegate.core.visit import Stage
@@ -84,6 +85,7 @@ class Audience:
     """Implements `StreamListener` for its topic and `Crowd` for the fan-out."""
 
     __slots__ = (
+        "_clock",
         "_current",
         "_data",
         "_done",
@@ -130,6 +132,8 @@ class Audience:
         self._outbox: deque[Item] = deque()
         #: The outbox's last item still takes frames: nobody has joined behind it.
         self._open = False
+        #: Of the server that makes the ids; another one when the stream has moved.
+        self._clock: ServerClock | None = None
         self._current: Item | None = None
         self._data = b""
         self._pass: list[Viewer] = []
@@ -168,6 +172,7 @@ class Audience:
             self._retry_ahead()
 
     def on_page(self, page: Page) -> None:
+        self._clock = self.hub.clock(self.topic.operation)
         if self.stale_since is not None:
             self.stale_since = None
             self.say(frames.live_frame(self.topic.operation))
@@ -280,7 +285,7 @@ class Audience:
         counters = self.hub.counters
         counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
         if item.ids_ms and batch:
-            clock, now = self.hub.clock(self.topic.operation), time.monotonic()
+            clock, now = self._clock, time.monotonic()
             counters.latency.observe(clock, now, item.ids_ms, len(batch))
             if item.trace_id:
                 counters.latency.explain(clock, now, item.traced_ms, item.trace_id)

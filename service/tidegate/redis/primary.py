@@ -112,6 +112,8 @@ class Primary:
         self.clock = ServerClock()
         self.round_trip = Histogram(LATENCY_S)
         self._dispatch_lag = dispatch_lag
+        #: Loop time of the read from which the lag was last taken: once for each is enough.
+        self._lag_read_at = 0.0
         self._clock_asked = 0.0
         self.last_error: str | None = None
         pod = settings.server.pod
@@ -414,8 +416,8 @@ class Primary:
         if found:
             self.counts["dispatch_found"] += 1
             self.counts["dispatched_entries"] += found
-            # A write before this dispatch would have rung by now: the server sends in order.
-            self.counts["rings_missed"] += armed
+            if armed:  # a write before this dispatch would have rung: the server sends in order
+                self.counts["rings_missed"] += 1
         else:
             self.counts["dispatch_empty"] += 1
             if self._is_current(watch):
@@ -527,8 +529,10 @@ class Primary:
         self.counts["relay_own" if own else "relay_foreign"] += 1
         if relay.entries:
             watch.relayed = relay.entries[-1].id
-            first = stream_id(relay.entries[0].id)
-            self._dispatch_lag.observe(self.clock, time.monotonic(), (first.ms,))
+            if self._link is not None and self._link.alive_at != self._lag_read_at:
+                self._lag_read_at = self._link.alive_at
+                first = stream_id(relay.entries[0].id)
+                self._dispatch_lag.observe(self.clock, time.monotonic(), (first.ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due

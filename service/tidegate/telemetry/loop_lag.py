@@ -2,7 +2,7 @@
 
 What a timer waits for, everything on the loop waits for: the mean is what a frame that arrives now
 loses to the work before it. A timer of libuv has whole milliseconds, so less than one is noise.
-Twenty timers a second cost about a tenth of a thousandth of a core.
+Ten timers a second cost less than a thousandth of a core.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from tidegate.core.bounds import PAUSE_S
 from tidegate.core.histogram import Histogram
 
-EVERY_S = 0.05
+EVERY_S = 0.1
 
 
 class LoopLag:

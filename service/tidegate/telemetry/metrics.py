@@ -207,7 +207,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_dispatch_lag_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to its relay message here; first entry of a message.",
+            "From the time in an entry's id to its relay message here; the first of each read.",
             bounds=LATENCY_S,
         ),
         Row(
@@ -326,7 +326,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_loop_lag_seconds",
             HISTOGRAM,
-            "How late a timer of the event loop was, twenty times a second.",
+            "How late a timer of the event loop was, ten times a second.",
             bounds=PAUSE_S,
         ),
         Row(

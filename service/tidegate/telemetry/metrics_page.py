@@ -53,6 +53,20 @@ at most `metrics.acks_per_s` of them a second on a replica.
 
 A bucket of the first may carry an exemplar: the `trace_id` of an entry that was traced.
 
+## What it costs
+
+Nothing is locked, and nothing formatted before a scrape.
+Latency is observed once per entry and turn of the loop, weighted by the viewers written to.
+With all of it an entry with one viewer takes 1.1 to 1.4 us longer on its way through the process,
+one with ten viewers 0.7 to 0.9 us
+(1,000 viewers, from relay message to write, best of 100 and 200 rounds; three runs of the same code
+with and without).
+Of the CPU per delivery in the bench (`1000x1`: 62 us, `200x10`: 22 us) that is 2.2 % and 0.4 %.
+The bench agrees as far as it can on a shared machine:
+in six pairs of `1000x1` the medians are 83.7 us with and 81.7 without,
+while single pairs differ by -1.3 to +14.5 us;
+three pairs of `200x10` differ by -1.2 to +2.6 us.
+
 ## What a replica tells the operator
 
 At each renewal of its lease (`slots.renew_s`) a replica writes these fields
