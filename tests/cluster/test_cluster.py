@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import report
+from tests.cluster.adapter import external_metrics
 from tests.cluster.crowd import watching
 from tests.cluster.kube import Cluster, CommandFailed, is_ready, restarts, until
 from tests.cluster.release import NAME, READY_S, Release, images
@@ -280,41 +281,60 @@ async def _first_to_go(release: Release) -> tuple[str, dict[str, int], dict[str,
     return gone, costs, counts
 
 
-HPA: dict[str, Any] = {
-    "scaling": {
-        "mode": "hpa",
-        "hpa": {"cpuPercent": 10},
-        "up": {"periodS": 15},
-        "down": {"windowS": 15, "periodS": 15, "maxPercent": 100},
-    },
-    # A request so small that the viewers of a test are above it.
-    "gateway": {"resources": {"requests": {"cpu": "50m"}}},
-}
+def autoscaled(goals: dict[str, Any], cpu: str) -> dict[str, Any]:
+    """Values of mode `hpa`; `cpu` is the request that per cents are of."""
+    return {
+        "scaling": {
+            "mode": "hpa",
+            "min": 2,
+            "hpa": goals,
+            "up": {"periodS": 15},
+            "down": {"windowS": 15, "periodS": 15, "maxPercent": 100},
+        },
+        "gateway": {"resources": {"requests": {"cpu": cpu}}},
+    }
 
 
-async def test_an_autoscaler_in_place_of_our_own(release: Release, cluster: Cluster) -> None:
-    await release.upgrade(HPA)
-    name = "horizontalpodautoscalers"
+async def autoscalers(cluster: Cluster) -> list[Any]:
+    return list((await cluster.get("horizontalpodautoscalers"))["items"])
 
-    async def made() -> bool:
-        return len((await cluster.get(name))["items"]) == 1
 
-    await until(made, 30, "an HPA")
+async def test_an_autoscaler_by_an_external_metric(release: Release, cluster: Cluster) -> None:
+    goals = {"external": [{"metric": "tidegate_connections", "perPod": 60}]}
+    try:
+        async with external_metrics(cluster):
+            await release.upgrade(autoscaled(goals, "100m"))
+            await until(lambda: autoscalers(cluster), 30, "an HPA")
+            await release.settled(2)
+            async with watching(release, "hpa on an external metric", viewers=150) as crowd:
+                began = time.monotonic()
+                await release.settled(3)
+                crowd.note("seconds to 3", round(time.monotonic() - began, 1))
+                await crowd.recover(30)
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+async def test_an_autoscaler_by_cpu_and_its_end(release: Release, cluster: Cluster) -> None:
+    # A target that idle pods are below and the viewers of a test are above.
+    await release.upgrade(autoscaled({"external": [], "cpuPercent": 100}, "10m"))
+    await release.settled(2)
     async with watching(release, "hpa on CPU, by metrics-server", viewers=150) as crowd:
         began = time.monotonic()
 
-        async def scaled() -> bool:
+        async def more() -> bool:
             return len(await cluster.pods("gateway")) > 2
 
-        await until(scaled, 150, "a pod more by the HPA", poll_s=1)
+        await until(more, 120, "a pod more by the HPA", poll_s=1)
         crowd.note("seconds to a pod more", round(time.monotonic() - began, 1))
-        (hpa,) = (await cluster.get(name))["items"]
+        (hpa,) = await autoscalers(cluster)
         crowd.note("cpu per cent of the request", _cpu(hpa))
+        # A change of the goal is carried over, and another mode takes the HPA away.
         await release.upgrade({"scaling": {"hpa": {"cpuPercent": 300}}})
         await release.upgrade({"scaling": {"mode": "none"}})
 
         async def gone() -> bool:
-            return not (await cluster.get(name))["items"]
+            return not await autoscalers(cluster)
 
         await until(gone, 30, "the end of the HPA")
         await scale(release, 2)
@@ -322,7 +342,8 @@ async def test_an_autoscaler_in_place_of_our_own(release: Release, cluster: Clus
 
 
 def _cpu(hpa: Any) -> object:
-    return [one["resource"]["current"] for one in hpa["status"].get("currentMetrics") or ()]
+    found = hpa["status"].get("currentMetrics") or ()
+    return [one["resource"]["current"]["averageUtilization"] for one in found]
 
 
 # --- what must be refused
@@ -418,7 +439,10 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
         ref = event["objectRef"]
         what = "/".join(filter(None, (ref["resource"], ref.get("subresource"))))
         call = (ref.get("apiGroup", ""), what, event["verb"])
-        (refused if event["responseStatus"]["code"] == 403 else used).add(call)
+        code = event["responseStatus"]["code"]
+        (refused if code == 403 else used).add(call)
+        if code == 201 and event["verb"] == "patch":
+            used.add((*call[:2], "create"))  # an apply that creates is asked for both
     granted = {
         (group, resource, verb)
         for rule in role["rules"]

@@ -32,7 +32,22 @@ end etcd
 end containerd
 awk -v d="$LAB/" 'index($2, d) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount -l 2>/dev/null
 for space in $spaces; do ip netns del "${space##*/}" 2>/dev/null; done
-[ ! -x "$KUBE/kube-proxy" ] || "$KUBE/kube-proxy" --cleanup >/dev/null 2>&1
+if [ -d "$LAB/kubelet" ]; then
+  "$KUBE/kube-proxy" --cleanup >/dev/null 2>&1
+  # The kubelet leaves its own chains behind.
+  for program in iptables ip6tables; do
+    for table in filter nat mangle; do
+      for chain in KUBE-FIREWALL KUBE-KUBELET-CANARY KUBE-IPTABLES-HINT; do
+        "$program" -t "$table" -S 2>/dev/null | sed -n "s/^-A \\(.* -j $chain\\)\$/\\1/p" | while read -r rule; do
+          # shellcheck disable=SC2086 # a rule is several words
+          "$program" -t "$table" -D $rule 2>/dev/null
+        done
+        "$program" -t "$table" -F "$chain" 2>/dev/null
+        "$program" -t "$table" -X "$chain" 2>/dev/null
+      done
+    done
+  done
+fi
 ip link del lab0 2>/dev/null
 ip link del labbr0 2>/dev/null
 rm -rf "$LAB"/{etcd,kubelet,containerd,cni,ipam,audit.log}
