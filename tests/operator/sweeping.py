@@ -7,16 +7,21 @@ much, the ids of entries among it.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tests.gateway.backend import GROUP, PREFIX, Backend
+from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings, RedisUrl
 from tidegate.redis.address import parse_address
 from tidegate.redis.pods import CLOCK_KEY, PODS_KEY
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
+from tidegate_operator.redis import lua
+from tidegate_operator.redis.primary import Call, Primary
 from tidegate_operator.redis.sweep import Sweep
 
 HOUR_S, DAY_S = 3_600, 86_400
@@ -57,6 +62,35 @@ async def sweeping(
     finally:
         await sweep.close()
         await topology.close()
+
+
+async def held_back(url: str, streams: Streams) -> list[Call]:
+    """The first changes of a sweep whose connection stalls: they are on their way, and nobody waits
+    for them any more.
+    """
+    late: list[Call] = []
+    real = Primary.run
+
+    async def run(primary: Primary, calls: Sequence[Call]) -> list[Any]:
+        if not calls or calls[0].script is lua.LOOK:
+            return await real(primary, calls)
+        late.extend(calls)
+        raise RedisUnavailable("late")
+
+    async with sweeping(url) as sweep:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Primary, "run", run)
+            try:
+                while await sweep.tick(streams) is None:
+                    pass
+            except RedisUnavailable:
+                pass
+    return late
+
+
+async def arrive(client: Any, late: Sequence[Call]) -> list[Any]:
+    """They are executed now."""
+    return [await client.eval(call.script.text, 1, call.key, *call.args) for call in late]
 
 
 _PASS = """#!lua flags=allow-cross-slot-keys

@@ -15,7 +15,9 @@ from tests.operator.sweeping import (
     HOUR_S,
     MARK,
     Streamer,
+    arrive,
     counts,
+    held_back,
     let_time_pass,
     live,
     now_ms,
@@ -358,6 +360,87 @@ async def test_slots_of_dead_incarnations_go(backend: Streamer, sweep: Sweep) ->
     assert sorted(await client.hkeys("tidegate:slots:ann")) == [b"c1", b"c3", b"c5", b"c6"]
     assert not await client.exists("tidegate:slots:bob")
     assert counts(report.tally.done) == {"slots": 3, "slot_users": 2}
+
+
+# -- late, and by another operator ---------------------------------------------------------------
+
+
+async def test_a_late_ttl_does_not_meet_a_stream_that_runs_again(
+    any_server: Server, backend: Streamer
+) -> None:
+    await backend.ended("1")
+    late = await held_back(any_server.url, ALL)
+    await backend.publish("1")
+    assert await arrive(backend.client, late) == [b"changed"]
+    assert await backend.ttl_s("1") is None
+
+
+@pytest.mark.parametrize("how", ["attach", "subscribe"])
+async def test_a_late_ttl_does_not_meet_a_viewer(
+    any_server: Server, backend: Streamer, how: str
+) -> None:
+    await live(backend.client, "pod-a")
+    await backend.aged("1", 2 * DAY_S)
+    await backend.watch("1", "pod-dead")
+    late = await held_back(any_server.url, ALL)
+    if how == "attach":
+        await backend.watch("1", "pod-a")
+        assert (await arrive(backend.client, late))[0] == b"watched"
+    else:
+        async with backend.client.pubsub() as listener:
+            await listener.execute_command("SSUBSCRIBE", PREFIX + "1")
+            await listener.parse_response()
+            assert (await arrive(backend.client, late))[0] == b"watched"
+    assert await backend.ttl_s("1") is None
+
+
+async def test_a_very_late_ttl_still_leaves_a_grace(any_server: Server, backend: Streamer) -> None:
+    """The stream has ended and nobody has written: it may go, but not from under a reader."""
+    await backend.ended("1", age_s=3000)
+    [expire] = await held_back(any_server.url, ALL)
+    hours_ago = await now_ms(backend.client) - 7_200_000
+    args = tuple(hours_ago if n == 3 else arg for n, arg in enumerate(expire.args))
+    assert await arrive(backend.client, [expire._replace(args=args)]) == [b"done"]
+    assert near(await backend.ttl_s("1"), GRACE_S / 2)
+
+
+async def test_late_changes_meet_what_another_operator_has_done(
+    any_server: Server, backend: Streamer, sweep: Sweep
+) -> None:
+    await everything(backend)
+    late = await held_back(any_server.url, spec(**FULL))
+    await sweep.round(spec(**FULL))
+    before = await digest(backend.client)
+    outcomes = {outcome for outcome in await arrive(backend.client, late) if type(outcome) is bytes}
+    assert outcomes == {b"sooner", b"gone"}
+    assert await digest(backend.client) == before
+
+
+async def test_a_late_revival_does_not_meet_a_newer_end(
+    any_server: Server, backend: Streamer, sweep: Sweep
+) -> None:
+    await backend.ended("1", age_s=10)
+    await sweep.round(ALL)
+    await backend.publish("1")
+    late = await held_back(any_server.url, ALL)
+    await backend.ended("1")
+    await sweep.round(ALL)
+    assert await arrive(backend.client, late) == [b"changed"]
+    assert near(await backend.ttl_s("1"), HOUR_S)
+
+
+async def test_a_late_removal_does_not_meet_a_pod_of_the_same_name(any_server: Server) -> None:
+    """It has come back and reads: its consumer is fresh."""
+    async with any_server.client() as client:
+        backend = Streamer(client)
+        await live(client, "pod-b")
+        await backend.publish("1")
+        await backend.watch("1", "pod-a")
+        [remove] = await held_back(any_server.url, ALL)
+        args = (*remove.args[:-1], 60_000)  # as in production; the tests take everybody for idle
+        await client.xreadgroup(GROUP, "pod-a", {PREFIX + "1": ">"}, noack=True)
+        assert await arrive(client, [remove._replace(args=args)]) == [b"fresh"]
+        assert await backend.consumers("1") == ["pod-a"]
 
 
 # -- dry run, fence, interruptions -----------------------------------------------------------------

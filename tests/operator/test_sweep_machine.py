@@ -28,6 +28,8 @@ from tests.operator.sweeping import (
     DAY_S,
     HOUR_S,
     Streamer,
+    arrive,
+    held_back,
     let_time_pass,
     live,
     spec,
@@ -35,9 +37,7 @@ from tests.operator.sweeping import (
 )
 from tests.servers import binaries
 from tests.servers.standalone import Server
-from tidegate.model.errors import RedisUnavailable
-from tidegate_operator.redis import lua
-from tidegate_operator.redis.primary import Call, Primary
+from tidegate_operator.redis.primary import Call
 from tidegate_operator.redis.sweep import Fenced, Sweep
 
 NAMES = ("a", "b", "c")
@@ -76,7 +76,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.backend = Streamer(self.client)
         self.streams: dict[str, Stream] = {}
         self.alive: set[str] = set(PODS)
-        self.late: list[tuple[Call, ...]] = []
+        self.late: list[Call] = []
         self.fence = 10**9
         self._opened = sweeping(self.server.url, may_continue=self._may_continue)
         self.sweep: Sweep = self.do(self._opened.__aenter__())
@@ -226,12 +226,14 @@ class SweepMachine(RuleBasedStateMachine):
             assert ttl_s is not None, f"{name} is idle and would stay for ever"
             stream.is_safe = False
         else:
-            if ttl_s is not None:
-                assert stream.own_ttl_s is not None, f"{name} runs and has a TTL of ours"
-                assert abs(ttl_s - stream.own_ttl_s) < 60
-            else:
-                stream.own_ttl_s = None  # it was shortened by us, and ours is taken back
+            assert _is_near(ttl_s, stream.own_ttl_s), f"{name} runs, and keeps its own TTL or none"
             stream.is_safe = True
+        self._forget_own(stream, ttl_s)
+
+    def _forget_own(self, stream: Stream, ttl_s: float | None) -> None:
+        """Where a sooner one of ours has taken the place of the publisher's."""
+        if stream.own_ttl_s is not None and (ttl_s is None or ttl_s < stream.own_ttl_s - 60):
+            stream.own_ttl_s = None
 
     async def _consumers(self, name: str) -> Sequence[str]:
         if GROUP not in await self.backend.group_names(name):
@@ -267,33 +269,53 @@ class SweepMachine(RuleBasedStateMachine):
     def be_late(self) -> None:
         """Another operator sweeps as well; its changes are on their way, and its reply is lost."""
         self._pods_renew()
-        self.do(self._held_back())
-
-    async def _held_back(self) -> None:
-        async with sweeping(self.server.url) as other:
-            real = Primary.run
-
-            async def late(primary: Primary, calls: Sequence[Call]) -> list[Any]:
-                if not calls or calls[0].script is lua.LOOK:
-                    return await real(primary, calls)
-                self.late.append(tuple(calls))
-                raise RedisUnavailable("late")
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Primary, "run", late)
-                try:
-                    while await other.tick(SPEC) is None:
-                        pass
-                except RedisUnavailable:
-                    note("late")
+        self.late += self.do(held_back(self.server.url, SPEC))
 
     @rule()
     def the_late_arrive(self) -> None:
-        """Whenever; `is_safe` has to hold whatever they were judged by."""
-        calls = [call for batch in self.late for call in batch]
-        self.late.clear()
-        for call in calls:
-            self.do(self.client.eval(call.script.text, 1, call.key, *call.args))
+        """Whenever: what runs by now, or is watched by now, is not touched."""
+        before = {name: self.do(self.backend.ttl_s(name)) for name in self.streams}
+        calls, self.late = self.late, []
+        self.do(arrive(self.client, calls))
+        for name, stream in self.streams.items():
+            ttl_s = self.do(self.backend.ttl_s(name))
+            if stream.end is None and (stream.age_s < DAY_S or self._is_watched(stream)):
+                taken_back = ttl_s is None and stream.own_ttl_s is None
+                assert taken_back or _is_near(ttl_s, before[name]), f"{name} was touched"
+            self._forget_own(stream, ttl_s)
+
+    @rule(
+        name=WHICH,
+        pod=POD,
+        before=st.sampled_from(["finish", "age", "rerun"]),
+        what=st.sampled_from(["publish", "attach", "finish", "expire"]),
+    )
+    def overtake(self, name: str, pod: str, before: str, what: str) -> None:
+        """Something happens to a stream between a look of another operator and what follows it."""
+        match before:
+            case "finish":
+                self.finish(name, "completed")
+            case "age":
+                self.publish(name, 1)
+                self.much_time_passes(DAY_S - 100)
+                self._pass(200)
+            case "rerun":
+                self.finish(name, "completed")
+                self._sweep()
+                self.publish(name, 1)
+        self.be_late()
+        match what:
+            case "publish":
+                self.publish(name, 1)
+            case "attach":
+                self.alive.add(pod)
+                self.attach(name, pod)
+            case "finish":
+                self.finish(name, "failed")
+                self._sweep()
+            case "expire":
+                self.expire(name, 2 * HOUR_S)
+        self.the_late_arrive()
 
     # -- what must hold ----------------------------------------------------------------------------
 
@@ -301,6 +323,12 @@ class SweepMachine(RuleBasedStateMachine):
     def nothing_goes_by_itself(self) -> None:
         for name in self.streams:
             assert self.do(self.backend.exists(name)), name
+
+
+def _is_near(ttl_s: float | None, expected_s: float | None) -> bool:
+    if ttl_s is None or expected_s is None:
+        return ttl_s is expected_s
+    return abs(ttl_s - expected_s) < 60
 
 
 @pytest.mark.real("valkey9")
