@@ -33,6 +33,7 @@ from tidegate_operator.loops_pulse import Pulse
 from tidegate_operator.loops_status import Facts, SweepState, compose, flips, is_news
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.status import LastScale
+from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe import Cluster, Observer, Seen
 from tidegate_operator.observe_redis import RedisWay, Secrets, Way
 from tidegate_operator.redis.sweep import Fenced, Sweep
@@ -329,7 +330,7 @@ class Keeper:
                     await asyncio.sleep(min(left_s, BEAT_S))
                     continue
                 try:
-                    with self._pulse.round(loop) as told:
+                    with self._pulse.round(loop, allow_s=tick_s(spec.streams.pace)) as told:
                         report, told.error = await self._tick(sweep, spec)
                 except Fenced:
                     next_s = self._clock() + BEAT_S  # as above
@@ -418,6 +419,15 @@ class Keeper:
                     await event.wait()
             except TimeoutError:
                 continue
+
+
+def tick_s(pace: Pace) -> float:
+    """How long one tick may take by its pace: a page of keys, each looked at and changed.
+
+    SCAN's COUNT is a hint, so a page may be twice as long; a key takes four changes at the most.
+    """
+    keys = 2 * pace.scan_count
+    return 5 * keys / pace.commands_per_s + 4 * keys / pace.changes_per_s
 
 
 def _fields(shed: Shed) -> dict[str, Any]:

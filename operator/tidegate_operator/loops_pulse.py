@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Loop:
-    """One loop. Times by the clock of its `Pulse`, in seconds."""
+    """One loop. Times by the clock of its `Pulse`, in seconds; `beat_at` may lie ahead."""
 
     beat_at: float
     ended_at: float | None = None
@@ -36,10 +36,14 @@ class Pulse:
         self._loop(name).beat_at = self._clock()
 
     @contextmanager
-    def round(self, name: str) -> Iterator[Loop]:
-        """One round; an error that leaves the block is counted. `error` may be set inside."""
+    def round(self, name: str, *, allow_s: float = 0.0) -> Iterator[Loop]:
+        """One round; an error that leaves the block is counted. `error` may be set inside.
+
+        `allow_s` is what the round may take by its own pace before it begins to look stuck.
+        """
         loop = self._loop(name)
-        began = loop.beat_at = self._clock()
+        began = self._clock()
+        loop.beat_at = began + allow_s
         loop.error = ""
         try:
             yield loop
@@ -65,7 +69,8 @@ class Pulse:
     def age_s(self, name: str) -> float:
         """Since the loop last ended a round; since its begin, if it ended none yet."""
         loop = self.loops[name]
-        return self._clock() - (loop.beat_at if loop.ended_at is None else loop.ended_at)
+        since = loop.beat_at if loop.ended_at is None else loop.ended_at
+        return max(0.0, self._clock() - since)
 
     def _loop(self, name: str) -> Loop:
         found = self.loops.get(name)

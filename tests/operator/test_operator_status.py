@@ -1,0 +1,220 @@
+"""The status as a function of what is known: times, flips, figures; and which loop looks stuck."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.operator.test_act import SPEC, seen
+from tidegate_operator.act import Done
+from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
+from tidegate_operator.loops_keeper import tick_s
+from tidegate_operator.loops_pulse import Pulse
+from tidegate_operator.loops_status import Facts, SweepState, compose, flips, is_news
+from tidegate_operator.model.gateway import read_spec
+from tidegate_operator.model.status import ConditionType, GatewayStatus
+from tidegate_operator.model.streams import Pace
+from tidegate_operator.observe import Disagreement
+from tidegate_operator.streams.memory import Level, Reading
+from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=90)
+PODS = (
+    Pod("gw-a", figures=Figures(10, 2.4, 0.1)),
+    Pod("gw-b", ready=False),
+    Pod("gw-c", terminating=True, figures=Figures(5, 0.0, 0.1)),
+)
+STEADY = Decision(2, Reason.STEADY, "there are 2")
+
+
+def look(**fields: Any) -> Any:
+    observed: dict[str, Any] = {"at_s": 0.0, "wall": NOW, "replicas": 2, "pods": PODS}
+    own = {name: fields.pop(name) for name in tuple(fields) if name in Observation.__slots__}
+    return seen(observation=Observation(**(observed | own)), **fields)
+
+
+def facts(**fields: Any) -> Facts:
+    state: dict[str, Any] = {
+        "generation": 4,
+        "spec": SPEC,
+        "seen": look(),
+        "decision": STEADY,
+        "done": Done(),
+        "sweep": SweepState(NOW),
+    }
+    return Facts(**(state | fields))
+
+
+def heads(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+
+
+def report(level: Level = Level.OK, used: int = 50, limit: int = 100, policy: str = "") -> Report:
+    memory = (PrimaryMemory("r:1", Reading(used << 20, limit << 20, policy), level),)
+    return Report(
+        began_at=NOW.timestamp(),
+        seconds=2.0,
+        dry_run=False,
+        interruptions=0,
+        commands=30,
+        pods_known=True,
+        tally=Tally(),
+        memory=memory,
+    )
+
+
+def test_what_is_well() -> None:
+    made = compose({}, facts(), NOW)
+    assert heads(made) == {
+        "Ready": ("True", "Serving"),
+        "RedisReachable": ("True", "Reachable"),
+        "ScalingActive": ("True", "Steady"),
+        "ScalingLimited": ("False", "WithinBounds"),
+        "SweepHealthy": ("Unknown", "Pending"),
+        "MemoryPressure": ("Unknown", "Pending"),
+        "LeasesAgree": ("True", "Agree"),
+    }
+    assert (made["replicas"], made["readyReplicas"], made["desiredReplicas"]) == (2, 1, 2)
+    assert (made["connections"], made["deliveriesPerS"]) == (15, 2)
+    assert {one["observedGeneration"] for one in made["conditions"]} == {4}
+    GatewayStatus.model_validate({**made, "lastSweep": None})
+
+
+def test_times_move_only_with_a_flip_and_conditions_of_others_stay() -> None:
+    foreign = {"type": "Audited", "status": "True", "reason": "X", "lastTransitionTime": "then"}
+    first = compose({"conditions": [foreign]}, facts(), NOW)
+    away = look(redis_reachable=False, redis_reason="Unreachable", redis_text="refused")
+    second = compose(first, facts(seen=away, generation=5), LATER)
+    times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
+    assert times["RedisReachable"] == "2026-11-23T09:01:30Z"
+    assert times["ScalingActive"] == "2026-11-23T09:00:00Z"
+    assert foreign in second["conditions"]
+    assert second["connections"] is None  # unknown, and not the last one known
+    assert is_news(first, second)
+    told = {one["type"] for one in flips(first, second)}
+    assert told == {"RedisReachable"}  # Ready follows from it; no event of its own
+
+
+def test_wording_and_figures_are_no_news() -> None:
+    first = compose({}, facts(), NOW)
+    other = Decision(2, Reason.STEADY, "connections asks for 1 pods")
+    second = compose(first, facts(decision=other), LATER)
+    assert first != second
+    assert not is_news(first, second)
+    assert is_news(first, compose(first, facts(generation=5), LATER))
+    assert is_news(first, compose(first, facts(seen=look(replicas=3), decision=None), LATER))
+
+
+def test_a_new_leader_does_not_forget_what_the_one_before_knew() -> None:
+    swept = SweepState(NOW, report(Level.HIGH, used=95), NOW)
+    first = compose({}, facts(sweep=swept), NOW)
+    assert heads(first)["MemoryPressure"] == ("True", "TtlsShortened")
+    second = compose(first, facts(), LATER)  # no sweep of its own yet
+    assert heads(second)["MemoryPressure"] == ("True", "TtlsShortened")
+    assert heads(second)["SweepHealthy"] == ("True", "Swept")
+    for kept in ("lastSweep", "memory", "lastScale"):
+        assert kept not in second  # a merge leaves it as it is
+
+
+@pytest.mark.parametrize(
+    ("sweep", "now", "head"),
+    [
+        (SweepState(NOW, report(), NOW), LATER, ("True", "Swept")),
+        (SweepState(NOW, report(), NOW), NOW + timedelta(hours=1), ("False", "Overdue")),
+        (SweepState(NOW), NOW + timedelta(hours=1), ("False", "Overdue")),
+        (SweepState(NOW, error="refused"), NOW, ("False", "Interrupted")),
+        (SweepState(NOW, report(), NOW, error="refused"), LATER, ("True", "Swept")),
+    ],
+)
+def test_a_sweep_is_healthy_until_it_is_late(
+    sweep: SweepState, now: datetime, head: tuple[str, str]
+) -> None:
+    assert heads(compose({}, facts(sweep=sweep), now))["SweepHealthy"] == head
+
+
+def test_a_policy_that_drops_running_streams_is_told() -> None:
+    swept = SweepState(NOW, report(policy="allkeys-lru"), NOW)
+    made = compose({}, facts(sweep=swept), NOW)
+    [pressure] = [one for one in made["conditions"] if one["type"] == "MemoryPressure"]
+    assert pressure["status"] == "False"
+    assert "set noeviction" in pressure["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "head"),
+    [
+        (
+            {"problem": ("InvalidSpec", "spec.x: no"), "spec": None, "seen": None},
+            "Ready",
+            ("False", "InvalidSpec"),
+        ),
+        ({"seen": look(pods=())}, "Ready", ("False", "NoReadyPods")),
+        (
+            {"done": Done(failures={"ScaleFailed": "forbidden"})},
+            "ScalingActive",
+            ("False", "ScaleFailed"),
+        ),
+        (
+            {"decision": Decision(2, Reason.LOAD_UP, "", limited=True)},
+            "ScalingLimited",
+            ("True", "TooMuchLoad"),
+        ),
+        (
+            {"seen": look(disagreement=Disagreement(("a", "b"), ("c",)))},
+            "LeasesAgree",
+            ("False", "PodsWithoutLease"),
+        ),
+        (
+            {"seen": look(disagreement=Disagreement((), ("c",)))},
+            "LeasesAgree",
+            ("False", "LeasesWithoutPod"),
+        ),
+        (
+            {"spec": read_spec({"target": {"name": "gw"}, "streams": {"enabled": False}})},
+            "SweepHealthy",
+            ("True", "SwitchedOff"),
+        ),
+    ],
+)
+def test_what_is_not_well_is_named(
+    fields: dict[str, Any], kind: ConditionType, head: tuple[str, str]
+) -> None:
+    assert heads(compose({}, facts(**fields), NOW))[kind] == head
+
+
+def test_a_failure_of_costs_is_in_the_words_and_scaling_goes_on() -> None:
+    failed = Done(failures={"DeletionCostFailed": "pods may not be patched"})
+    made = compose({}, facts(done=failed), NOW)
+    [scaling] = [one for one in made["conditions"] if one["type"] == "ScalingActive"]
+    assert scaling["status"] == "True"
+    assert "without deletion costs: pods may not be patched" in scaling["message"]
+
+
+def test_a_message_is_bounded() -> None:
+    away = look(redis_reachable=False, redis_reason="Unreachable", redis_text="x" * 100_000)
+    made = compose({}, facts(seen=away), NOW)
+    assert max(len(one["message"]) for one in made["conditions"]) <= 1_024
+
+
+def test_a_loop_without_a_beat_is_stuck_and_a_slow_pace_is_not() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat("waits")
+    with pulse.round("works"):
+        now = 100.0
+        pulse.beat("waits")
+        assert pulse.stuck(90) == ["works"]
+    assert pulse.stuck(90) == []
+    assert pulse.loops["works"].lasted_s == 100
+    slow = Pace.model_validate({"commandsPerS": 10, "scanCount": 10_000, "changesPerS": 1})
+    with pulse.round("sweeps", allow_s=tick_s(slow)):
+        now += 10_000 / 10
+        assert "sweeps" not in pulse.stuck(180)
+        now += tick_s(slow)
+        assert "sweeps" in pulse.stuck(180)
+    with pytest.raises(ValueError, match="broken"), pulse.round("works"):
+        raise ValueError("broken")
+    assert (pulse.loops["works"].errors, pulse.loops["works"].error) == (1, "broken")
