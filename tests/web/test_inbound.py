@@ -5,6 +5,7 @@ Part of the sender contract: every test runs over the direct and over the plain 
 
 import asyncio
 
+import pytest
 from websockets.frames import Frame, Opcode
 
 from tests.gateway.backend import Backend
@@ -87,6 +88,25 @@ async def test_a_text_that_is_not_utf8_is_1007(replica: Replica) -> None:
             await viewer.read()
         assert viewer.close_code == 1007
     await until(lambda: replica.viewers == 0)
+
+
+async def test_what_is_refused_may_come_with_the_viewers_own_close(
+    replica: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one piece: by then the connection is closing, and a second close is a mistake of ours."""
+    close = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
+    for refused in (
+        Frame(Opcode.TEXT, b"\xff").serialize(mask=True),
+        Frame(Opcode.PING, b"").serialize(mask=True) * (MESSAGES_PER_S + 1),
+        Frame(Opcode.TEXT, b"{}").serialize(mask=True) * (MESSAGES_PER_S + 1),
+    ):
+        with await replica.raw("42") as viewer:
+            await viewer.next_frames(type="current_state")
+            await viewer.write(refused + close)
+            await viewer.until_end()
+            assert viewer.close_code == 1000
+    await until(lambda: replica.viewers == 0)
+    assert caplog.text == ""
 
 
 async def test_a_flood_of_messages_is_4400(replica: Replica) -> None:

@@ -92,6 +92,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
         if self.close_sent or self.transport.is_closing():
             return
         self.stop_keepalive()
+        if self.conn.state is not State.OPEN:
+            return  # its own close came in the same piece, and is answered with the next event
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
@@ -195,7 +197,10 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         if self._on_text is None:
-            super().send_receive_event_to_app()
+            if self.conn.state is State.OPEN:
+                super().send_receive_event_to_app()
+            else:  # its close came in the same piece; uvicorn 0.54 fails if this cannot be decoded
+                self.frames = []
             return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []

@@ -168,6 +168,7 @@ class UpgradeProtocol(HttpToolsProtocol):
         accept = accept_value(self.scope["method"], self.scope["http_version"], self.headers)
         if accept is None:
             super().handle_websocket_upgrade()
+            self._answer_what_cannot_be_read()
             return
         self.connections.discard(self)
         kind: Any = self.ws_protocol_class
@@ -176,6 +177,16 @@ class UpgradeProtocol(HttpToolsProtocol):
         )
         protocol.take_handshake(self.transport, self._websocket_scope(), accept)
         self.transport.set_protocol(protocol)
+
+    def _answer_what_cannot_be_read(self) -> None:
+        """uvicorn 0.54 leaves the answer to a handshake that websockets cannot parse (a header
+        above 8 KiB) where it is, and the connection open for ever.
+        """
+        protocol: Any = self.transport.get_protocol()
+        if protocol.conn.handshake_exc is not None and not self.transport.is_closing():
+            self.door.refusals["header_size"] += 1
+            self.transport.write(b"".join(protocol.conn.data_to_send()))
+            self.transport.close()
 
     def _websocket_scope(self) -> dict[str, Any]:
         raw_path, _, query = self.url.partition(b"?")
