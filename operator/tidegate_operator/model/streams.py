@@ -83,10 +83,10 @@ class Pace(Part):
         whole(
             10,
             100_000,
-            "Commands to Redis at the most, some 2,400 streams; a script counts as eight. 10,000 "
-            "take 3 to 4 percent of a core of Redis.",
+            "Commands to Redis at the most, some 1,900 streams; a script counts as eight. 8,000 "
+            "take 3 to 5 percent of a core of Redis.",
         ),
-    ] = 10_000
+    ] = 8_000
     scan_count: Annotated[int, whole(10, 10_000, "Keys that Redis looks at in one SCAN.")] = 500
     changes_per_s: Annotated[
         int, whole(1, 100_000, "Scripts that change something, at the most.")

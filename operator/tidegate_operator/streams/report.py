@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from tidegate_operator.model.status import LastSweep, MemoryStatus, SweepCounts
 from tidegate_operator.streams.memory import Level, Reading
 from tidegate_operator.streams.retention import State
 
@@ -85,44 +83,6 @@ class Report:
         levels = [one.level for one in self.memory]
         order = (Level.HIGH, Level.WARN, Level.OK)
         return next((level for level in order if level in levels), Level.UNKNOWN)
-
-    def last_sweep(self) -> LastSweep:
-        """For the status of the Gateway."""
-        tally, done = self.tally, self.tally.done
-        counts = SweepCounts(
-            streams=self.streams,
-            running=tally.streams[State.RUNNING],
-            finished=tally.streams[State.FINISHED],
-            failed=tally.streams[State.FAILED],
-            idle=tally.streams[State.IDLE],
-            orphan=tally.streams[State.ORPHAN],
-            ttl_set=self.expiring + done["shortened"],
-            ttl_removed=done["revived"],
-            trimmed=done["trimmed"],
-            groups_removed=done["groups"],
-            consumers_removed=done["consumers"],
-            slots_removed=done["slots"],
-            errors=tally.left["moved"] + tally.left["refused"],
-            commands=self.commands,
-        )
-        return LastSweep(
-            started_at=datetime.fromtimestamp(self.began_at, UTC),
-            finished_at=datetime.fromtimestamp(self.began_at + self.seconds, UTC),
-            dry_run=self.dry_run,
-            counts=counts,
-        )
-
-    def memory_status(self) -> MemoryStatus | None:
-        """The fullest primary, for the status; of those without a limit the one that uses most."""
-        if not self.memory:
-            return None
-        fullest = max(self.memory, key=lambda one: (one.reading.ratio or 0, one.reading.used))
-        reading = fullest.reading
-        return MemoryStatus(
-            used_bytes=reading.used,
-            limit_bytes=reading.limit or None,
-            policy=reading.policy[:64],
-        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; names are those of the status."""
