@@ -36,6 +36,7 @@ from tidegate_operator.model.status import LastScale
 from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe import Cluster, Observer, Seen
 from tidegate_operator.observe_redis import RedisWay, Secrets, Way
+from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST
 from tidegate_operator.redis.sweep import Fenced, Sweep
 from tidegate_operator.settings import OperatorSettings
 from tidegate_operator.streams.report import Report
@@ -427,7 +428,8 @@ def tick_s(pace: Pace) -> float:
     SCAN's COUNT is a hint, so a page may be twice as long; a key takes four changes at the most.
     """
     keys = 2 * pace.scan_count
-    return 5 * keys / pace.commands_per_s + 4 * keys / pace.changes_per_s
+    commands = keys * (LOOK_COST + 4 * SCRIPT_COST) + pace.scan_count
+    return commands / pace.commands_per_s + 4 * keys / pace.changes_per_s
 
 
 def _fields(shed: Shed) -> dict[str, Any]:
