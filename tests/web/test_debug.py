@@ -16,7 +16,7 @@ from tests.servers.standalone import Server
 from tidegate.web.debug import is_loopback
 
 TOKEN = "admin-token-of-a-test"
-PAGES = ("/debug/state", "/debug/operations/42", "/debug/tasks")
+PAGES = ("/debug/state", "/debug/operations", "/debug/operations/42", "/debug/tasks")
 OPEN = ("/healthz", "/readyz", "/metrics")
 
 

@@ -54,7 +54,13 @@ def admin_app(
     Health, readiness and metrics are open to whoever reaches it; what changes something needs
     `server.admin_token`, and the look inside as `web.debug` has it.
     """
-    app = FastAPI(title="Tidegate admin", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Tidegate admin",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host the request names
+    )
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
