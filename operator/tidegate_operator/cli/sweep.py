@@ -184,18 +184,18 @@ def _streams(settings: Settings, gateway: Path | None, flags: dict[str, Any]) ->
         if isinstance(value, dict):
             inner = {key: one for key, one in value.items() if one is not None}
             if inner:
-                given = {**given, name: {**_mapping(given, name), **inner}}
+                given = {**given, name: {**_mapping(given, name, f"streams.{name}"), **inner}}
         elif value is not None:
             given = {**given, name: value}
     return read_spec({"target": {"name": "unused"}, "streams": given}, strict=True).streams
 
 
-def _mapping(given: dict[str, Any], name: str) -> dict[str, Any]:
+def _mapping(given: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     from tidegate.model.errors import InvalidInput
 
     value = given.get(name) or {}
     if not isinstance(value, dict):
-        raise InvalidInput(name, f"--gateway: spec.streams.{name} must be an object")
+        raise InvalidInput(name, f"--gateway: spec.{path} must be an object")
     return value
 
 
@@ -219,7 +219,7 @@ def _of_file(path: Path) -> dict[str, Any]:
         body = body.get("spec")
     if not isinstance(body, dict):
         raise InvalidInput("--gateway", f"{path}: must be a Gateway resource, or its spec")
-    return _mapping(body, "streams")
+    return _mapping(body, "streams", "streams")
 
 
 def _seconds(text: str | None, flag: str) -> int | None:
