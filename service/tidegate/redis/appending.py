@@ -11,6 +11,7 @@ behind on each stream for each process that ever wrote to it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -157,6 +158,7 @@ class Appender:
         self._topology = topology
         self._turns = Turns(topology)
         self._own: RedisCluster | None = None
+        self._finding = asyncio.Lock()
         if topology.address.deployment is Deployment.CLUSTER:
             # The reader's client tries again by itself, which would append twice.
             self._own = RedisCluster(
@@ -176,8 +178,8 @@ class Appender:
     ) -> Appended:
         """As the port has it."""
         arguments = self._call.arguments(operation, texts, once, newest, remove)
-        client: Any = self._own or self._topology.client
         try:
+            client = await self._client()
             async with self._turns.at(self._call.key(operation)):
                 with contextlib.suppress(NoScriptError):
                     return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
@@ -187,12 +189,23 @@ class Appender:
 
     async def remove(self, operation: OperationId) -> bool:
         """As the port has it."""
-        client: Any = self._own or self._topology.client
         try:
+            client = await self._client()
             async with self._turns.at(self._call.key(operation)):
                 return bool(await client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(str(error) or type(error).__name__) from None
+
+    async def _client(self) -> Any:
+        if self._own is None:
+            return self._topology.client
+        # redis-py 8.1 breaks some of its connections when many first commands come at once.
+        try:
+            async with self._finding:
+                _ = await self._own.initialize()
+        except CLIENT_ERRORS as error:  # nothing was sent
+            raise RedisUnavailable(str(error) or type(error).__name__) from None
+        return self._own
 
     async def close(self) -> None:
         """Close connections of its own; the topology's are the topology's."""
