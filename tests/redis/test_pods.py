@@ -231,7 +231,9 @@ async def test_leaving_before_the_first_lease(redis_server: Server) -> None:
 
 
 async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server) -> None:
-    figures = Figures(connections=7, deliveries_per_s=12.34, loop_lag_ms=0.5, undispatched=3, ready=True)
+    figures = Figures(
+        connections=7, deliveries_per_s=12.34, loop_lag_ms=0.5, undispatched=3, ready=True
+    )
     async with Pod(any_server.url, "a") as a, Pod(any_server.url, "b") as b:
         telling = Pods(a.topology, a.settings, figures=lambda: figures)
         await telling.renew()

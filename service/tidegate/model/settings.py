@@ -783,8 +783,8 @@ class DispatchSettings(Group):
             ge=0,
             le=0.1,
             description="Least time between two rounds of dispatch calls to one primary while two "
-            "or more streams are written to in it: they go together. Saves a third of what an entry "
-            "costs here and in Redis under load; 0 sends each at once.",
+            "or more streams are written to in it: they go together. Saves a third of what an "
+            "entry costs here and in Redis under load; 0 sends each at once.",
         ),
     ] = 0.0007
     sweep_s: Annotated[
