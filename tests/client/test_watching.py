@@ -102,8 +102,29 @@ def test_unknown_from_another_replica_does_not_undo_a_status() -> None:
     assert after(entry("1-0", status="running"), state(status="unknown")).status == "running"
 
 
-def test_an_end_is_final() -> None:
+def test_an_entry_without_a_status_does_not_undo_an_end_or_any_other_status() -> None:
     assert after(entry("1-0", status="failed"), entry("2-0", note=1)).status == "failed"
+    assert after(entry("1-0", status="queued"), entry("2-0", note=1)).status == "queued"
+
+
+def test_an_operation_that_was_tried_again_is_not_over() -> None:
+    """`watch` told the end of the first attempt, by its exit code too."""
+    again = after(
+        state(status="running"),  # of now: history comes behind it
+        entry("1-0", "operation_failed"),
+        entry("2-0", status="running"),
+    )
+    assert (again.status, again.finished) == ("running", False)
+    assert isinstance(again.closed(1006), Return)
+    again.received(entry("3-0", "operation_completed"), 0.0)
+    assert again.closed(1000) == Finished("completed", "42: completed")
+
+
+def test_a_type_that_only_looks_like_an_end_is_none() -> None:
+    """A step may be called `failed`; only the gateway's types end an operation."""
+    w = after(entry("1-0", "failed", step=3))
+    assert (w.status, w.finished) == ("running", False)
+    assert isinstance(w.closed(1006), Return)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +220,14 @@ def test_the_status_of_a_finished_operation(status: str) -> None:
 def test_a_connection_that_dies_after_the_end_is_an_end() -> None:
     assert isinstance(after(entry("1-0", status="failed")).closed(1006), Finished)
     assert isinstance(after(entry("1-0", status="failed")).not_connected("refused"), Finished)
+
+
+def test_a_connection_that_dies_before_the_end_was_sent_is_none() -> None:
+    """Who joins a finished operation is told so first, and has its history still to come."""
+    w = after(state("1-0", status="completed"), entry("2-0", status="running"))
+    assert isinstance(w.closed(1006), Return)
+    assert w.url.endswith("last_event_id=2-0&acks=1")
+    assert isinstance(after(state(status="completed")).not_connected("refused"), Return)
 
 
 @pytest.mark.parametrize("row", CLOSE_CODES.values(), ids=lambda row: row.name)

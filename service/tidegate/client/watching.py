@@ -7,7 +7,7 @@ Invariant: ``url`` always resumes after the last entry received, whichever repli
 
 | happened | then |
 |---|---|
-| terminal state known, any close | finished, with that status |
+| the entry that ends it was received, any close | finished, with that status |
 | close 1000 | finished |
 | close 4401 after it was let in, with a token that can be renewed | the same replica again, once |
 | close code that says no | finished, refused |
@@ -31,8 +31,11 @@ from tidegate.model.close_codes import (
     ComeBack,
     come_back,
 )
+from tidegate.model.entries import TerminalRules
 
-ENDS = frozenset({"completed", "failed", "cancelled"})
+ENDS = TerminalRules().statuses
+#: The types that end an operation, with the status that each tells.
+END_OF_TYPE = {type_: type_.removeprefix("operation_") for type_ in TerminalRules().types}
 
 #: Spread of the first attempt after a good connection: many viewers of one dead replica must not
 #: all arrive at its neighbour in the same instant.
@@ -103,6 +106,8 @@ class Watching:
         self._failures = 0
         self._after_ms: float | None = None
         self._refusal = ""
+        #: The entry that ends it has been received, and none behind it that says it runs again.
+        self._has_end = False
 
         self.cursor = after
         self.admitted = False
@@ -174,11 +179,14 @@ class Watching:
         self._failures = 0
         ms = milliseconds(entry_id)
         self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
-        # Without a status of its own, an entry of a quiet operation says that it runs.
-        status = data.get("status")
-        if isinstance(type_, str) and type_.removeprefix("operation_") in ENDS:
-            status = type_.removeprefix("operation_")
-        self._take_status(status if isinstance(status, str) else "running")
+        status = END_OF_TYPE.get(type_) if isinstance(type_, str) else None
+        if status is None:
+            status = data.get("status")
+        if isinstance(status, str):
+            self._take_status(status)
+            self._has_end = self.finished
+        elif self.status == "unknown":
+            self.status = "running"
         self._take_progress(data)
         for key in ("message", "error", "text"):
             if isinstance(data.get(key), str):
@@ -187,7 +195,7 @@ class Watching:
 
     def _take_status(self, status: object) -> None:
         # "unknown" is what a replica says of a stream without any status; it tells nothing new.
-        if not isinstance(status, str) or status == "unknown" or self.finished:
+        if not isinstance(status, str) or status == "unknown":
             return
         self.status = status
         self.finished = status in ENDS
@@ -209,7 +217,7 @@ class Watching:
         """The connection ended with this close code (1006: without one)."""
         why = self._refusal or reason or _meaning(code)
         after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
-        if self.finished or code == 1000:
+        if self._has_end or code == 1000:
             return Finished(self.status, f"{self.operation}: {self.status}")
         what = come_back(code)
         was_let_in, self._was_let_in = self._was_let_in, False
@@ -229,7 +237,7 @@ class Watching:
         self, why: str, *, status: int | None = None, retry_after_s: float | None = None
     ) -> Decision:
         """No WebSocket came to be: no route, or an HTTP answer with ``status``."""
-        if self.finished:
+        if self._has_end:
             return Finished(self.status, f"{self.operation}: {self.status}")
         if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
             return Finished(self.status, f"{self.base} answered {status}: {why}", status)
