@@ -46,13 +46,24 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "redis cluster": {"redis": {"url": "redis+cluster://one,two", "passwordKey": ""}},
+    "redis cluster with tls": {
+        "redis": {
+            "url": "rediss+cluster://one:7000,two:7001",
+            "existingSecret": "redis",
+            "tls": {"secret": "authority"},
+        }
+    },
+    "one redis with tls": {"redis": {"url": "rediss://one:6380/2", "existingSecret": "redis"}},
+    "redis sentinel": {"redis": {"url": "redis+sentinel://one:26379,two/main", "passwordKey": ""}},
     "valkey on a volume": {
         "valkey": {
             "persistence": {"enabled": True, "storageClass": "fast", "size": "5Gi"},
             "fsync": "always",
+            "image": {"repository": "registry.example.com/valkey", "tag": "9.1"},
             "extraArgs": ["--io-threads", "2"],
         }
     },
+    "a volume that goes": {"valkey": {"persistence": {"enabled": True, "keep": False}}},
     "ingress": {
         "ingress": {
             "enabled": True,
@@ -139,9 +150,11 @@ CASES: dict[str, dict[str, Any]] = {
 Manifest = dict[str, Any]
 
 
-def helm(*words: str, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Run helm; `values` go in by standard input."""
-    program = kubernetes.program("helm")
+def helm(
+    *words: str, values: Mapping[str, Any], program_name: str = "helm"
+) -> subprocess.CompletedProcess[str]:
+    """Run helm, or `helm3`; `values` go in by standard input."""
+    program = kubernetes.program(program_name)
     assert program is not None
     return subprocess.run(
         [program, *words, "--values", "-"],
@@ -153,15 +166,18 @@ def helm(*words: str, values: Mapping[str, Any]) -> subprocess.CompletedProcess[
     )
 
 
-def template(values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-    """`helm template`, with the CRD."""
-    return helm("template", "tidegate", str(CHART), "--namespace", "some", values=values)
+def template(
+    values: Mapping[str, Any], program_name: str = "helm"
+) -> subprocess.CompletedProcess[str]:
+    """`helm template`, without the CRD."""
+    words = ("template", "tidegate", str(CHART), "--namespace", "some")
+    return helm(*words, values=values, program_name=program_name)
 
 
 @cache
-def rendered(case: str) -> tuple[Manifest, ...]:
+def rendered(case: str, program_name: str = "helm") -> tuple[Manifest, ...]:
     """The manifests of a case. Treat them as constants."""
-    done = template(CASES[case])
+    done = template(CASES[case], program_name)
     assert done.returncode == 0, done.stderr
     return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
 

@@ -1,6 +1,6 @@
 """Every manifest of every case, taken by a real API server (`--dry-run=server`), without a warning.
 
-Kinds of other projects (Prometheus operator, Gateway API) have no schema there and are left out.
+Also those of other projects (Prometheus operator, Gateway API), by the definitions of these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.chart.render import CASES, CHART, rendered
+from tests.chart.render import CASES, CHART, Manifest, rendered
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
 
@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
+FOREIGN_CASES = ("monitoring", "gateway api", "gateway api without time-outs", "production")
 
 
 async def kubectl(server: Kubernetes, *words: str, stdin: str | None = None) -> tuple[int, str]:
@@ -66,21 +67,53 @@ async def server() -> AsyncIterator[Kubernetes]:
                 server, "apply", "--filename", "-", stdin=json.dumps(manifest)
             )
             assert status == 0, told
-        status, told = await kubectl(server, "apply", "--filename", str(CHART / "crds"))
-        assert status == 0, told
+        for folder in filter(None, (CHART / "crds", kubernetes.definitions())):
+            # Those of others are too long for an annotation.
+            words = ("apply", "--server-side", "--filename", str(folder))
+            status, told = await kubectl(server, *words)
+            assert status == 0, told
         wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         status, told = await kubectl(server, *wait)
         assert status == 0, told
         yield server
 
 
+def is_foreign(manifest: Manifest) -> bool:
+    return str(manifest["apiVersion"]).startswith(FOREIGN)
+
+
+async def dry_run(server: Kubernetes, manifests: list[Manifest]) -> tuple[int, str]:
+    words = ("apply", "--namespace", "some", "--dry-run=server", "--server-side", "--filename", "-")
+    return await kubectl(server, *words, stdin=yaml.safe_dump_all(manifests))
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_the_api_server_takes_it(server: Kubernetes, case: str) -> None:
-    own = [one for one in rendered(case) if not one["apiVersion"].startswith(FOREIGN)]
-    words = ("apply", "--namespace", "some", "--dry-run=server", "--server-side", "--filename", "-")
-    status, told = await kubectl(server, *words, stdin=yaml.safe_dump_all(own))
+    own = [one for one in rendered(case) if not is_foreign(one)]
+    status, told = await dry_run(server, own)
     assert status == 0, told
     assert "warning" not in told.lower(), told
+
+
+@pytest.mark.real("crds")
+@pytest.mark.parametrize("case", FOREIGN_CASES)
+async def test_the_api_server_takes_objects_of_other_projects(
+    server: Kubernetes, case: str
+) -> None:
+    foreign = [one for one in rendered(case) if is_foreign(one)]
+    assert foreign
+    status, told = await dry_run(server, foreign)
+    assert status == 0, told
+    assert "warning" not in told.lower(), told
+
+
+@pytest.mark.real("crds")
+async def test_a_wrong_field_of_another_project_would_be_noticed(server: Kubernetes) -> None:
+    (route,) = json.loads(json.dumps([o for o in rendered("gateway api") if is_foreign(o)]))
+    route["spec"]["rules"][0]["timeouts"]["request"] = "an hour"
+    status, told = await dry_run(server, [route])
+    assert status != 0
+    assert "spec.rules[0].timeouts.request" in told
 
 
 async def test_a_pod_that_asks_for_more_would_be_noticed(server: Kubernetes) -> None:

@@ -19,7 +19,7 @@ from tests.servers import kubernetes
 WANTED = ("valkey9", "redis7.0")
 KUBERNETES = ("kube-apiserver", "kube-controller-manager")
 #: Of the same place; helm renders charts without a server.
-TOOLS = ("helm", "kubectl")
+TOOLS = ("helm", "helm3", "kubectl", "crds")
 OTHERS = ("tls-server", "chromium", "promtool", "prometheus", *KUBERNETES, *TOOLS)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
@@ -31,6 +31,8 @@ _HINTS = {
     "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
     "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
     "helm": "tests/cluster/lab/build.sh helm (needs Go), or put Helm 3.18 or later on PATH",
+    "helm3": "tests/cluster/lab/build.sh helm3 (needs Go), or put Helm 3 on PATH as helm3",
+    "crds": "tests/cluster/lab/build.sh crds (needs Go): definitions of other projects",
     "kubectl": "tests/cluster/lab/build.sh kubectl (needs Go)",
     "prometheus": "Debian: apt-get install prometheus",
 }

@@ -63,6 +63,11 @@ def program(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+def definitions() -> Path | None:
+    """The folder with the CRDs of other projects: Prometheus operator, Gateway API."""
+    return program("crds")
+
+
 class Request(NamedTuple):
     """One line of the audit log."""
 

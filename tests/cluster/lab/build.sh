@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds a whole Kubernetes from Go modules: etcd, kube-*, kubelet, kubectl, CoreDNS, metrics-server, helm.
+# Builds a whole Kubernetes from Go modules: etcd, kube-*, kubelet, kubectl, CoreDNS, metrics-server,
+# helm (4, and 3 as `helm3`); `crds` are definitions of other projects that the chart has objects of.
 #   build.sh [NAME...]     only these programs; without names all of them
 # About 9 minutes on 2 idle cores from nothing, at once when the programs are there. Needs Go 1.26.
 # A program is put in its place only when it is whole, so a killed build does no harm.
 set -euo pipefail
 . "$(dirname "$0")/paths.sh"
 K=${KUBE_VERSION:-1.36.2}
-ALL=(etcd kube-apiserver kube-controller-manager helm kubectl kube-scheduler kubelet kube-proxy coredns metrics-server)
+ALL=(etcd kube-apiserver kube-controller-manager helm kubectl kube-scheduler kubelet kube-proxy coredns metrics-server crds helm3)
 need go golang
 export CGO_ENABLED=0
 W=$(mktemp -d)
@@ -15,8 +16,10 @@ mkdir "$W/bin"
 
 done_() { mv "$W/bin/$1" "$KUBE/$1" && say "built $1"; }
 
-plain() { # name, package@version: what `go install` takes as it is
-  GOBIN="$W/bin" go install -trimpath -ldflags '-s -w' "$2" && done_ "$1"
+plain() { # name, package@version, another name for it: what `go install` takes as it is
+  GOBIN="$W/bin" go install -trimpath -ldflags '-s -w' "$2"
+  [ "${3:-$1}" = "$1" ] || mv "$W/bin/$1" "$W/bin/$3"
+  done_ "${3:-$1}"
 }
 
 # etcd and Kubernetes have replace lines in their go.mod, so `go install` refuses them.
@@ -57,12 +60,29 @@ kubernetes() {
   done_ "$1"
 }
 
+crds() {
+  mkdir -p "$W/crds" && cd "$W/crds"
+  local module dir
+  for module in sigs.k8s.io/gateway-api@v1.6.3 github.com/prometheus-operator/prometheus-operator@v0.85.0; do
+    dir=$(go mod download -json "$module" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p')
+    case $module in
+      sigs*) cp "$dir"/config/crd/standard/*_httproutes.yaml . ;;
+      *) cp "$dir"/example/prometheus-operator-crd/*_{podmonitors,servicemonitors,prometheusrules}.yaml . ;;
+    esac
+  done
+  chmod 644 ./*.yaml
+  mv "$W/crds" "$W/bin/crds" && done_ crds
+}
+
 for name in "${@:-${ALL[@]}}"; do
   [ -x "$KUBE/$name" ] && continue
   say "building $name"
   case $name in
     etcd) (etcd) ;;
     kube* ) kubernetes "$name" ;;
+    # The oldest that the chart supports.
+    helm3) (plain helm helm.sh/helm/v3/cmd/helm@v3.18.6 helm3) ;;
+    crds) (crds) ;;
     helm) plain helm helm.sh/helm/v4/cmd/helm@v4.2.4 ;;
     coredns) plain coredns github.com/coredns/coredns@v1.12.4 ;;
     metrics-server) plain metrics-server sigs.k8s.io/metrics-server/cmd/metrics-server@v0.9.0 ;;
