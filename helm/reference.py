@@ -27,11 +27,14 @@ from tidegate_operator.model.schema import crd
 HERE = Path(__file__).parent
 CHART = HERE / "tidegate"
 DASHBOARDS = HERE.parent / "dashboards"
-SECRETS = {
+#: Settings that a value of the chart's own decides, or that a ConfigMap must not hold: refused
+#: under `settings`, where they would be passed over in silence.
+ELSEWHERE = {
     "auth": ("secret", "previous_secret"),
     "publish": ("token", "previous_token"),
-    "server": ("admin_token",),
-    "redis": ("password",),
+    "server": ("admin_token", "host", "port", "admin_host", "admin_port", "auth", "pod"),
+    "redis": ("url", "username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file"),
+    "source": ("kind",),
 }
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")
 _HEAD = """# The chart `tidegate`
@@ -113,7 +116,10 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         # Helm hands a parent chart's globals to every chart.
-        "properties": {"global": {"type": "object"}} | _members(all_values, ()),
+        "properties": {
+            "global": {"type": "object", "description": "A parent chart hands it down; not used."}
+        }
+        | _members(all_values, ()),
         "$defs": {"anything": {"type": "object"}, "settings": _settings()} | _resource(),
     }
     return made
@@ -153,7 +159,7 @@ def _type(default: Any) -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    """The gateway's settings, closed; without secrets, which a ConfigMap must not hold."""
+    """The gateway's settings, closed; without what is said elsewhere."""
     model = Settings.model_json_schema()
     groups = {}
     for group, reference in model["properties"].items():
@@ -165,7 +171,7 @@ def _settings() -> dict[str, Any]:
             "properties": {
                 name: _setting(field)
                 for name, field in definition["properties"].items()
-                if name not in SECRETS.get(group, ())
+                if name not in ELSEWHERE.get(group, ())
             },
         }
     return {"type": "object", "additionalProperties": False, "properties": groups}

@@ -21,6 +21,7 @@ from tidegate_operator.settings import load_settings as load_operator_settings
 
 pytestmark = pytest.mark.real("helm")
 every_case = pytest.mark.parametrize("case", CASES)
+EACH_HELM = ("helm", pytest.param("helm3", marks=pytest.mark.real("helm3")))
 GATEWAY, OPERATOR = "tidegate-gateway", "tidegate-operator"
 
 
@@ -31,10 +32,24 @@ def name_of(case: str, component: str) -> str:
 # --- as a whole
 
 
+@pytest.mark.parametrize("program", EACH_HELM)
 @every_case
-def test_helm_finds_nothing_to_complain_about(case: str) -> None:
-    done = helm("lint", "--strict", str(CHART), values=CASES[case])
+def test_helm_finds_nothing_to_complain_about(case: str, program: str) -> None:
+    done = helm("lint", "--strict", str(CHART), values=CASES[case], program_name=program)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.real("helm3")
+@every_case
+def test_helm_3_and_4_render_the_same(case: str) -> None:
+    """But for what is drawn by lot."""
+    ours, others = (
+        json.loads(json.dumps(rendered(case, program))) for program in ("helm", "helm3")
+    )
+    for one in (*ours, *others):
+        if one["kind"] == "Secret":
+            one["data"] = dict.fromkeys(one["data"])
+    assert ours == others
 
 
 @every_case
@@ -236,6 +251,42 @@ def test_named_permissions_are_for_names_only(case: str) -> None:
 # --- the world outside
 
 
+def sources(case: str, component: str, port: int) -> list[Any]:
+    """Who may reach this port, by the NetworkPolicy; none: everybody."""
+    policy = only(case, "NetworkPolicy", f"tidegate-{component}")
+    (found,) = (r for r in policy["spec"]["ingress"] if r["ports"][0]["port"] == port)
+    return list(found.get("from", ()))
+
+
+def test_network_policies_let_the_test_of_helm_in() -> None:
+    """Once they did not, with `viewersFrom` or `metricsFrom`: `helm test` then waited in vain."""
+    labels = only("network policies", "Pod")["metadata"]["labels"].items()
+    for case in ("network policies", "production"):
+        ports = [("gateway", 9090)] + [("gateway", 8080)] * (case == "network policies")
+        for component, port in ports:
+            selectors = [one.get("podSelector") for one in sources(case, component, port)]
+            assert any(s and labels >= s["matchLabels"].items() for s in selectors), (case, port)
+    assert sources("production", "gateway", 8080) == []
+    valkey = [one["podSelector"] for one in sources("network policies", "valkey", 6379)]
+    assert any(labels >= one["matchLabels"].items() for one in valkey)
+
+
+def test_an_external_redis_may_be_reached_with_its_sentinels() -> None:
+    for component in ("gateway", "operator"):
+        policy = only("production", "NetworkPolicy", f"tidegate-{component}")
+        ports = [{p["port"] for p in rule["ports"]} for rule in policy["spec"]["egress"]]
+        assert {6379, 26379} in ports
+
+
+def test_a_volume_stays_unless_it_is_said_that_it_goes() -> None:
+    kept = only("valkey on a volume", "StatefulSet")["spec"]
+    assert kept["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+    gone = only("a volume that goes", "StatefulSet")["spec"]
+    assert gone["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+    assert gone["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
+    assert "volumeClaimTemplates" not in only("defaults", "StatefulSet")["spec"]
+
+
 def test_routes_let_a_websocket_live() -> None:
     annotations = only("ingress", "Ingress")["metadata"]["annotations"]
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) >= 3600
@@ -276,6 +327,11 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
         ({"settings": {"drain": {"window_s": -1}}}, "/settings/drain/window_s"),
         ({"settings": {"auth": {"secret": "in-a-configmap"}}}, "secret"),
         ({"settings": {"redis": {"password": "in-a-configmap"}}}, "password"),
+        ({"settings": {"redis": {"url": "redis://which-of-the-two"}}}, "url"),
+        ({"settings": {"server": {"port": 9000}}}, "port"),
+        ({"settings": {"source": {"kind": "http"}}}, "kind"),
+        ({"ingress": {"path": "no-slash"}}, "/ingress/path"),
+        ({"networkPolicy": {"redisPorts": [0]}}, "/networkPolicy/redisPorts"),
         ({"scaling": {"min": 0}}, "/scaling/min"),
         ({"scaling": {"modus": "none"}}, "modus"),
         ({"streams": {"prefix": ""}}, "/streams/prefix"),
@@ -311,8 +367,7 @@ def test_every_value_is_described() -> None:
     def bare(node: dict[str, Any], path: str) -> list[str]:
         found = []
         for name, one in node.get("properties", {}).items():
-            inside = "properties" in one or name in ("image", "global")
-            if not one.get("description") and not inside:
+            if not one.get("description"):
                 found.append(f"{path}{name}")
             found += bare(one, f"{path}{name}.")
         return found
