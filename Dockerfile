@@ -1,5 +1,5 @@
 # One image for the gateway (`tidegate`) and the operator (`tidegate-operator`).
-#   docker build -t tidegate:dev .
+#   docker build -t tidegate:dev --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 # It runs as any user, with a read-only root file system, and downloads nothing when it starts.
 
 FROM python:3.13-slim AS build
@@ -23,6 +23,8 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Tidegate" \
       org.opencontainers.image.description="Live progress of long-running operations, from Redis Streams to browsers" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.authors="The Tidegate authors" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/tidegate /opt/tidegate

@@ -30,6 +30,7 @@ help:
 	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
+	@echo '  make cluster-load-image  build the image and load it into that one'
 	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
 	@echo '  make fuzz         what reads bytes from outside, under Atheris if it is installed   SECONDS=60 for each'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
