@@ -23,8 +23,13 @@ class CommandFailed(Exception):
     """A command that ended with another status than 0; the text is what it wrote."""
 
 
-async def command(*words: str, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
-    """Run, and give standard output. Raises CommandFailed."""
+async def command(
+    *words: str,
+    stdin: str | None = None,
+    env: dict[str, str] | None = None,
+    errors: bool = False,
+) -> str:
+    """Run, and give standard output, and with `errors` standard error too. Raises CommandFailed."""
     process = await asyncio.create_subprocess_exec(
         *words,
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
@@ -41,7 +46,7 @@ async def command(*words: str, stdin: str | None = None, env: dict[str, str] | N
     if process.returncode != 0:
         told = f"{err.decode()}\n{out.decode()}".strip()
         raise CommandFailed(f"{' '.join(words)}: status {process.returncode}\n{told}")
-    return out.decode()
+    return out.decode() + (err.decode() if errors else "")
 
 
 async def until(
@@ -61,24 +66,36 @@ async def until(
 
 
 class Cluster:
-    """One namespace of the cluster under test."""
+    """One namespace of the cluster under test; `helm` is `helm3` for the older one."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, *, helm: str = "helm") -> None:
         self.namespace = namespace
-        self._env = {**os.environ, "KUBECONFIG": os.environ["CLUSTER_KUBECONFIG"]}
+        self._helm = helm
+        self.env = {**os.environ, "KUBECONFIG": os.environ["CLUSTER_KUBECONFIG"]}
         lab = os.environ.get("CLUSTER_LAB")
         self.lab = None if lab is None else Path(lab)
 
     async def kubectl(self, *words: str, stdin: str | None = None) -> str:
         """`kubectl` in the namespace."""
         return await command(
-            "kubectl", "--namespace", self.namespace, *words, stdin=stdin, env=self._env
+            "kubectl", "--namespace", self.namespace, *words, stdin=stdin, env=self.env
         )
+
+    async def drain(self, node: str, *, selector: str) -> str:
+        """`kubectl drain`, of the pods that match; all that it wrote. `uncordon` afterwards."""
+        words = (f"--pod-selector={selector}", "--ignore-daemonsets", "--delete-emptydir-data")
+        return await command(
+            "kubectl", "drain", node, *words, "--timeout=150s", env=self.env, errors=True
+        )
+
+    async def uncordon(self, node: str) -> None:
+        """Pods may come back to the node."""
+        await self.kubectl("uncordon", node)
 
     async def helm(self, *words: str, stdin: str | None = None) -> str:
         """`helm` in the namespace."""
         return await command(
-            "helm", "--namespace", self.namespace, *words, stdin=stdin, env=self._env
+            self._helm, "--namespace", self.namespace, *words, stdin=stdin, env=self.env
         )
 
     async def get(self, *words: str) -> Any:
@@ -124,6 +141,11 @@ class Cluster:
             *("tasks", "kill", "--signal", "SIGKILL", container),
         )
 
+    async def logs(self, component: str) -> str:
+        """The last lines of its pods, for a failure's text."""
+        selector = f"app.kubernetes.io/component={component}"
+        return await self.kubectl("logs", "--selector", selector, "--tail=20", "--prefix")
+
     async def events(self) -> list[str]:
         """Warnings of the namespace, for a failure's text."""
         found = (await self.get("events", "--field-selector", "type=Warning"))["items"]
@@ -147,8 +169,8 @@ def _stays(pod: Any) -> bool:
 
 
 def is_ready(pod: Any) -> bool:
-    """Whether the condition Ready of a pod is true."""
-    conditions = pod["status"].get("conditions", ())
+    """Whether the condition Ready of a pod, or of a Gateway, is true."""
+    conditions = pod.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 

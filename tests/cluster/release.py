@@ -128,6 +128,11 @@ class Release:
 
         return await until(done, within_s, f"{gateways} gateway pods", poll_s=0.3)
 
+    async def pods(self) -> list[Any]:
+        """All of the release, on their way out or not."""
+        selector = f"app.kubernetes.io/instance={NAME}"
+        return list((await self.cluster.get("pods", "--selector", selector))["items"])
+
     async def connections(self) -> dict[str, int]:
         """Open connections by ready pod, as the pods say themselves."""
         found_pods = await self.cluster.pods("gateway")
@@ -146,6 +151,14 @@ class Release:
     async def gateway(self) -> Any:
         """The Gateway resource."""
         return await self.cluster.get("gateways.tidegate.dev", NAME)
+
+    async def healthy(self, within_s: float) -> None:
+        """Wait for the condition Ready of the Gateway."""
+
+        async def is_healthy() -> bool:
+            return is_ready(await self.gateway())
+
+        await until(is_healthy, within_s, "the condition Ready of the Gateway")
 
     async def leader(self) -> str:
         """Who holds the operator's Lease; empty: nobody."""

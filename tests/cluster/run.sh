@@ -28,6 +28,7 @@ else
   CLUSTER_KUBECONFIG=$(tests/cluster/lab/up.sh)
   export CLUSTER_KUBECONFIG CLUSTER_LAB=$LAB CLUSTER_ADDRESS=127.0.0.1
   export CLUSTER_IMAGE=docker.io/tidegate/tidegate:lab CLUSTER_VALKEY_IMAGE=docker.io/lab/valkey:9
+  export CLUSTER_REDIS_IMAGE=docker.io/lab/redis:7
   tests/cluster/lab/load.sh "$CLUSTER_IMAGE" .
 fi
 export PATH=$PATH:$KUBE

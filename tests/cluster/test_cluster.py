@@ -10,15 +10,16 @@ import asyncio
 import base64
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.cluster import report
+from tests.cluster import notes, report, volume
 from tests.cluster.adapter import external_metrics
 from tests.cluster.crowd import watching
 from tests.cluster.kube import Cluster, CommandFailed, is_ready, restarts, until
-from tests.cluster.release import NAME, READY_S, Release, images
+from tests.cluster.release import NAME, READY_S, Release, images, merge
 from tidegate_operator.kube import PERMISSIONS
 
 #: From here on viewers need no token, and a pod's end is short, so that a run is.
@@ -29,6 +30,8 @@ UNDER_TEST: dict[str, Any] = {
     "operator": {"intervalSeconds": 1},
     "scaling": {"mode": "none"},
 }
+#: The one node is drained, and what goes must come back to it: nobody else minds the mark.
+DRAINED = {"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]}
 TAKEOVER_S = 15.0
 GATEWAY_PODS = "app.kubernetes.io/component=gateway"
 
@@ -41,27 +44,21 @@ async def scale(release: Release, pods: int) -> float:
     return time.monotonic() - began
 
 
-async def healthy(release: Release) -> bool:
-    status = (await release.gateway()).get("status", {})
-    return any(
-        one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ())
-    )
-
-
 async def test_install_brings_up_everything(release: Release, cluster: Cluster) -> None:
     try:
         await cluster.kubectl("create", "namespace", cluster.namespace)
         level = "pod-security.kubernetes.io/enforce=restricted"
         await cluster.kubectl("label", "namespace", cluster.namespace, level)
         began = time.monotonic()
-        notes = await release.install(images())
+        values = merge(images(), await volume.make(cluster))
+        told = await release.install(values)
         # helm waits for one pod; that there are two is the operator's doing.
         await release.settled(2)
         took = time.monotonic() - began
-        await until(lambda: healthy(release), 30, "the condition Ready of the Gateway")
+        await release.healthy(30)
     except (CommandFailed, TimeoutError) as error:
         pytest.exit(f"nothing to go on with: {error}\n{await cluster.events()}", 1)
-    assert "The next three commands" in notes
+    assert "The next three commands" in told
     for component, count in (("gateway", 2), ("operator", 2), ("valkey", 1)):
         assert await cluster.ready(component, count), component
         assert restarts(await cluster.pods(component)) == 0, component
@@ -74,29 +71,44 @@ async def test_helm_test_publishes_and_watches_with_a_token(cluster: Cluster) ->
 
 
 async def test_the_commands_of_the_notes_work(cluster: Cluster) -> None:
-    pod = f"deploy/{NAME}-gateway"
-    make_token = (
-        'import jwt, os, time; print(jwt.encode({"sub": "me", "operations": ["*"], '
-        '"exp": int(time.time()) + 3600}, os.environ["TIDEGATE_AUTH__SECRET"]))'
+    """As they are printed, with a token: the default."""
+    shown = await notes.follow(cluster, "with-a-token")
+    assert "/sse/operations/" in shown.command
+    assert '"progress":0.5' in shown.seen
+    assert '"status":"completed"' in shown.seen
+
+
+async def test_the_image_is_bare(cluster: Cluster) -> None:
+    """Looked at from inside a pod."""
+    look = (
+        "import json, os, shutil; names = ('cc', 'gcc', 'g++', 'clang', 'make', 'ld'); "
+        "print(json.dumps({'user': os.getuid(), 'writable': os.statvfs('/').f_flag & 1 == 0, "
+        "'compilers': [name for name in names if shutil.which(name)], "
+        "'pip': os.path.exists('/opt/tidegate/bin/pip'), "
+        "'programs': [name for name in ('tidegate', 'tidegate-operator') if shutil.which(name)]}))"
     )
-    notes = await cluster.helm("get", "notes", NAME)
-    assert make_token in notes
-    token = (await cluster.kubectl("exec", pod, "--", "python", "-c", make_token)).strip()
-    for data in ('{"progress": 0.5}', '{"status": "completed"}'):
-        await cluster.kubectl("exec", pod, "--", "tidegate", "publish", "hello", data)
-    watch = (
-        "import httpx, sys; print(httpx.get(f'http://tidegate/sse/operations/hello?history=all', "
-        "headers={'Authorization': f'Bearer {sys.argv[1]}'}).text)"
-    )
-    shown = await cluster.kubectl("exec", pod, "--", "python", "-c", watch, token)
-    assert '"progress":0.5' in shown
-    assert '"status":"completed"' in shown
+    found = await cluster.kubectl("exec", f"deploy/{NAME}-gateway", "--", "python", "-c", look)
+    assert json.loads(found) == {
+        "user": 10001,
+        "writable": False,
+        "compilers": [],
+        "pip": False,
+        "programs": ["tidegate", "tidegate-operator"],
+    }
 
 
 async def test_an_upgrade_of_the_settings(release: Release) -> None:
     """Not judged: the viewers of the next cases need what it changes."""
-    await release.upgrade(UNDER_TEST)
+    values = merge(UNDER_TEST, {"valkey": DRAINED, "gateway": DRAINED, "operator": DRAINED})
+    await release.upgrade(values)
     await scale(release, 2)
+
+
+async def test_the_notes_without_tokens(cluster: Cluster) -> None:
+    shown = await notes.follow(cluster, "without-a-token")
+    assert "tidegate watch" in shown.command
+    assert "0.5" in shown.seen
+    assert "completed" in shown.seen
 
 
 async def test_scaling_by_hand(release: Release) -> None:
@@ -172,40 +184,38 @@ async def test_a_killed_valkey(release: Release, cluster: Cluster) -> None:
 
 
 async def test_a_node_that_is_drained(release: Release, cluster: Cluster) -> None:
-    """Evictions are what a drain does, and the one node cannot be emptied for good."""
-    async with watching(release, "eviction of all gateway pods", viewers=100) as crowd:
-        pods = [pod["metadata"]["name"] for pod in await cluster.pods("gateway")]
-        refused = 0
-        least = len(pods)
-        waiting = list(pods)
+    """All pods of the release: gateway, operator, and Valkey, whose volume stays."""
+    async with watching(release, "kubectl drain of the node", viewers=100) as crowd:
+        before = await release.pods()
+        node = before[0]["spec"]["nodeName"]
+        least = asyncio.create_task(_least_ready(cluster))
         began = time.monotonic()
-        while waiting:
-            try:
-                await evict(cluster, waiting[0])
-                waiting.pop(0)
-            except CommandFailed as error:
-                if "disruption budget" not in str(error):
-                    raise
-                refused += 1
-                await asyncio.sleep(0.5)
-            ready = sum(is_ready(pod) for pod in await cluster.pods("gateway"))
-            least = min(least, ready)
-            assert time.monotonic() - began < READY_S
-        await release.settled(len(pods))
-        await crowd.recover(30)
-        crowd.note("evictions refused by the budget", refused)
-    assert refused, "the budget let all pods go at once"
-    assert least >= 1
+        try:
+            told = await cluster.drain(node, selector=f"app.kubernetes.io/instance={NAME}")
+            crowd.note("seconds of kubectl drain", round(time.monotonic() - began, 1))
+        finally:
+            await cluster.uncordon(node)
+        await release.settled(2)
+        for component, count in (("operator", 2), ("valkey", 1)):
+            await until(partial(cluster.ready, component, count), READY_S, f"the {component}")
+        crowd.note("seconds until all are back", round(time.monotonic() - began, 1))
+        least.cancel()
+        await crowd.recover(60)
+        refused = told.count("Cannot evict pod as it would violate the pod's disruption budget")
+        crowd.note("evictions refused by the budgets", refused)
+    assert f"node/{node} drained" in told
+    assert refused, "the budgets let all pods go at once"
+    stayed = {pod["metadata"]["uid"] for pod in before} & {
+        pod["metadata"]["uid"] for pod in await release.pods()
+    }
+    assert not stayed
 
 
-async def evict(cluster: Cluster, pod: str) -> None:
-    """What `kubectl drain` asks for each pod."""
-    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
-    body = (
-        '{"apiVersion": "policy/v1", "kind": "Eviction", '
-        f'"metadata": {{"name": "{pod}", "namespace": "{cluster.namespace}"}}}}'
-    )
-    await cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=body)
+async def _least_ready(cluster: Cluster) -> None:
+    """Until it is cancelled, a gateway pod is ready at any look."""
+    while True:
+        assert any(is_ready(pod) for pod in await cluster.pods("gateway"))
+        await asyncio.sleep(0.5)
 
 
 # --- scaling by load
@@ -213,7 +223,7 @@ async def evict(cluster: Cluster, pod: str) -> None:
 INTERNAL: dict[str, Any] = {
     "scaling": {
         "mode": "internal",
-        "min": 2,
+        "min": 1,
         "max": 5,
         # 300 need three pods; so would 400, as which they are counted for a moment while a new pod
         # fills: the figures of the pods are not of the same second.
@@ -248,11 +258,14 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
 
         began = time.monotonic()
         await crowd.finish_some(8)  # 60 viewers stay
-        gone, costs, counts = await _first_to_go(release)
-        crowd.note("connections when one went", {"gone": counts.pop(gone), "stay": counts})
-        assert costs[gone] == min(costs.values()), (gone, costs)
-        await release.settled(2, 120)
-        crowd.note("seconds to 2", round(time.monotonic() - began, 1))
+        for left in (2, 1):
+            gone, costs, counts = await _first_to_go(release)
+            crowd.note(f"connections of who went, {left} stayed", counts[gone])
+            crowd.note(f"connections of all, before {left} stayed", sorted(counts.values()))
+            assert costs[gone] == min(costs.values()), (gone, costs)
+            assert counts[gone] == min(counts.values()), (gone, counts)
+            await release.settled(left, 120)
+        crowd.note("seconds to 1", round(time.monotonic() - began, 1))
         await crowd.recover(30)
 
 
@@ -349,29 +362,33 @@ def _cpu(hpa: Any) -> object:
 # --- what must be refused
 
 
-@pytest.mark.parametrize(
-    ("spec", "names"),
-    [
-        ({"scaling": {"min": 5, "max": 2}}, "scaling.min must be at most scaling.max"),
-        ({"scaling": {"mode": "magic"}}, "spec.scaling.mode"),
-        ({"scaling": {"mode": "keda"}}, "scaling.keda needs a trigger"),
-        ({"target": {"name": "another"}}, "target.name is immutable"),
-    ],
-)
-async def test_a_bad_gateway_is_refused_and_says_what_is_wrong(
-    cluster: Cluster, spec: dict[str, Any], names: str
-) -> None:
-    patch = json.dumps({"spec": spec})
-    with pytest.raises(CommandFailed) as refused:
-        await cluster.kubectl(
-            "patch", "gateways.tidegate.dev", NAME, "--type=merge", "--patch", patch
-        )
-    assert names in str(refused.value)
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"scaling": {"min": 5, "max": 2}}, "scaling.min must be at most scaling.max"),
+    ({"scaling": {"mode": "magic"}}, "spec.scaling.mode"),
+    ({"scaling": {"mode": "keda"}}, "scaling.keda needs a trigger"),
+    ({"target": {"name": "another"}}, "target.name is immutable"),
+]
 
 
-async def test_a_gateway_without_its_deployment_is_told_and_harms_nobody(
+async def test_bad_gateways_are_refused_or_told_and_harm_nobody(
     release: Release, cluster: Cluster
 ) -> None:
+    async with watching(release, "bad Gateways", viewers=50) as crowd:
+        for spec, names in BAD:
+            patch = json.dumps({"spec": spec})
+            with pytest.raises(CommandFailed) as refused:
+                await cluster.kubectl(
+                    "patch", "gateways.tidegate.dev", NAME, "--type=merge", "--patch", patch
+                )
+            assert names in str(refused.value)
+        await _a_gateway_without_its_deployment(cluster)
+        await release.healthy(5)
+        await crowd.recover(30)
+        assert crowd.left() == 0
+
+
+async def _a_gateway_without_its_deployment(cluster: Cluster) -> None:
+    """The API server cannot know; the operator says so, in a condition."""
     stray = {
         "apiVersion": "tidegate.dev/v1alpha1",
         "kind": "Gateway",
@@ -389,7 +406,6 @@ async def test_a_gateway_without_its_deployment_is_told_and_harms_nobody(
         )
 
     await until(told, 30, "a condition that names the Deployment")
-    assert await healthy(release)
     await cluster.kubectl("delete", "gateways.tidegate.dev", "stray")
 
 
@@ -416,7 +432,7 @@ async def test_a_new_password_for_redis(release: Release, cluster: Cluster) -> N
             await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             await asyncio.sleep(1)  # so that what comes next was written after it
             await crowd.recover(30)
-        await until(lambda: healthy(release), 30, "the condition Ready of the Gateway")
+        await release.healthy(30)
     finally:
         await admin.aclose()
     # An upgrade keeps a password that the chart did not make.
@@ -433,6 +449,7 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
     role = await cluster.get("role", f"{NAME}-operator")
     used: set[tuple[str, str, str]] = set()
     refused: set[tuple[str, str, str]] = set()
+    names: set[tuple[str, str, str, str]] = set()
     for event in cluster.audit(since=role["metadata"]["creationTimestamp"]):
         if event["user"]["username"] != user or "objectRef" not in event:
             continue
@@ -441,6 +458,8 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
         call = (ref.get("apiGroup", ""), what, event["verb"])
         code = event["responseStatus"]["code"]
         (refused if code == 403 else used).add(call)
+        if code != 403:
+            names.add((*call, ref.get("name", "")))
         if code == 201 and event["verb"] == "patch":
             used.add((*call[:2], "create"))  # an apply that creates is asked for both
     granted = {
@@ -450,12 +469,22 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    report.write({"name": "permissions of the operator", "granted": len(granted)})
+    named = {
+        (group, resource, verb, name)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", ())
+    }
+    told = [f"{verb} {group or 'core'}/{resource}" for group, resource, verb in sorted(used)]
+    report.write({"name": "permissions of the operator", "granted": len(granted), "used": told})
     # What it tries and can do without: zones, and whether KEDA is there. What was refused and
     # then allowed came before its rule was known everywhere.
     optional = {(one.group, one.resource, v) for one in PERMISSIONS if one.when for v in one.verbs}
     assert refused - used - optional == set(), "used and not granted"
     assert granted - used == set(), "granted and never used"
+    assert named - names == set(), "granted for a name and never used for it"
     assert used - granted == set(), "used, and granted by somebody else"
 
 
@@ -467,6 +496,7 @@ async def test_uninstall_leaves_nothing_but_the_definition(
 ) -> None:
     await release.close_doors()
     await cluster.helm("uninstall", NAME, "--wait", "--timeout", "120s")
+    await volume.remove(cluster)
     kinds = (
         await cluster.kubectl("api-resources", "--verbs=list,delete", "--namespaced", "-o", "name")
     ).split()

@@ -50,5 +50,5 @@ if [ -d "$LAB/kubelet" ]; then
 fi
 ip link del lab0 2>/dev/null
 ip link del labbr0 2>/dev/null
-rm -rf "$LAB"/{etcd,kubelet,containerd,cni,ipam,audit.log}
+rm -rf "$LAB"/{etcd,kubelet,containerd,cni,ipam,volumes,audit.log}
 true

