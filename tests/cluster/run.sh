@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # `make cluster-test`: the chart on a real cluster, hurt while viewers watch. Arguments go to pytest.
 # With KUBECONFIG set that cluster is taken; it must be able to pull CLUSTER_IMAGE. Else the lab is
-# built and started, where that is possible; where not, the run is skipped, and says what is missing.
+# built and started, where that is possible; where not, the run is skipped, and says what is missing,
+# also into the file CLUSTER_SKIPPED. A lab with all its parts that does not start is a failure.
 # A lab that this script started it also ends, unless CLUSTER_KEEP is set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/cluster/lab/paths.sh
-skip() { echo "cluster-test: SKIPPED: $*"; exit 0; }
+skip() {
+  echo "cluster-test: SKIPPED: $*"
+  [ -z "${CLUSTER_SKIPPED:-}" ] || echo "$*" >"$CLUSTER_SKIPPED"
+  exit 0
+}
 
 if [ -n "${KUBECONFIG:-}" ] && [ "$KUBECONFIG" != "$LAB/admin.kubeconfig" ]; then
   [ -n "${CLUSTER_IMAGE:-}" ] || skip "KUBECONFIG is set, but not CLUSTER_IMAGE: an image of this checkout that the cluster can pull"
