@@ -339,6 +339,7 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"redis": {"url": "redis://user:secret@host"}}, "/redis/url"),
         ({"redis": {"urlKey": "url"}}, "set redis.existingSecret as well"),
+        ({"redis": {"tls": {"secret": "s", "certKey": "c"}}}, "redis.tls.keyKey go together"),
         ({"valkey": {"enabled": False}}, "there is no Redis: set redis.url"),
         (
             {"redis": {"url": "redis://a", "existingSecret": "b", "urlKey": "c"}},

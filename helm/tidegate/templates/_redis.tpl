@@ -7,6 +7,9 @@
 {{- if and .Values.redis.url .Values.redis.urlKey -}}
 {{- fail "redis.url and redis.urlKey exclude each other: give one" -}}
 {{- end -}}
+{{- if ne (empty .Values.redis.tls.certKey) (empty .Values.redis.tls.keyKey) -}}
+{{- fail "redis.tls.certKey and redis.tls.keyKey go together: give both, or none" -}}
+{{- end -}}
 {{- if and (not $external) (not .Values.valkey.enabled) -}}
 {{- fail "there is no Redis: set redis.url, or redis.existingSecret and redis.urlKey, or valkey.enabled" -}}
 {{- end -}}
