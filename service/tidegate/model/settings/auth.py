@@ -1,0 +1,261 @@
+"""Who a viewer is: tokens, the keys that prove them, and origins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from tidegate.model.settings.group import Group, rule_broken
+from tidegate.model.settings.values import Word, Words, pattern, split_list
+
+ALGORITHMS = (
+    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448"),
+)
+
+
+SECRET_MIN_BYTES = 32
+
+
+def _check_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if "-----BEGIN" in text:
+        raise ValueError("holds a PEM key, not a secret: give its file as auth.key_file")
+    if len(text.encode(errors="replace")) < SECRET_MIN_BYTES:
+        # RFC 7518, 3.2: a shorter one can be guessed from any token that somebody holds.
+        raise ValueError(f"must have at least {SECRET_MIN_BYTES} bytes")
+    return secret
+
+
+Secret32 = Annotated[SecretStr, AfterValidator(_check_secret)]
+
+
+KeysUrl = Annotated[
+    str,
+    pattern(
+        r"^https?://[^\s/?#@\\]+(/[\x21\x24-\x7e]*)?$",
+        "an https:// URL without user and fragment",
+        max_length=1_024,
+    ),
+]
+
+
+Algorithms = Annotated[
+    tuple[Annotated[str, pattern(f"^({'|'.join(ALGORITHMS)})$", ", ".join(ALGORITHMS))], ...],
+    Field(max_length=len(ALGORITHMS)),
+    BeforeValidator(split_list),
+]
+
+
+Origins = Annotated[
+    tuple[
+        Annotated[
+            str,
+            pattern(
+                r"^https?://(\*\.)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])"
+                r"(:[0-9]{1,5})?$",
+                "such as https://app.example.com or https://*.example.com:8443",
+                max_length=300,
+            ),
+        ],
+        ...,
+    ],
+    Field(max_length=256),
+    BeforeValidator(split_list),
+]
+
+
+_Claim = Annotated[str, pattern(r"^[\x21-\x7e]{1,1024}$", "printable ASCII text, no space")]
+
+
+_CookieName = Annotated[
+    str, pattern(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$", "the name of a cookie")
+]
+
+
+class AuthSettings(Group):
+    """Who a viewer is: which tokens are believed, where they may come from, which origins."""
+
+    group_name = "auth"
+
+    secret: Annotated[
+        Secret32 | None,
+        Field(
+            description="Shared secret of HS256, HS384 or HS512, at least 32 bytes (48 and 64 for "
+            "the longer ones). Give it by environment. One of `secret`, `key_file`, `jwks_url`."
+        ),
+    ] = None
+    previous_secret: Annotated[
+        Secret32 | None,
+        Field(
+            description="The secret before this one, still believed: a change of the secret signs "
+            "nobody off."
+        ),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM file with public keys or certificates (RSA, EC, Ed25519, Ed448). "
+            "Read again within a second of a change; two keys in it make a rotation."
+        ),
+    ] = None
+    jwks_url: Annotated[
+        KeysUrl | None,
+        Field(description="Where the issuer publishes its keys. Must be https."),
+    ] = None
+    jwks_allow_http: Annotated[
+        bool,
+        Field(
+            description="Take `jwks_url` over plain http. Whoever can change what it answers can "
+            "sign in as anybody, so only for tests and a mesh with its own encryption."
+        ),
+    ] = False
+    jwks_ca_file: Annotated[
+        Path | None, Field(description="PEM file of the authority that signed the issuer's server.")
+    ] = None
+    jwks_min_interval_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=3_600,
+            description="Least time between two fetches, whatever asks for them: anybody can "
+            "make up a token with an unknown key id.",
+        ),
+    ] = 10.0
+    jwks_max_age_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=604_800,
+            description="Keys are fetched again after this long, so that a withdrawn key is "
+            "forgotten. While the URL is down the old ones are used.",
+        ),
+    ] = 900.0
+    jwks_timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.05,
+            le=60,
+            description="Longest fetch of keys. A viewer with an unknown key id waits for it.",
+        ),
+    ] = 5.0
+    algorithms: Annotated[
+        Algorithms,
+        Field(
+            description="Narrows the algorithms. Empty: all that fit the key, which alone decides "
+            "about the family; `none` never."
+        ),
+    ] = ()
+    issuer: Annotated[
+        _Claim | None,
+        Field(description="What the claim `iss` must be. Unset: it is not looked at."),
+    ] = None
+    audience: Annotated[
+        Words,
+        Field(
+            description="The claim `aud` must hold one of these. Empty: a token that names an "
+            "audience is refused, because it is not meant for this gateway (RFC 7519, 4.1.3)."
+        ),
+    ] = ()
+    leeway_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=600,
+            description="Difference of clocks that `exp` and `nbf` are given; a viewer is closed "
+            "this long after `exp`.",
+        ),
+    ] = 10.0
+    require_exp: Annotated[
+        bool,
+        Field(description="Refuse tokens without `exp`: a lost one would be good for ever."),
+    ] = True
+    revoked_keep_s: Annotated[
+        float,
+        Field(
+            ge=60,
+            le=31_622_400,
+            description="How long a revocation is remembered: at least the longest life of your "
+            "tokens, because a revoked one is good again after it.",
+        ),
+    ] = 86_400.0
+    user_claim: Annotated[
+        Word, Field(description="Claim with the user's id, text or a whole number.")
+    ] = "sub"
+    operations_claim: Annotated[
+        Word,
+        Field(
+            description="Claim with the operations that the token is for, a list of ids or "
+            "patterns with `*`; read by the source `claims`."
+        ),
+    ] = "operations"
+    limit_claim: Annotated[
+        Word,
+        Field(
+            description="Claim with the user's own limit of connections; 0 lifts it. A token "
+            "without it gets the gateway's."
+        ),
+    ] = "connection_limit"
+    token_in_query: Annotated[
+        bool,
+        Field(
+            description="Take the token from `?token=` as well. Off: proxies, browsers and "
+            "servers write URLs to their logs."
+        ),
+    ] = False
+    cookie: Annotated[
+        _CookieName | None,
+        Field(
+            description="Take the token from this cookie as well: a browser's `EventSource` "
+            "cannot send a header. The check of `Origin` is what protects a cookie."
+        ),
+    ] = None
+    origins: Annotated[
+        Origins,
+        Field(
+            description="Web origins whose pages may connect, such as `https://app.example.com` "
+            "or `https://*.example.com` (any sub-domain, not the domain itself). Empty: the page "
+            "must come from the host that it connects to."
+        ),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.previous_secret is not None and self.secret is None:
+            raise rule_broken("auth.previous_secret", "***", "needs auth.secret beside it")
+        plain_http = self.jwks_url is not None and not self.jwks_url.startswith("https://")
+        if plain_http and not self.jwks_allow_http:
+            raise rule_broken(
+                "auth.jwks_url",
+                self.jwks_url,
+                "must start with https:// (auth.jwks_allow_http lifts this, for tests)",
+            )
+        self._require("jwks_min_interval_s", "<=", "jwks_max_age_s")
+        keys = self.key_settings
+        if len(keys) > 1:
+            raise rule_broken(
+                f"auth.{keys[1]}", "***", f"must not be given together with auth.{keys[0]}"
+            )
+        shared = [name for name in self.algorithms if name.startswith("HS")]
+        if self.secret is not None and self.algorithms and not shared:
+            raise rule_broken(
+                "auth.algorithms",
+                ",".join(self.algorithms),
+                "must hold one of HS256, HS384, HS512, which auth.secret is for",
+            )
+        if self.secret is None and keys and shared:
+            # The oldest trick with tokens: sign with the public key as if it were a secret.
+            raise rule_broken(
+                "auth.algorithms",
+                ",".join(self.algorithms),
+                f"must not hold {shared[0]}: auth.{keys[0]} gives public keys, not a secret",
+            )
+        return self
+
+    @property
+    def key_settings(self) -> list[str]:
+        """Names of the settings that say where keys come from; a valid `jwt` has exactly one."""
+        names = ("secret", "key_file", "jwks_url")
+        return [name for name in names if getattr(self, name) is not None]

@@ -1,0 +1,70 @@
+"""The whole tree, and the rules between its groups."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from tidegate.model.settings.auth import AuthSettings
+from tidegate.model.settings.dispatch import DispatchSettings
+from tidegate.model.settings.group import Group, rule_broken
+from tidegate.model.settings.publish import PublishSettings
+from tidegate.model.settings.redis import RedisSettings
+from tidegate.model.settings.server import DrainSettings, ReplicaSettings, ServerSettings
+from tidegate.model.settings.slots import SlotSettings
+from tidegate.model.settings.source import SourceSettings
+from tidegate.model.settings.telemetry import LogSettings, MetricsSettings, TracingSettings
+from tidegate.model.settings.topic import TopicSettings
+from tidegate.model.settings.viewer import ViewerSettings
+
+
+class Settings(Group):
+    """All settings of a replica. Fields are groups; ``settings.viewer.high_water_bytes``."""
+
+    group_name = ""
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    source: SourceSettings = Field(default_factory=SourceSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
+    dispatch: DispatchSettings = Field(default_factory=DispatchSettings)
+    topic: TopicSettings = Field(default_factory=TopicSettings)
+    viewer: ViewerSettings = Field(default_factory=ViewerSettings)
+    replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
+    drain: DrainSettings = Field(default_factory=DrainSettings)
+    slots: SlotSettings = Field(default_factory=SlotSettings)
+    publish: PublishSettings = Field(default_factory=PublishSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if self.redis.poll_interval_s > self.dispatch.sweep_s:
+            raise rule_broken(
+                "redis.poll_interval_s",
+                self.redis.poll_interval_s,
+                f"must be at most dispatch.sweep_s ({self.dispatch.sweep_s})",
+            )
+        if self.server.auth == "jwt":
+            if not self.auth.key_settings:
+                raise rule_broken(
+                    "server.auth", "jwt", "needs auth.secret, auth.key_file or auth.jwks_url"
+                )
+            if self.source.kind is None:
+                raise rule_broken(
+                    "source.kind",
+                    None,
+                    "must be said with server.auth = jwt; `none` lets everybody who is signed "
+                    "in watch every operation",
+                )
+        elif self.source.kind == "claims":
+            raise rule_broken("source.kind", "claims", "needs server.auth = jwt")
+        if self.source.redis_prefix == self.redis.key_prefix:
+            raise rule_broken(
+                "source.redis_prefix",
+                self.source.redis_prefix,
+                "must differ from redis.key_prefix: a stream and a hash cannot share a key",
+            )
+        return self

@@ -1,0 +1,56 @@
+"""Kinds of values that several groups use: texts with a pattern, and lists that may be one text.
+
+Each pattern is told in words for the reference page and the messages.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+
+def split_list(value: Any) -> Any:
+    """Lists may be written ``a,b`` or as JSON where there is only text (flags, environment)."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise ValueError("is no valid JSON list") from None
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def pattern(pattern: str, words: str, **more: Any) -> Any:
+    """A text field whose pattern is told in words."""
+    return Field(pattern=pattern, json_schema_extra={"allowed": words}, **more)
+
+
+Word = Annotated[
+    str, pattern(r"^[\x21-\x7e]{1,128}$", "1 to 128 printable ASCII characters, no space")
+]
+
+
+Words = Annotated[
+    tuple[Word, ...],
+    Field(max_length=64),
+    BeforeValidator(split_list),
+]
+
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+Host = Annotated[str, pattern(r"^[^\s/]{1,255}$", "an address or a host name")]
+
+
+HttpUrl = Annotated[
+    str,
+    pattern(
+        r"^https?://[^\s/?#@\\]+(/[\x21\x24-\x3e\x40-\x7e]*)?$",
+        "an http:// or https:// URL without user, query and fragment",
+        max_length=1_024,
+    ),
+]
