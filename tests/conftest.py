@@ -8,6 +8,7 @@ marked `real("redis7.0")` is skipped, by name and with the reason, where that pa
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
+import hypothesis
 import pytest
 
 from tests.servers import binaries
@@ -17,6 +18,12 @@ from tests.servers.sentinel import Sentinels
 from tests.servers.shared import Shared
 from tests.servers.standalone import Server
 from tests.servers.tls import Certificates
+
+# How fast a property is checked is the machine's matter: a busy one must not fail it.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 # Both ends of what is supported, and whatever else is on PATH.
 _OTHERS = [b.name for b in binaries.installed() if binaries.find("valkey9") != b]

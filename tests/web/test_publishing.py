@@ -395,7 +395,8 @@ async def test_other_requests_that_are_refused(api: Api, backend: Backend) -> No
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     body=st.binary(max_size=40)

@@ -447,7 +447,8 @@ hostile = st.text(max_size=30) | st.sampled_from(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.dictionaries(st.sampled_from(["after", "limit", "x"]), hostile), st.data())
 async def test_any_query_gets_a_page_or_a_problem(
