@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -28,7 +30,14 @@ FOREIGN_CASES = ("monitoring", "gateway api", "gateway api without time-outs", "
 
 async def kubectl(server: Kubernetes, *words: str, stdin: str | None = None) -> tuple[int, str]:
     """Status, and everything it wrote."""
-    program = kubernetes.program("kubectl")
+    return await run("kubectl", server, *words, stdin=stdin)
+
+
+async def run(
+    name: str, server: Kubernetes, *words: str, stdin: str | None = None
+) -> tuple[int, str]:
+    """A program of Kubernetes, as administrator."""
+    program = kubernetes.program(name)
     assert program is not None
     process = await asyncio.create_subprocess_exec(
         program,
@@ -128,3 +137,33 @@ async def test_a_pod_that_asks_for_more_would_be_noticed(server: Kubernetes) -> 
     words = ("apply", "--namespace", "some", "--dry-run=server", "--filename", "-")
     _, told = await kubectl(server, *words, stdin=json.dumps(deployment))
     assert "would violate PodSecurity" in told
+
+
+@pytest.mark.parametrize(
+    "program", ["helm", pytest.param("helm3", marks=pytest.mark.real("helm3"))]
+)
+async def test_the_definition_is_brought_up_to_date_as_documented(
+    server: Kubernetes, program: str, tmp_path: Path
+) -> None:
+    """Helm owns what it has installed: without `--force-conflicts` the change was refused."""
+    document = (CHART.parents[1] / "docs" / "install.md").read_text()
+    found = re.findall(r"^kubectl (apply .*) helm/tidegate/crds/$", document, flags=re.MULTILINE)
+    assert len(found) == 1
+    definition = "gateways.tidegate.dev"
+    await kubectl(server, "delete", "crd", definition, "--ignore-not-found")
+    release = ("install", "tidegate", str(CHART), "--namespace", "some")
+    status, told = await run(program, server, *release)
+    assert status == 0, told
+    text = (CHART / "crds" / f"{definition}.yaml").read_text()
+    newer = re.sub(r"(schema-version: ).*", r"\1next", text)
+    assert newer.count("next") == 1
+    (tmp_path / "crd.yaml").write_text(newer)
+    status, told = await kubectl(server, *found[0].split(), str(tmp_path))
+    assert status == 0, told
+    status, told = await kubectl(server, "get", "crd", definition, "--output", "yaml")
+    assert "schema-version: next" in told
+    # And the next release of the chart does not mind.
+    status, told = await run(program, server, "upgrade", *release[1:])
+    assert status == 0, told
+    status, told = await run(program, server, "uninstall", "tidegate", "--namespace", "some")
+    assert status == 0, told

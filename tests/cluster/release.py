@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,11 @@ class Release:
         """Who holds the operator's Lease; empty: nobody."""
         lease = await self.cluster.get("lease", f"{NAME}-operator")
         return str(lease["spec"].get("holderIdentity") or "")
+
+    async def led_since(self) -> float:
+        """When the leader took the Lease, by its clock (seconds since the epoch)."""
+        lease = await self.cluster.get("lease", f"{NAME}-operator")
+        return datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp()
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ async def test_a_killed_gateway_pod(release: Release, cluster: Cluster) -> None:
         pods = await cluster.pods("gateway")
         crowd.blow()
         await cluster.kill_container(pods[0])
-        await until(lambda: _some_cut(crowd), 10, "viewers that were cut")
+        await until(lambda: _some_cut(crowd), 30, "viewers that were cut")
         await release.settled(2)
         await crowd.recover(30)
 
@@ -149,7 +149,7 @@ async def test_a_killed_operator_leader(release: Release, cluster: Cluster) -> N
     async with watching(release, "kill -9 of the operator's leader", viewers=50) as crowd:
         leader = await release.leader()
         pods = {pod["metadata"]["name"]: pod for pod in await cluster.pods("operator")}
-        killed = time.monotonic()
+        killed = time.time()
         await cluster.kill_container(pods[leader])
         await cluster.kubectl("delete", "pod", leader, "--force", "--grace-period=0")
 
@@ -157,7 +157,8 @@ async def test_a_killed_operator_leader(release: Release, cluster: Cluster) -> N
             return await release.leader() not in ("", leader)
 
         await until(taken_over, 60, "a new leader")
-        took = time.monotonic() - killed
+        # By the Lease, whose clock is this machine's: looking takes its time when it is busy.
+        took = await release.led_since() - killed
         crowd.note("take-over seconds", round(took, 1))
         crowd.note("seconds to 3 under the new one", round(await scale(release, 3), 1))
         await crowd.recover(30)
@@ -225,15 +226,16 @@ INTERNAL: dict[str, Any] = {
         "mode": "internal",
         "min": 1,
         "max": 5,
-        # 300 need three pods; so would 400, as which they are counted for a moment while a new pod
-        # fills: the figures of the pods are not of the same second.
+        # 300 need three pods; so would 400, as which they may be counted for a moment while a new
+        # pod fills: the figures of the pods are not of the same second.
         "connectionsPerPod": 135,
         # A shared machine lags for reasons of its own.
         "loopLagMs": 10_000,
         "up": {"periodS": 5},
         "down": {"windowS": 20, "afterUpS": 10, "periodS": 5},
     },
-    "rebalance": {"ratePerS": 50},
+    # While a viewer moves, both pods count it until their next figures: few may be on the way.
+    "rebalance": {"ratePerS": 20},
 }
 
 
