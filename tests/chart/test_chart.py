@@ -6,6 +6,7 @@ import json
 import math
 import re
 import runpy
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,6 @@ def test_the_gateway_takes_its_settings(case: str) -> None:
 
 
 def _load(text: str, env: dict[str, str]) -> Settings:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "settings.yaml"
         file.write_text(text)
@@ -202,6 +201,20 @@ def test_the_operator_takes_its_settings_and_its_resource(case: str) -> None:
     assert settings.port == container(only(case, "Deployment", name))["ports"][0]["containerPort"]
     spec = read_spec(only(case, "Gateway")["spec"])
     assert spec.target.name == name_of(case, "gateway")
+
+
+@every_case
+def test_the_operator_has_a_place_for_the_certificates_of_redis(case: str) -> None:
+    """It had none, on a read-only root: with `redis.tls.secret` it never reached Redis."""
+    if not CASES[case].get("operator", {}).get("enabled", True):
+        return
+    deployment = only(case, "Deployment", name_of(case, "operator"))
+    first = container(deployment)
+    assert first["securityContext"]["readOnlyRootFilesystem"] is True
+    (mount,) = (one for one in first["volumeMounts"] if one["mountPath"] == "/tmp")
+    assert not mount.get("readOnly")
+    volumes = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert "emptyDir" in volumes[mount["name"]]
 
 
 def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
