@@ -17,8 +17,8 @@ import kopf
 import structlog
 
 from tidegate.telemetry.logs import configure_logs
-from tidegate_operator.kube import connect
-from tidegate_operator.loops import Operator
+from tidegate_operator.kube.client import connect
+from tidegate_operator.loops.replica import Operator
 from tidegate_operator.model.gateway import GROUP, PLURAL, VERSION
 from tidegate_operator.settings import OperatorSettings
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 
 from tidegate.model.errors import SettingsError
 from tidegate.model.settings import Group, LogSettings, RedisSettings, RedisUrl, rule_broken
-from tidegate_operator.leader import DURATION_MAX_S, Terms
+from tidegate_operator.leader.election import DURATION_MAX_S, Terms
 
 VARIABLE_PREFIX = "TIDEGATE_OPERATOR_"
 

@@ -16,7 +16,7 @@ import yaml
 from tests.chart.render import CASES, CHART, container, environment, helm, only, rendered, template
 from tidegate.cli.settings_source import load_settings
 from tidegate.model.settings import Settings
-from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.kube.permissions import PERMISSIONS
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.settings import load_settings as load_operator_settings
 

@@ -20,7 +20,7 @@ from tests.cluster.adapter import external_metrics
 from tests.cluster.crowd import watching
 from tests.cluster.kube import Cluster, CommandFailed, is_ready, restarts, until
 from tests.cluster.release import NAME, READY_S, Release, images, merge
-from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.kube.permissions import PERMISSIONS
 
 #: From here on viewers need no token, and a pod's end is short, so that a run is.
 UNDER_TEST: dict[str, Any] = {

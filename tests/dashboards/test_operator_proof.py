@@ -18,7 +18,7 @@ from tests.operator.stage import Stage, until
 from tests.operator.test_operator_scaling import begin, replicas_are
 from tests.servers.prometheus import Prometheus, Target
 from tests.servers.standalone import Server
-from tidegate_operator.telemetry import TABLE
+from tidegate_operator.telemetry.metrics import TABLE
 
 PREFIX = "operation-progress:"
 STREAMS = {

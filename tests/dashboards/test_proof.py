@@ -16,7 +16,7 @@ from tests.dashboards.board_files import OPERATOR, Asked, marks, queries, variab
 from tests.dashboards.proof import perform
 from tests.dashboards.rules_files import alerts, rules
 from tidegate.telemetry.metrics import TABLE, Kind
-from tidegate_operator.telemetry import TABLE as OPERATOR_TABLE
+from tidegate_operator.telemetry.metrics import TABLE as OPERATOR_TABLE
 
 pytestmark = [pytest.mark.real("prometheus"), pytest.mark.timeout(220)]
 

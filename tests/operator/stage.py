@@ -26,8 +26,8 @@ from tests.servers.process import Process, ProcessError
 from tidegate.redis.address import parse_address
 from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.topology import Topology
-from tidegate_operator.kube import PERMISSIONS, Permission
-from tidegate_operator.kube_objects import DELETION_COST
+from tidegate_operator.kube.objects import DELETION_COST
+from tidegate_operator.kube.permissions import PERMISSIONS, Permission
 from tidegate_operator.model.gateway import GROUP, KIND, PLURAL, VERSION
 from tidegate_operator.model.schema import crd
 

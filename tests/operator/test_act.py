@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.operator.test_observe import autoscaler, deployment, pod
-from tidegate_operator.act import KEEP_AGAIN_S, Actor, Done, NoLongerLeading
+from tidegate_operator.act.actor import KEEP_AGAIN_S, Actor, Done, NoLongerLeading
 from tidegate_operator.decide.records import (
     Decision,
     DeletionCost,
@@ -18,18 +18,11 @@ from tidegate_operator.decide.records import (
     Scale,
     Scaler,
 )
-from tidegate_operator.kube_objects import (
-    MARK,
-    Conflict,
-    DeploymentState,
-    Forbidden,
-    KubeError,
-    NotFound,
-    Reference,
-    Unreachable,
-)
+from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound, Unreachable
+from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import read_spec
-from tidegate_operator.observe import Disagreement, Seen
+from tidegate_operator.observe.leases import Disagreement
+from tidegate_operator.observe.observer import Seen
 
 GATEWAY = Reference("tidegate.dev/v1alpha1", "Gateway", "main", "me")
 SPEC = read_spec({"target": {"name": "gw"}})

@@ -14,7 +14,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate_operator.leader import Election, Phase, Record, Terms, Write
+from tidegate_operator.kube.lease import Record, Write
+from tidegate_operator.leader.election import Election, Phase, Terms
 
 TERMS = Terms(duration_s=10.0, deadline_s=7.0, renew_s=1.5)
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.operator.stage import Stage, until
-from tidegate_operator.kube import connect
-from tidegate_operator.kube_objects import Conflict, Unreachable, lease_time
-from tidegate_operator.leader import Record, Terms, Write
-from tidegate_operator.leader_lease import Leader
+from tidegate_operator.kube.client import connect
+from tidegate_operator.kube.errors import Conflict, Unreachable
+from tidegate_operator.kube.lease import Record, Write, lease_time
+from tidegate_operator.leader.candidate import Leader
+from tidegate_operator.leader.election import Terms
 
 #: From SIGKILL to the first round of the next leader: the Lease's duration, two looks, and a
 #: machine that has other things to do.

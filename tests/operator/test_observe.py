@@ -13,25 +13,14 @@ from tests.servers.standalone import Server
 from tidegate.model.settings import RedisUrl
 from tidegate.redis.pods import PodRecord
 from tidegate_operator.decide.records import Figures, Scaler
-from tidegate_operator.kube_objects import (
-    Autoscaler,
-    DeploymentState,
-    Forbidden,
-    Match,
-    NotFound,
-    PodState,
-    Unreachable,
-)
+from tidegate_operator.kube.errors import Forbidden, NotFound, Unreachable
+from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
 from tidegate_operator.model.gateway import GatewaySpec, RedisSource, read_spec
-from tidegate_operator.observe import (
-    DISAGREE_S,
-    KEDA_S,
-    ZONE_S,
-    Observer,
-    figures_of,
-    sort_scalers,
-)
-from tidegate_operator.observe_redis import SECRETS_S, RedisNotNamed, RedisWay
+from tidegate_operator.observe.leases import DISAGREE_S, figures_of
+from tidegate_operator.observe.observer import KEDA_S, Observer
+from tidegate_operator.observe.scalers import sort_scalers
+from tidegate_operator.observe.way import SECRETS_S, RedisNotNamed, RedisWay
+from tidegate_operator.observe.zones import ZONE_S
 from tidegate_operator.settings import OperatorSettings, load_settings
 
 SPEC = read_spec({"target": {"name": "gw"}})

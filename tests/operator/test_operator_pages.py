@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tidegate.model.errors import SettingsError
-from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.kube.permissions import PERMISSIONS
 from tidegate_operator.settings import load_settings
-from tidegate_operator.settings_page import permissions_table, settings_table
-from tidegate_operator.telemetry import metrics_table
+from tidegate_operator.tables import permissions_table, settings_table
+from tidegate_operator.telemetry.metrics import metrics_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 

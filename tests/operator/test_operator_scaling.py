@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.operator.stage import TARGET, Stage, until
-from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.kube.permissions import PERMISSIONS
 
 #: Down as soon as figures allow it, one pod in a second.
 DOWN = {"windowS": 0, "afterUpS": 0, "periodS": 1, "maxPercent": 0}

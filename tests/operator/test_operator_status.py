@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from tests.operator.test_act import SPEC, seen
-from tidegate_operator.act import Done
+from tidegate_operator.act.actor import Done
 from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
-from tidegate_operator.loops_keeper import tick_s
-from tidegate_operator.loops_pulse import Pulse
-from tidegate_operator.loops_status import Facts, SweepState, compose, flips, is_news
+from tidegate_operator.loops.conditions import Facts, SweepState
+from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.status import compose, flips, is_news
+from tidegate_operator.loops.sweeping import tick_s
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.status import ConditionType, GatewayStatus
 from tidegate_operator.model.streams import Pace
-from tidegate_operator.observe import Disagreement
+from tidegate_operator.observe.leases import Disagreement
 from tidegate_operator.streams.memory import Level, Reading
 from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
 

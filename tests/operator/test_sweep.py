@@ -30,8 +30,9 @@ from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Options, Server
 from tidegate.model.errors import RedisUnavailable
 from tidegate_operator.model.streams import Streams
+from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import MAX_CONSUMERS, MAX_ENTRY_BYTES
-from tidegate_operator.redis.sweep import Fenced, Sweep
+from tidegate_operator.redis.sweep import Sweep
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
 
@@ -181,14 +182,14 @@ async def test_a_watched_idle_stream_is_kept_and_goes_when_its_pod_is_dead(
     await sweep.round(ALL)
     assert await backend.ttl_s("1") is None
     await live(backend.client, "pod-b")
-    sweep._liveness_until = 0
+    sweep._leases._until = 0
     report = await sweep.round(ALL)
     assert near(await backend.ttl_s("1"), GRACE_S)
     assert counts(report.tally.done) == {"consumers": 1}
     # It comes back, and attaches, before the stream is gone.
     await live(backend.client, "pod-a", "pod-b")
     await backend.watch("1", "pod-a")
-    sweep._liveness_until = 0
+    sweep._leases._until = 0
     await sweep.round(ALL)
     assert await backend.ttl_s("1") is None
 

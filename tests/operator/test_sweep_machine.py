@@ -37,8 +37,9 @@ from tests.operator.sweeping import (
 )
 from tests.servers import binaries
 from tests.servers.standalone import Server
+from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.primary import Call
-from tidegate_operator.redis.sweep import Fenced, Sweep
+from tidegate_operator.redis.sweep import Sweep
 
 NAMES = ("a", "b", "c")
 PODS = ("pod-1", "pod-2")
@@ -193,7 +194,7 @@ class SweepMachine(RuleBasedStateMachine):
 
     def _pods_renew(self) -> None:
         self.do(live(self.client, *sorted(self.alive)))
-        self.sweep._liveness_until = 0.0
+        self.sweep._leases._until = 0.0
 
     @rule()
     def sweep_all(self) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tidegate_operator.cli.crd_command import crd
+from tidegate_operator.cli.crd import crd
 from tidegate_operator.cli.run import run
-from tidegate_operator.cli.simulate_command import simulate
+from tidegate_operator.cli.simulate import simulate
 from tidegate_operator.cli.sweep import sweep
 
 app = typer.Typer(

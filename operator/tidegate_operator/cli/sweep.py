@@ -14,7 +14,7 @@ from tidegate.cli.console import FAILED, INTERRUPTED, REFUSED, fail, stderr
 
 if TYPE_CHECKING:
     from tidegate.model.settings import Settings
-    from tidegate_operator.cli.sweep_views import View
+    from tidegate_operator.cli.views import View
     from tidegate_operator.model.streams import Streams
 
 FILE_MAX_BYTES = 1_048_576
@@ -96,7 +96,7 @@ def sweep(
 
     from tidegate.model.errors import InvalidInput, SettingsError, TidegateError
     from tidegate.telemetry.logs import configure_logs
-    from tidegate_operator.cli.sweep_views import view_for
+    from tidegate_operator.cli.views import view_for
 
     settings = options.load(
         {"--redis": redis, "--prefix": prefix}, assignments=assignments, config=config

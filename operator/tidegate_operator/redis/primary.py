@@ -30,6 +30,11 @@ from tidegate.redis.address import Address, Node, client_options
 from tidegate.redis.lua import Script
 from tidegate.redis.topology import CLIENT_ERRORS
 
+#: Commands or scripts of one pipeline: half a millisecond of Redis.
+BATCH = 50
+#: A SCAN costs Redis as much as so many commands for each key that it passes (measured: 0.4 to 0.7
+#: us for a key, 1.2 to 1.7 for a command).
+SCAN_KEY_COST = 1 / 3
 #: The key's slot is, or will be, elsewhere: somebody else's turn.
 MOVED = (MovedError, AskError, TryAgainError)
 

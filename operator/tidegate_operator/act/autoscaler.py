@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from tidegate_operator.decide.schedule import bounds_at
-from tidegate_operator.kube_objects import MARK, Reference
+from tidegate_operator.kube.objects import MARK, Reference
 from tidegate_operator.model.scaling import Down, Scaling, Up
 
 Manifest = dict[str, Any]

@@ -1,33 +1,19 @@
-"""What a Gateway's status says: conditions and figures from what the loops last found. Pure.
-
-A condition's `lastTransitionTime` moves only when its status flips; conditions of others are left
-alone. A status is written at once when it says something new to a program (a condition, a number
-of pods), and now and then when only figures or wording moved: each write wakes whoever watches.
-"""
+"""What each condition of a Gateway says, from what the loops last found. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from tidegate_operator.act import Done
-from tidegate_operator.decide.records import Balance, Decision
+from tidegate_operator.act.actor import Done
+from tidegate_operator.decide.records import Decision
 from tidegate_operator.model.gateway import GatewaySpec
-from tidegate_operator.model.status import (
-    Condition,
-    ConditionType,
-    GatewayStatus,
-    LastScale,
-    LastSweep,
-    MemoryStatus,
-    SweepCounts,
-)
-from tidegate_operator.observe import Seen
+from tidegate_operator.model.status import ConditionType, LastScale
+from tidegate_operator.observe.observer import Seen
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
-from tidegate_operator.streams.retention import State
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -35,8 +21,6 @@ Truth = Literal["True", "False", "Unknown"]
 OVERDUE_INTERVALS = 3.0
 NAMES_MAX = 5
 PENDING = "Pending"
-MESSAGE_MAX = 1_024
-_UNDER_WAY = frozenset({Balance.SHEDDING, Balance.WAITING})
 
 
 class Say(NamedTuple):
@@ -86,133 +70,8 @@ class Facts:
     sweep: SweepState = field(default_factory=lambda: SweepState(datetime.now(UTC)))
 
 
-def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str, Any]:
-    """The whole status, as it is to be merged; None removes a field.
-
-    Args:
-        before: the status that the resource has.
-        facts: what is known.
-        now: the time that a condition which flips is given.
-    """
-    seen, decision = facts.seen, facts.decision
-    conditions = _conditions(before.get("conditions") or (), _says(facts, now), facts, now)
-    status = GatewayStatus(
-        observed_generation=facts.generation,
-        conditions=conditions,
-        mode=None if facts.spec is None else facts.spec.scaling.mode,
-        last_scale=facts.scaled,
-        **_sweep(facts.sweep),
-    )
-    if seen is not None:
-        pods = seen.observation.pods
-        figures = [pod.figures for pod in pods if pod.figures is not None]
-        known = seen.observation.redis_reachable
-        status = status.model_copy(
-            update={
-                "replicas": sum(not pod.terminating for pod in pods),
-                "ready_replicas": sum(pod.serves for pod in pods),
-                "desired_replicas": max(
-                    0, seen.observation.replicas if decision is None else decision.desired
-                ),
-                "selector": seen.selector[:4_096],
-                "connections": sum(one.connections for one in figures) if known else None,
-                "deliveries_per_s": round(sum(one.deliveries_per_s for one in figures))
-                if known
-                else None,
-                "undispatched": seen.observation.undispatched,
-                "rebalancing": decision is not None and decision.balance in _UNDER_WAY,
-            }
-        )
-    made = status.model_dump(mode="json", by_alias=True)
-    for kept in ("lastScale", "lastSweep", "memory"):
-        if made[kept] is None:
-            del made[kept]  # an earlier leader's stays
-    if seen is None:
-        for name in ("replicas", "readyReplicas", "desiredReplicas", "selector", "rebalancing"):
-            del made[name]
-    foreign = [
-        dict(one)
-        for one in before.get("conditions") or ()
-        if one.get("type") not in set(ConditionType)
-    ]
-    made["conditions"] = [_plain(one) for one in made["conditions"]] + foreign
-    return made
-
-
-def is_news(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether a program that reads the status should know at once."""
-    plain = ("observedGeneration", "mode", "replicas", "readyReplicas", "desiredReplicas")
-    more = ("selector", "lastScale", "lastSweep", "rebalancing")
-    if any(name in made and before.get(name) != made[name] for name in (*plain, *more)):
-        return True
-    return _heads(before.get("conditions") or ()) != _heads(made["conditions"])
-
-
-def flips(before: Mapping[str, Any], made: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Conditions that changed for the worse, to be told as events."""
-    old = {one.get("type"): one for one in before.get("conditions") or ()}
-    bad = {ConditionType.SCALING_LIMITED: "True", ConditionType.MEMORY_PRESSURE: "True"}
-    return [
-        one
-        for one in made["conditions"]
-        if one["type"] in set(ConditionType)
-        and one["type"] != ConditionType.READY
-        and one["status"] == bad.get(one["type"], "False")
-        and (old.get(one["type"]) or {}).get("status") != one["status"]
-    ]
-
-
-def _heads(conditions: Sequence[Mapping[str, Any]]) -> set[tuple[object, ...]]:
-    names = ("type", "status", "reason", "observedGeneration")
-    return {tuple(one.get(name) for name in names) for one in conditions}
-
-
-def _plain(condition: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in condition.items() if value is not None}
-
-
-def _conditions(
-    old: Sequence[Mapping[str, Any]],
-    says: Mapping[ConditionType, Say],
-    facts: Facts,
-    now: datetime,
-) -> tuple[Condition, ...]:
-    was = {one.get("type"): one for one in old}
-    made = []
-    for kind, say in says.items():
-        if say.reason == PENDING:
-            # A new leader does not know yet what the one before it knew.
-            say = _said(was.get(kind)) or say
-        made.append(
-            Condition(
-                type=kind,
-                status=say.status,
-                reason=say.reason,
-                message=say.message[:MESSAGE_MAX],
-                observed_generation=facts.generation,
-                last_transition_time=_since(was.get(kind), say, now),
-            )
-        )
-    return tuple(made)
-
-
-def _said(was: Mapping[str, Any] | None) -> Say | None:
-    if was is None or was.get("status") not in ("True", "False", "Unknown"):
-        return None
-    return Say(was["status"], str(was.get("reason") or PENDING), str(was.get("message", "")))
-
-
-def _since(was: Mapping[str, Any] | None, say: Say, now: datetime) -> datetime:
-    now = now.replace(microsecond=0)
-    if was is None or was.get("status") != say.status:
-        return now
-    try:
-        return datetime.fromisoformat(str(was.get("lastTransitionTime")))
-    except ValueError:
-        return now
-
-
-def _says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
+def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
+    """Each of our conditions."""
     return {
         ConditionType.READY: _ready(facts),
         ConditionType.REDIS_REACHABLE: _redis(facts),
@@ -343,37 +202,3 @@ def _leases(facts: Facts) -> Say:
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
     return ", ".join(names[:NAMES_MAX]) + more
-
-
-def _sweep(sweep: SweepState) -> dict[str, Any]:
-    report = sweep.report
-    if report is None or sweep.ended is None:
-        return {}
-    tally = report.tally
-    made: dict[str, Any] = {
-        "last_sweep": LastSweep(
-            started_at=datetime.fromtimestamp(report.began_at, UTC).replace(microsecond=0),
-            finished_at=sweep.ended.replace(microsecond=0),
-            dry_run=report.dry_run,
-            counts=SweepCounts(
-                streams=report.streams,
-                **{state.value: tally.streams[state] for state in State},
-                ttl_set=report.expiring + tally.done["shortened"],
-                ttl_removed=tally.done["revived"],
-                trimmed=tally.done["trimmed"],
-                groups_removed=tally.done["groups"],
-                consumers_removed=tally.done["consumers"],
-                slots_removed=tally.done["slots"],
-                errors=tally.left["refused"],
-                commands=report.commands,
-            ),
-        )
-    }
-    if report.memory:
-        fullest = max(report.memory, key=lambda one: one.reading.ratio or 0.0).reading
-        made["memory"] = MemoryStatus(
-            used_bytes=fullest.used,
-            limit_bytes=fullest.limit or None,
-            policy=fullest.policy[:64],
-        )
-    return made

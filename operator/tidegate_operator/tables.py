@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidegate_operator.kube import PERMISSIONS
+from tidegate_operator.kube.permissions import PERMISSIONS
 from tidegate_operator.settings import VARIABLE_PREFIX, OperatorSettings
 
 

@@ -16,19 +16,12 @@ import structlog
 
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.redis.control import Control, Message, Rebalance
-from tidegate_operator import act_autoscaler
+from tidegate_operator.act import autoscaler
 from tidegate_operator.decide.records import Decision, DeletionCost, Scale, Scaler, Shed
-from tidegate_operator.kube_objects import (
-    MARK,
-    Conflict,
-    DeploymentState,
-    Forbidden,
-    KubeError,
-    NotFound,
-    Reference,
-)
+from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
+from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import GatewaySpec
-from tidegate_operator.observe import Seen
+from tidegate_operator.observe.observer import Seen
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +130,7 @@ class Actor:
                 "or choose another mode"
             )
             return
-        make = act_autoscaler.hpa if scaler is Scaler.HPA else act_autoscaler.scaled_object
+        make = autoscaler.hpa if scaler is Scaler.HPA else autoscaler.scaled_object
         manifest = make(gateway, spec.target.name, spec.scaling, seen.observation.wall)
         mark = manifest["metadata"]["annotations"][MARK]
         there = [one for one in seen.scalers if one.api == api and one.owner == gateway.uid]

@@ -1,21 +1,8 @@
-"""What the operator reads from Kubernetes, as small records, and how reading and writing can fail.
-
-KubeError
-├── NotFound       no such object, or no such kind in this cluster
-├── Conflict       the object changed since it was read: look again
-├── Forbidden      the Role does not allow it
-├── Refused        the API server found something wrong with what was sent
-└── Unreachable    no answer, or one that asks to come back later
-
-Nothing here does I/O, and no type of a client library leaves `kube.py`.
-"""
+"""What the operator reads from Kubernetes, as small records. Nothing here does I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-
-from tidegate.model.errors import TidegateError
 
 #: Which pod of a ReplicaSet goes first: the one with the lowest (beta since Kubernetes 1.22).
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -26,38 +13,6 @@ MARK = "tidegate.dev/wanted"
 TEMPLATE_HASH = "pod-template-hash"
 #: On pods since Kubernetes 1.35, on nodes before.
 ZONE_LABEL = "topology.kubernetes.io/zone"
-
-
-class KubeError(TidegateError):
-    """A call of the Kubernetes API did not do what was asked.
-
-    Attributes:
-        code: HTTP status; 0 without an answer.
-    """
-
-    def __init__(self, text: str, code: int = 0) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class NotFound(KubeError):
-    """There is no such object, or the cluster does not know its kind."""
-
-
-class Conflict(KubeError):
-    """The object is not what it was when it was read, or exists already."""
-
-
-class Forbidden(KubeError):
-    """The operator's Role does not allow this."""
-
-
-class Refused(KubeError):
-    """The API server found something wrong with the request."""
-
-
-class Unreachable(KubeError):
-    """No usable answer from the API server; another time, maybe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +120,3 @@ class Autoscaler:
     mark: str = ""
     desired: int | None = None
     deleting: bool = False
-
-
-def lease_time(when: datetime) -> str:
-    """A MicroTime as the API server writes it: UTC with six digits."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

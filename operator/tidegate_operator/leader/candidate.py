@@ -16,8 +16,9 @@ from typing import Protocol
 
 import structlog
 
-from tidegate_operator.kube_objects import Conflict, KubeError, lease_time
-from tidegate_operator.leader import Election, Record, Terms, Write
+from tidegate_operator.kube.errors import Conflict, KubeError
+from tidegate_operator.kube.lease import Record, Write, lease_time
+from tidegate_operator.leader.election import Election, Terms
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tidegate.cli.console import stderr, stdout
-from tidegate_operator.redis.sweep import Progress as Place
+from tidegate_operator.redis.round import Progress as Place
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
 from tidegate_operator.streams.retention import State

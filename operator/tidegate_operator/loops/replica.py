@@ -20,15 +20,15 @@ import structlog
 
 from tidegate import __version__
 from tidegate.model.errors import TidegateError
-from tidegate_operator.kube import Kube
-from tidegate_operator.kube_objects import KubeError
-from tidegate_operator.leader_lease import Leader
-from tidegate_operator.loops_keeper import Keeper
-from tidegate_operator.loops_numbers import numbers_of
-from tidegate_operator.loops_pulse import Pulse
+from tidegate_operator.kube.client import Kube
+from tidegate_operator.kube.errors import KubeError
+from tidegate_operator.leader.candidate import Leader
+from tidegate_operator.loops.keeper import Keeper
+from tidegate_operator.loops.numbers import numbers_of
+from tidegate_operator.loops.pulse import Pulse
 from tidegate_operator.settings import OperatorSettings
-from tidegate_operator.telemetry import Numbers, new_registry
-from tidegate_operator.telemetry_http import Health, serve_health
+from tidegate_operator.telemetry.health import Health, serve_health
+from tidegate_operator.telemetry.metrics import Numbers, new_registry
 
 log = structlog.get_logger(__name__)
 

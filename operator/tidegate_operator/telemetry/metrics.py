@@ -1,7 +1,7 @@
 """The operator's metrics, as one table; values are read when they are scraped.
 
 Labels are bounded: names of Gateways of one namespace, words that the code knows, verbs and
-resources of `kube.PERMISSIONS`, answers of the API server. The page has the same table:
+resources of `kube.permissions`, answers of the API server. The page has the same table:
 `docs/operator-metrics.md`.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tidegate_operator.decide.records import Reason
-from tidegate_operator.loops_keeper import Keeper
+from tidegate_operator.loops.keeper import Keeper
 from tidegate_operator.streams.retention import State
 
 _TRUTH = {"True": 1.0, "False": 0.0}
@@ -18,7 +18,7 @@ def numbers_of(keeper: Keeper, now: float) -> dict[str, dict[tuple[str, ...], fl
     made: dict[str, dict[tuple[str, ...], float]] = {}
     for name, labels, value in (*_counters(keeper), *_gauges(keeper), *_swept(keeper, now)):
         made.setdefault(_P + name, {})[(keeper.name, *labels)] = value
-    lost = keeper.counts["events_lost"]
+    lost = keeper.scaling.counts["events_lost"]
     made[_P + "events_lost_total"] = {(): lost}
     return made
 
@@ -28,17 +28,17 @@ _Value = tuple[str, tuple[str, ...], float]
 
 def _counters(keeper: Keeper) -> Iterator[_Value]:
     for reason in Reason:
-        yield "decisions_total", (reason.value,), keeper.decisions[reason]
+        yield "decisions_total", (reason.value,), keeper.scaling.decisions[reason]
     for direction in ("up", "down"):
-        yield "scales_total", (direction,), keeper.scales[direction]
+        yield "scales_total", (direction,), keeper.scaling.scales[direction]
     for state in State:
-        yield "streams_expired_total", (state.value,), keeper.expired[state.value]
-    yield from _each("action_failures_total", keeper.failures)
-    yield from _each("sweep_changes_total", keeper.changes)
-    yield from _each("sweep_skipped_total", keeper.skipped)
-    yield "shed_connections_total", (), keeper.counts["shed"]
-    yield "sweep_commands_total", (), keeper.counts["commands"]
-    yield "sweep_interruptions_total", (), keeper.counts["interruptions"]
+        yield "streams_expired_total", (state.value,), keeper.sweep.expired[state.value]
+    yield from _each("action_failures_total", keeper.scaling.failures)
+    yield from _each("sweep_changes_total", keeper.sweep.changes)
+    yield from _each("sweep_skipped_total", keeper.sweep.skipped)
+    yield "shed_connections_total", (), keeper.scaling.counts["shed"]
+    yield "sweep_commands_total", (), keeper.sweep.counts["commands"]
+    yield "sweep_interruptions_total", (), keeper.sweep.counts["interruptions"]
 
 
 def _each(name: str, counts: Mapping[str, int]) -> Iterator[_Value]:
@@ -47,9 +47,9 @@ def _each(name: str, counts: Mapping[str, int]) -> Iterator[_Value]:
 
 
 def _gauges(keeper: Keeper) -> Iterator[_Value]:
-    for condition, status in keeper.conditions.items():
+    for condition, status in keeper.scaling.conditions.items():
         yield "condition", (str(condition),), _TRUTH.get(status, -1.0)
-    seen, decision = keeper.seen, keeper.decision
+    seen, decision = keeper.scaling.seen, keeper.scaling.decision
     if seen is None:
         return
     look: Any = seen.observation
@@ -70,11 +70,11 @@ def _gauges(keeper: Keeper) -> Iterator[_Value]:
 
 
 def _swept(keeper: Keeper, now: float) -> Iterator[_Value]:
-    report = keeper.sweep.report
+    report = keeper.sweep.state.report
     if report is None:
         return
     yield "sweep_duration_seconds", (), report.seconds
-    yield "sweep_age_seconds", (), now - keeper.sweep_ended_at
+    yield "sweep_age_seconds", (), now - keeper.sweep.ended_at
     yield "undispatched_entries", (), report.tally.undispatched
     for state in State:
         yield "streams", (state.value,), report.tally.streams[state]

@@ -18,6 +18,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from tidegate_operator.kube.lease import Record, Write
+
 #: A record that asks for more is a mistake or malice; nobody waits longer for a dead holder.
 DURATION_MAX_S = 60.0
 
@@ -28,25 +30,6 @@ class Phase(enum.Enum):
     FOLLOWING = "following"
     LEADING = "leading"
     GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The Lease as it was read.
-
-    Attributes:
-        holder: identity of the leader; empty if it was released.
-        duration_s: how long the holder wants others to wait after a renewal.
-        renewed: text of the time of the last renewal; compared, never read.
-        transitions: how often the holder changed.
-        version: `resourceVersion`, which a write must name.
-    """
-
-    holder: str
-    duration_s: float
-    renewed: str
-    transitions: int
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +51,6 @@ class Terms:
             raise ValueError(
                 f"an election needs 0 < renew_s < deadline_s < duration_s <= {DURATION_MAX_S:.0f}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A change of the Lease to ask the API server for.
-
-    Attributes:
-        holder: the holder to write; empty to release.
-        transitions: their number with this write.
-        version: what was read; None to create the Lease.
-        begins: whether this is the begin of a new leadership.
-    """
-
-    holder: str
-    transitions: int
-    version: str | None
-    begins: bool
 
 
 class Election:

@@ -6,10 +6,14 @@ something that does not end: a restart may help, and nothing else will.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+#: A loop that waits beats so often.
+BEAT_S = 5.0
 
 
 @dataclass(slots=True)
@@ -56,6 +60,17 @@ class Pulse:
             loop.lasted_s = now - began
             loop.rounds += 1
             loop.errors += bool(loop.error)
+
+    async def wait(self, name: str, event: asyncio.Event) -> None:
+        """Until the event, with a beat now and then; the event is cleared."""
+        while not event.is_set():
+            self.beat(name)
+            try:
+                async with asyncio.timeout(BEAT_S):
+                    await event.wait()
+            except TimeoutError:
+                continue
+        event.clear()
 
     def forget(self, name: str) -> None:
         """The loop is no more."""

@@ -19,7 +19,7 @@ from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.model.settings import Settings as GatewaySettings
 from tidegate.redis.address import parse_address
 from tidegate.redis.topology import Topology
-from tidegate_operator.kube_objects import Forbidden, NotFound
+from tidegate_operator.kube.errors import Forbidden, NotFound
 from tidegate_operator.model.gateway import RedisSource
 from tidegate_operator.model.parts import KeyOf
 from tidegate_operator.settings import OperatorSettings

@@ -1,0 +1,1 @@
+"""What is done: a decision carried out, one fenced step after the other."""

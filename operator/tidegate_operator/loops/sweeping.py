@@ -1,0 +1,194 @@
+"""The loop that sweeps for one Gateway: tick, tick, ..., report, and a pause of the interval.
+
+It works by the spec and the look that `know` was given last, and remembers the last report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from tidegate.model.errors import RedisUnavailable, TidegateError
+from tidegate_operator.loops.conditions import SweepState
+from tidegate_operator.loops.pulse import BEAT_S, Pulse
+from tidegate_operator.model.gateway import GatewaySpec
+from tidegate_operator.model.streams import Pace
+from tidegate_operator.observe.observer import Seen
+from tidegate_operator.observe.way import Way
+from tidegate_operator.redis.gate import Fenced
+from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST
+from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.streams.report import Report
+
+log = structlog.get_logger(__name__)
+
+#: What Kubernetes told of the pods is believed for so long.
+PODS_BELIEVED_S = 30.0
+#: A count of the last sweep is a figure for scaling for so many intervals of the sweep.
+COUNT_BELIEVED_INTERVALS = 2.0
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 15.0
+#: A new leader sweeps soon, but not at once: it may not be the only thing that has just begun.
+FIRST_SWEEP_S = (1.0, 5.0)
+
+
+class SweepLoop:
+    """`run` until cancelled."""
+
+    def __init__(
+        self,
+        gateway: str,
+        pulse: Pulse,
+        *,
+        may_continue: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = f"sweep/{gateway}"
+        self._gateway = gateway
+        self._pulse = pulse
+        self._may_continue = may_continue
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._spec: GatewaySpec | None = None
+        self._seen: Seen | None = None
+        self._seen_at = float("-inf")
+        self.state = SweepState(datetime.now(UTC))
+        self.ended_at = float("-inf")
+        self.expired: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def know(self, spec: GatewaySpec | None) -> None:
+        """What is to be done; None: that cannot be read."""
+        self._spec = spec
+        self._changed.set()
+
+    def see(self, seen: Seen | None) -> None:
+        """The last look, with the way to Redis and the pods that exist; None: there is none."""
+        self._seen = seen
+        if seen is not None:
+            self._seen_at = self._clock()
+        self._changed.set()
+
+    def undispatched(self, spec: GatewaySpec) -> int | None:
+        """What the last sweep counted, as long as it is worth something."""
+        report = self.state.report
+        limit_s = COUNT_BELIEVED_INTERVALS * spec.streams.pace.interval_s
+        if report is None or self._clock() - self.ended_at > limit_s:
+            return None
+        return report.tally.undispatched
+
+    async def run(self) -> None:
+        """Sweeps, one after the other, while there is something to sweep; until cancelled."""
+        sweep: Sweep | None = None
+        of: Way | None = None
+        patience_s = BACKOFF_MIN_S
+        next_s = self._clock() + random.uniform(*FIRST_SWEEP_S)
+        try:
+            while True:
+                way = None if self._seen is None else self._seen.way
+                spec = self._spec
+                if spec is None or way is None or not spec.streams.enabled:
+                    await self._pulse.wait(self.name, self._changed)
+                    continue
+                if sweep is None or way is not of:
+                    if sweep is not None:
+                        await sweep.close()
+                    sweep, of = self._new_sweep(way), way
+                if (left_s := next_s - self._clock()) > 0:
+                    self._pulse.beat(self.name)
+                    await asyncio.sleep(min(left_s, BEAT_S))
+                    continue
+                try:
+                    with self._pulse.round(self.name, allow_s=tick_s(spec.streams.pace)) as told:
+                        report, told.error = await self._tick(sweep, spec)
+                except Fenced:
+                    next_s = self._clock() + BEAT_S  # as above
+                    continue
+                if told.error:
+                    next_s = self._clock() + patience_s * random.uniform(0.5, 1.0)
+                    patience_s = min(2 * patience_s, BACKOFF_MAX_S)
+                else:
+                    patience_s = BACKOFF_MIN_S
+                if report is not None:
+                    self._swept(report)
+                    # Longer, never shorter, so that many gateways drift apart.
+                    next_s = self._clock() + spec.streams.pace.interval_s * random.uniform(1, 1.05)
+        finally:
+            if sweep is not None:
+                await sweep.close()
+
+    async def _tick(self, sweep: Sweep, spec: GatewaySpec) -> tuple[Report | None, str]:
+        try:
+            report = await sweep.tick(spec.streams)
+        except Fenced:
+            raise
+        except TidegateError as error:
+            kind = "" if isinstance(error, RedisUnavailable) else f"{type(error).__name__}: "
+            text = kind + (str(error) or type(error).__name__)
+            if text != self.state.error:
+                log.warning("sweep interrupted", gateway=self._gateway, reason=text)
+            self._set_error(error=text)
+            return None, text
+        except Exception as error:
+            log.exception("a sweep failed", gateway=self._gateway)
+            self._set_error(error=type(error).__name__)
+            return None, type(error).__name__
+        if self.state.error:
+            self._set_error(error="")
+        return report, ""
+
+    def _set_error(self, *, error: str) -> None:
+        was = self.state
+        self.state = SweepState(was.began, was.report, was.ended, error)
+
+    def _swept(self, report: Report) -> None:
+        self.state = SweepState(self.state.began, report, datetime.now(UTC))
+        self.ended_at = self._clock()
+        tally = report.tally
+        if not report.dry_run:
+            for state, number in tally.expiring.items():
+                self.expired[state.value] += number
+            self.changes += tally.done
+        self.skipped += tally.left
+        self.counts["commands"] += report.commands
+        self.counts["interruptions"] += report.interruptions
+        log.info(
+            "swept",
+            gateway=self._gateway,
+            streams=report.streams,
+            seconds=round(report.seconds, 1),
+            expiring=report.expiring,
+            dry_run=report.dry_run,
+            **{name: number for name, number in sorted(tally.done.items()) if number},
+        )
+
+    def _new_sweep(self, way: Way) -> Sweep:
+        return Sweep(
+            way.topology,
+            way.settings.redis,
+            may_continue=self._may_continue,
+            kubernetes_pods=self._pods,
+            lease_s=way.settings.slots.lease_s,
+        )
+
+    def _pods(self) -> frozenset[str] | None:
+        """The names of all pods that exist, as the last look told; None when that is too old."""
+        if self._seen is None or self._clock() - self._seen_at > PODS_BELIEVED_S:
+            return None
+        return frozenset(self._seen.pods)
+
+
+def tick_s(pace: Pace) -> float:
+    """How long one tick may take by its pace: a page of keys, each looked at and changed.
+
+    SCAN's COUNT is a hint, so a page may be twice as long; a key takes four changes at the most.
+    """
+    keys = 2 * pace.scan_count
+    commands = keys * (LOOK_COST + 4 * SCRIPT_COST) + pace.scan_count
+    return commands / pace.commands_per_s + 4 * keys / pace.changes_per_s

@@ -1,0 +1,1 @@
+"""What there is: a gateway's Deployment, pods, autoscalers and leases, as records to decide by."""

@@ -1,0 +1,67 @@
+"""The sweep's work on users' slots: those of pods that are dead for ever are given back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tidegate.redis.slots import KEY_PREFIX
+from tidegate_operator.model.streams import Streams
+from tidegate_operator.redis import lua
+from tidegate_operator.redis.gate import Gate
+from tidegate_operator.redis.leases import LeaseView
+from tidegate_operator.redis.looking import SCRIPT_COST
+from tidegate_operator.redis.primary import BATCH, SCAN_KEY_COST, Call, Primary, is_error
+from tidegate_operator.redis.round import Round
+from tidegate_operator.streams.liveness import Liveness
+
+_SLOT = re.compile(rb"(\S+) [0-9]+")
+
+
+class SlotPages:
+    """For one sweep and one spec."""
+
+    def __init__(self, streams: Streams, gate: Gate, leases: LeaseView) -> None:
+        self._streams = streams
+        self._gate = gate
+        self._leases = leases
+
+    async def page(self, at: Round, primary: Primary) -> bool:
+        """A page of users' slots; True after the last. Raises RedisUnavailable, Fenced."""
+        liveness = await self._leases.look(at)
+        if liveness.order == 0:
+            return True  # nobody can be said to be dead
+        count = self._streams.pace.scan_count
+        await self._gate.commands(count * SCAN_KEY_COST)
+        cursor, keys = await primary.scan(at.cursor, KEY_PREFIX + b"*", "hash", count)
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            await self._gate.commands(len(batch))
+            values = await primary.values(batch)
+            calls = []
+            for key, rows in zip(batch, values, strict=True):
+                dead = () if is_error(rows) else _dead_incarnations(rows, liveness)
+                if dead:
+                    calls.append(Call(lua.PURGE_SLOTS, key, dead))
+            await self._purge(at, primary, calls)
+        at.cursor = cursor
+        return cursor == 0
+
+    async def _purge(self, at: Round, primary: Primary, calls: Sequence[Call]) -> None:
+        if self._streams.dry_run or not calls:
+            at.tally.done["slot_users"] += len(calls)
+            return
+        await self._gate.commands(len(calls) * SCRIPT_COST)
+        await self._gate.changes(len(calls))
+        self._gate.check()
+        for reply in await primary.run(calls):
+            if is_error(reply):
+                at.tally.left["refused"] += 1
+            else:
+                at.tally.done["slots"] += reply
+                at.tally.done["slot_users"] += 1
+
+
+def _dead_incarnations(rows: Sequence[bytes], liveness: Liveness) -> tuple[str, ...]:
+    found = {match[1].decode(errors="replace") for row in rows if (match := _SLOT.fullmatch(row))}
+    return tuple(sorted(one for one in found if liveness.is_dead_incarnation(one)))

@@ -1,0 +1,137 @@
+"""The sweep's work on streams: a page of SCAN, a look at each stream in it, and what has to be
+done about them.
+
+Where a primary is too full, TTLs of the largest that it came by are shortened, finished ones first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from tidegate_operator.model.streams import Streams
+from tidegate_operator.redis.gate import Gate
+from tidegate_operator.redis.leases import LeaseView
+from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST, look_at, with_subscribers
+from tidegate_operator.redis.primary import BATCH, SCAN_KEY_COST, Primary
+from tidegate_operator.redis.round import Round
+from tidegate_operator.redis.steps import Act, Names, call_of, count_planned, count_reply
+from tidegate_operator.streams.liveness import Liveness
+from tidegate_operator.streams.look import Look
+from tidegate_operator.streams.memory import Level, reading_of
+from tidegate_operator.streams.plan import Expire, plan
+from tidegate_operator.streams.report import PrimaryMemory, Tally
+from tidegate_operator.streams.retention import Judged, Retention, State, age_of, is_watched
+
+log = structlog.get_logger(__name__)
+
+
+class StreamPages:
+    """For one sweep and one spec."""
+
+    def __init__(self, streams: Streams, gate: Gate, leases: LeaseView) -> None:
+        self._streams = streams
+        self._gate = gate
+        self._leases = leases
+        self._retention = Retention.of(streams)
+        self._names = Names.of(streams.group)
+
+    async def page(self, at: Round, primary: Primary) -> bool:
+        """A page of streams; True after the last. Raises RedisUnavailable, Fenced."""
+        streams = self._streams
+        count = streams.pace.scan_count
+        await self._gate.commands(count * SCAN_KEY_COST)
+        pattern = streams.prefix.encode() + b"*"
+        cursor, keys = await primary.scan(at.cursor, pattern, "stream", count)
+        seen = Tally()
+        for start in range(0, len(keys), BATCH):
+            await self._look(at, primary, keys[start : start + BATCH], seen)
+        at.tally.add(seen)
+        at.cursor, at.passed = cursor, at.passed + count
+        return cursor == 0
+
+    async def relieve(self, at: Round, primary: Primary) -> None:
+        """Shorten TTLs where the primary is too full now. Raises RedisUnavailable, Fenced."""
+        await self._gate.commands(2)
+        identity = await primary.identity()
+        memory = self._streams.memory
+        reading = reading_of(identity.memory, memory)
+        level = reading.level(memory)
+        if level is Level.HIGH:
+            now_ms = await primary.now_ms()
+            kept_ms = 1000 * memory.shortened_s
+            at_ms = now_ms + kept_ms
+            acts = [
+                Act(look, Expire(state, at_ms, kept_ms // 2, unwatched=False), shortens=True)
+                for look, state in at.candidates.to_free(reading.excess(memory), at_ms)
+            ]
+            log.warning(
+                "redis is nearly full",
+                node=str(primary.node),
+                used=reading.used,
+                limit=reading.limit,
+                shortening=len(acts),
+            )
+            await self._act(at, primary, acts)
+        at.memory[primary.node] = PrimaryMemory(str(primary.node), reading, level)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    async def _look(self, at: Round, primary: Primary, keys: Sequence[bytes], seen: Tally) -> None:
+        liveness = await self._leases.look(at)
+        await self._gate.commands(len(keys) * LOOK_COST)
+        now_ms = await primary.now_ms()
+        trims = self._retention.keep_entries is not None
+        looks = await look_at(primary, keys, self._names, with_length=trims)
+        seen.left["gone"] += len(keys) - len(looks)
+        judged = [(look, self._retention.judge(look, liveness, now_ms)) for look in looks]
+        judged = await self._asked_whether_watched(primary, judged, liveness, now_ms)
+        acts: list[Act] = []
+        for look, verdict in judged:
+            _count(look, verdict.state, liveness, now_ms, seen)
+            if at.level in (Level.WARN, Level.HIGH):
+                at.candidates.add(look, verdict.state)
+            acts += [Act(look, step) for step in plan(look, verdict, self._retention, liveness)]
+        await self._act(at, primary, acts)
+
+    async def _asked_whether_watched(
+        self,
+        primary: Primary,
+        judged: list[tuple[Look, Judged]],
+        liveness: Liveness,
+        now_ms: int,
+    ) -> list[tuple[Look, Judged]]:
+        """Those that would go because nobody watches are looked at once more: a replica on the
+        relay channel is a watcher, too.
+        """
+        quiet = [look for look, verdict in judged if verdict.state in (State.IDLE, State.ORPHAN)]
+        if not quiet:
+            return judged
+        await self._gate.commands(len(quiet))
+        again = await with_subscribers(primary, quiet)
+        rest = [row for row in judged if row[1].state not in (State.IDLE, State.ORPHAN)]
+        return rest + [(look, self._retention.judge(look, liveness, now_ms)) for look in again]
+
+    async def _act(self, at: Round, primary: Primary, acts: Sequence[Act]) -> None:
+        if self._streams.dry_run:
+            for act in acts:
+                count_planned(act, at.tally)
+            return
+        for start in range(0, len(acts), BATCH):
+            batch = acts[start : start + BATCH]
+            await self._gate.commands(len(batch) * SCRIPT_COST)
+            await self._gate.changes(len(batch))
+            calls = [call_of(act, self._names) for act in batch]
+            self._gate.check()
+            replies = await primary.run(calls)
+            for act, reply in zip(batch, replies, strict=True):
+                count_reply(act, reply, at.tally)
+
+
+def _count(look: Look, state: State, liveness: Liveness, now_ms: int, seen: Tally) -> None:
+    seen.streams[state] += 1
+    if age_of(look, now_ms) is None:
+        seen.undatable += 1
+    if look.group is not None and look.group.lag and is_watched(look, liveness):
+        seen.undispatched += look.group.lag
