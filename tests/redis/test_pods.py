@@ -253,6 +253,15 @@ async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server
         }
 
 
+async def test_a_lease_with_a_name_of_any_bytes_stops_nobody(any_server: Server) -> None:
+    """It ended each renewal, and each look of the operator, with a UnicodeDecodeError."""
+    async with Pod(any_server.url, "a") as a, any_server.client() as client:
+        await client.zadd(PODS_KEY, {b"\xff\xfe": 1e15})
+        await a.pods.renew()
+        assert a.pods.stats().held
+        assert "a" in {pod_of(row.incarnation) for row in await a.pods.roster()}
+
+
 async def test_a_renewal_fails_soon_when_redis_hangs_and_at_once_when_that_is_known(
     redis_server: Server,
 ) -> None:
