@@ -76,6 +76,7 @@ class Primary:
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
             protocol=2,  # rows come flat, as scripts give them
+            encoding_errors="surrogateescape",  # names of any bytes go back as they came
             **options,
         )
         self._client.set_response_callback("XREVRANGE", _as_written)

@@ -39,7 +39,7 @@ def read_outline(
         if name == mark_name:
             mark = Mark(stream_id(by[b"last-delivered-id"]), by.get(b"entries-read") or -1)
         elif name == group_name:
-            group, consumers = Group((), by[b"pending"], by.get(b"lag")), by[b"consumers"]
+            group, consumers = Group((), by[b"pending"], _lag(by.get(b"lag"))), by[b"consumers"]
         else:
             others += 1
             pending += by[b"pending"]
@@ -114,7 +114,14 @@ def _read_group(reply: list[Any] | None) -> Group | None:
         Consumer(_text(name), count, idle)
         for name, count, idle in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
     )
-    return Group(consumers, pending, lag if lag >= 0 else None, all_told == 1)
+    return Group(consumers, pending, _lag(lag), all_told == 1)
+
+
+def _lag(reply: int | None) -> int | None:
+    """None when the server cannot say it. A group that was set to have read more than was ever
+    added has a negative one, which says as little.
+    """
+    return reply if reply is not None and reply >= 0 else None
 
 
 def read_leases(reply: list[Any], lease_ms: int) -> Leases:

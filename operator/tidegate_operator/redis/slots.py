@@ -38,23 +38,24 @@ class SlotPages:
             batch = keys[start : start + BATCH]
             await self._gate.commands(len(batch))
             values = await primary.values(batch)
-            calls = []
+            left: list[tuple[Call, int]] = []
             for key, rows in zip(batch, values, strict=True):
-                dead = () if is_error(rows) else _dead_incarnations(rows, liveness)
+                dead = [] if is_error(rows) else _left_over(rows, liveness)
                 if dead:
-                    calls.append(Call(lua.PURGE_SLOTS, key, dead))
-            await self._purge(at, primary, calls)
+                    left.append((Call(lua.PURGE_SLOTS, key, tuple(sorted(set(dead)))), len(dead)))
+            await self._purge(at, primary, left)
         at.cursor = cursor
         return cursor == 0
 
-    async def _purge(self, at: Round, primary: Primary, calls: Sequence[Call]) -> None:
-        if self._streams.dry_run or not calls:
-            at.tally.done["slot_users"] += len(calls)
+    async def _purge(self, at: Round, primary: Primary, left: Sequence[tuple[Call, int]]) -> None:
+        if self._streams.dry_run or not left:
+            at.tally.done["slot_users"] += len(left)
+            at.tally.done["slots"] += sum(slots for _, slots in left)
             return
-        await self._gate.commands(len(calls) * SCRIPT_COST)
-        await self._gate.changes(len(calls))
+        await self._gate.commands(len(left) * SCRIPT_COST)
+        await self._gate.changes(len(left))
         self._gate.check()
-        for reply in await primary.run(calls):
+        for reply in await primary.run([call for call, _ in left]):
             if is_error(reply):
                 at.tally.left["refused"] += 1
             else:
@@ -62,6 +63,9 @@ class SlotPages:
                 at.tally.done["slot_users"] += 1
 
 
-def _dead_incarnations(rows: Sequence[bytes], liveness: Liveness) -> tuple[str, ...]:
-    found = {match[1].decode(errors="replace") for row in rows if (match := _SLOT.fullmatch(row))}
-    return tuple(sorted(one for one in found if liveness.is_dead_incarnation(one)))
+def _left_over(rows: Sequence[bytes], liveness: Liveness) -> list[str]:
+    """The dead incarnation of each slot that is left over."""
+    found = [
+        match[1].decode(errors="surrogateescape") for row in rows if (match := _SLOT.fullmatch(row))
+    ]
+    return [one for one in found if liveness.is_dead_incarnation(one)]
