@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from tidegate_operator.decide.records import Decision, Figures, Observation, Pod
 from tidegate_operator.loops.conditions import Facts, SweepState
 from tidegate_operator.loops.pulse import Pulse
 from tidegate_operator.loops.status import compose, flips, is_news
-from tidegate_operator.loops.sweeping import tick_s
+from tidegate_operator.loops.sweeping import SweepLoop, tick_s
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.status import ConditionType, GatewayStatus
 from tidegate_operator.model.streams import Pace
@@ -23,6 +24,7 @@ from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=90)
+HOURS, BIT = NOW + timedelta(hours=3), timedelta(seconds=20)
 PODS = (
     Pod("gw-a", figures=Figures(10, 2.4, 0.1)),
     Pod("gw-b", ready=False),
@@ -126,14 +128,34 @@ def test_a_new_leader_does_not_forget_what_the_one_before_knew() -> None:
         (SweepState(NOW, report(), NOW), LATER, ("True", "Swept")),
         (SweepState(NOW, report(), NOW), NOW + timedelta(hours=1), ("False", "Overdue")),
         (SweepState(NOW), NOW + timedelta(hours=1), ("False", "Overdue")),
+        (SweepState(NOW, moved=HOURS), HOURS + BIT, ("Unknown", "Pending")),
+        (SweepState(NOW, report(), NOW, moved=HOURS), HOURS + BIT, ("True", "Swept")),
+        (SweepState(NOW, report(), NOW, moved=NOW), HOURS, ("False", "Overdue")),
         (SweepState(NOW, error="refused"), NOW, ("False", "Interrupted")),
         (SweepState(NOW, report(), NOW, error="refused"), LATER, ("True", "Swept")),
     ],
 )
-def test_a_sweep_is_healthy_until_it_is_late(
+def test_a_sweep_is_healthy_while_it_moves(
     sweep: SweepState, now: datetime, head: tuple[str, str]
 ) -> None:
+    """A round over millions of streams takes longer than three intervals, and is not overdue."""
     assert heads(compose({}, facts(sweep=sweep), now))["SweepHealthy"] == head
+
+
+def test_a_count_is_believed_until_the_next_sweep_can_have_ended() -> None:
+    """A round of half an hour left scaling without the figure for most of the time, and nothing was
+    ever taken away.
+    """
+    now = [0.0]
+    loop = SweepLoop("gw", Pulse(), may_continue=lambda: True, clock=lambda: now[0])
+    spec = read_spec({"target": {"name": "gw"}})
+    assert loop.undispatched(spec) is None
+    loop.state = SweepState(NOW, replace(report(), seconds=1_800), NOW)
+    loop.ended_at = now[0]
+    now[0] = 1_800 + spec.streams.pace.interval_s * 1.05
+    assert loop.undispatched(spec) == 0
+    now[0] *= 3
+    assert loop.undispatched(spec) is None
 
 
 def test_a_policy_that_drops_running_streams_is_told() -> None:

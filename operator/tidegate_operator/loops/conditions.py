@@ -17,7 +17,7 @@ from tidegate_operator.streams.report import Report
 
 Truth = Literal["True", "False", "Unknown"]
 
-#: A sweep that is later than so many of its intervals is overdue.
+#: A sweep that made no progress for so many of its intervals is overdue.
 OVERDUE_INTERVALS = 3.0
 NAMES_MAX = 5
 PENDING = "Pending"
@@ -40,12 +40,20 @@ class SweepState:
         ended: when that was.
         error: why it makes no progress now; empty if it does.
         began: when this leader's loop began, so that a first round is given time.
+        moved: when it last made progress: a round over millions of streams takes longer than its
+            interval, and that is no fault.
     """
 
     began: datetime
     report: Report | None = None
     ended: datetime | None = None
     error: str = ""
+    moved: datetime | None = None
+
+    def still_s(self, now: datetime) -> float:
+        """For how long it made no progress."""
+        last = max(when for when in (self.began, self.ended, self.moved) if when is not None)
+        return (now - last).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +148,14 @@ def _swept(facts: Facts, now: datetime) -> Say:
         return Say("Unknown", "InvalidSpec", "the spec cannot be read")
     if not spec.streams.enabled:
         return Say("True", "SwitchedOff", "spec.streams.enabled is false")
-    limit_s = OVERDUE_INTERVALS * spec.streams.pace.interval_s
-    late_s = (now - (sweep.ended or sweep.began)).total_seconds()
-    if sweep.error and (sweep.ended is None or late_s > spec.streams.pace.interval_s):
+    interval_s = spec.streams.pace.interval_s
+    still_s = sweep.still_s(now)
+    if sweep.error and (sweep.ended is None or still_s > interval_s):
         return Say("False", "Interrupted", sweep.error)
+    if still_s > OVERDUE_INTERVALS * interval_s:
+        return Say("False", "Overdue", f"no stream was looked at for {still_s:.0f} s")
     if sweep.report is None:
-        if late_s > limit_s:
-            return Say("False", "Overdue", f"the first sweep takes longer than {limit_s:.0f} s")
         return Say("Unknown", PENDING, "the first sweep is under way")
-    if late_s > limit_s:
-        return Say("False", "Overdue", f"the last sweep ended {late_s:.0f} s ago")
     dry = spec.streams.dry_run
     text = f"{sweep.report.streams} streams looked at in {sweep.report.seconds:.0f} s"
     return Say("True", "DryRun" if dry else "Swept", f"{text}, nothing changed" if dry else text)

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -29,8 +30,9 @@ log = structlog.get_logger(__name__)
 
 #: What Kubernetes told of the pods is believed for so long.
 PODS_BELIEVED_S = 30.0
-#: A count of the last sweep is a figure for scaling for so many intervals of the sweep.
-COUNT_BELIEVED_INTERVALS = 2.0
+#: A count of the last sweep is a figure for scaling for so many turns: a round and its interval.
+#: With less, a long round would leave scaling without the figure most of the time.
+COUNT_BELIEVED_TURNS = 2.0
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 15.0
 #: A new leader sweeps soon, but not at once: it may not be the only thing that has just begun.
 FIRST_SWEEP_S = (1.0, 5.0)
@@ -78,8 +80,10 @@ class SweepLoop:
     def undispatched(self, spec: GatewaySpec) -> int | None:
         """What the last sweep counted, as long as it is worth something."""
         report = self.state.report
-        limit_s = COUNT_BELIEVED_INTERVALS * spec.streams.pace.interval_s
-        if report is None or self._clock() - self.ended_at > limit_s:
+        if report is None:
+            return None
+        turn_s = spec.streams.pace.interval_s + report.seconds
+        if self._clock() - self.ended_at > COUNT_BELIEVED_TURNS * turn_s:
             return None
         return report.tally.undispatched
 
@@ -133,22 +137,17 @@ class SweepLoop:
             text = kind + (str(error) or type(error).__name__)
             if text != self.state.error:
                 log.warning("sweep interrupted", gateway=self._gateway, reason=text)
-            self._set_error(error=text)
+            self.state = replace(self.state, error=text)
             return None, text
         except Exception as error:
             log.exception("a sweep failed", gateway=self._gateway)
-            self._set_error(error=type(error).__name__)
+            self.state = replace(self.state, error=type(error).__name__)
             return None, type(error).__name__
-        if self.state.error:
-            self._set_error(error="")
+        self.state = replace(self.state, error="", moved=datetime.now(UTC))
         return report, ""
 
-    def _set_error(self, *, error: str) -> None:
-        was = self.state
-        self.state = SweepState(was.began, was.report, was.ended, error)
-
     def _swept(self, report: Report) -> None:
-        self.state = SweepState(self.state.began, report, datetime.now(UTC))
+        self.state = replace(self.state, report=report, ended=datetime.now(UTC), error="")
         self.ended_at = self._clock()
         tally = report.tally
         if not report.dry_run:
