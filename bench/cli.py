@@ -27,8 +27,9 @@ from bench.procfs import open_files_limit, require_linux
 from bench.results import Outcome
 from bench.runner import Plan, run
 from bench.scenarios import SCENARIOS, Kind, Scenario, scenario_named
+from bench.scraping import scraped
 from bench.stage import Pinning, redis_binary
-from bench.subjects import NAIVE, Subject, gateway
+from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics
 
 ROUNDS: Final = 3
 SECONDS: Final = 5.0
@@ -92,6 +93,13 @@ def main(
             help="Centrifugo in the same run, built from source the first time (wants Go).",
         ),
     ] = False,
+    without_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--without-metrics",
+            help="The gateway scraped, beside the same one with metrics off: what they cost.",
+        ),
+    ] = False,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
     json: Annotated[
@@ -115,6 +123,8 @@ def main(
 
       python -m bench -s 200x10 --centrifugo
 
+      python -m bench -s 1000x1 --rounds 8 --no-baseline --without-metrics
+
       python -m bench compare before after
 
       python -m bench profile -s 1000x1
@@ -126,19 +136,25 @@ def main(
         return
     if no_baseline and baseline_only:
         raise typer.BadParameter("--no-baseline and --baseline-only leave nothing to measure")
+    if without_metrics and baseline_only:
+        raise typer.BadParameter("--without-metrics is about the gateway")
     chosen = choose(scenario)
     if quick:
         chosen = [one.smaller() for one in chosen]
     with errors_shown():
         subjects: list[Subject] = []
-        if not baseline_only:
-            subjects.append(gateway(tuple(shlex.split(server_args))))
+        extra = tuple(shlex.split(server_args))
+        if without_metrics:
+            subjects += with_and_without_metrics(extra)
+        elif not baseline_only:
+            subjects.append(gateway(extra))
         if not no_baseline:
             subjects.append(NAIVE)
         if centrifugo:
             with console.status("building Centrifugo (some minutes, once)"):
                 subjects.append(peer())
-        bed = make_bed(redis_server, seconds or (QUICK_SECONDS if quick else SECONDS), chosen)
+        stretch_s = seconds or (QUICK_SECONDS if quick else SECONDS)
+        bed = make_bed(redis_server, stretch_s, chosen, watch=scraped)
         plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)
         raise typer.Exit(measure(plan, save_as=json))
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from bench.results import Outcome
 from bench.scenarios import SCENARIOS, Better, Row
 from bench.stats import Spread, ratio
+from bench.subjects import UNMEASURED
 
 OURS: Final = "tidegate"
 BASELINE: Final = "naive"
@@ -105,9 +106,22 @@ def shortened(problem: str) -> str:
     return f"{problem[:PROBLEM_HEAD_CHARS]}\n[...]\n{problem[-rest:]}"
 
 
+def metrics_cost(outcome: Outcome) -> str:
+    """The CPU per delivery with metrics over that without, round by round; empty if unknown."""
+    cost = outcome.ratios("cpu_us_per_delivery", OURS, UNMEASURED)
+    if cost is None:
+        return ""
+    return (
+        f"CPU per delivery with metrics over that without, in the same round: median "
+        f"{cost.median:.3f}, {cost.low:.3f}..{cost.high:.3f}"
+    )
+
+
 def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print(outcome_table(outcome))
+    if cost := metrics_cost(outcome):
+        console.print(f"  {cost}", highlight=False)
     for subject in outcome.rounds:
         shares = [
             f"{label} {share.median:.0f} %"

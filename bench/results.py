@@ -41,6 +41,16 @@ class Outcome:
         a, b = self.spread(ours, metric), self.spread(theirs, metric)
         return ratio(a.median, b.median) if a and b else None
 
+    def ratios(self, metric: str, ours: str, theirs: str) -> Spread | None:
+        """`ours` over `theirs` in the same round, over the rounds in which both have it."""
+        pairs = zip(self.rounds.get(ours, ()), self.rounds.get(theirs, ()), strict=False)
+        found = [
+            one.figures[metric] / other.figures[metric]
+            for one, other in pairs
+            if metric in one.figures and other.figures.get(metric)
+        ]
+        return spread(found) if found else None
+
     def problems(self, subject: str) -> list[str]:
         """Every problem once, in words, with the rounds it was seen in."""
         seen: dict[str, list[int]] = {}

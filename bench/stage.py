@@ -79,6 +79,8 @@ class Stage:
     folder: Path
     pinning: Pinning
     subject: Subject
+    #: Addresses that a Prometheus asks meanwhile; empty when none does.
+    scraped: tuple[str, ...] = ()
 
     def clock(self) -> Clock:
         """Raises `ProcessFailed` when a process of the round has ended."""
@@ -199,6 +201,7 @@ async def staged(
             folder=folder,
             pinning=pinning,
             subject=subject,
+            scraped=tuple(subject.scraped_url(**place) for place in places if subject.scraped),
         )
 
 

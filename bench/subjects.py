@@ -20,7 +20,7 @@ class Subject:
 
     `signs_in`: it knows users by their tokens, and counts their connections. `speaks` is what its
     viewers speak where the scenario says socket. `api`: entries go to this URL in Centrifugo's
-    batches, and not into Redis.
+    batches, and not into Redis. `scraped`: where a Prometheus would ask, if it is to be asked.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Subject:
     signs_in: bool = False
     speaks: Way = Way.SOCKET
     api: str = ""
+    scraped: str = ""
     kinds: frozenset[Kind] = frozenset(Kind)
 
     def command(self, **values: object) -> list[str]:
@@ -46,7 +47,11 @@ class Subject:
     def api_url(self, **values: object) -> str:
         return self.api.format(**values)
 
+    def scraped_url(self, **values: object) -> str:
+        return self.scraped.format(**values)
 
+
+UNMEASURED: Final = "no metrics"
 NAIVE: Final = Subject(
     name="naive",
     argv=(sys.executable, "-m", "bench.naive", "--port", "{port}", "--redis", "{redis}"),
@@ -80,3 +85,14 @@ def gateway(extra: tuple[str, ...] = ()) -> Subject:
         ways=frozenset(Way),
         signs_in=True,
     ).with_args(extra)  # fmt: skip
+
+
+def with_and_without_metrics(extra: tuple[str, ...] = ()) -> tuple[Subject, Subject]:
+    """The gateway that measures and is scraped, and the same one with metrics off.
+
+    Raises `NotPossible` when it is not installed."""
+    ours = gateway(extra)
+    return (
+        replace(ours, scraped="http://127.0.0.1:{admin_port}/metrics"),
+        replace(ours, name=UNMEASURED).with_args(("--set", "metrics.enabled=false")),
+    )

@@ -35,6 +35,7 @@ def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
 
 def test_nothing_to_measure_is_refused() -> None:
     assert runner.invoke(app, ["--no-baseline", "--baseline-only"]).exit_code == 2
+    assert runner.invoke(app, ["--without-metrics", "--baseline-only"]).exit_code == 2
 
 
 @pytest.mark.parametrize(

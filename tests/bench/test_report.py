@@ -58,6 +58,20 @@ def test_targets_are_judged_by_the_median() -> None:
     assert "missed: 200x10: latency p99 1.40 instead of <= 1.00 ms" in text
 
 
+def test_what_metrics_cost_is_told_round_by_round() -> None:
+    """Of rounds that have both: a machine that is slower in one of them is so for both."""
+    costs = {"tidegate": (21.0, 44.0, None, 11.0), "no metrics": (20.0, 40.0, 30.0, 10.0)}
+    one = Outcome(scenario_named("200x10"))
+    for name, figures in costs.items():
+        one.rounds[name] = [
+            Round() if cost is None else Round(figures={"cpu_us_per_delivery": cost})
+            for cost in figures
+        ]
+
+    assert "in the same round: median 1.100, 1.050..1.100" in shown(one)
+    assert "with metrics" not in shown(outcome(cpu_us_per_delivery=20.0))
+
+
 def test_problems_are_shown_with_their_rounds() -> None:
     one = outcome(delivered_pct=99.0)
     problem = "NOT EVERYTHING ARRIVED: 99 of 100"

@@ -8,11 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.measures import Bed, Round, play
+from bench.errors import BenchError
+from bench.measures import Bed, Round, Watch, play, unwatched
+from bench.report import metrics_cost
 from bench.results import Outcome, document
 from bench.scenarios import Kind, Scenario, scenario_named
+from bench.scraping import scraped
 from bench.stage import Pinning, redis_binary
-from bench.subjects import NAIVE, Subject, gateway
+from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics
 
 pytestmark = pytest.mark.real("valkey9")
 
@@ -21,8 +24,10 @@ TINY = replace(scenario_named("200x10"), name="tiny", operations=2, viewers_each
 EXPECTED = round(TINY.per_second * SECONDS) * TINY.viewers_each
 
 
-async def one_round(scenario: Scenario, subject: Subject = NAIVE) -> Round:
-    bed = Bed(redis_binary(), Pinning.choose(), SECONDS, warm_up_s=0.2, quiet_s=1.0)
+async def one_round(
+    scenario: Scenario, subject: Subject = NAIVE, watch: Watch = unwatched
+) -> Round:
+    bed = Bed(redis_binary(), Pinning.choose(), SECONDS, watch, warm_up_s=0.2, quiet_s=1.0)
     return await play(scenario, subject, bed)
 
 
@@ -139,6 +144,20 @@ async def test_users_are_signed_in_and_counted() -> None:
 
     assert {row.metric for row in tiny.rows} <= one.figures.keys()
     assert one.raw["opened"] == one.raw["opened"] | {"opened": 60, "expected": 60, "lost": {}}
+
+
+async def test_the_gateway_is_measured_with_metrics_and_without() -> None:
+    """Both deliver; the one is scraped, the other would have nothing to be scraped of."""
+    measured, unmeasured = with_and_without_metrics()
+    asked = replace(unmeasured, scraped=measured.scraped)
+
+    outcome = Outcome(TINY)
+    for subject in (measured, unmeasured):
+        outcome.rounds[subject.name] = [await one_round(TINY, subject, scraped)]
+        assert outcome.rounds[subject.name][0].figures["delivered_pct"] == 100
+    assert "with metrics over that without" in metrics_cost(outcome)
+    with pytest.raises(BenchError, match="answered 404"):
+        await one_round(TINY, asked, scraped)
 
 
 async def test_a_gang_does_its_harm_beside_the_viewers() -> None:

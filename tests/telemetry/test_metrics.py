@@ -28,7 +28,9 @@ from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector
+from tidegate.cli.top_samples import Looker
 from tidegate.core.histogram import Histogram
+from tidegate.model.operation_order import OperationOrder
 from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.replies import Trouble
 from tidegate.telemetry.metrics import (
@@ -292,6 +294,34 @@ async def test_others_get_the_text_format(redis_server: Server, accept: str) -> 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     assert "# EOF" not in answer.text
+
+
+async def test_with_metrics_off_nothing_is_timed_and_viewers_notice_nothing(
+    redis_server: Server,
+) -> None:
+    off = {"enabled": False, "acks_per_s": 1000}
+    heard = len(gc.callbacks)
+    async with redis_server.client() as client, Replica(redis_server.url, metrics=off) as replica:
+        assert len(gc.callbacks) == heard
+        async with connect(f"{replica.url('42')}?acks=1") as socket:
+            await socket.recv()
+            for number in range(3):
+                entry_id = await Backend(client).publish("42", n=number)
+                assert json.loads(await socket.recv())["id"] == entry_id
+        answer = await replica.admin("/metrics")
+        numbers = (await replica.admin("/debug/state")).json()["numbers"]
+        port = replica.settings.server.admin_port
+        looker = Looker([f"http://127.0.0.1:{port}"], None, 5, OperationOrder.VIEWERS)
+        async with looker:
+            (sample,) = await looker.look()
+    assert answer.status_code == 404
+    assert answer.json() == {"detail": "metrics.enabled is false"}
+    assert "metrics.enabled is false" in sample.reason
+    assert numbers["tidegate_deliveries_total"] == numbers["tidegate_entries_total"] == 3
+    assert numbers["tidegate_publish_to_socket_seconds"]["count"] == 0
+    assert numbers["tidegate_dispatch_lag_seconds"]["count"] == 0
+    assert numbers["tidegate_acks_total"] == {}
+    assert set(numbers["tidegate_latency_unmeasured_total"].values()) == {0}
 
 
 # --- what goes wrong

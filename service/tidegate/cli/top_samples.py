@@ -141,7 +141,7 @@ class Looker:
         status, text = await self._get(f"{url}/metrics")
         at_s = time.monotonic()
         if status != httpx.codes.OK:
-            raise ValueError(f"/metrics answered {status}")
+            raise ValueError(f"/metrics {_refusal(status, text)}")
         values, buckets = read_metrics(text)
         if "tidegate_ready" not in values:
             raise ValueError("no metrics of a gateway at /metrics")

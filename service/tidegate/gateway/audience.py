@@ -47,7 +47,7 @@ class Item:
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.parts: list[bytes] = []
-        #: Times of the entries among them, from their ids.
+        #: Times of the entries among them, from their ids; empty when nothing is timed.
         self.ids_ms: list[int] = []
         self.size = 0
         self.position = Position(StreamId(0, 0), 0)
@@ -220,10 +220,10 @@ class Audience:
         self.taken += len(new)
         if self.live or self.has_more:
             epoch = self.topic.epoch
-            traced = self._traced
+            traced, timed = self._traced, self.hub.timed
             for frame in new:
                 item = self._put(frame.wire, Position(frame.id, epoch))
-                if frame.kind is not FrameKind.GAP:
+                if timed and frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (hop := traced.applied(frame.id)) is not None:
                     item.trace(hop, frame.id.ms)

@@ -93,6 +93,8 @@ class Hub:
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
         self._next_complaint = 0.0
         self.counters = Counters()
+        #: Whether deliveries are timed.
+        self.timed = settings.metrics.enabled
         self.acks = Acks(settings.metrics.acks_per_s)
         self.clock = feed.clock
         self.fanout = fanout

@@ -179,7 +179,7 @@ class RedisFeed:
                 on_misplaced=self._look.set,
                 on_asked=lambda watch: self._detour(tasks, watch),
                 turn=self._turn,
-                dispatch_lag=self.dispatch_lag,
+                dispatch_lag=self.dispatch_lag if self._settings.metrics.enabled else None,
             )
             self._primaries[node] = primary
             self._tasks[node] = tasks.create_task(primary.run(), name=f"redis {node}")

@@ -88,7 +88,7 @@ class Primary:
         on_misplaced: Callable[[], None],
         on_asked: Callable[[Watch], None],
         turn: Turn,
-        dispatch_lag: EntryLatency,
+        dispatch_lag: EntryLatency | None,
     ) -> None:
         self.node = node
         self._address = address
@@ -529,10 +529,11 @@ class Primary:
         self.counts["relay_own" if own else "relay_foreign"] += 1
         if relay.entries:
             watch.relayed = relay.entries[-1].id
-            if self._link is not None and self._link.alive_at != self._lag_read_at:
-                self._lag_read_at = self._link.alive_at
+            lag, link = self._dispatch_lag, self._link
+            if lag is not None and link is not None and link.alive_at != self._lag_read_at:
+                self._lag_read_at = link.alive_at
                 first = stream_id(relay.entries[0].id)
-                self._dispatch_lag.observe(self.clock, time.monotonic(), (first.ms,))
+                lag.observe(self.clock, time.monotonic(), (first.ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due

@@ -180,7 +180,9 @@ class Replica:
                 self._settings.server,
                 readiness=self._report.readiness,
                 inside=self._inside,
-                registry=new_registry(self._report.numbers),
+                registry=new_registry(self._report.numbers)
+                if self._settings.metrics.enabled
+                else None,
                 disconnect=self._disconnect,
                 revoke=self._revoke,
             ),

@@ -70,9 +70,10 @@ class Report:
         self._stopping_since: float | None = None
 
     def start(self) -> None:
-        """Measure what only shows over time."""
+        """Measure what only shows over time; the lag of the loop also for the operator."""
         self._loop_lag.start()
-        self._gc_pauses.start()
+        if self._settings.metrics.enabled:
+            self._gc_pauses.start()
 
     def stop(self) -> None:
         """Measure no more."""

@@ -45,14 +45,15 @@ def admin_app(
     *,
     readiness: Callable[[], Readiness],
     inside: Inside,
-    registry: CollectorRegistry,
+    registry: CollectorRegistry | None,
     disconnect: Disconnect,
     revoke: Revoke,
 ) -> FastAPI:
     """The application of the admin port.
 
     Health, readiness and metrics are open to whoever reaches it; what changes something needs
-    `server.admin_token`, and the look inside as `web.debug` has it.
+    `server.admin_token`, and the look inside as `web.debug` has it. Without a registry there are no
+    metrics.
     """
     app = FastAPI(
         title="Tidegate admin",
@@ -75,6 +76,8 @@ def admin_app(
 
     @app.get("/metrics")
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        if registry is None:
+            raise HTTPException(404, "metrics.enabled is false")
         # The library's own choice by version fails on a version that is none.
         if "application/openmetrics-text" in accept:
             return Response(_openmetrics(registry), media_type=openmetrics.CONTENT_TYPE_LATEST)

@@ -52,6 +52,14 @@ class MetricsSettings(Group):
 
     group_name = "metrics"
 
+    enabled: Annotated[
+        bool,
+        Field(
+            description="Measure latencies and garbage collection, and answer `GET /metrics`. Off: "
+            "that is 404, and `tidegate top` has nothing to show. What drains, scaling and "
+            "`/debug` read is counted all the same."
+        ),
+    ] = True
     acks_per_s: Annotated[
         float,
         Field(
