@@ -25,9 +25,13 @@ EXPECTED = round(TINY.per_second * SECONDS) * TINY.viewers_each
 
 
 async def one_round(
-    scenario: Scenario, subject: Subject = NAIVE, watch: Watch = unwatched
+    scenario: Scenario,
+    subject: Subject = NAIVE,
+    watch: Watch = unwatched,
+    *,
+    seconds: float = SECONDS,
 ) -> Round:
-    bed = Bed(redis_binary(), Pinning.choose(), SECONDS, watch, warm_up_s=0.2, quiet_s=1.0)
+    bed = Bed(redis_binary(), Pinning.choose(), seconds, watch, warm_up_s=0.2, quiet_s=1.0)
     return await play(scenario, subject, bed)
 
 
@@ -162,7 +166,11 @@ async def test_the_gateway_is_measured_with_metrics_and_without() -> None:
 
 async def test_a_gang_does_its_harm_beside_the_viewers() -> None:
     tiny = replace(TINY, kind=Kind.HOSTILE, gang=1, rows=scenario_named("hostile").rows)
-    one = await one_round(tiny, gateway())
+    # On a busy machine it takes the gang longer to be thrown out.
+    for seconds in (SECONDS, 4.0, 20.0):
+        one = await one_round(tiny, gateway(), seconds=seconds)
+        if "pings: close 4400" in one.raw["gang"]["ended"]:
+            break
 
     assert {row.metric for row in tiny.rows} <= one.figures.keys()
     assert one.figures["delivered_pct"] == 100
