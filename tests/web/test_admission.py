@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from websockets.asyncio.client import connect
 
 from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica, until
@@ -92,8 +93,6 @@ async def test_a_token_may_come_in_the_sub_protocols(redis_server: Server) -> No
 
 
 async def _connect(viewer: Viewer) -> Any:
-    from websockets.asyncio.client import connect
-
     return await connect(viewer.url, **viewer._options)
 
 
@@ -189,6 +188,44 @@ async def test_a_renewed_token_that_allows_less_ends_what_it_does_not_allow(
         frames, close = await viewer.rest()
         assert close.code == 4403
         assert frames[0]["type"] == "refreshed"
+
+
+async def test_a_token_without_an_end_can_be_renewed_too(redis_server: Server) -> None:
+    """It was refused with a text about another user."""
+    endless = jwt.encode({"sub": "u"}, SECRET, algorithm="HS256")
+    auth = AUTH | {"require_exp": False}
+    async with (
+        guarded(redis_server, auth=auth) as replica,
+        watch(replica, "42", endless) as viewer,
+    ):
+        await viewer.state()
+        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("v")}))
+        assert (await viewer.next())["data"]["code"] == "refresh_refused"
+        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("u", ttl_s=2)}))
+        frames, close = await viewer.rest()
+        assert [f["type"] for f in frames] == ["refreshed", "expiring", "error"]
+        assert close.code == 4401
+
+
+async def test_what_is_no_longer_watched_is_forgotten(redis_server: Server) -> None:
+    """All that a socket had ever watched was kept, and asked about again with each new token."""
+    mine = token("u", operations=["op-*"])
+    async with guarded(redis_server, source={"kind": "claims"}) as replica:
+        address = f"ws://127.0.0.1:{replica.settings.server.port}/ws"
+        async with connect(
+            address, additional_headers={"Authorization": f"Bearer {mine}"}
+        ) as socket:
+            for number in range(50):
+                for kind in ("watch", "unwatch"):
+                    message = {"type": kind, "operation": f"op-{number}"}
+                    await socket.send(json.dumps(message))
+                while json.loads(await socket.recv())["type"] != "unwatched":
+                    pass
+            await socket.send('{"type":"watch","operation":"op-still"}')
+            while json.loads(await socket.recv())["type"] != "current_state":
+                pass
+            (guest,) = replica.runtime._admission._by_user["u"].values()
+            assert guest.operations == {"op-still"}
 
 
 async def test_what_the_source_knows_is_shown_while_there_is_no_stream(

@@ -103,7 +103,7 @@ class Guest:
         self.timer: asyncio.TimerHandle | None = None
         #: What the viewer is told about its admission in `current_state`.
         self.note: Mapping[str, Any] = {}
-        #: What it was allowed to watch; asked again when its token is renewed.
+        #: What it was allowed to watch and still does; asked again when its token is renewed.
         self.operations: set[OperationId] = set()
         #: Gets what it may no longer watch. Without one the connection is closed.
         self.on_denied: Callable[[OperationId, Refused], None] | None = None
@@ -123,7 +123,13 @@ class Guest:
 
     async def authorise(self, operation: OperationId) -> Mapping[str, Any]:
         """Whether this operation may be watched, and what is known of its state. Raises Refused."""
-        return await self._admission.authorise(self, operation)
+        known = await self._admission.authorise(self, operation)
+        self.operations.add(operation)
+        return known
+
+    def unwatched(self, operation: OperationId) -> None:
+        """It is watched no longer, so nothing has to be asked about it again."""
+        self.operations.discard(operation)
 
     def refusal(self, error: TidegateError) -> Refusal:
         """See `Admission.refusal`."""
@@ -175,7 +181,7 @@ class Admission:
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
-        if counted and identity is not ANONYMOUS and identity.expires_at is not None:
+        if counted and identity is not ANONYMOUS:
             guest.expiry = Expiry(identity.user, identity.expires_at)
 
     async def authorise(self, guest: Guest, operation: OperationId) -> Mapping[str, Any]:
@@ -185,7 +191,6 @@ class Admission:
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
-        guest.operations.add(operation)
         return {**(allowed.state or {}), **guest.note}
 
     def refresh(self, guest: Guest, text: str) -> None:
@@ -328,7 +333,9 @@ class Admission:
             except Refused as refused:
                 if refused.retry:
                     continue  # it cannot be told now: the last answer holds
-                guest.operations.discard(operation)
+                if operation not in guest.operations:
+                    continue  # no longer watched
+                guest.unwatched(operation)
                 if guest.on_denied is not None:
                     guest.on_denied(operation, refused)
                 else:

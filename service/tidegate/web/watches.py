@@ -285,6 +285,7 @@ class Watches:
         watch.state = WatchState.ENDED
         watch.writable = False
         watch.write = drop
+        self._guest.unwatched(watch.operation)
         if watch.entering is not None:
             watch.entering.cancel()
         listener, watch.listener = watch.listener, None
