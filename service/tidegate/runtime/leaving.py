@@ -26,9 +26,12 @@ class Leaving:
         self._hurry.set()
 
     async def drain(self) -> None:
-        """Give load balancers a moment, let nobody in, then send everybody away."""
+        """Give load balancers a moment, let nobody in, then send everybody away.
+
+        The moment also when nobody is inside: who publishes or asks over HTTP never is.
+        """
         drain = self._settings
-        await self._pause(drain.delay_s if len(self._door) else 0.0)
+        await self._pause(drain.delay_s)
         self._door.is_shut = True
         await self.shed(len(self._door), drain.window_s, reason="drain")
         await self.shed(len(self._door), 0.0, reason="drain")  # who came in at the last moment

@@ -1,0 +1,1 @@
+"""Replicas from their start to their end."""
