@@ -162,6 +162,8 @@ async def test_cards_sockets_and_frames_are_bounded(gateway: FakeGateway, browse
     await announce(gateway, *names)
     await browser.until("document.querySelectorAll('.operation').length === 14")
     assert sorted(await cards(browser)) == names[-14:]
+    # The state of one that connects late would come in front of the last entry.
+    await browser.until("[...cards.values()].every((card) => card.follower.state === 'open')")
     for n in range(300):
         await gateway.append(names[-1], "progress", {"progress": n / 300})
     last = gateway.logs[names[-1]][-1]["id"]
