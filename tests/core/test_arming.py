@@ -87,7 +87,7 @@ class World:
 
 
 class Replica:
-    """What `Primary` does with an `Arming`; it dispatches once when it attaches."""
+    """What `Dispatcher` does with an `Arming`; it dispatches once when it attaches."""
 
     def __init__(self, world: World, delay_s: float) -> None:
         self.world = world

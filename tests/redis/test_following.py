@@ -164,9 +164,9 @@ async def test_followers_rings_stay_quiet_and_the_leaders_death_is_short(
         assert rings[leader] >= 90
         assert sum(rings) - rings[leader] <= 20, f"followers mostly listen: {rings}"
         assert [r.feed.stats()[0].leading for r in replicas].count(1) == 1
-        primary = next(iter(replicas[leader].feed._primaries.values()))
+        (primary,) = replicas[leader].feed._primaries.values()
         # As if the process had stopped: it neither answers rings nor ends its connection.
-        primary.dispatch = lambda watch: None  # type: ignore[method-assign]
+        primary.dispatcher.dispatch = lambda watch: None  # type: ignore[method-assign]
         async with asyncio.timeout(3):
             ids = await either.publish_many("42", 1)
             for n, viewer in enumerate(viewers):

@@ -463,8 +463,9 @@ async def test_entries_that_wait_for_dispatch_are_counted(
         await viewer.state()
         (primary,) = replica.feed._primaries.values()
         (watch,) = primary.watches
-        dispatch = primary.dispatch
-        monkeypatch.setattr(primary, "dispatch", lambda _: None)
+        dispatcher = primary.dispatcher
+        dispatch = dispatcher.dispatch
+        monkeypatch.setattr(dispatcher, "dispatch", lambda _: None)
         await Backend(client).publish_many("42", 10)
         dispatch(watch)
         await viewer.entries(1)

@@ -186,13 +186,14 @@ async def test_how_far_behind_a_replica_is(redis_server: Server, backend: Backen
         await viewer.state()
         first = await backend.publish("42")
         await viewer.entries(1)
-        primary = next(iter(replica.feed._primaries.values()))
-        link, primary._link = primary._link, None  # deaf: rings and relays come to nothing
+        (primary,) = replica.feed._primaries.values()
+        dispatcher = primary.dispatcher
+        link, dispatcher.link = dispatcher.link, None  # deaf: rings and relays come to nothing
         assert link is not None
         link.on_push = lambda _: None
         last = (await backend.publish_many("42", 7))[-1]
         seen = (await ask(replica, "/debug/operations/42")).json()
-        primary._link, link.on_push = link, primary._pushed
+        dispatcher.link, link.on_push = link, dispatcher.pushed
     assert seen["topic"]["cursor"] == first
     assert seen["stream"]["last"] == last
     ms = int(last.split("-")[0]) - int(first.split("-")[0])

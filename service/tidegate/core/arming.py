@@ -50,7 +50,7 @@ class Origin(enum.Enum):
 
 
 #: Armed again so long after a publisher's relay: at most 25 times a second for each replica and
-#: stream, of a fifteenth of what one publish costs Redis (`redis.primary`, 1.3 of 20 us).
+#: stream, of a fifteenth of what one publish costs Redis (`redis.dispatcher`, 1.3 of 20 us).
 PUBLISHED_ARM_S = 0.04
 #: The relay of a publish comes with the ring, out of one script; a plain write has none.
 PUBLISHED_GRACE_S = 0.01

@@ -52,7 +52,7 @@ class Dispatcher:
         on_asked: Callable[[Watch], None],
         on_evicted: Callable[[Watch], None],
         clock: ServerClock,
-        lag: EntryLatency,
+        lag: EntryLatency | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         #: Called when a key, or the role of primary, is elsewhere now.
@@ -181,10 +181,11 @@ class Dispatcher:
         self.counts["relay_own" if own else "relay_foreign"] += 1
         if relay.entries:
             watch.relayed = relay.entries[-1].id
-            if self.link is not None and self.link.alive_at != self._lag_read_at:
-                self._lag_read_at = self.link.alive_at
+            lag, link = self._lag, self.link
+            if lag is not None and link is not None and link.alive_at != self._lag_read_at:
+                self._lag_read_at = link.alive_at
                 first = stream_id(relay.entries[0].id)
-                self._lag.observe(self._clock, time.monotonic(), (first.ms,))
+                lag.observe(self._clock, time.monotonic(), (first.ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due
