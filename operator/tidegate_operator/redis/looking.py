@@ -23,7 +23,7 @@ MAX_ENTRY_BYTES = 262_144
 MAX_CONSUMERS = 256
 #: Commands for a stream, for the pace; a script is worth so many by what it costs Redis.
 LOOK_COST = 4.2
-SCRIPT_COST = 8.0
+SCRIPT_COST = 10.0
 
 
 async def look_at(
