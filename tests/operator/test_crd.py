@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.operator.stage import until
 from tests.servers.kubernetes import Kubernetes
 from tidegate.model.errors import InvalidInput
 from tidegate_operator.model.gateway import GROUP, PLURAL, VERSION, GatewaySpec, read_spec
@@ -22,6 +23,7 @@ from tidegate_operator.model.reference import reference
 from tidegate_operator.model.schema import crd, crd_yaml
 
 FILE = Path(__file__).parents[2] / "helm/tidegate/crds/gateways.tidegate.dev.yaml"
+DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}"
 
 Spec = dict[str, Any]
@@ -177,15 +179,21 @@ async def api(kubernetes: Kubernetes) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API server that knows the definition, as it is committed."""
     async with kubernetes.client() as client:
         applied = await client.patch(
-            f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}",
+            DEFINITION,
             params={"fieldManager": "test", "force": "true"},
             content=FILE.read_bytes(),
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
         assert applied.is_success, applied.text
-        for _ in range(200):  # each answer waits until the server has looked
-            if (await client.get(PATH)).status_code == 200:
-                break
+
+        async def served() -> bool:
+            conditions = (await client.get(DEFINITION)).json()["status"].get("conditions") or ()
+            established = any(
+                one["type"] == "Established" and one["status"] == "True" for one in conditions
+            )
+            return established and (await client.get(PATH)).status_code == 200
+
+        await until(served, "the definition is served")
         yield client
         for item in (await client.get(PATH)).json()["items"]:
             await client.delete(f"{PATH}/{item['metadata']['name']}")
@@ -217,9 +225,9 @@ async def patch(api: httpx.AsyncClient, name: str, spec: Spec) -> httpx.Response
 
 async def test_the_server_accepts_the_definition(api: httpx.AsyncClient) -> None:
     """`NonStructuralSchema` would be a condition, not a refusal."""
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
     conditions = {
-        one["type"]: one["status"] for one in (await api.get(path)).json()["status"]["conditions"]
+        one["type"]: one["status"]
+        for one in (await api.get(DEFINITION)).json()["status"]["conditions"]
     }
     assert conditions["Established"] == conditions["NamesAccepted"] == "True"
     assert "NonStructuralSchema" not in conditions
