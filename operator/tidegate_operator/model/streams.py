@@ -83,10 +83,10 @@ class Pace(Part):
         whole(
             10,
             100_000,
-            "Commands to Redis at the most, some 1,100 streams; a script counts as ten. 5,000 "
+            "Commands to Redis at the most, some 900 streams; a script counts as ten. 4,000 "
             "take 3 to 5 percent of a core of Redis.",
         ),
-    ] = 5_000
+    ] = 4_000
     scan_count: Annotated[int, whole(10, 10_000, "Keys that Redis looks at in one SCAN.")] = 500
     changes_per_s: Annotated[
         int, whole(1, 100_000, "Scripts that change something, at the most.")
