@@ -208,6 +208,24 @@ async def test_refused_handshakes(status: int, kind: type[ViewerRefused]) -> Non
         assert refused.value.code == status
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (302, {"Location": "https://login.example.com/"}),  # a proxy that wants people to sign in
+        (302, {"Location": "ws://["}),
+        (503, {"Retry-After": "\xb2"}),  # a digit, says str.isdigit
+        (503, {"Retry-After": "9" * 400}),
+        (503, {"Retry-After": "Fri, 27 Nov 2026 05:00:00 GMT"}),
+    ],
+)
+async def test_odd_answers_are_no_answer(status: int, headers: dict[str, str]) -> None:
+    async with FakeGateway() as gateway, Viewer("42", gateway.urls, patience_s=0.3) as viewer:
+        odd = Refusal(http_status=status, headers=headers)
+        gateway.replicas[0].refusals += [odd] * 50
+        with pytest.raises(GatewayUnreachable):
+            await anext(viewer)
+
+
 async def test_nobody_answers() -> None:
     urls = [f"ws://127.0.0.1:{free_port()}" for _ in range(2)]
     async with Viewer("42", urls, patience_s=0.3) as viewer:

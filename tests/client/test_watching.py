@@ -277,7 +277,7 @@ def test_the_delay_of_a_reconnect_frame_is_obeyed_once() -> None:
     assert second.delay_s <= FIRST_DELAY_S
 
 
-@pytest.mark.parametrize("after_ms", [None, "soon", [], -5])
+@pytest.mark.parametrize("after_ms", [None, "soon", [], -5, True, 10**400, float("nan")])
 def test_a_senseless_delay_does_no_harm(after_ms: object) -> None:
     decision = after({"type": "reconnect", "data": {"after_ms": after_ms}}).closed(1012)
     assert isinstance(decision, Return)

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    InvalidURI,
+)
 from websockets.typing import Subprotocol
 
 from tidegate.client.watching import Decision, Finished, Watching
@@ -121,7 +126,8 @@ async def _open(
             status=response.status_code,
             retry_after_s=_seconds(response.headers.get("Retry-After")),
         )
-    except (OSError, TimeoutError, InvalidHandshake) as error:
+    # The last two: a redirect to what is no address of a gateway.
+    except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ValueError) as error:
         return watching.not_connected(_words(error))
 
 
@@ -159,7 +165,8 @@ def _parse(text: str | bytes) -> dict[str, Any] | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    """Of `Retry-After`; a date in it is not heeded."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 def _words(error: BaseException) -> str:

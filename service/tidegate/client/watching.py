@@ -42,6 +42,8 @@ END_OF_TYPE = {type_: type_.removeprefix("operation_") for type_ in TerminalRule
 FIRST_DELAY_S = 0.2
 MAX_DELAY_S = 10.0
 LATER_DELAY_S = 1.0
+#: Figures above it, in frames, are nonsense.
+NUMBER_MAX = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class Watching:
                 self.stale = False
             case "reconnect":
                 after_ms = data.get("after_ms")
-                self._after_ms = after_ms if isinstance(after_ms, int | float) else None
+                self._after_ms = float(after_ms) if _is_number(after_ms) else None
             case "error":
                 self._refusal = str(data.get("message") or data.get("code") or "")
 
@@ -270,4 +272,7 @@ def milliseconds(entry_id: str) -> int | None:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A number to reckon with: JSON also has integers that no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -NUMBER_MAX <= value <= NUMBER_MAX
