@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import jwt
@@ -265,6 +266,16 @@ async def test_an_admin_disconnects_a_user_everywhere_within_a_second(
         assert json.loads(await other.socket.recv())["type"] == "pong"
         await _post(two, "/admin/operations/42/disconnect", ADMIN_TOKEN)
         assert (await other.rest())[1].code == 4403
+
+
+async def test_a_user_whose_id_has_slashes_can_be_disconnected(redis_server: Server) -> None:
+    """It was no such page."""
+    user = "https://id.example/u/7?x=1 y"
+    async with guarded(redis_server) as replica, watch(replica, "42", token(user)) as viewer:
+        await viewer.state()
+        path = f"/admin/users/{quote(user, safe='')}/disconnect"
+        assert (await _post(replica, path, ADMIN_TOKEN)).json() == {"replicas": 1}
+        assert (await viewer.rest())[1].code == 4403
 
 
 async def _post(replica: Replica, path: str, text: str) -> httpx.Response:

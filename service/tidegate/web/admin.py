@@ -96,7 +96,7 @@ def admin_app(
         except RedisUnavailable as error:
             raise HTTPException(503, str(error), {"Retry-After": "2"}) from None
 
-    @app.post("/admin/users/{user}/disconnect")
+    @app.post("/admin/users/{user:path}/disconnect")  # ids may have slashes: `sub` is often a URL
     async def disconnect_user(
         user: UserName,
         reason: Reason = "",
