@@ -354,10 +354,17 @@ async def test_frames_of_one_turn_go_out_in_one_write(
 
 
 async def test_a_slow_socket_costs_bounded_memory_and_delays_nobody(
-    replica: Replica, backend: Backend
+    redis_server: Server, backend: Backend, sender: str
 ) -> None:
     """It does not read while 40 MB are written to what it watches; then it has it all."""
     operations = [f"op-{n}" for n in range(20)]
+    # It answers no ping, and a busy machine takes longer than the usual patience.
+    patient = {"ping_timeout_s": 600}
+    async with Replica(redis_server.url, sender=sender, viewer=patient) as replica:
+        await _read_late(replica, backend, operations)
+
+
+async def _read_late(replica: Replica, backend: Backend, operations: list[str]) -> None:
     limits = replica.settings.viewer
     viewer = await RawViewer.open(url(replica), receive_buffer=4096)
     with viewer:

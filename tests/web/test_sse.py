@@ -254,11 +254,16 @@ async def test_coming_back_to_the_end_without_its_entry_is_204_too(
     assert again.status_code == 204
 
 
-async def test_a_stream_that_runs_on_is_not_204(replica: Replica, backend: Backend) -> None:
+async def test_a_stream_that_runs_on_is_not_204(redis_server: Server, backend: Backend) -> None:
     """The status says completed, but the operation was taken up again."""
     await backend.publish("42")
     await backend.finish("42")
-    async with stream(replica, "42", history="none") as events:
+    # Long enough to be taken up within, on a busy machine too.
+    topic = {"terminal_grace_s": 5}
+    async with (
+        Replica(redis_server.url, topic=topic) as replica,
+        stream(replica, "42", history="none") as events,
+    ):
         cursor = (await events.next()).id
         coming = asyncio.create_task(get(replica, "42", cursor))
         await until(lambda: replica.viewers == 2)
