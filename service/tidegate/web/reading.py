@@ -73,7 +73,11 @@ class Reading:
             return self._refused(error)
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         # To be asked about each time, and only for who was allowed to see it.
-        headers = {"etag": tag, "cache-control": "private, no-cache", "vary": "authorization"}
+        headers = {
+            "etag": tag,
+            "cache-control": "private, no-cache",
+            "vary": "authorization, cookie",
+        }
         if _matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)
