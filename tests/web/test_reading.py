@@ -328,6 +328,7 @@ async def test_the_state_and_its_tag(place: Replica, backend: Backend) -> None:
             "cursor": ids[-1],
         }
         assert first.headers["cache-control"] == "private, no-cache"
+        assert first.headers["vary"] == "authorization, cookie"
         tag = first.headers["etag"]
         for given_tags in (tag, f"W/{tag}", f'"other", {tag}', "*"):
             same = await client.get("/operations/42", headers={"If-None-Match": given_tags})
