@@ -33,7 +33,10 @@ ELSEWHERE = {
     "auth": ("secret", "previous_secret"),
     "publish": ("token", "previous_token"),
     "server": ("admin_token", "host", "port", "admin_host", "admin_port", "auth", "pod"),
-    "redis": ("url", "username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file"),
+    "redis": (
+        *("url", "username", "password", "sentinel_password"),
+        *("tls_ca_file", "tls_cert_file", "tls_key_file"),
+    ),
     "source": ("kind",),
 }
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")

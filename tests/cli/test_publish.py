@@ -140,6 +140,23 @@ async def test_sentinel(sentinel: Sentinels) -> None:
     assert "no Sentinel that answers knows this primary" in done.err
 
 
+@pytest.mark.real("valkey9")
+async def test_sentinels_with_a_login_of_their_own() -> None:
+    async with Sentinels(
+        require("valkey9"),
+        Options(password="of the servers"),
+        replicas=0,
+        sentinel_password="of the Sentinels",
+    ) as sentinel:
+        login = {"TIDEGATE_REDIS__PASSWORD": "of the servers"}
+        done = await run("publish", "42", "{}", "--redis", sentinel.url, **login)
+        assert done.code == 1
+        assert "the Sentinels want another login, see redis.sentinel_password" in done.err
+        login["TIDEGATE_REDIS__SENTINEL_PASSWORD"] = "of the Sentinels"
+        done = await run("publish", "42", "{}", "--redis", sentinel.url, **login)
+        assert done.code == 0, done
+
+
 @pytest.mark.parametrize(
     ("data", "type_"),
     [

@@ -39,8 +39,17 @@ class Sentinels:
 
     name = "tidegate"
 
-    def __init__(self, binary: Binary, options: Options = PLAIN, *, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        binary: Binary,
+        options: Options = PLAIN,
+        *,
+        replicas: int = 1,
+        sentinel_password: str | None = None,
+    ) -> None:
+        """`options` are the servers', whose password is another than the Sentinels' own."""
         self.binary = binary
+        self._password = sentinel_password
         first = Server(binary, _fast(options), port=free_port())
         following: dict[str, str | int] = {"replicaof": f"{first.host} {first.port}"}
         others = [
@@ -58,7 +67,14 @@ class Sentinels:
         }
         if primary.options.password is not None:
             watch[f"sentinel auth-pass {self.name}"] = f'"{primary.options.password}"'
-        options = Options(config=watch, program_arguments=("--sentinel",), databases=False)
+        if self._password is not None:  # what they say to each other
+            watch["sentinel sentinel-pass"] = f'"{self._password}"'
+        options = Options(
+            password=self._password,
+            config=watch,
+            program_arguments=("--sentinel",),
+            databases=False,
+        )
         return Server(self.binary, options, port=free_port())
 
     @property

@@ -257,7 +257,9 @@ class Server:
                 "tls-auth-clients": "no",
             }
         if options.password is not None:
-            lines |= {"requirepass": f'"{options.password}"', "masterauth": f'"{options.password}"'}
+            lines["requirepass"] = f'"{options.password}"'
+            if options.databases:
+                lines["masterauth"] = f'"{options.password}"'
         if options.unix_socket:
             lines |= {"unixsocket": f'"{self.socket_file}"', "unixsocketperm": 700}
         lines |= options.config or {}

@@ -135,10 +135,19 @@ def client_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_timeout": settings.reply_timeout_s,
     }
-    return options | tls_options(address, settings)
+    return options | _tls_options(address, settings)
 
 
-def tls_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
+def sentinel_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
+    """The same for connections to the Sentinels, which have a login of their own."""
+    password = settings.sentinel_password
+    return client_options(address, settings) | {
+        "username": settings.sentinel_username,
+        "password": None if password is None else password.get_secret_value(),
+    }
+
+
+def _tls_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
     """The TLS part of `client_options`; empty without TLS."""
     if address.tls is None:
         return {}

@@ -28,7 +28,6 @@ from redis.exceptions import (
     NoScriptError,
     ResponseError,
 )
-from redis.sentinel import MasterNotFoundError
 
 from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, Once, Outcome
@@ -43,7 +42,7 @@ from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, client_options
 from tidegate.redis.publishing import open_client
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import CLIENT_ERRORS, NO_MASTER, Topology, in_words
 from tidegate.redis.turns import Turns
 
 CONSUMER = PUBLISHER.decode()
@@ -56,7 +55,7 @@ _NEVER_SENT = (
     BusyLoadingError,
     AuthenticationError,
     MaxConnectionsError,
-    MasterNotFoundError,
+    *NO_MASTER,
 )
 
 
@@ -133,7 +132,7 @@ def _outcome(reply: list[bytes | str]) -> Appended:
 
 def _failed(error: BaseException, operation: OperationId) -> Exception:
     """What an error of redis-py means for a write."""
-    text = str(error) or type(error).__name__
+    text = in_words(error)
     if isinstance(error, ResponseError) and "WRONGTYPE" in text:
         return StreamUnusable(f"the key of operation {operation} holds no stream")
     cause: BaseException | None = error
@@ -194,7 +193,7 @@ class Appender:
             async with self._turns.at(self._call.key(operation)):
                 return bool(await client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
 
     async def _client(self) -> Any:
         if self._own is None:
@@ -204,7 +203,7 @@ class Appender:
             async with self._finding:
                 _ = await self._own.initialize()
         except CLIENT_ERRORS as error:  # nothing was sent
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
         return self._own
 
     async def close(self) -> None:
@@ -230,7 +229,7 @@ class SyncAppender:
         try:
             self._client: Any = open_client(redis_settings)
         except redis.RedisError as error:
-            raise RedisUnavailable(str(error)) from None
+            raise RedisUnavailable(in_words(error)) from None
 
     def append(
         self, operation: OperationId, texts: Sequence[str | bytes], *, once: Once | None = None
@@ -249,7 +248,7 @@ class SyncAppender:
         try:
             return bool(self._client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
 
     def close(self) -> None:
         """Close the connections."""

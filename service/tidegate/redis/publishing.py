@@ -16,12 +16,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import Sentinel
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import RedisSettings, redact_url
-from tidegate.redis.address import Deployment, client_options, parse_address, tls_options
+from tidegate.redis.address import Deployment, client_options, parse_address, sentinel_options
+from tidegate.redis.topology import in_words
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
@@ -49,7 +50,7 @@ class Publisher:
         try:
             self._client = open_client(settings)
         except redis.RedisError as error:  # a Cluster is asked for its slots at once
-            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
 
     def publish(self, operation: OperationId, text: str) -> str:
         """``XADD <prefix><operation> MAXLEN ~ n * message <text>``; the new entry's id."""
@@ -61,7 +62,7 @@ class Publisher:
                 approximate=True,
             )
         except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
         return str(entry_id)
 
     def remove(self, operation: OperationId) -> None:
@@ -69,7 +70,7 @@ class Publisher:
         try:
             self._client.unlink(self._prefix + operation)
         except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {_words(error)}") from None
+            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
 
     def close(self) -> None:
         self._client.close()
@@ -84,13 +85,6 @@ class Publisher:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _words(error: redis.RedisError) -> str:
-    if isinstance(error, MasterNotFoundError):
-        # Its own text lists the options of every connection that was tried.
-        return "no Sentinel that answers knows this primary"
-    return str(error)
 
 
 def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
@@ -108,8 +102,7 @@ def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
             return RedisCluster(startup_nodes=nodes, **options)
         case Deployment.SENTINEL:
             hosts = [(node.host, node.port) for node in address.nodes]
-            login = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
-            login |= tls_options(address, settings)
+            login = sentinel_options(address, settings)
             sentinel = Sentinel(hosts, sentinel_kwargs=login, **options)
             master: redis.Redis = sentinel.master_for(str(address.service), db=address.db)
             return master

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
-from tidegate.redis.address import Address, Deployment, Node, client_options, tls_options
+from tidegate.redis.address import Address, Deployment, Node, client_options, sentinel_options
 
 #: Commands of one kind (reading history, publishing, operation hashes) on their way to one server:
 #: enough to keep one core of Redis busy, too few to drown it.
@@ -32,6 +34,9 @@ POOL_WAIT_S = 5
 #: What redis-py 8.1 raises when it cannot reach a server: its cluster errors are no `RedisError`s,
 #: and a write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
 CLIENT_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
+
+#: Nobody said where the primary is, so nothing was sent to it. Each half of redis-py has its own.
+NO_MASTER = (redis.sentinel.MasterNotFoundError, redis.asyncio.sentinel.MasterNotFoundError)
 
 
 class Topology:
@@ -52,7 +57,7 @@ class Topology:
             case Deployment.SENTINEL:
                 self._sentinel = Sentinel(
                     [(node.host, node.port) for node in address.nodes],
-                    sentinel_kwargs=self._patient() | tls_options(address, settings),
+                    sentinel_kwargs=sentinel_options(address, settings),
                     retry=Retry(NoBackoff(), 0),
                     db=address.db,
                     max_connections=MAX_CONNECTIONS,
@@ -84,7 +89,8 @@ class Topology:
             if self._cluster is not None:
                 return await self._refresh_cluster(self._cluster)
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(f"cannot find the primaries: {error}") from None
+            text = f"cannot find the primaries: {in_words(error)}"
+            raise RedisUnavailable(text) from None
         return False
 
     def node_for(self, key: bytes) -> Node | None:
@@ -133,10 +139,6 @@ class Topology:
             **self._options,
         )
 
-    def _patient(self) -> dict[str, Any]:
-        names = ("socket_connect_timeout", "socket_timeout")
-        return {name: self._options[name] for name in names}
-
     def _pool(self, node: Node) -> BlockingConnectionPool:
         options = dict(self._options)
         kind: type[Any] = Connection
@@ -155,6 +157,16 @@ class Topology:
             retry=Retry(NoBackoff(), 0),
             **options,
         )
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong, for people."""
+    if isinstance(error, NO_MASTER):
+        # Its own text lists the options of every connection that was tried.
+        if AuthenticationError.__name__ in str(error):
+            return "the Sentinels want another login, see redis.sentinel_password"
+        return "no Sentinel that answers knows this primary"
+    return str(error) or type(error).__name__
 
 
 def _text(value: str | bytes) -> str:

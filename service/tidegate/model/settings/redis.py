@@ -36,6 +36,16 @@ class RedisSettings(Group):
             "by flag: flags are visible in the process list."
         ),
     ] = None
+    sentinel_username: Annotated[
+        str | None, Field(description="ACL user at the Sentinels, with `sentinel_password`.")
+    ] = None
+    sentinel_password: Annotated[
+        SecretStr | None,
+        Field(
+            description="Password of the Sentinels themselves. `password` is that of the servers "
+            "they name, and is not sent to them."
+        ),
+    ] = None
     tls_ca_file: Annotated[
         Path | None, Field(description="PEM file of the authority that signed the server.")
     ] = None
@@ -120,6 +130,7 @@ class RedisSettings(Group):
         for field, other in (
             ("tls_cert_file", "tls_key_file"),
             ("tls_key_file", "tls_cert_file"),
+            ("sentinel_username", "sentinel_password"),
         ):
             if getattr(self, field) is not None and getattr(self, other) is None:
                 raise rule_broken(

@@ -1,0 +1,60 @@
+"""Sentinels that keep to themselves, and what it means that none of them names a primary."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway.backend import Backend
+from tests.gateway.replica import Replica, quick_settings
+from tests.servers import binaries
+from tests.servers.sentinel import Sentinels
+from tests.servers.standalone import Options
+from tidegate.model.errors import RedisUnavailable, WriteUncertain
+from tidegate.model.ids import OperationId
+from tidegate.redis.address import parse_address
+from tidegate.redis.appending import Appender, SyncAppender
+from tidegate.redis.topology import Topology
+
+OURS, THEIRS = "of the servers", "of the Sentinels"
+
+
+@pytest.mark.real("valkey9")
+async def test_sentinels_with_a_login_of_their_own() -> None:
+    """Without `redis.sentinel_password` such Sentinels could not be asked at all."""
+    options = Options(password=OURS)
+    async with Sentinels(
+        binaries.embedded(), options, replicas=0, sentinel_password=THEIRS
+    ) as sentinel:
+        settings = quick_settings(sentinel.url, redis={"password": OURS}).redis
+        topology = Topology(parse_address(settings), settings)
+        with pytest.raises(RedisUnavailable, match=r"another login, see redis.sentinel_password$"):
+            await topology.refresh()
+        await topology.close()
+        login = {"password": OURS, "sentinel_password": THEIRS}
+        async with (
+            Replica(sentinel.url, redis=login) as replica,
+            (await sentinel.primary()).client() as client,
+            replica.watch("42") as viewer,
+        ):
+            await viewer.state()
+            written = await Backend(client).publish("42")
+            assert await viewer.ids(1) == [written]
+
+
+async def test_nothing_is_written_where_no_sentinel_knows_the_primary(sentinel: Sentinels) -> None:
+    """redis-py has this error twice, and the one of its asyncio half was taken for a lost reply."""
+    settings = quick_settings(f"{sentinel.url}-not")
+    topology = Topology(parse_address(settings.redis), settings.redis)
+    appender = Appender(topology, settings.redis, settings.dispatch)
+    blocking = SyncAppender(settings.redis, settings.dispatch)
+    try:
+        with pytest.raises(RedisUnavailable, match="no Sentinel that answers") as waiting:
+            await appender.append(OperationId("42"), ["{}"])
+        with pytest.raises(RedisUnavailable, match="no Sentinel that answers") as told:
+            blocking.append(OperationId("42"), ["{}"])
+    finally:
+        await appender.close()
+        await topology.close()
+        blocking.close()
+    for error in (waiting, told):
+        assert not isinstance(error.value, WriteUncertain)
