@@ -189,6 +189,9 @@ async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:
         async with running(tmp_path, "--port", str(port)) as run:
             said = run.said(rf"port {port} is taken, replica-1 gets (\d+)")
             assert run.urls[0] == f"http://127.0.0.1:{said[0][0]}"
+            # The second's own port went to the first.
+            said = run.said(rf"port {port + 1} is taken, replica-2 gets (\d+)")
+            assert run.urls[1] == f"http://127.0.0.1:{said[0][0]}"
             assert await run.end(signal.SIGTERM) == 0
             await run.nothing_is_left()
 

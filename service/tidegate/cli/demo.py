@@ -193,7 +193,7 @@ class Demo:
 
     def _port(self, what: str, wanted: int, host: str) -> int:
         port = free_port(wanted, host, self._given)
-        if port != wanted and wanted not in self._given:
+        if port != wanted:
             say(f"port {wanted} is taken, {what} gets {port}")
         return port
 
