@@ -22,7 +22,7 @@ from tests.faults.viewer import Door
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 
-READY_TIMEOUT_S = 20.0
+READY_TIMEOUT_S = 60.0
 POLL_S = 0.02  # a process has no event for "I serve now"
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
