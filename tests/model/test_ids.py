@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.model.errors import InvalidOperationId, InvalidStreamId
-from tidegate.model.ids import ZERO, StreamId, parse_operation_id, parse_stream_id, stream_id
+from tidegate.model.ids import (
+    ZERO,
+    StreamId,
+    parse_operation_id,
+    parse_stream_id,
+    stream_id,
+    stream_id_ms,
+)
 
 HALVES = st.integers(0, 2**64 - 1)
 IDS = st.builds(StreamId, HALVES, HALVES)
@@ -15,6 +22,7 @@ IDS = st.builds(StreamId, HALVES, HALVES)
 def test_an_id_survives_its_text(one: StreamId) -> None:
     assert parse_stream_id(str(one)) == one
     assert stream_id(str(one).encode()) == one
+    assert stream_id_ms(str(one).encode()) == one.ms
 
 
 @given(IDS, IDS)

@@ -49,6 +49,11 @@ def stream_id(raw: bytes) -> StreamId:
     return StreamId(int(ms), int(seq))
 
 
+def stream_id_ms(raw: bytes) -> int:
+    """The time of an id that Redis wrote, for a third of the cost of the whole id."""
+    return int(raw.partition(b"-")[0])
+
+
 def parse_stream_id(text: str, field: str = "last_event_id") -> StreamId:
     """A stream id from outside, `<ms>-<seq>` or `<ms>`.
 

@@ -26,7 +26,7 @@ from tidegate.core.clock import ServerClock
 from tidegate.core.latency import EntryLatency
 from tidegate.core.records import PUBLISHER
 from tidegate.model.errors import StreamUnusable, TidegateError
-from tidegate.model.ids import StreamId, stream_id
+from tidegate.model.ids import StreamId, stream_id_ms
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.doorbell import Doorbell
@@ -184,8 +184,8 @@ class Dispatcher:
             lag, link = self._lag, self.link
             if lag is not None and link is not None and link.alive_at != self._lag_read_at:
                 self._lag_read_at = link.alive_at
-                first = stream_id(relay.entries[0].id)
-                lag.observe(self._clock, time.monotonic(), (first.ms,))
+                first_ms = stream_id_ms(relay.entries[0].id)
+                lag.observe(self._clock, time.monotonic(), (first_ms,))
         now = self._loop.time()
         arming = watch.arming
         before = arming.due
