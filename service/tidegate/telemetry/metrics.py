@@ -75,7 +75,7 @@ SLOT_EVENTS = (
 REFUSAL_CODES = (
     # At the door, before anything is known of a connection.
     *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
-    *("body_size", "body_time"),
+    *("body_size", "body_time", "first_frame_time"),
     # Who it is.
     *("origin", "token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
     *("bad_token", "bad_algorithm", "bad_claim", "bad_signature", "unknown_key"),

@@ -117,6 +117,14 @@ class Guest:
         """
         await self._admission.admit(self, head, counted=counted)
 
+    def in_time(self) -> asyncio.Timeout:
+        """`async with` it until the first frame; TimeoutError then means `too_late`."""
+        return self._admission.in_time()
+
+    def too_late(self) -> Refusal:
+        """What it is told when its first frame did not come in time."""
+        return self._admission.too_late()
+
     def start_clock(self) -> None:
         """It has its first frames: from now on it is told, and closed, when its token ends."""
         self._admission.watch_the_clock(self)
@@ -192,6 +200,16 @@ class Admission:
             self.refusals[refused.code] += 1
             raise
         return {**(allowed.state or {}), **guest.note}
+
+    def in_time(self) -> asyncio.Timeout:
+        """See `Guest.in_time`."""
+        return asyncio.timeout(self._settings.replica.first_frame_timeout_s)
+
+    def too_late(self) -> Refusal:
+        """See `Guest.too_late`; counted."""
+        self.refusals["first_frame_time"] += 1
+        message = "this took too long to be admitted; come back, or try another replica"
+        return Refusal(close_codes.OVERLOADED, "first_frame_time", message)
 
     def refresh(self, guest: Guest, text: str) -> None:
         """See `Guest.on_refresh`."""

@@ -44,7 +44,11 @@ class MultiplexSocket:
         async def run() -> None:
             async with tasks:
                 try:
-                    await guest.enter(head)
+                    async with guest.in_time():
+                        await guest.enter(head)
+                except TimeoutError:
+                    refuse(sender, guest.too_late())
+                    return
                 except TidegateError as error:
                     refuse(sender, guest.refusal(error))
                     return

@@ -53,15 +53,18 @@ class OperationSocket:
             visit = sender.visit
             if visit is not None:
                 visit.operation = operation
-            await guest.enter(head)
-            if not self._admission.is_open:
-                ask = ask._replace(state=await guest.authorise(operation))
-            if visit is not None:
-                visit.enter(Stage.JOIN)
-            if not sender.closed and not self._lobby.join(operation, sender, ask):
-                await self._lobby.ready(operation)
-                if not sender.closed:
-                    self._lobby.join(operation, sender, ask)
+            async with guest.in_time():
+                await guest.enter(head)
+                if not self._admission.is_open:
+                    ask = ask._replace(state=await guest.authorise(operation))
+                if visit is not None:
+                    visit.enter(Stage.JOIN)
+                if not sender.closed and not self._lobby.join(operation, sender, ask):
+                    await self._lobby.ready(operation)
+                    if not sender.closed:
+                        self._lobby.join(operation, sender, ask)
             guest.start_clock()
+        except TimeoutError:
+            refuse(sender, guest.too_late())
         except TidegateError as error:
             refuse(sender, guest.refusal(error))

@@ -90,14 +90,15 @@ class SseEndpoint:
         self._door.enter(sender)
         guest = Guest(self._admission, sender)
         try:
-            await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
-            if not guest.is_free:
-                ask = ask._replace(state=await guest.authorise(operation))
+            async with guest.in_time():
+                await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
+                if not guest.is_free:
+                    ask = ask._replace(state=await guest.authorise(operation))
             guest.start_clock()
             visit.enter(Stage.JOIN)
             await self._serve(operation, ask, sender, receive)
-        except TidegateError as error:
-            row = guest.refusal(error)
+        except (TidegateError, TimeoutError) as error:
+            row = guest.refusal(error) if isinstance(error, TidegateError) else guest.too_late()
             visit.closed(row.close, row.code)
             await send_response(send, *problem_of(row))
         finally:

@@ -167,6 +167,16 @@ class ReplicaSettings(Group):
             description="Time for a new connection to send its request; slower ones are cut.",
         ),
     ] = 10.0
+    first_frame_timeout_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=300,
+            description="Time from the handshake to a viewer's first frame: its token, its "
+            "operation source, its slot and Redis, all together. Whoever has none by then is told "
+            "to come back, so that what is slow behind the gateway does not fill it with waiters.",
+        ),
+    ] = 15.0
 
 
 class DrainSettings(Group):
