@@ -260,6 +260,8 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
         crowd.note("connections when even", sorted((await release.connections()).values()))
         await crowd.recover(30)
 
+        # The number of `kubectl scale` is the least there may be, and was 2.
+        await cluster.kubectl("scale", f"gateways.tidegate.dev/{NAME}", "--replicas=1")
         began = time.monotonic()
         await crowd.finish_some(8)  # 60 viewers stay
         for left in (2, 1):

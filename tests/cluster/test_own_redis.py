@@ -43,8 +43,11 @@ async def test_the_chart_on_a_redis_of_ones_own(kind: str, helm: str) -> None:
             pytest.fail(f"{error}\n{await cluster.events()}\n{await cluster.logs('gateway')}")
         took = time.monotonic() - began
         assert await cluster.pods("valkey") == []
-        shown = await cluster.helm("test", NAME, "--logs")
-        assert "5 updates arrived, each once and in order" in shown
+        # Helm 3 takes the pod away before it asks for its log, so there `--logs` is for failures.
+        shown = await cluster.helm("test", NAME, *(["--logs"] if helm == "helm" else []))
+        assert shown.count("Succeeded") == 2
+        if helm == "helm":
+            assert "5 updates arrived, each once and in order" in shown
         await release.healthy(30)
         # The same values again: an upgrade by this Helm finds nothing to quarrel about.
         await release.upgrade({})
