@@ -16,10 +16,20 @@ mkdir "$W/bin"
 
 done_() { mv "$W/bin/$1" "$KUBE/$1" && say "built $1"; }
 
-plain() { # name, package@version, another name for it: what `go install` takes as it is
+plain() { # name, package@version: what `go install` takes as it is
   GOBIN="$W/bin" go install -trimpath -ldflags '-s -w' "$2"
-  [ "${3:-$1}" = "$1" ] || mv "$W/bin/$1" "$W/bin/$3"
-  done_ "${3:-$1}"
+  done_ "$1"
+}
+
+# Unstamped it takes every cluster for Kubernetes 1.20 when it renders without one, and refuses the chart.
+helm3() { # version
+  local P=helm.sh/helm/v3 part stamps="-X helm.sh/helm/v3/internal/version.version=$1"
+  for part in pkg/chartutil pkg/lint/rules; do
+    stamps+=" -X $P/$part.k8sVersionMajor=${K%%.*} -X $P/$part.k8sVersionMinor=$(cut -d. -f2 <<<"$K")"
+  done
+  GOBIN="$W/bin" go install -trimpath -ldflags "-s -w $stamps" "$P/cmd/helm@$1"
+  mv "$W/bin/helm" "$W/bin/helm3"
+  done_ helm3
 }
 
 # etcd and Kubernetes have replace lines in their go.mod, so `go install` refuses them.
@@ -81,7 +91,7 @@ for name in "${@:-${ALL[@]}}"; do
     etcd) (etcd) ;;
     kube* ) kubernetes "$name" ;;
     # The oldest that the chart supports.
-    helm3) (plain helm helm.sh/helm/v3/cmd/helm@v3.18.6 helm3) ;;
+    helm3) helm3 v3.18.6 ;;
     crds) (crds) ;;
     helm) plain helm helm.sh/helm/v4/cmd/helm@v4.2.4 ;;
     coredns) plain coredns github.com/coredns/coredns@v1.12.4 ;;
