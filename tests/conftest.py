@@ -29,6 +29,7 @@ hypothesis.settings.load_profile("any machine")
 _OTHERS = [b.name for b in binaries.installed() if binaries.find("valkey9") != b]
 SERVERS = list(dict.fromkeys([*binaries.WANTED, *_OTHERS]))
 EMBEDDED = {"redis_server", "cluster", "cluster_with_replicas", "sentinel"}
+KUBERNETES_TIMEOUT_S = 400
 ON_EACH_SERVER = [pytest.param(name, marks=pytest.mark.real(name)) for name in SERVERS]
 
 
@@ -43,6 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             wanted.append("valkey9")
         if "kubernetes" in getattr(item, "fixturenames", ()):
             wanted.append("kube-apiserver")
+            if item.get_closest_marker("timeout") is None:
+                # An API server, etcd and operators share the two cores of a small machine.
+                item.add_marker(pytest.mark.timeout(KUBERNETES_TIMEOUT_S))
         for part in wanted:
             if (reason := binaries.missing(part)) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
