@@ -294,7 +294,9 @@ async def _first_to_go(release: Release) -> tuple[str, dict[str, int], dict[str,
             }
             found.append((leaving[0], costs))
             return True
-        counts = await release.connections()
+        fresh = await release.connections()
+        if fresh.keys() >= {pod["metadata"]["name"] for pod in pods}:
+            counts = fresh  # before one of them began to go, and was counted no more
         return False
 
     await until(one_goes, 150, "a pod that goes", poll_s=0.3)
