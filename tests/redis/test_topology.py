@@ -41,6 +41,25 @@ async def test_sentinels_with_a_login_of_their_own() -> None:
             assert await viewer.ids(1) == [written]
 
 
+async def test_the_client_turns_to_a_new_primary_although_the_old_one_answers(
+    sentinel: Sentinels,
+) -> None:
+    """What is asserted again after a failover must not go to whoever is about to lose it."""
+    settings = quick_settings(sentinel.url).redis
+    topology = Topology(parse_address(settings), settings)
+    try:
+        assert await topology.refresh()
+        old = await sentinel.primary()
+        await topology.client.set("who", "old")
+        await sentinel.move(next(server for server in sentinel.servers if server is not old))
+        assert await topology.refresh()
+        await topology.client.set("who", "new")
+        async with (await sentinel.primary()).client() as new, old.client() as before:
+            assert (await new.get("who"), await before.get("who")) == (b"new", b"old")
+    finally:
+        await topology.close()
+
+
 async def test_nothing_is_written_where_no_sentinel_knows_the_primary(sentinel: Sentinels) -> None:
     """redis-py has this error twice, and the one of its asyncio half was taken for a lost reply."""
     settings = quick_settings(f"{sentinel.url}-not")

@@ -188,6 +188,13 @@ class Sentinels:
             await self._do(sentinel, "SENTINEL", "FAILOVER", self.name)
         return await self.primary()
 
+    async def move(self, server: Server) -> None:
+        """Let the name mean another server; the old one is not told, and goes on to take writes."""
+        await self._do(server, "REPLICAOF", "NO", "ONE")
+        for sentinel in self.sentinels:
+            await self._do(sentinel, "SENTINEL", "REMOVE", self.name)
+            await self._do(sentinel, "SENTINEL", "MONITOR", self.name, server.host, server.port, 2)
+
     # --- inside
 
     async def _until(

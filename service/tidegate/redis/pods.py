@@ -112,6 +112,8 @@ class Pods:
         self._view_until = 0.0
         self._held_until = 0.0
         self._started_ms = 0
+        #: How often everything had to be asserted again.
+        self.returns = 0
         self._away = False
         self._primaries: set[Node] = set()
         self._left = False
@@ -290,6 +292,7 @@ class Pods:
                 log.info("lease taken", incarnation=self._incarnation)
         else:
             log.info("redis is back, or elsewhere", incarnation=self._incarnation)
+        self.returns += 1
         self.on_return()
 
     def _failed(self, reason: str) -> None:

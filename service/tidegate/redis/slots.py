@@ -124,12 +124,14 @@ class RedisSlots:
         try:
             async with asyncio.timeout(slots.wait_s):
                 incarnation = await self._pods.ensure()
+                returns = self._pods.returns
                 count, since_ms, victims, taken = await self._take(
                     user, connection, limit, incarnation
                 )
                 if not taken and await self._pods.look_again(VIEW_FRESH_S):
                     # A replica that died since the last look may hold the slots that it is about.
                     incarnation = await self._pods.ensure()
+                    returns = self._pods.returns
                     count, since_ms, victims, taken = await self._take(
                         user, connection, limit, incarnation
                     )
@@ -146,8 +148,8 @@ class RedisSlots:
             self.counts["full"] += 1
             return Full(count, limit)
         self._users.setdefault(user, _User()).seats[connection] = _Seat(limit, since_ms)
-        if incarnation != self._pods.incarnation:
-            self._make_urgent(user)  # the lease lapsed while this was on its way
+        if returns != self._pods.returns:
+            self._make_urgent(user)  # the lease lapsed, or the primary moved, while it was away
         self.counts["taken"] += 1
         if victims:
             self.counts["replaced"] += len(victims)

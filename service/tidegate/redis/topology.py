@@ -81,7 +81,10 @@ class Topology:
         """
         try:
             if self._sentinel is not None:
-                host, port = await self._sentinel.discover_master(str(self.address.service))
+                # Asked by way of the pool: the client turns to a new primary together with us,
+                # although the old one may go on to answer, and take writes, for a while.
+                pool: Any = self._client.connection_pool  # type: ignore[union-attr]
+                host, port = await pool.get_master_address()
                 found = Node(_text(host), int(port))
                 changed = found != self._single
                 self._single = found
