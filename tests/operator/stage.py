@@ -256,7 +256,8 @@ class Stage:
         return await self.send("PATCH", f"{self.gateways}/{name}", {"spec": spec})
 
     async def gateway(self, name: str = "main") -> Object:
-        return await self.send("GET", f"{self.gateways}/{name}")
+        """As it is; its status is empty until the operator has written one."""
+        return {"status": {}, **await self.send("GET", f"{self.gateways}/{name}")}
 
     async def condition(
         self, kind: str, status: str, reason: str | None = None, *, within_s: float = 20

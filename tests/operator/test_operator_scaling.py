@@ -55,7 +55,14 @@ async def test_load_adds_pods_at_once_and_says_so(stage: Stage) -> None:
     assert status["connections"] == 1_800
     assert status["selector"] == f"app={TARGET}"
     await stage.condition("ScalingActive", "True")
-    [event] = [one for one in await stage.events() if one["reason"] == "ScaledUp"]
+    events: list[dict[str, Any]] = []
+
+    async def reported() -> bool:
+        events[:] = [one for one in await stage.events() if one["reason"] == "ScaledUp"]
+        return bool(events)
+
+    await until(reported, operator.process.log_tail)
+    [event] = events
     assert event["note"].startswith("2 -> 4 pods: ")
     assert event["regarding"]["name"] == "main"
     labels = {"gateway": "main", "direction": "up"}
