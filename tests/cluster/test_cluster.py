@@ -10,8 +10,10 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -265,43 +267,65 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
         # The number of `kubectl scale` is the least there may be, and was 2.
         await cluster.kubectl("scale", f"gateways.tidegate.dev/{NAME}", "--replicas=1")
         began = time.monotonic()
-        await crowd.finish_some(8)  # 60 viewers stay
-        for left in (2, 1):
-            gone, costs, counts = await _first_to_go(release)
-            crowd.note(f"connections of who went, {left} stayed", counts[gone])
-            crowd.note(f"connections of all, before {left} stayed", sorted(counts.values()))
-            assert costs[gone] == min(costs.values()), (gone, costs)
-            assert counts[gone] == min(counts.values()), (gone, counts)
-            await release.settled(left, 120)
+        async with leaving(release) as departures:
+            await crowd.finish_some(8)  # 60 viewers stay
+            await release.settled(1, 240)
         crowd.note("seconds to 1", round(time.monotonic() - began, 1))
+        assert len(departures) == 2, departures
+        for one in departures:
+            left = len(one.counts) - 1
+            crowd.note(f"connections of who went, {left} stayed", one.counts[one.pod])
+            crowd.note(f"connections of all, before {left} stayed", sorted(one.counts.values()))
+            assert one.costs[one.pod] == min(one.costs.values()), one
+            assert one.counts[one.pod] == min(one.counts.values()), one
         await crowd.recover(30)
 
 
-async def _first_to_go(release: Release) -> tuple[str, dict[str, int], dict[str, int]]:
-    """The pod that is deleted first, and the deletion costs and connections of all before it."""
+class Departure(NamedTuple):
+    """A pod that was deleted, and of all that were there then: deletion costs, connections."""
+
+    pod: str
+    costs: dict[str, int]
+    counts: dict[str, int]
+
+
+@asynccontextmanager
+async def leaving(release: Release) -> AsyncIterator[list[Departure]]:
+    """Who goes meanwhile, in order."""
     annotation = "controller.kubernetes.io/pod-deletion-cost"
-    counts: dict[str, int] = {}
-    found: list[tuple[str, dict[str, int]]] = []
+    departures: list[Departure] = []
+    #: The last connections in which a pod was told of: who is on the way out tells none.
+    last: dict[str, dict[str, int]] = {}
 
-    async def one_goes() -> bool:
-        nonlocal counts
+    async def look() -> None:
         pods = (await release.cluster.get("pods", "--selector", GATEWAY_PODS))["items"]
-        leaving = [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
-        if leaving:
-            costs = {
-                pod["metadata"]["name"]: int(pod["metadata"]["annotations"].get(annotation, 0))
-                for pod in pods
-            }
-            found.append((leaving[0], costs))
-            return True
-        fresh = await release.connections()
-        if fresh.keys() >= {pod["metadata"]["name"] for pod in pods}:
-            counts = fresh  # before one of them began to go, and was counted no more
-        return False
+        there = {pod["metadata"]["name"]: pod for pod in pods}
+        for one in departures:
+            there.pop(one.pod, None)
+        costs = {
+            name: int(pod["metadata"]["annotations"].get(annotation, 0))
+            for name, pod in there.items()
+        }
+        for name in sorted(costs, key=costs.__getitem__):
+            if "deletionTimestamp" in there[name]["metadata"]:
+                counts = {one: last[name][one] for one in costs if one in last[name]}
+                departures.append(Departure(name, dict(costs), counts))
+                del costs[name]  # who went after it is not compared with it
+        # A pod whose end comes in between answers no more, and the next look sees it go.
+        with suppress(CommandFailed):
+            counts = await release.connections()
+            last.update(dict.fromkeys(counts, counts))
 
-    await until(one_goes, 150, "a pod that goes", poll_s=0.3)
-    gone, costs = found[0]
-    return gone, costs, counts
+    async def watch() -> None:
+        while True:
+            await look()
+            await asyncio.sleep(0.3)
+
+    await look()
+    async with asyncio.TaskGroup() as tasks:
+        watcher = tasks.create_task(watch())
+        yield departures
+        watcher.cancel()
 
 
 def autoscaled(goals: dict[str, Any], cpu: str) -> dict[str, Any]:
