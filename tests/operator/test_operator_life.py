@@ -53,7 +53,7 @@ async def test_a_condition_keeps_its_time_until_it_flips(stage: Stage) -> None:
     await stage.load(30)
 
     async def written() -> bool:
-        return (await stage.gateway())["status"].get("connections") == 60
+        return bool((await stage.gateway())["status"].get("connections") == 60)
 
     await until(written, operator.process.log_tail)
     assert (await stage.condition("Ready", "True"))["lastTransitionTime"] == first[
