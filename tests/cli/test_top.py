@@ -173,6 +173,14 @@ async def test_nobody_answers(redis_server: Server) -> None:
     assert "no replica answers" in done.err
 
 
+async def test_without_metrics_it_says_which_setting_does_that(redis_server: Server) -> None:
+    async with Replica(redis_server.url, metrics={"enabled": False}) as replica:
+        done = await run("top", "--once", "--interval", "0.2", "--url", admin(replica))
+
+    assert done.code == 1
+    assert "is dead: metrics.enabled is false there" in done.out
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -19,6 +19,8 @@ import httpx
 from tidegate.model.operation_order import OperationOrder
 
 TIMEOUT_S = 2.0
+#: What a replica without metrics says of them.
+METRICS_OFF = "metrics.enabled is false"
 #: A replica's metrics are some 60 KB, 500 operations some 150 KB.
 ANSWER_MAX_BYTES = 4 * 1_048_576
 URLS_MAX = 64
@@ -140,6 +142,8 @@ class Looker:
     async def _ask(self, url: str) -> Sample:
         status, text = await self._get(f"{url}/metrics")
         at_s = time.monotonic()
+        if status == httpx.codes.NOT_FOUND and METRICS_OFF in text:
+            return Sample(url, at_s, "dead", f"{METRICS_OFF} there, so it tells no figures")
         if status != httpx.codes.OK:
             raise ValueError(f"/metrics {_refusal(status, text)}")
         values, buckets = read_metrics(text)

@@ -17,7 +17,7 @@ from tidegate.web.problem import problem, send_response
 
 #: What the endpoints read, beside what every page may send.
 HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
-METHODS = "GET, HEAD, POST, DELETE"
+METHODS = "GET, POST, DELETE"
 #: What a page may see, beside what every page may.
 EXPOSED = "ETag, Retry-After, Idempotent-Replayed"
 #: A browser asks again after so long (Chromium: 2 h at the most).
