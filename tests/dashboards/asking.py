@@ -32,6 +32,8 @@ class Scraped:
     end_s: float
     #: What one target exposed near the end.
     exposed: str
+    #: The traces of which the collector has heard that a viewer was served.
+    delivered: frozenset[str] = frozenset()
 
     async def emptiness(self, asked: Asked, values: Mapping[str, str]) -> str | None:
         """Why a panel would be empty: an error, no series, or never a number."""

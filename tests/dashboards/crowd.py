@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -85,7 +86,8 @@ class Crowd:
         """A plain XADD; False while Redis is away."""
         try:
             message = json.dumps({"type": type_, "data": data})
-            await self.client.xadd(PREFIX + operation, {"message": message})
+            trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            await self.client.xadd(PREFIX + operation, {"message": message, "traceparent": trace})
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(RETRY_S)
             return False

@@ -1,6 +1,8 @@
 """The proof: a real gateway under load and faults, a real Prometheus that scrapes it, and what
 was seen.
 
+Every entry of the crowd is traced, and a collector receives the spans until it is killed.
+
 The replicas are scraped twice: as in Kubernetes, with the labels namespace, release and pod, and
 as by hand, with none. Boards and rules have to work with both. What was scraped stays with the
 running Prometheus after the gateway is gone.
@@ -21,6 +23,7 @@ from tests.servers import binaries
 from tests.servers.prometheus import Prometheus, Target
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Options, Server
+from tests.telemetry.collector import Collector
 
 REPLICAS = 2
 PUBLISH_TOKEN = "the token of these tests, of more than thirty-two bytes"
@@ -46,6 +49,9 @@ SETTINGS: dict[str, object] = {
     "viewer.low_water_bytes": 4_096,
     "viewer.notsent_lowat_bytes": 4_096,
     "viewer.close_timeout_s": 1.0,
+    "tracing.exporter": "otlp",
+    "tracing.send_every_s": 0.1,
+    "tracing.timeout_s": 0.5,
     "drain.delay_s": 1.0,
     "drain.window_s": 3.0,
     "server.shutdown_timeout_s": 2.0,
@@ -68,7 +74,9 @@ async def perform() -> Scraped:
         link = await stack.enter_async_context(Proxy((server.host, server.port)))
         pushes = Pushes(link)  # before anybody connects
         url = f"redis://{link.address}/0"
-        replicas = [Replica(n, url, SETTINGS, auth="jwt") for n in range(REPLICAS)]
+        collector = stack.enter_context(Collector())
+        settings = {**SETTINGS, "tracing.endpoint": collector.endpoint}
+        replicas = [Replica(n, url, settings, auth="jwt") for n in range(REPLICAS)]
         for replica in replicas:
             stack.callback(replica.close)
         await asyncio.gather(*(replica.start() for replica in replicas))
@@ -80,11 +88,12 @@ async def perform() -> Scraped:
                 server.client(socket_timeout=1.0, socket_connect_timeout=1.0)
             )
             async with open_crowd(client, replicas, PUBLISH_TOKEN) as crowd:
-                await Troubles(server, pushes, crowd, prometheus).all()
+                await Troubles(server, pushes, crowd, prometheus, collector).all()
                 exposed = await metrics_of(replicas[0])
             mishaps = [mishap for replica in replicas for mishap in replica.mishaps()]
             assert not mishaps, "\n".join(mishaps)
         except BaseException:
             prometheus.close()
             raise
-        return Scraped(prometheus, start_s, time.time(), exposed)
+        delivered = frozenset(span.trace for span in collector.named("deliver"))
+        return Scraped(prometheus, start_s, time.time(), exposed, delivered)

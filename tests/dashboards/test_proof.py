@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.real("prometheus"), pytest.mark.timeout(220)]
 
 #: Metrics that may have been 0 whenever they were scraped, each with the reason.
 QUIET = {
-    "tidegate_spans_dropped_total": "traces are off",
     "tidegate_outbox_items": "written within a turn of the loop",
     "tidegate_redis_attach_backlog": "attached within a second",
     "tidegate_undispatched_entries": "dispatched within a second",
@@ -117,6 +116,17 @@ def test_boards_and_rules_use_no_metric_that_is_not_in_the_code() -> None:
     for expr in [asked.expr for asked in queries()] + [rule["expr"] for rule in rules()]:
         ours = {name for name in names(expr) if not name.startswith("process_")}
         assert ours <= known, (ours - known, expr)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_latency_leads_to_the_trace_of_its_entry(proof: Scraped, way: str) -> None:
+    """From a bucket's exemplar in Prometheus to the span of a delivery in the collector."""
+    pod = WAYS[way]["pod"]
+    buckets = f'tidegate_publish_to_socket_seconds_bucket{{pod=~"{pod}"}}'
+    found = await proof.prometheus.exemplars(buckets, proof.start_s, proof.end_s)
+    traces = {one["labels"]["trace_id"] for one in found}
+
+    assert traces & proof.delivered, (len(traces), len(proof.delivered))
 
 
 async def test_prometheus_finds_nothing_to_complain_about(proof: Scraped) -> None:

@@ -19,6 +19,7 @@ from tests.servers.prometheus import Prometheus
 from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server
+from tests.telemetry.collector import Collector
 
 LIMIT = 3
 SEEN_S = 20.0
@@ -50,12 +51,18 @@ class Troubles:
     """The hand that strikes, and the eyes that wait for the trace of it."""
 
     def __init__(
-        self, server: Server, pushes: Pushes, crowd: Crowd, prometheus: Prometheus
+        self,
+        server: Server,
+        pushes: Pushes,
+        crowd: Crowd,
+        prometheus: Prometheus,
+        collector: Collector,
     ) -> None:
         self.server = server
         self.pushes = pushes
         self.crowd = crowd
         self.prometheus = prometheus
+        self.collector = collector
 
     async def all(self) -> None:
         """One after the other, so that each is seen."""
@@ -67,6 +74,7 @@ class Troubles:
             self.lost_pushes,
             self.slow_viewers,
             self.lost_redis,
+            self.lost_collector,
             self.drain,
         ):
             try:
@@ -169,6 +177,13 @@ class Troubles:
         finally:
             await self.server.restart()
         await self.seen("min(tidegate_redis_connected) == 1 and min(tidegate_ready) == 1")
+        await self.seen("sum(increase(tidegate_deliveries_total[3s])) > 0")
+
+    async def lost_collector(self) -> None:
+        """Nobody takes the spans any more, and the viewers get what they did."""
+        assert self.collector.named("deliver")
+        self.collector.kill()
+        await self.seen("sum(tidegate_spans_dropped_total) > 0")
         await self.seen("sum(increase(tidegate_deliveries_total[3s])) > 0")
 
     async def drain(self) -> None:

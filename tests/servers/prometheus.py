@@ -76,6 +76,7 @@ class Prometheus:
                 f"--config.file={file}",
                 f"--storage.tsdb.path={self.directory / 'data'}",
                 f"--web.listen-address={self.host}:{self.port}",
+                "--enable-feature=exemplar-storage",
                 "--log.level=warn",
             ],
             log_file=self.directory / "prometheus.log",
@@ -134,6 +135,12 @@ class Prometheus:
         }
         found: list[dict[str, Any]] = (await self._ask("query_range", parameters))["result"]
         return found
+
+    async def exemplars(self, expr: str, start_s: float, end_s: float) -> list[dict[str, Any]]:
+        """The exemplars of the series of a query; each has `labels` and `value`."""
+        parameters = {"query": expr, "start": str(start_s), "end": str(end_s)}
+        found = await self._ask("query_exemplars", parameters)
+        return [exemplar for series in found for exemplar in series["exemplars"]]
 
     async def label_values(self, label: str, match: str) -> list[str]:
         """The values that a label has on the series that match."""
