@@ -34,8 +34,10 @@ from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import MAX_CONSUMERS, MAX_ENTRY_BYTES
 from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
+from tidegate_operator.streams.retention import Judged, Retention
 
 GRACE_S = 600
 DONE: dict[Any, Any] = {"status": "completed"}
@@ -96,6 +98,27 @@ async def test_what_is_not_a_stream_of_ours_stays_as_it_is(backend: Streamer, sw
     assert report.streams == 0
     for key in await client.keys("*"):
         assert await client.ttl(key) == -1, key
+
+
+async def test_a_stream_that_we_stumble_over_keeps_none_from_its_turn(
+    backend: Streamer, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for again and again, and no stream behind it was ever swept."""
+    judge = Retention.judge
+
+    def stumble(self: Retention, look: Look, *others: Any) -> Judged:
+        if look.key.endswith(b"odd"):
+            raise ZeroDivisionError
+        return judge(self, look, *others)
+
+    monkeypatch.setattr(Retention, "judge", stumble)
+    for name in ("odd", *map(str, range(10))):
+        await backend.ended(name)
+    report = await sweep.round(ALL)
+    assert counts(report.tally.streams) == {"finished": 10}
+    assert counts(report.tally.expiring) == {"finished": 10}
+    assert report.tally.left == {"failed": 1}
+    assert await backend.ttl_s("odd") is None
 
 
 async def test_the_prefix_is_taken_as_it_is_written(backend: Streamer, sweep: Sweep) -> None:

@@ -42,6 +42,7 @@ _REASONS = {
     "fresh": "the consumer has read since",
     "more": "too much for one step, the next round goes on",
     "refused": "refused by Redis",
+    "failed": "not understood, a mistake of ours: the log has the first",
 }
 
 

@@ -172,7 +172,7 @@ def _sweep(sweep: SweepState) -> dict[str, Any]:
                 groups_removed=tally.done["groups"],
                 consumers_removed=tally.done["consumers"],
                 slots_removed=tally.done["slots"],
-                errors=tally.left["refused"],
+                errors=tally.left["refused"] + tally.left["failed"],
                 commands=report.commands,
             ),
         )

@@ -6,10 +6,12 @@ Where a primary is too full, TTLs of the largest that it came by are shortened, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
+from tidegate.model.errors import TidegateError
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis.gate import Gate
 from tidegate_operator.redis.leases import LeaseView
@@ -25,6 +27,9 @@ from tidegate_operator.streams.report import PrimaryMemory, Tally
 from tidegate_operator.streams.retention import Judged, Retention, State, age_of, is_watched
 
 log = structlog.get_logger(__name__)
+
+#: Of a key, in the log.
+SHOWN_BYTES = 200
 
 
 class StreamPages:
@@ -46,7 +51,7 @@ class StreamPages:
         cursor, keys = await primary.scan(at.cursor, pattern, "stream", count)
         seen = Tally()
         for start in range(0, len(keys), BATCH):
-            await self._look(at, primary, keys[start : start + BATCH], seen)
+            await self._look_or_leave(at, primary, keys[start : start + BATCH], seen)
         at.tally.add(seen)
         at.cursor, at.passed = cursor, at.passed + count
         return cursor == 0
@@ -77,6 +82,25 @@ class StreamPages:
         at.memory[primary.node] = PrimaryMemory(str(primary.node), reading, level)
 
     # -- inside ------------------------------------------------------------------------------------
+
+    async def _look_or_leave(
+        self, at: Round, primary: Primary, keys: Sequence[bytes], seen: Tally
+    ) -> None:
+        """A stream that we stumble over must not keep those behind it from ever being swept."""
+        counts = Tally()
+        try:
+            await self._look(at, primary, keys, counts)
+        except TidegateError:
+            raise
+        except Exception:
+            if len(keys) > 1:
+                for key in keys:
+                    await self._look_or_leave(at, primary, [key], seen)
+                return
+            if not at.tally.left["failed"] + seen.left["failed"]:  # the first one of a round
+                log.exception("a stream is left as it is", key=keys[0][:SHOWN_BYTES])
+            counts = Tally(left=Counter(failed=1))
+        seen.add(counts)
 
     async def _look(self, at: Round, primary: Primary, keys: Sequence[bytes], seen: Tally) -> None:
         liveness = await self._leases.look(at)

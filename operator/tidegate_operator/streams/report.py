@@ -23,7 +23,8 @@ class Tally:
     #: Everything else that was done, by name: revived, shortened, trimmed, trimmed_entries,
     #: consumers, groups, slots.
     done: Counter[str] = field(default_factory=Counter)
-    #: What was not done, by reason: changed, gone, sooner, watched, moved, fresh, more, refused.
+    #: What was not done, by reason: changed, gone, sooner, watched, moved, fresh, more, refused,
+    #: failed.
     left: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
