@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica, quick_settings
 from tests.servers import binaries
 from tests.servers.sentinel import Sentinels
-from tests.servers.standalone import Options
+from tests.servers.standalone import Options, Server
 from tidegate.model.errors import RedisUnavailable, WriteUncertain
 from tidegate.model.ids import OperationId
 from tidegate.redis.address import parse_address
@@ -58,6 +60,21 @@ async def test_the_client_turns_to_a_new_primary_although_the_old_one_answers(
             assert (await new.get("who"), await before.get("who")) == (b"new", b"old")
     finally:
         await topology.close()
+
+
+async def test_a_sentinel_that_is_dead_or_refuses_is_asked_once(sentinel: Sentinels) -> None:
+    """redis-py asked it eleven times before the next one, and the operator gave up before that."""
+    alone = Server(binaries.embedded(), Options(password="not ours"))
+    dead = Server(binaries.embedded())
+    async with alone:
+        hosts = f"{dead.address},{alone.address}"
+        settings = quick_settings(sentinel.url.replace("://", f"://{hosts},")).redis
+        topology = Topology(parse_address(settings), settings)
+        try:
+            async with asyncio.timeout(2):
+                assert await topology.refresh()
+        finally:
+            await topology.close()
 
 
 async def test_nothing_is_written_where_no_sentinel_knows_the_primary(sentinel: Sentinels) -> None:

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Node
 from tidegate.redis.lua import Script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 #: Commands of one pipeline: a few milliseconds of Redis at the most.
 BATCH = 64
@@ -117,7 +117,7 @@ class Batches:
                     for (call, _), reply in zip(unknown, again, strict=True):
                         _settle(call, reply)
         except CLIENT_ERRORS as error:
-            _fail(calls, str(error) or type(error).__name__)
+            _fail(calls, in_words(error))
             return
         for call, reply in zip(calls, replies, strict=True):
             _settle(call, reply)
@@ -146,7 +146,7 @@ async def run_script(
         except NoScriptError:
             return await client.eval(script.text, len(keys), *keys, *args)
     except CLIENT_ERRORS as error:
-        raise RedisUnavailable(str(error) or type(error).__name__) from None
+        raise RedisUnavailable(in_words(error)) from None
 
 
 def end_if_cancelled() -> None:

@@ -26,7 +26,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Node
 from tidegate.redis.batches import end_if_cancelled, run_script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
@@ -330,7 +330,7 @@ class Pods:
                 replies: list[Any] = await pipeline.execute()
                 return replies
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
 
 
 def _text(value: str | bytes) -> str:
