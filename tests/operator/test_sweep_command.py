@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -18,7 +19,9 @@ from tests.cli.command import Done, environment, finish
 from tests.gateway.backend import PREFIX
 from tests.operator.sweeping import DAY_S, HOUR_S, Streamer
 from tests.servers.cluster import Cluster
+from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
+from tidegate_operator.model.streams import Ttl
 
 COMMAND = (sys.executable, "-m", "tidegate_operator.cli.main", "sweep")
 
@@ -112,6 +115,18 @@ async def test_a_cluster(cluster: Cluster) -> None:
     assert len(report["memory"]) == 3
 
 
+async def test_sentinel(sentinel: Sentinels) -> None:
+    async with (await sentinel.primary()).client() as client:
+        backend = Streamer(client)
+        await some(backend)
+        done = await run("--once", "--json", "--redis", sentinel.url)
+        assert done.code == 0, done.err
+        report = json.loads(done.out)
+        assert report["streams"]["running"] == report["expiring"]["finished"] == 1
+        assert await backend.ttl_s("1") == pytest.approx(HOUR_S, abs=30)
+        assert await backend.ttl_s("3") is None
+
+
 async def test_lines_where_there_is_no_terminal(redis_server: Server, backend: Streamer) -> None:
     for number in range(120):
         await backend.publish(str(number))
@@ -153,6 +168,17 @@ async def test_ctrl_c_ends_it_between_two_rounds(redis_server: Server, backend: 
     done = await finish(process)
     assert done.code == 130
     assert "Traceback" not in done.err
+
+
+async def test_the_help_says_what_each_flag_does_with_the_defaults_as_they_are() -> None:
+    done = await run("--help")
+    assert done.code == 0
+    told = " ".join(re.sub(r"[^ -~]", " ", done.out).split())
+    for flag, value in Ttl():
+        name = flag.removesuffix("_s")
+        match = re.search(rf"--{name} TIME How long [a-z ]+ are kept \((\d+)h\)\.", told)
+        assert match is not None, name
+        assert int(match[1]) * HOUR_S == value
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ _SPEC = "What is kept"
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
 _PREFIX = re.compile(r"[A-Za-z0-9_.:@~+=/#-]{1,128}", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_Duration = Annotated[str | None, typer.Option(metavar="TIME", rich_help_panel=_SPEC)]
+
+
+def _duration(text: str) -> Any:
+    return typer.Option(metavar="TIME", help=text, rich_help_panel=_SPEC)
 
 
 def sweep(
@@ -40,10 +43,17 @@ def sweep(
             rich_help_panel=_SPEC,
         ),
     ] = None,
-    finished: _Duration = None,
-    failed: _Duration = None,
-    idle: _Duration = None,
-    orphan: _Duration = None,
+    finished: Annotated[str | None, _duration("How long finished streams are kept (1h).")] = None,
+    failed: Annotated[
+        str | None, _duration("How long streams that ended with a failure are kept (24h).")
+    ] = None,
+    idle: Annotated[
+        str | None,
+        _duration("How long streams that did not end and that nobody watches are kept (24h)."),
+    ] = None,
+    orphan: Annotated[
+        str | None, _duration("How long streams that nobody ever watched are kept (24h).")
+    ] = None,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -79,8 +89,7 @@ def sweep(
     without a lease counts as dead, and while no gateway runs none does. It can be stopped at any
     time, and run beside an operator.
 
-    A TIME is seconds, or a number with s, m, h or d behind it. --finished, --failed, --idle and
-    --orphan say how long streams of that state are kept; 0 keeps them for ever.
+    A TIME is seconds, or a number with s, m, h or d behind it. What is kept for 0 is kept for ever.
 
     Exit code: 0 done, 1 Redis could not be used, 2 refused, 130 Ctrl-C.
 
