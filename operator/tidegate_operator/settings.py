@@ -148,8 +148,29 @@ class OperatorSettings(Group):
         SecretStr | None,
         Field(description="Password, where `spec.redis` names none. Give it by environment."),
     ] = None
+    redis_sentinel_username: Annotated[
+        str | None,
+        Field(description="ACL user at the Sentinels, with `redis_sentinel_password`."),
+    ] = None
+    redis_sentinel_password: Annotated[
+        SecretStr | None,
+        Field(
+            description="Password of the Sentinels themselves, where `spec.redis` names none. "
+            "Give it by environment."
+        ),
+    ] = None
     redis_ca_file: Annotated[
         Path | None, Field(description="PEM file of the authority that signed Redis' certificate.")
+    ] = None
+    redis_cert_file: Annotated[
+        Path | None,
+        Field(
+            description="PEM certificate to log in with by TLS, where `spec.redis` names none; "
+            "with `redis_key_file`."
+        ),
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Field(description="PEM key of it, not encrypted; with `redis_cert_file`.")
     ] = None
     host: Annotated[
         str, Field(min_length=1, max_length=255, description="Address of health and metrics.")
@@ -203,6 +224,15 @@ class OperatorSettings(Group):
                 self.stuck_s,
                 f"must be more than twice operator.interval_s ({self.interval_s})",
             )
+        for field, other in (
+            ("redis_cert_file", "redis_key_file"),
+            ("redis_key_file", "redis_cert_file"),
+            ("redis_sentinel_username", "redis_sentinel_password"),
+        ):
+            if getattr(self, field) is not None and getattr(self, other) is None:
+                raise rule_broken(
+                    f"operator.{field}", getattr(self, field), f"needs operator.{other} beside it"
+                )
         return self
 
     @property

@@ -103,6 +103,16 @@ BAD: list[tuple[Spec, str]] = [
         "exclude each other",
     ),
     (spec_with("redis.passwordSecret", {"name": "redis"}), "spec.redis.passwordSecret.key"),
+    (spec_with("redis.sentinelUsername", "me"), "redis.sentinelUsername needs"),
+    (spec_with("redis.certificateSecret", {}), "spec.redis.certificateSecret.name"),
+    (
+        spec_with("redis.certificateSecret", {"name": "redis", "certKey": "../tls.crt"}),
+        "spec.redis.certificateSecret.certKey",
+    ),
+    (
+        spec_with("redis.certificateSecret", {"name": "redis", "keyKey": ""}),
+        "spec.redis.certificateSecret.keyKey",
+    ),
 ]
 
 #: What the Gateway of the documentation has, and everything else that is rare.
@@ -154,9 +164,20 @@ GOOD: list[Spec] = [
             "url": "redis+sentinel://s1,s2:26379/main/0",
             "username": "operator",
             "passwordSecret": {"name": "redis", "key": "password"},
+            "sentinelUsername": "operator",
+            "sentinelPasswordSecret": {"name": "redis", "key": "sentinel-password"},
             "caSecret": {"name": "redis-ca", "key": "ca.crt"},
+            "certificateSecret": {"name": "redis-client"},
         },
     },
+    spec_with(
+        "redis",
+        {
+            "url": "rediss://redis",
+            "sentinelPasswordSecret": {"name": "redis", "key": "sentinel-password"},
+            "certificateSecret": {"name": "redis", "certKey": "client.pem", "keyKey": "client.key"},
+        },
+    ),
 ]
 
 

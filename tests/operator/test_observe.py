@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from tests.operator.secrets import Clock, Secrets, settings
 from tests.servers.standalone import Server
-from tidegate.model.settings import RedisUrl
 from tidegate.redis.pods import PodRecord
 from tidegate_operator.decide.records import Figures, Scaler
-from tidegate_operator.kube.errors import Forbidden, NotFound, Unreachable
+from tidegate_operator.kube.errors import Forbidden, Unreachable
 from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
-from tidegate_operator.model.gateway import GatewaySpec, RedisSource, read_spec
+from tidegate_operator.model.gateway import GatewaySpec, read_spec
 from tidegate_operator.observe.leases import DISAGREE_S, figures_of
 from tidegate_operator.observe.observer import KEDA_S, Observer
 from tidegate_operator.observe.scalers import sort_scalers
-from tidegate_operator.observe.way import SECRETS_S, RedisNotNamed, RedisWay
+from tidegate_operator.observe.way import RedisWay
 from tidegate_operator.observe.zones import ZONE_S
-from tidegate_operator.settings import OperatorSettings, load_settings
 
 SPEC = read_spec({"target": {"name": "gw"}})
 
@@ -168,30 +165,6 @@ class Cluster:
         return self.zones.get(node)
 
 
-class Secrets:
-    def __init__(self) -> None:
-        self.values: dict[str, dict[str, str]] = {}
-        self.reads = 0
-
-    async def secret(self, name: str) -> dict[str, str]:
-        self.reads += 1
-        if name not in self.values:
-            raise NotFound("no such secret", 404)
-        return self.values[name]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def settings(**fields: Any) -> OperatorSettings:
-    return load_settings({"namespace": "one", "identity": "me", **fields}, {})
-
-
 class Scene:
     def __init__(self, url: str | None) -> None:
         self.cluster, self.clock, self.secrets = Cluster(), Clock(), Secrets()
@@ -274,83 +247,3 @@ async def test_a_cluster_without_keda_is_asked_once_in_a_while(error: Exception 
     scene.clock.now += KEDA_S
     scene.cluster.keda_error, scene.cluster.keda = None, []
     assert (await scene.look()).has_keda
-
-
-def source(**fields: Any) -> RedisSource:
-    return RedisSource.model_validate(fields)
-
-
-async def test_secrets_are_read_once_a_minute_and_when_redis_refused_us() -> None:
-    scene = Scene(None)
-    scene.secrets.values["redis"] = {"url": "redis://one:6379", "ca": "PEM"}
-    place = {"name": "redis", "key": "url"}
-    try:
-        first = await scene.way.open(source(urlSecret=place))
-        assert await scene.way.open(source(urlSecret=place)) is first
-        assert scene.secrets.reads == 1
-        scene.clock.now += SECRETS_S
-        assert await scene.way.open(source(urlSecret=place)) is first  # read, and the same
-        scene.secrets.values["redis"]["url"] = "redis://two:6379"
-        assert await scene.way.open(source(urlSecret=place)) is first
-        scene.way.distrust()
-        second = await scene.way.open(source(urlSecret=place))
-        assert str(next(iter(second.topology.primaries()))) == "two:6379"
-    finally:
-        await scene.way.close()
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason", "words"),
-    [
-        ({"urlSecret": {"name": "none", "key": "url"}}, "SecretMissing", "no Secret none"),
-        ({"urlSecret": {"name": "redis", "key": "uri"}}, "SecretMissing", "has no key uri"),
-        ({"urlSecret": {"name": "redis", "key": "bad"}}, "AddressUnusable", "must start with"),
-        (
-            {"url": "rediss://one", "caSecret": {"name": "redis", "key": "ca"}},
-            "AddressUnusable",
-            "cannot be used",
-        ),
-    ],
-)
-async def test_what_is_missing_is_named(fields: Any, reason: str, words: str) -> None:
-    scene = Scene(None)
-    scene.secrets.values["redis"] = {"url": "redis://one", "bad": "geheim", "ca": "no PEM"}
-    try:
-        with pytest.raises(RedisNotNamed, match=words) as told:
-            await scene.way.open(source(**fields))
-    finally:
-        await scene.way.close()
-    assert told.value.reason == reason
-    assert "geheim" not in str(told.value)
-
-
-async def test_the_operators_own_password_goes_to_its_own_address_only() -> None:
-    own = settings(redis_url=RedisUrl("redis://own:6379"), redis_password=SecretStr("geheim-own"))
-    for given, password in (
-        ({}, "geheim-own"),
-        ({"url": "redis://own:6379"}, "geheim-own"),
-        ({"url": "redis://elsewhere:6379"}, None),
-    ):
-        way = RedisWay(Secrets(), own, Clock())
-        try:
-            opened = await way.open(source(**given))
-            assert opened.topology.address.password == password
-        finally:
-            await way.close()
-
-
-def _text(file: Path) -> str:
-    return file.read_text()
-
-
-async def test_certificates_go_to_a_private_file_that_is_removed(certificates: Any) -> None:
-    scene = Scene(None)
-    scene.secrets.values["redis"] = {"ca": _text(certificates.ca_file)}
-    way = await scene.way.open(
-        source(url="rediss://one:6379", caSecret={"name": "redis", "key": "ca"})
-    )
-    file = way.settings.redis.tls_ca_file
-    assert file is not None
-    assert file.stat().st_mode & 0o077 == 0
-    await scene.way.close()
-    assert not file.exists()

@@ -54,6 +54,18 @@ def test_variables_of_a_service_with_the_operators_name_are_passed_over() -> Non
         ({"TIDEGATE_OPERATOR_STUCK_S": "6"}, "stuck_s: must be more than twice"),
         ({"TIDEGATE_OPERATOR_REDIS_URL": "http://redis"}, "redis_url: must start with one of"),
         ({"TIDEGATE_OPERATOR_PORT": "99999"}, "port: "),
+        (
+            {"TIDEGATE_OPERATOR_REDIS_CERT_FILE": "c.pem"},
+            "redis_cert_file: needs operator.redis_key_file",
+        ),
+        (
+            {"TIDEGATE_OPERATOR_REDIS_KEY_FILE": "k.pem"},
+            "redis_key_file: needs operator.redis_cert_file",
+        ),
+        (
+            {"TIDEGATE_OPERATOR_REDIS_SENTINEL_USERNAME": "me"},
+            "redis_sentinel_username: needs operator.redis_sentinel_password",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(environ: dict[str, str], words: str) -> None:
@@ -66,6 +78,7 @@ def test_a_password_is_never_shown() -> None:
     environ = {
         "TIDEGATE_OPERATOR_REDIS_URL": "redis://user:geheim@redis",
         "TIDEGATE_OPERATOR_REDIS_PASSWORD": "geheim",
+        "TIDEGATE_OPERATOR_REDIS_SENTINEL_PASSWORD": "geheim",
     }
     assert "geheim" not in repr(load_settings({"namespace": "one"}, environ))
     with pytest.raises(SettingsError) as refused:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from tidegate.model.errors import InvalidInput
-from tidegate_operator.model.parts import KeyOf, ObjectName, Part, Rule, whole
+from tidegate_operator.model.parts import CertificateOf, KeyOf, ObjectName, Part, Rule, whole
 from tidegate_operator.model.scaling import Scaling
 from tidegate_operator.model.streams import Streams
 
@@ -68,8 +68,23 @@ class RedisSource(Part):
         Field(min_length=1, max_length=128, description="Name to log in with."),
     ] = None
     password_secret: Annotated[KeyOf | None, Field(description="The password.")] = None
+    sentinel_username: Annotated[
+        str | None,
+        Field(min_length=1, max_length=128, description="Name to log in with at the Sentinels."),
+    ] = None
+    sentinel_password_secret: Annotated[
+        KeyOf | None,
+        Field(
+            description="The password of the Sentinels themselves, which `passwordSecret` is not "
+            "sent to."
+        ),
+    ] = None
     ca_secret: Annotated[
         KeyOf | None, Field(description="PEM certificates of the authority, for TLS.")
+    ] = None
+    certificate_secret: Annotated[
+        CertificateOf | None,
+        Field(description="Certificate to log in with, where TLS wants one of the client."),
     ] = None
 
     rules = (
@@ -85,6 +100,14 @@ class RedisSource(Part):
             "redis.urlSecret",
             ".url",
             lambda part: part.url is None or "@" not in part.url,
+        ),
+        Rule(
+            "!has(self.sentinelUsername) || has(self.sentinelPasswordSecret)",
+            "redis.sentinelUsername needs redis.sentinelPasswordSecret beside it",
+            ".sentinelUsername",
+            lambda part: (
+                part.sentinel_username is None or part.sentinel_password_secret is not None
+            ),
         ),
     )
 

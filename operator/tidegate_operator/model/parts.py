@@ -83,3 +83,17 @@ class KeyOf(Part):
 
     name: Annotated[ObjectName, Field(description="Name of the Secret.")]
     key: Annotated[DataKey, Field(description="Key inside it.")]
+
+
+class CertificateOf(Part):
+    """A certificate and its key, as PEM, in one Secret of the Gateway's namespace."""
+
+    name: Annotated[
+        ObjectName, Field(description="Name of the Secret, such as one of kubernetes.io/tls.")
+    ]
+    cert_key: Annotated[DataKey, Field(description="Key inside it with the certificate.")] = (
+        "tls.crt"
+    )
+    key_key: Annotated[
+        DataKey, Field(description="Key inside it with the certificate's key, not encrypted.")
+    ] = "tls.key"

@@ -1,19 +1,20 @@
 """The way to a gateway's Redis: what its resource names, else what the operator's settings say.
 
 Secrets are read again once a minute, and before the next attempt after Redis refused us: a rotated
-password is picked up without a restart. Another address or login makes a new `Topology`; the old
-one is closed.
+password or certificate is picked up without a restart. Another address or login makes a new
+`Topology`; the old one is closed before, because both take certificates from the same files.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.model.settings import Settings as GatewaySettings
@@ -21,7 +22,7 @@ from tidegate.redis.address import parse_address
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.errors import Forbidden, NotFound
 from tidegate_operator.model.gateway import RedisSource
-from tidegate_operator.model.parts import KeyOf
+from tidegate_operator.model.parts import CertificateOf, KeyOf
 from tidegate_operator.settings import OperatorSettings
 
 #: A Secret is read again after so long.
@@ -53,12 +54,29 @@ class Way(NamedTuple):
     settings: GatewaySettings
 
 
+class _Certificate(NamedTuple):
+    """Of this client: either files of the operator's own, or the texts of a Secret.
+
+    Attributes:
+        said: what names it, for people.
+    """
+
+    said: str
+    cert_file: str | None = None
+    key_file: str | None = None
+    cert_text: str | None = None
+    key_text: str | None = None
+
+
 class _Login(NamedTuple):
     url: str
     username: str | None
     password: str | None
+    sentinel_username: str | None
+    sentinel_password: str | None
     ca_file: str | None
     ca_text: str | None
+    certificate: _Certificate
 
 
 class RedisWay:
@@ -86,9 +104,8 @@ class RedisWay:
             return self._way
         login = await self._read(source)
         if self._way is None or login != self._login:
-            way = self._make(login)
             await self._drop()
-            self._way = way
+            self._way = self._make(login)
         self._source, self._login, self._read_at = source, login, self._clock()
         return self._way
 
@@ -115,7 +132,6 @@ class RedisWay:
         url = source.url
         if source.url_secret is not None:
             url = await self._value("redis.urlSecret", source.url_secret)
-        named = url is not None
         if url is None and own.redis_url is not None:
             url = own.redis_url.get_secret_value()
         if url is None:
@@ -125,47 +141,94 @@ class RedisWay:
                 "redis_url says where Redis is: give one of them",
             )
         # The operator's own login is for the operator's own address, and for no other one.
+        is_own = own.redis_url is not None and url == own.redis_url.get_secret_value()
         username, password = source.username, None
         if source.password_secret is not None:
             password = await self._value("redis.passwordSecret", source.password_secret)
-        elif not named or (own.redis_url and url == own.redis_url.get_secret_value()):
+        elif is_own:
             username = username or own.redis_username
-            password = own.redis_password.get_secret_value() if own.redis_password else None
+            password = _revealed(own.redis_password)
+        sentinel_username, sentinel_password = source.sentinel_username, None
+        if source.sentinel_password_secret is not None:
+            sentinel_password = await self._value(
+                "redis.sentinelPasswordSecret", source.sentinel_password_secret
+            )
+        elif is_own:
+            sentinel_username = own.redis_sentinel_username
+            sentinel_password = _revealed(own.redis_sentinel_password)
         ca_text = None
         if source.ca_secret is not None:
             ca_text = await self._value("redis.caSecret", source.ca_secret)
-        ca_file = None if own.redis_ca_file is None else str(own.redis_ca_file)
-        return _Login(url, username, password, ca_file, ca_text)
+        certificate = _Certificate("")
+        if source.certificate_secret is not None:
+            certificate = await self._certificate(source.certificate_secret)
+        elif is_own and own.redis_cert_file is not None:
+            certificate = _Certificate(
+                "the operator's settings redis_cert_file and redis_key_file",
+                cert_file=_path(own.redis_cert_file),
+                key_file=_path(own.redis_key_file),
+            )
+        return _Login(
+            url=url,
+            username=username,
+            password=password,
+            sentinel_username=sentinel_username,
+            sentinel_password=sentinel_password,
+            ca_file=_path(own.redis_ca_file),
+            ca_text=ca_text,
+            certificate=certificate,
+        )
 
     async def _value(self, field: str, place: KeyOf) -> str:
+        (value,) = await self._values(field, place.name, place.key)
+        return value
+
+    async def _certificate(self, place: CertificateOf) -> _Certificate:
+        field, keys = "redis.certificateSecret", (place.cert_key, place.key_key)
+        # Read at once: between two reads both may be replaced.
+        cert_text, key_text = await self._values(field, place.name, *keys)
+        said = f"spec.{field}: {' and '.join(keys)} of the Secret {place.name}"
+        return _Certificate(said, cert_text=cert_text, key_text=key_text)
+
+    async def _values(self, field: str, name: str, *keys: str) -> list[str]:
         try:
-            values = await self._secrets.secret(place.name)
+            there = await self._secrets.secret(name)
         except NotFound:
             raise RedisNotNamed(
-                "SecretMissing", f"spec.{field}: there is no Secret {place.name}: make it"
+                "SecretMissing", f"spec.{field}: there is no Secret {name}: make it"
             ) from None
         except Forbidden:
             raise RedisNotNamed(
                 "SecretForbidden",
-                f"spec.{field}: the operator may not read the Secret {place.name}: allow `get` on "
-                "it in its Role",
+                f"spec.{field}: the operator may not read the Secret {name}: allow `get` on it in "
+                "its Role",
             ) from None
-        value = values.get(place.key, "").strip()
-        if not value:
-            raise RedisNotNamed(
-                "SecretMissing", f"spec.{field}: the Secret {place.name} has no key {place.key}"
-            )
-        return value
+        values = [there.get(key, "").strip() for key in keys]
+        for key, value in zip(keys, values, strict=True):
+            if not value:
+                raise RedisNotNamed(
+                    "SecretMissing", f"spec.{field}: the Secret {name} has no key {key}"
+                )
+        return values
 
     def _make(self, login: _Login) -> Way:
-        ca_file = login.ca_file if login.ca_text is None else str(self._ca(login.ca_text))
+        certificate = login.certificate
+        ca_file = self._file("ca.pem", login.ca_text) or login.ca_file
+        cert_file = self._file("client.pem", certificate.cert_text) or certificate.cert_file
+        key_file = self._file("client.key", certificate.key_text) or certificate.key_file
+        if cert_file is not None and key_file is not None:
+            _check_pair(certificate.said, cert_file, key_file)
         tree = {
             "server": {"pod": self._settings.identity[:128]},
             "redis": {
                 "url": login.url,
                 "username": login.username,
                 "password": login.password,
+                "sentinel_username": login.sentinel_username,
+                "sentinel_password": login.sentinel_password,
                 "tls_ca_file": ca_file,
+                "tls_cert_file": cert_file,
+                "tls_key_file": key_file,
             },
         }
         try:
@@ -177,12 +240,40 @@ class RedisWay:
         except SettingsError as error:
             raise RedisNotNamed("AddressUnusable", str(error)) from None
 
-    def _ca(self, text: str) -> Path:
-        """The certificates as a file, which is how the TLS library takes them."""
+    def _file(self, name: str, text: str | None) -> str | None:
+        """A PEM text as a file, which is how the TLS library takes it; None takes it away."""
+        if text is None:
+            if self._folder is not None:
+                (self._folder / name).unlink(missing_ok=True)
+            return None
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="tidegate-operator-"))
-        path = self._folder / "ca.pem"
+        path = self._folder / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        return path
+        return str(path)
+
+
+def _check_pair(said: str, cert_file: str, key_file: str) -> None:
+    """Raises RedisNotNamed for what TLS could not show; else redis-py would, at each connection."""
+    try:
+        # Without a passphrase of ours OpenSSL would ask a terminal for that of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, "")
+    except ssl.SSLError as error:
+        reason = f" ({error.reason.replace('_', ' ').lower()})" if error.reason else ""
+        raise RedisNotNamed(
+            "CertificateUnusable",
+            f"{said} must be a certificate and its own key, as PEM and not encrypted{reason}",
+        ) from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RedisNotNamed("CertificateUnusable", f"{said} cannot be read: {reason}") from None
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
