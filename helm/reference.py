@@ -34,7 +34,7 @@ ELSEWHERE = {
     "publish": ("token", "previous_token"),
     "server": ("admin_token", "host", "port", "admin_host", "admin_port", "auth", "pod"),
     "redis": (
-        *("url", "username", "password", "sentinel_password"),
+        *("url", "username", "password", "sentinel_username", "sentinel_password"),
         *("tls_ca_file", "tls_cert_file", "tls_key_file"),
     ),
     "source": ("kind",),

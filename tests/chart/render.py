@@ -55,6 +55,15 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "one redis with tls": {"redis": {"url": "rediss://one:6380/2", "existingSecret": "redis"}},
     "redis sentinel": {"redis": {"url": "redis+sentinel://one:26379,two/main", "passwordKey": ""}},
+    "redis sentinel with a login": {
+        "redis": {
+            "url": "redis+sentinel://one:26379,two/main",
+            "existingSecret": "redis",
+            "passwordKey": "",
+            "sentinelUsername": "me",
+            "sentinelPasswordKey": "of-sentinel",
+        }
+    },
     "valkey on a volume": {
         "valkey": {
             "persistence": {"enabled": True, "storageClass": "fast", "size": "5Gi"},

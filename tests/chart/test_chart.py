@@ -18,6 +18,7 @@ from tidegate.cli.settings_source import load_settings
 from tidegate.model.settings import Settings
 from tidegate_operator.kube.permissions import PERMISSIONS
 from tidegate_operator.model.gateway import read_spec
+from tidegate_operator.model.parts import KeyOf
 from tidegate_operator.settings import load_settings as load_operator_settings
 
 pytestmark = pytest.mark.real("helm")
@@ -217,6 +218,39 @@ def test_the_operator_has_a_place_for_the_certificates_of_redis(case: str) -> No
     assert "emptyDir" in volumes[mount["name"]]
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "redis" in case])
+def test_the_operator_logs_in_to_redis_as_the_gateway_does(case: str) -> None:
+    """And may read what it needs for that, and no other Secret."""
+    deployment = only(case, "Deployment", GATEWAY)
+    pod = deployment["spec"]["template"]["spec"]
+    variables = {one["name"].lower(): one for one in container(deployment)["env"]}
+    source = read_spec(only(case, "Gateway")["spec"], strict=True).redis
+
+    def value(name: str) -> str | None:
+        one: str | None = variables.get(f"tidegate_redis__{name}", {}).get("value")
+        return one
+
+    def secret(name: str) -> KeyOf | None:
+        place = variables.get(f"tidegate_redis__{name}", {}).get("valueFrom")
+        return place and KeyOf.model_validate(place["secretKeyRef"])
+
+    assert (source.url, source.url_secret) == (value("url"), secret("url"))
+    assert (source.username, source.password_secret) == (value("username"), secret("password"))
+    assert source.sentinel_username == value("sentinel_username")
+    assert source.sentinel_password_secret == secret("sentinel_password")
+    named = {one.name for name in ("url", "password", "sentinel_password") if (one := secret(name))}
+    folder = "/etc/tidegate/redis-tls"
+    authority, certificate = source.ca_secret, source.certificate_secret
+    files = {one.name for one in (authority, certificate) if one is not None}
+    assert value("tls_ca_file") == (authority and f"{folder}/{authority.key}")
+    assert value("tls_cert_file") == (certificate and f"{folder}/{certificate.cert_key}")
+    assert value("tls_key_file") == (certificate and f"{folder}/{certificate.key_key}")
+    volumes = [one["secret"]["secretName"] for one in pod["volumes"] if one["name"] == "redis-tls"]
+    assert set(volumes) == files
+    rules = [one for one in only(case, "Role")["rules"] if one["resources"] == ["secrets"]]
+    assert {name for rule in rules for name in rule["resourceNames"]} == named | files
+
+
 def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
     streams = only("streams", "Gateway")["spec"]["streams"]
     assert streams == {"dryRun": True, "prefix": "op:", "group": "other"}
@@ -353,6 +387,15 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
         ({"redis": {"url": "redis://user:secret@host"}}, "/redis/url"),
         ({"redis": {"urlKey": "url"}}, "set redis.existingSecret as well"),
         ({"redis": {"tls": {"secret": "s", "certKey": "c"}}}, "redis.tls.keyKey go together"),
+        (
+            {"redis": {"url": "redis+sentinel://a/b", "sentinelPasswordKey": "c"}},
+            "redis.sentinelPasswordKey names a key of redis.existingSecret",
+        ),
+        (
+            {"redis": {"url": "redis+sentinel://a/b", "sentinelUsername": "c"}},
+            "set redis.sentinelPasswordKey as well",
+        ),
+        ({"settings": {"redis": {"sentinel_username": "me"}}}, "sentinel_username"),
         ({"valkey": {"enabled": False}}, "there is no Redis: set redis.url"),
         (
             {"redis": {"url": "redis://a", "existingSecret": "b", "urlKey": "c"}},

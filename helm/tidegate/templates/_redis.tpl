@@ -7,6 +7,12 @@
 {{- if and .Values.redis.url .Values.redis.urlKey -}}
 {{- fail "redis.url and redis.urlKey exclude each other: give one" -}}
 {{- end -}}
+{{- if and .Values.redis.sentinelPasswordKey (not .Values.redis.existingSecret) -}}
+{{- fail "redis.sentinelPasswordKey names a key of redis.existingSecret: set redis.existingSecret as well" -}}
+{{- end -}}
+{{- if and .Values.redis.sentinelUsername (not .Values.redis.sentinelPasswordKey) -}}
+{{- fail "redis.sentinelUsername goes with a password: set redis.sentinelPasswordKey as well" -}}
+{{- end -}}
 {{- if ne (empty .Values.redis.tls.certKey) (empty .Values.redis.tls.keyKey) -}}
 {{- fail "redis.tls.certKey and redis.tls.keyKey go together: give both, or none" -}}
 {{- end -}}
@@ -58,6 +64,15 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 - name: TIDEGATE_REDIS__PASSWORD
   valueFrom:
     secretKeyRef: {name: {{ . }}, key: {{ include "tidegate.redis.passwordKey" $ }}}
+{{- end }}
+{{- with .Values.redis.sentinelUsername }}
+- name: TIDEGATE_REDIS__SENTINEL_USERNAME
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.redis.sentinelPasswordKey }}
+- name: TIDEGATE_REDIS__SENTINEL_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ $.Values.redis.existingSecret }}, key: {{ . }}}
 {{- end }}
 {{- with .Values.redis.tls }}
 {{- if .secret }}
