@@ -54,10 +54,12 @@ class TerminalRules(NamedTuple):
     )
 
     def status_of(self, entry: Entry) -> str | None:
-        """The status that this entry sets, if it sets one."""
-        if entry.status is not None:
-            return entry.status
-        return entry.type.rpartition("_")[2] if entry.type in self.types else None
+        """The status that this entry sets, if it sets one; a type that ends it says more than the
+        words of a backend (`{"type": "operation_failed", "data": {"status": "error"}}`).
+        """
+        if entry.type in self.types:
+            return entry.type.rpartition("_")[2]
+        return entry.status
 
     def is_terminal(self, entry: Entry) -> bool:
         """Whether the operation ends with this entry."""
