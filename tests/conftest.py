@@ -5,6 +5,7 @@ the supported range. All of them are empty when the test starts and may be broke
 marked `real("redis7.0")` is skipped, by name and with the reason, where that part is missing.
 """
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
@@ -18,6 +19,9 @@ from tests.servers.sentinel import Sentinels
 from tests.servers.shared import Shared
 from tests.servers.standalone import Server
 from tests.servers.tls import Certificates
+
+# Who starts the tests in the background of a shell has Ctrl-C ignored, in all that they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How fast a property is checked is the machine's matter: a busy one must not fail it.
 hypothesis.settings.register_profile(

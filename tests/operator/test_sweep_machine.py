@@ -37,6 +37,7 @@ from tests.operator.sweeping import (
 )
 from tests.servers import binaries
 from tests.servers.standalone import Server
+from tidegate_operator.redis import lua
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.primary import Call
 from tidegate_operator.redis.sweep import Sweep
@@ -136,6 +137,9 @@ class SweepMachine(RuleBasedStateMachine):
         if name in self.streams and pod in self.alive:
             self.do(self.backend.watch(name, pod))
             self.streams[name].pods.add(pod)
+            # One that is to remove a dead pod of this name finds it fresh: here nobody ever is, see
+            # `test_a_late_removal_does_not_meet_a_pod_of_the_same_name`.
+            self.late = [call for call in self.late if not _removes(call, name, pod)]
 
     @rule(name=WHICH, pod=POD)
     def detach(self, name: str, pod: str) -> None:
@@ -324,6 +328,14 @@ class SweepMachine(RuleBasedStateMachine):
     def nothing_goes_by_itself(self) -> None:
         for name in self.streams:
             assert self.do(self.backend.exists(name)), name
+
+
+def _removes(call: Call, name: str, pod: str) -> bool:
+    return (
+        call.script is lua.REMOVE_CONSUMER
+        and call.key == (PREFIX + name).encode()
+        and call.args[1] == pod
+    )
 
 
 def _is_near(ttl_s: float | None, expected_s: float | None) -> bool:

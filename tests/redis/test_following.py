@@ -48,8 +48,9 @@ async def test_a_topic_without_viewers_is_dropped_with_all_its_memory(
         stats = replica.hub.stats()
         assert (stats.ring_bytes, stats.outbox_items) == (0, 0)
         assert replica.feed.stats()[0].watches == 0
-        subscribed = await either.client.execute_command("PUBSUB", "SHARDCHANNELS", f"{PREFIX}*")
-        assert subscribed == []
+        async with asyncio.timeout(10):  # what was sent to Redis last may be on its way
+            while await either.client.execute_command("PUBSUB", "SHARDCHANNELS", f"{PREFIX}*"):  # noqa: ASYNC110 - Redis tells nobody
+                await asyncio.sleep(0.01)
 
 
 async def test_who_comes_back_within_the_linger_finds_it_warm(

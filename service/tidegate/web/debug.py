@@ -66,9 +66,12 @@ def check_token(server: ServerSettings, authorization: str) -> None:
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine reaches an address or a name."""
     try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return host.lower() in ("localhost", "localhost.")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback  # Python 3.13 says the same by itself
+    return address.is_loopback
 
 
 def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
