@@ -24,7 +24,7 @@ TokenId = Annotated[str | None, Query(min_length=1, max_length=TOKEN_ID_MAX_LENG
 IssuedBefore = Annotated[float | None, Query(ge=0, le=TIME_MAX, allow_inf_nan=False)]
 
 
-_openmetrics: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest
+_openmetrics: Callable[..., bytes] = openmetrics.generate_latest
 
 
 class Readiness(NamedTuple):
@@ -33,6 +33,10 @@ class Readiness(NamedTuple):
     ready: bool
     reason: str
 
+
+#: All names are plain, so nothing is changed by it; else the library looks at each of their
+#: characters, for three quarters of the time that a scrape takes.
+AS_IT_IS = openmetrics.ALLOWUTF8
 
 #: Closes the connections of a user or of an operation everywhere: kind, name, reason.
 Disconnect = Callable[[str, str, str], Awaitable[int]]
@@ -80,8 +84,8 @@ def admin_app(
             raise HTTPException(404, "metrics.enabled is false")
         # The library's own choice by version fails on a version that is none.
         if "application/openmetrics-text" in accept:
-            return Response(_openmetrics(registry), media_type=openmetrics.CONTENT_TYPE_LATEST)
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+            return Response(_openmetrics(registry, escaping=AS_IT_IS), media_type=openmetrics.CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry, escaping=AS_IT_IS), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(debug_routes(server, inside))
 
