@@ -84,8 +84,13 @@ def admin_app(
             raise HTTPException(404, "metrics.enabled is false")
         # The library's own choice by version fails on a version that is none.
         if "application/openmetrics-text" in accept:
-            return Response(_openmetrics(registry, escaping=AS_IT_IS), media_type=openmetrics.CONTENT_TYPE_LATEST)
-        return Response(generate_latest(registry, escaping=AS_IT_IS), media_type=CONTENT_TYPE_LATEST)
+            return Response(
+                _openmetrics(registry, escaping=AS_IT_IS),
+                media_type=openmetrics.CONTENT_TYPE_LATEST,
+            )
+        return Response(
+            generate_latest(registry, escaping=AS_IT_IS), media_type=CONTENT_TYPE_LATEST
+        )
 
     app.include_router(debug_routes(server, inside))
 
