@@ -1,7 +1,7 @@
 """A `watch` for a bed: asks for metrics as a Prometheus would, while a server is measured.
 
-The first time at once, so that a short stretch pays for a scrape as well, then every `EVERY_S`:
-three times as often as the chart's monitors do. The work of the asking is on the load's core.
+The first time at once, so that a short stretch pays for a scrape as well, then every `EVERY_S`, as
+the chart's monitors do: a stretch of `EVERY_S` has one. The work of the asking is on the load's core.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import httpx
 from bench.errors import BenchError
 from bench.stage import Stage
 
-EVERY_S: Final = 5.0
+EVERY_S: Final = 15.0
 ACCEPT: Final = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"
 
 
