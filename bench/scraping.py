@@ -1,7 +1,8 @@
 """A `watch` for a bed: asks for metrics as a Prometheus would, while a server is measured.
 
 The first time at once, so that a short stretch pays for a scrape as well, then every `EVERY_S`, as
-the chart's monitors do: a stretch of `EVERY_S` has one. The work of the asking is on the load's core.
+the chart's monitors do: a stretch of `EVERY_S` has one. The work of the asking is on the load's
+core.
 """
 
 import asyncio
