@@ -47,6 +47,8 @@ MIX: Final = ("finished",) * 12 + ("failed",) + ("idle",) * 2 + ("orphan",)
 OF: Final = 20
 #: They get the shortest TTL.
 GOING: Final = ("idle", "orphan")
+#: Longer than the bench, so that what has ended is there in the next round as well.
+TTL: Final = {"finishedS": 7 * 86_400, "failedS": 7 * 86_400}
 AGE_S: Final = {"finished": 60, "failed": 60, "idle": 90_000, "orphan": 90_000, "running": 5}
 PREFIX: Final = "operation-progress:"
 FILL_BATCH: Final = 2_000
@@ -144,7 +146,7 @@ async def _round(url: str, pace: dict[str, int]) -> dict[str, Any]:
     topology = Topology(parse_address(settings), settings)
     sweep = Sweep(topology, settings)
     try:
-        report = await sweep.round(Streams.model_validate({"pace": pace}))
+        report = await sweep.round(Streams.model_validate({"pace": pace, "ttl": TTL}))
     finally:
         await sweep.close()
         await topology.close()

@@ -83,7 +83,7 @@ class Pace(Part):
         whole(
             10,
             100_000,
-            "Commands to Redis at the most, some 900 streams; a script counts as ten. 4,000 "
+            "Commands to Redis at the most, some 700 streams; a script counts as ten. 4,000 "
             "take 3 to 5 percent of a core of Redis.",
         ),
     ] = 4_000

@@ -22,7 +22,7 @@ PLAIN_MAX_BYTES = 131_072
 MAX_ENTRY_BYTES = 262_144
 MAX_CONSUMERS = 256
 #: Commands for a stream, for the pace; a script is worth so many by what it costs Redis.
-LOOK_COST = 4.2
+LOOK_COST = 5.6
 SCRIPT_COST = 10.0
 
 
