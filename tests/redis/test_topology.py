@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tidegate.model.errors import RedisUnavailable, WriteUncertain
 from tidegate.model.ids import OperationId
 from tidegate.redis.address import parse_address
 from tidegate.redis.appending import Appender, SyncAppender
+from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import Topology
 
 OURS, THEIRS = "of the servers", "of the Sentinels"
@@ -70,11 +72,15 @@ async def test_a_sentinel_that_is_dead_or_refuses_is_asked_once(sentinel: Sentin
         hosts = f"{dead.address},{alone.address}"
         settings = quick_settings(sentinel.url.replace("://", f"://{hosts},")).redis
         topology = Topology(parse_address(settings), settings)
+        client: Any = open_client(settings)
         try:
             async with asyncio.timeout(2):
                 assert await topology.refresh()
+            async with asyncio.timeout(2):
+                assert await asyncio.to_thread(client.ping)
         finally:
             await topology.close()
+            client.close()
 
 
 async def test_nothing_is_written_where_no_sentinel_knows_the_primary(sentinel: Sentinels) -> None:

@@ -138,12 +138,17 @@ def client_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
     return options | _tls_options(address, settings)
 
 
-def sentinel_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
-    """The same for connections to the Sentinels, which have a login of their own."""
+def sentinel_options(address: Address, settings: RedisSettings, retry: Any) -> dict[str, Any]:
+    """The same for connections to the Sentinels, which have a login of their own.
+
+    `retry`: the `Retry` of one half of redis-py. Without one a Sentinel that is dead or refuses is
+    asked ten more times, which takes redis-py 8.1 four seconds, before the next one is.
+    """
     password = settings.sentinel_password
     return client_options(address, settings) | {
         "username": settings.sentinel_username,
         "password": None if password is None else password.get_secret_value(),
+        "retry": retry,
     }
 
 

@@ -102,8 +102,8 @@ def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
             return RedisCluster(startup_nodes=nodes, **options)
         case Deployment.SENTINEL:
             hosts = [(node.host, node.port) for node in address.nodes]
-            login = sentinel_options(address, settings)
-            sentinel = Sentinel(hosts, sentinel_kwargs=login, **options)
+            asking = sentinel_options(address, settings, options["retry"])
+            sentinel = Sentinel(hosts, sentinel_kwargs=asking, **options)
             master: redis.Redis = sentinel.master_for(str(address.service), db=address.db)
             return master
         case Deployment.STANDALONE if first.path is not None:

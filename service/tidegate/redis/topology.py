@@ -57,10 +57,7 @@ class Topology:
             case Deployment.SENTINEL:
                 self._sentinel = Sentinel(
                     [(node.host, node.port) for node in address.nodes],
-                    # One that is dead or refuses is not asked ten more times, which takes redis-py
-                    # 8.1 four seconds, before the next one is.
-                    sentinel_kwargs=sentinel_options(address, settings)
-                    | {"retry": Retry(NoBackoff(), 0)},
+                    sentinel_kwargs=sentinel_options(address, settings, Retry(NoBackoff(), 0)),
                     retry=Retry(NoBackoff(), 0),
                     db=address.db,
                     max_connections=MAX_CONNECTIONS,
