@@ -29,7 +29,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis.address import Node
 from tidegate.redis.batches import end_if_cancelled
 from tidegate.redis.link import Link, connect, pack
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +150,7 @@ class Control:
             async with asyncio.timeout(self._settings.slots.wait_s):
                 return int(await client.spublish(CHANNEL, payload))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
 
     async def run(self) -> None:
         """Listen, and listen again wherever the channel is by then."""

@@ -21,7 +21,7 @@ from tidegate.model.errors import InvalidRequest, RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.batches import end_if_cancelled, run_script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ class RevokedTokens:
                 # Those that have ended are dropped at the next `add`; until then they do no harm.
                 texts = await client.zrange(KEY, 0, REVOCATIONS_MAX - 1)
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error) or type(error).__name__) from None
+            raise RedisUnavailable(in_words(error)) from None
         listed = []
         for text in texts:
             try:
