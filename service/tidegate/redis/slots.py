@@ -131,7 +131,6 @@ class RedisSlots:
                 if not taken and await self._pods.look_again(VIEW_FRESH_S):
                     # A replica that died since the last look may hold the slots that it is about.
                     incarnation = await self._pods.ensure()
-                    returns = self._pods.returns
                     count, since_ms, victims, taken = await self._take(
                         user, connection, limit, incarnation
                     )
