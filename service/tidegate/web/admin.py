@@ -35,7 +35,7 @@ class Readiness(NamedTuple):
 
 
 #: All names are plain, so nothing is changed by it; else the library looks at each of their
-#: characters, for three quarters of the time that a scrape takes.
+#: characters, for a third of the time that a scrape takes.
 AS_IT_IS = openmetrics.ALLOWUTF8
 
 #: Closes the connections of a user or of an operation everywhere: kind, name, reason.
