@@ -7,11 +7,16 @@ Where a wait must not be over by itself it is a minute long, and the test says w
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -20,10 +25,12 @@ from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica, until
 from tests.gateway.viewer import Viewer
 from tests.servers.standalone import Server
+from tidegate.web.cut_off import CutOff
 
 LONG_S = 60.0
 SHORT_S = 30.0
 WINDOW_S = 1.0
+PUBLISH_TOKEN = "the token of these tests, of more than thirty-two bytes"
 
 
 async def reason(replica: Replica) -> str:
@@ -141,3 +148,82 @@ async def test_a_second_sigterm_shortens_and_the_end_is_a_good_one(redis_server:
         assert replica.mishaps() == []
         async with redis_server.client() as client:
             assert await client.zcard("{tidegate}:pods") == 0
+
+
+@asynccontextmanager
+async def half_a_post(
+    replica: ReplicaProcess, *headers: str
+) -> AsyncIterator[asyncio.StreamReader]:
+    """A request that is inside, and whose body never comes."""
+    reader, writer = await asyncio.open_connection(replica.host, replica.port)
+    head = (
+        "POST /operations/42/events HTTP/1.1",
+        "Host: gateway",
+        f"Authorization: Bearer {PUBLISH_TOKEN}",
+        "Content-Type: application/json",
+        "Content-Length: 1000",
+        "Expect: 100-continue",
+        *headers,
+    )
+    try:
+        writer.write("\r\n".join((*head, "\r\n")).encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        yield reader
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """A problem, with its status."""
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    found: dict[str, Any] = json.loads(body)
+    assert head.split()[1] == str(found["status"]).encode()
+    return found
+
+
+async def test_what_is_at_work_at_the_very_end_is_told_that_nobody_knows(
+    redis_server: Server,
+) -> None:
+    """Each was a 500, and a traceback in the log."""
+    settings = {
+        "publish.token": PUBLISH_TOKEN,
+        "drain.delay_s": 0,
+        "drain.window_s": 0,
+        "server.shutdown_timeout_s": 1,
+    }
+    async with (
+        asyncio.timeout(SHORT_S),
+        ReplicaProcess(0, redis_server.url, settings) as replica,
+        half_a_post(replica) as one,
+        half_a_post(replica, "Idempotency-Key: two") as two,
+    ):
+        replica.process.signal(signal.SIGTERM)
+        told = [await answer(one), await answer(two)]
+        assert [(body["status"], body["code"]) for body in told] == [(503, "uncertain")] * 2
+        assert [body["retry"] for body in told] == [False, True]
+        assert await replica.process.wait(SHORT_S) == 0
+        assert replica.mishaps() == []
+        assert replica.process.log_tail().count("cut off by the end") == 2
+
+
+async def test_an_answer_that_has_begun_is_not_made_to_look_whole() -> None:
+    begun = asyncio.Event()
+    sent: list[str] = []
+
+    async def streaming(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    request = asyncio.ensure_future(CutOff(streaming)(scope, receive, send))
+    await begun.wait()
+    request.cancel()
+    await request
+    assert sent == ["http.response.start"]

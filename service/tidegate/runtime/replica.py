@@ -48,6 +48,7 @@ from tidegate.telemetry.metrics import new_registry
 from tidegate.web.admin import admin_app
 from tidegate.web.admission import Admission
 from tidegate.web.auth.gate import Gate
+from tidegate.web.cut_off import CutOff
 from tidegate.web.door import Door
 from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
@@ -250,7 +251,7 @@ class Replica:
 
     def _server(self, app: Any, **options: Any) -> _Server:
         config = uvicorn.Config(
-            app,
+            CutOff(app),
             lifespan="off",
             log_config=None,
             access_log=False,
