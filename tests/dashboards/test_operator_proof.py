@@ -87,10 +87,11 @@ async def test_no_panel_of_the_operator_is_empty(stage: Stage, redis_server: Ser
             "tidegate_operator_sweep_skipped_total > 0",
         ):
             await prometheus.until_scraped(seen, within_s=40)
-        # A rate has to be of two scrapes.
+        # A rate has to be of two scrapes, of each target, and before the last second that is asked.
         for counter in ("action_failures", "sweep_skipped"):
-            again = f"count_over_time(tidegate_operator_{counter}_total[10s]) > 2"
-            await prometheus.until_scraped(again)
+            name = f"tidegate_operator_{counter}_total"
+            again = f"count by (job) (count_over_time({name}[10s]) > 3)"
+            await prometheus.until_scraped(f"count({again}) == {len(targets)}")
         exposed = (await operator.get("/metrics")).text
         scraped = Scraped(prometheus, start_s, time.time(), exposed)
 

@@ -315,9 +315,12 @@ async def test_a_redis_that_wants_a_certificate(
             "passwordSecret": {"name": "redis", "key": "pw"},
             "caSecret": {"name": "redis", "key": "ca"},
         }
-        with pytest.raises(RedisUnavailable, match="certificate required"):
+        # In TLS 1.3 the server judges after the handshake, and what we have sent by then makes its
+        # kernel reset the connection; the alert may be lost with it.
+        reset = "Connection reset by peer"
+        with pytest.raises(RedisUnavailable, match=f"certificate required|{reset}"):
             await asked(await scene.open(**fields))
-        with pytest.raises(RedisUnavailable, match="unknown ca"):
+        with pytest.raises(RedisUnavailable, match=f"unknown ca|{reset}"):
             await asked(await scene.open(**fields, certificateSecret={"name": "stranger"}))
         await asked(await scene.open(**fields, certificateSecret={"name": "redis"}))
 
