@@ -166,7 +166,7 @@ async def test_the_figures_follow_what_happened(redis_server: Server) -> None:
     assert now("tidegate_malformed_entries_total") == 1
     assert now("tidegate_dispatch_calls_total", outcome="entries") >= 3
     assert now("tidegate_relay_messages_total", origin="own") >= 3
-    assert now("tidegate_dispatch_lag_seconds_count") >= 2
+    assert now("tidegate_dispatch_lag_seconds_count") >= 1
     assert now("tidegate_doorbell_rings_total") >= 3
     assert now("tidegate_doorbell_missed_total") == 0
     assert now("tidegate_replay_entries_count", occasion="join") == 3

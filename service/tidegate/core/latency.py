@@ -4,8 +4,8 @@ The id's time is of the server's clock and in whole milliseconds, cut off: a fig
 too long. Which ids are times nobody says, so one that would be in the future or older than a day is
 counted as none.
 
-Costs an entry with one viewer 1.1 us on its way of 13 in this process, and 62 with the kernel's
-(1,000 operations in turn). To note and to count many at once was no cheaper.
+One observation takes 0.75 us where all is in the processor's caches, and some times that where it
+is not, as on the way of an entry that came alone: hence the `core.sampler`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tidegate.core.clock import ServerClock
 from tidegate.core.records import Page, Relay
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
 ITEM_MAX_BYTES = 131_072
+#: By these names on the way of each entry: CPython 3.11 calls a function for a look at an enum.
+GAP: Final = FrameKind.GAP
+LIVE: Final = ViewerState.LIVE
 
 
 class Position(NamedTuple):
@@ -42,13 +45,25 @@ class Position(NamedTuple):
 class Item:
     """Joined frames on their way, and the position after them."""
 
-    __slots__ = ("hops", "ids_ms", "parts", "position", "seq", "size", "trace_id", "traced_ms")
+    __slots__ = (
+        "hops",
+        "ids_ms",
+        "parts",
+        "position",
+        "seq",
+        "size",
+        "stands_for",
+        "trace_id",
+        "traced_ms",
+    )
 
-    def __init__(self, seq: int) -> None:
+    def __init__(self, seq: int, stands_for: int) -> None:
         self.seq = seq
         self.parts: list[bytes] = []
-        #: Times of the entries among them, from their ids; empty when nothing is timed.
-        self.ids_ms: list[int] = []
+        #: So many items whose delivery is not timed, itself included; 0: it is one of those.
+        self.stands_for = stands_for
+        #: Times of the entries among them, from their ids; None when it is not timed.
+        self.ids_ms: list[int] | None = [] if stands_for else None
         self.size = 0
         self.position = Position(StreamId(0, 0), 0)
         #: Traced entries that no viewer has yet; None as soon as one has them.
@@ -220,10 +235,10 @@ class Audience:
         self.taken += len(new)
         if self.live or self.has_more:
             epoch = self.topic.epoch
-            traced, timed = self._traced, self.hub.timed
+            traced = self._traced
             for frame in new:
                 item = self._put(frame.wire, Position(frame.id, epoch))
-                if timed and frame.kind is not FrameKind.GAP:
+                if item.ids_ms is not None and frame.kind is not GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (hop := traced.applied(frame.id)) is not None:
                     item.trace(hop, frame.id.ms)
@@ -244,7 +259,7 @@ class Audience:
             item = self._outbox[-1]
         else:
             self.seq += 1
-            item = Item(self.seq)
+            item = Item(self.seq, self.hub.sampler.pick())
             self._outbox.append(item)
             self._open = True
         item.parts.append(wire)
@@ -272,8 +287,8 @@ class Audience:
         turn = self._pass[-at_most:]
         del self._pass[-at_most:]
         turn.reverse()
-        seq, live = item.seq, ViewerState.LIVE
-        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
+        seq = item.seq
+        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is LIVE]
         for viewer in batch:
             viewer.seq = seq
         if item.hops is None or not batch:
@@ -284,13 +299,8 @@ class Audience:
             write_each(batch[1:], self._data)
         counters = self.hub.counters
         counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
-        if item.ids_ms and batch:
-            clock, now = self._clock, time.monotonic()
-            counters.latency.observe(clock, now, item.ids_ms, len(batch))
-            if item.trace_id:
-                counters.latency.explain(clock, now, item.traced_ms, item.trace_id)
-            if self.ackers:
-                self.hub.acks.offer(self.ackers, seq, item.position.id, clock)
+        if batch and (item.ids_ms or item.trace_id):
+            self._time(item, len(batch))
         if not self._pass:
             if item.hops is not None:
                 item.reached(0)
@@ -298,6 +308,17 @@ class Audience:
             self._current = None
             self._data = b""
         return len(turn)
+
+    def _time(self, item: Item, viewers: int) -> None:
+        """So many viewers have just been written an item that is timed or traced."""
+        hub, clock, now = self.hub, self._clock, time.monotonic()
+        if item.ids_ms:
+            hub.counters.latency.observe(clock, now, item.ids_ms, viewers * item.stands_for)
+            hub.sampler.measured(now)
+            if self.ackers:
+                hub.acks.offer(self.ackers, item.seq, item.position.id, clock)
+        if item.trace_id:
+            hub.counters.latency.explain(clock, now, item.traced_ms, item.trace_id)
 
     def _position_of(self, seq: int) -> Position:
         """The position after the item with this number."""

@@ -19,6 +19,7 @@ import structlog
 from tidegate.core.ports import Feed, Log, Sender
 from tidegate.core.records import Ask
 from tidegate.core.ring import Ring, RingBudget
+from tidegate.core.sampler import Sampler
 from tidegate.core.topic import (
     Deliver,
     Effect,
@@ -93,8 +94,8 @@ class Hub:
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
         self._next_complaint = 0.0
         self.counters = Counters()
-        #: Whether deliveries are timed.
-        self.timed = settings.metrics.enabled
+        #: Chooses the items whose delivery is timed.
+        self.sampler = Sampler(is_on=settings.metrics.enabled)
         self.acks = Acks(settings.metrics.acks_per_s)
         self.clock = feed.clock
         self.fanout = fanout

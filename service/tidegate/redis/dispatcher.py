@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 #: What a link calls by their digests.
 SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ)
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+#: The lag of dispatch is taken so often at the most.
+LAG_EVERY_S = 0.01
 
 
 class Dispatcher:
@@ -63,8 +65,8 @@ class Dispatcher:
         self._on_evicted = on_evicted
         self._clock = clock
         self._lag = lag
-        #: Loop time of the read from which the lag was last taken: once for each is enough.
-        self._lag_read_at = 0.0
+        #: Loop time from which on the lag is taken again.
+        self._lag_due = 0.0
         self._due = DueTimes(self._loop, self._act)
         #: None while the primary is not connected.
         self.link: Link | None = None
@@ -182,8 +184,8 @@ class Dispatcher:
         if relay.entries:
             watch.relayed = relay.entries[-1].id
             lag, link = self._lag, self.link
-            if lag is not None and link is not None and link.alive_at != self._lag_read_at:
-                self._lag_read_at = link.alive_at
+            if lag is not None and link is not None and link.alive_at >= self._lag_due:
+                self._lag_due = link.alive_at + LAG_EVERY_S
                 first_ms = stream_id_ms(relay.entries[0].id)
                 lag.observe(self._clock, time.monotonic(), (first_ms,))
         now = self._loop.time()

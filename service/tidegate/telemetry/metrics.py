@@ -164,7 +164,8 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_publish_to_socket_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to the write to a live viewer's socket, per delivery.",
+            "From the time in an entry's id to the write to a live viewer's socket; one in 8, that "
+            "counts for 8, while entries are many.",
             bounds=LATENCY_S,
         ),
         Row(
@@ -209,7 +210,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_dispatch_lag_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to its relay message here; the first of each read.",
+            "From the time in an entry's id to its relay message here; every 10 ms at the most.",
             bounds=LATENCY_S,
         ),
         Row(
