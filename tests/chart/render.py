@@ -54,6 +54,10 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "one redis with tls": {"redis": {"url": "rediss://one:6380/2", "existingSecret": "redis"}},
+    "one redis by another name": {
+        "redis": {"url": "rediss://one:6380/2", "existingSecret": "redis"},
+        "settings": {"redis": {"tls_check_hostname": False}},
+    },
     "redis sentinel": {"redis": {"url": "redis+sentinel://one:26379,two/main", "passwordKey": ""}},
     "redis sentinel with a login": {
         "redis": {

@@ -238,6 +238,8 @@ def test_the_operator_logs_in_to_redis_as_the_gateway_does(case: str) -> None:
     assert (source.username, source.password_secret) == (value("username"), secret("password"))
     assert source.sentinel_username == value("sentinel_username")
     assert source.sentinel_password_secret == secret("sentinel_password")
+    gateways = CASES[case].get("settings", {}).get("redis", {})
+    assert source.check_hostname == gateways.get("tls_check_hostname", True)
     named = {one.name for name in ("url", "password", "sentinel_password") if (one := secret(name))}
     folder = "/etc/tidegate/redis-tls"
     authority, certificate = source.ca_secret, source.certificate_secret

@@ -7,6 +7,8 @@ accepts is one that a cluster accepts.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,14 @@ from tidegate.model.errors import InvalidInput
 from tidegate_operator.model.gateway import GROUP, PLURAL, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.reference import reference
 from tidegate_operator.model.schema import crd, crd_yaml
+from tidegate_operator.model.status import SCHEMA_VERSION
 
 FILE = Path(__file__).parents[2] / "helm/tidegate/crds/gateways.tidegate.dev.yaml"
 DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}"
+
+#: What the schema of each version comes to, without its descriptions.
+DIGESTS = {1: "d9bbef102e4dcf98"}
 
 Spec = dict[str, Any]
 
@@ -186,6 +192,22 @@ def test_the_committed_definition_is_what_the_types_make() -> None:
         "run: tidegate-operator crd > helm/tidegate/crds/gateways.tidegate.dev.yaml"
     )
     assert yaml.safe_load(FILE.read_text("utf-8")) == crd()
+
+
+def _without_words(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_words(one) for key, one in node.items() if key != "description"}
+    return [_without_words(one) for one in node] if isinstance(node, list) else node
+
+
+def test_another_schema_has_another_version() -> None:
+    """By it the operator knows that nobody has upgraded the definition."""
+    schema = json.dumps(_without_words(crd()["spec"]["versions"]), sort_keys=True)
+    digest = hashlib.sha256(schema.encode()).hexdigest()[:16]
+    assert DIGESTS.get(SCHEMA_VERSION) == digest, (
+        "raise SCHEMA_VERSION in model/status.py, and add the digest under it here; "
+        "a version that was never released may keep its number"
+    )
 
 
 @pytest.mark.parametrize(("spec", "named"), BAD)

@@ -13,10 +13,10 @@ from tidegate_operator.act.actor import Done
 from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
 from tidegate_operator.loops.pulse import Pulse
-from tidegate_operator.loops.status import compose, flips, is_news
+from tidegate_operator.loops.status import compose, flips, is_news, is_same
 from tidegate_operator.loops.sweeping import SweepLoop, tick_s
 from tidegate_operator.model.gateway import read_spec
-from tidegate_operator.model.status import ConditionType, GatewayStatus
+from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, GatewayStatus
 from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe.leases import Disagreement
 from tidegate_operator.streams.memory import Level, Reading
@@ -79,6 +79,7 @@ def test_what_is_well() -> None:
         "SweepHealthy": ("Unknown", "Pending"),
         "MemoryPressure": ("Unknown", "Pending"),
         "LeasesAgree": ("True", "Agree"),
+        "DefinitionCurrent": ("Unknown", "Pending"),
     }
     assert (made["replicas"], made["readyReplicas"], made["desiredReplicas"]) == (2, 1, 2)
     assert (made["connections"], made["deliveriesPerS"]) == (15, 2)
@@ -195,6 +196,9 @@ def test_a_policy_that_drops_running_streams_is_told() -> None:
             "LeasesAgree",
             ("False", "LeasesWithoutPod"),
         ),
+        ({"served": 0}, "DefinitionCurrent", ("False", "Outdated")),
+        ({"served": SCHEMA_VERSION}, "DefinitionCurrent", ("True", "Current")),
+        ({"served": SCHEMA_VERSION + 1}, "DefinitionCurrent", ("True", "Current")),
         (
             {"spec": read_spec({"target": {"name": "gw"}, "streams": {"enabled": False}})},
             "SweepHealthy",
@@ -241,3 +245,10 @@ def test_a_loop_without_a_beat_is_stuck_and_a_slow_pace_is_not() -> None:
     with pytest.raises(ValueError, match="broken"), pulse.round("works"):
         raise ValueError("broken")
     assert (pulse.loops["works"].errors, pulse.loops["works"].error) == (1, "broken")
+
+
+def test_the_version_that_the_server_fills_in_is_no_change() -> None:
+    made = compose({}, facts(), NOW)
+    shown = {**made, "schemaVersion": SCHEMA_VERSION}
+    assert is_same(shown, compose(shown, facts(), NOW))
+    assert not is_same(shown, compose(shown, facts(generation=5), NOW))

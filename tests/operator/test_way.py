@@ -325,6 +325,23 @@ async def test_a_redis_that_wants_a_certificate(
         await asked(await scene.open(**fields, certificateSecret={"name": "redis"}))
 
 
+@pytest.mark.real("tls-server")
+async def test_a_redis_whose_certificate_has_another_name(
+    scene: Scene, certificates: Certificates
+) -> None:
+    """The gateway could be told to let it pass, and the operator could not."""
+    options = Options(tls=certificates, config={"tls-auth-clients": "no"})
+    async with Server(binaries.require("tls-server"), options) as server:
+        scene.secrets.values["redis"] = {"ca": certificates.ca_file.read_text()}
+        fields: dict[str, Any] = {
+            "url": f"rediss://127.1:{server.port}",  # 127.0.0.1, in words that it does not have
+            "caSecret": {"name": "redis", "key": "ca"},
+        }
+        with pytest.raises(RedisUnavailable, match="Hostname mismatch"):
+            await asked(await scene.open(**fields))
+        await asked(await scene.open(**fields, checkHostname=False))
+
+
 @pytest.mark.real("valkey9")
 async def test_sentinels_with_a_password_of_their_own(scene: Scene) -> None:
     """The gateway could ask them, and the operator could not."""

@@ -73,7 +73,8 @@ OPERATOR = Board(
                         "sum("
                         + _gauge(
                             "condition",
-                            'condition=~"Ready|RedisReachable|SweepHealthy|LeasesAgree"',
+                            'condition=~"Ready|RedisReachable|SweepHealthy|LeasesAgree'
+                            '|DefinitionCurrent"',
                             by="gateway, condition",
                         )
                         + " == bool 0)"
@@ -285,7 +286,8 @@ OPERATOR = Board(
                 graph(
                     "Conditions",
                     "Of each Gateway: 1 true, 0 false, -1 unknown. Ready, RedisReachable, "
-                    "SweepHealthy and LeasesAgree should be 1, MemoryPressure 0.",
+                    "SweepHealthy, LeasesAgree and DefinitionCurrent should be 1, MemoryPressure "
+                    "0.",
                     Query(
                         _gauge("condition", by="gateway, condition"),
                         f"{{{{condition}}}} {_GATEWAY}",

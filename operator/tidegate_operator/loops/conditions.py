@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from tidegate_operator.act.actor import Done
 from tidegate_operator.decide.records import Decision
 from tidegate_operator.model.gateway import GatewaySpec
-from tidegate_operator.model.status import ConditionType, LastScale
+from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, LastScale
 from tidegate_operator.observe.observer import Seen
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
@@ -66,6 +66,8 @@ class Facts:
         problem: reason and text of what keeps the gateway from being looked at.
         seen, decision, done: of the last round; None if there was none.
         scaled: the last change of replicas by this leader, if any.
+        served: the version of the definition that is served; 0 is one from before there were
+            versions, None is not known yet.
     """
 
     generation: int
@@ -76,6 +78,7 @@ class Facts:
     done: Done | None = None
     scaled: LastScale | None = None
     sweep: SweepState = field(default_factory=lambda: SweepState(datetime.now(UTC)))
+    served: int | None = None
 
 
 def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
@@ -88,6 +91,7 @@ def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
         ConditionType.SWEEP_HEALTHY: _swept(facts, now),
         ConditionType.MEMORY_PRESSURE: _memory(facts),
         ConditionType.LEASES_AGREE: _leases(facts),
+        ConditionType.DEFINITION_CURRENT: _definition(facts),
     }
 
 
@@ -203,6 +207,20 @@ def _leases(facts: Facts) -> Say:
         return Say("True", "Agree", "each ready pod has a lease, and each lease a pod")
     reason = "PodsWithoutLease" if seen.disagreement.pods_without_lease else "LeasesWithoutPod"
     return Say("False", reason, "; ".join(told))
+
+
+def _definition(facts: Facts) -> Say:
+    """Helm installs what is under `crds/` once and never upgrades it."""
+    if facts.served is None:
+        return Say("Unknown", PENDING, "not compared yet")
+    if facts.served < SCHEMA_VERSION:
+        text = (
+            f"the API server has version {facts.served} of the definition, this operator expects "
+            f"{SCHEMA_VERSION}: it drops the fields that it does not know. Bring it up to date: "
+            "kubectl apply --server-side --force-conflicts --filename helm/tidegate/crds/"
+        )
+        return Say("False", "Outdated", text)
+    return Say("True", "Current", f"the API server has version {facts.served} of the definition")
 
 
 def _names(names: Sequence[str]) -> str:

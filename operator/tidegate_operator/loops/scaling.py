@@ -23,10 +23,17 @@ from tidegate_operator.kube.errors import Conflict, KubeError, NotFound
 from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
 from tidegate_operator.loops.pulse import Pulse
-from tidegate_operator.loops.status import compose, flips, is_news
+from tidegate_operator.loops.status import (
+    asking_version,
+    compose,
+    flips,
+    is_news,
+    is_same,
+    version_of,
+)
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
-from tidegate_operator.model.status import LastScale
+from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
 from tidegate_operator.observe.observer import Cluster, Observer, Seen
 from tidegate_operator.observe.way import RedisWay, Secrets
 from tidegate_operator.settings import OperatorSettings
@@ -75,6 +82,8 @@ class ScalingLoop:
         self._resource: Mapping[str, Any] = {}
         self._shown = asyncio.Event()
         self._written_at = float("-inf")
+        #: The version of the definition, by the last answer to a write.
+        self._served: int | None = None
         self.spec: GatewaySpec | None = None
         self.seen: Seen | None = None
         self.decision: Decision | None = None
@@ -140,6 +149,7 @@ class ScalingLoop:
             done=done,
             scaled=self.last_scale,
             sweep=self._sweep.state,
+            served=self._served,
         )
         await self._write_status(gateway, resource, facts)
         return "" if problem is None else problem[1]
@@ -216,11 +226,13 @@ class ScalingLoop:
         made = compose(before, facts, datetime.now(UTC))
         self.conditions = {one["type"]: one["status"] for one in made["conditions"]}
         due = self._clock() - self._written_at >= self._settings.status_s
-        if not (is_news(before, made) or (due and before != made)) or not self._may_continue():
+        ask = self._served is None or self._served < SCHEMA_VERSION
+        worth = is_news(before, made) or (due and (ask or not is_same(before, made)))
+        if not worth or not self._may_continue():
             return
         version = str(resource["metadata"].get("resourceVersion", ""))
         try:
-            await self._api.patch_status(self._gateway, version, made)
+            answer = await self._api.patch_status(self._gateway, version, asking_version(made))
         except Conflict:
             return  # the resource changed: it will be shown again
         except KubeError as error:
@@ -228,6 +240,7 @@ class ScalingLoop:
             log.warning("status not written", gateway=self._gateway, reason=str(error))
             return
         self._written_at = self._clock()
+        self._served = version_of(answer)
         for one in flips(before, made):
             await self._event(
                 gateway, one["reason"], f"{one['type']}Check", one["message"], warning=True

@@ -24,6 +24,7 @@ from tidegate_operator.model.status import (
 from tidegate_operator.streams.retention import State
 
 MESSAGE_MAX = 1_024
+SCHEMA_VERSION_FIELD = "schemaVersion"
 _UNDER_WAY = frozenset({Balance.SHEDDING, Balance.WAITING})
 
 
@@ -65,6 +66,7 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
             }
         )
     made = status.model_dump(mode="json", by_alias=True)
+    del made[SCHEMA_VERSION_FIELD]  # not ours to tell
     for kept in ("lastScale", "lastSweep", "memory"):
         if made[kept] is None:
             del made[kept]  # an earlier leader's stays
@@ -87,6 +89,23 @@ def is_news(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     if any(name in made and before.get(name) != made[name] for name in (*plain, *more)):
         return True
     return _heads(before.get("conditions") or ()) != _heads(made["conditions"])
+
+
+def is_same(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether nothing would change, not even figures."""
+    return {**before, SCHEMA_VERSION_FIELD: None} == {**made, SCHEMA_VERSION_FIELD: None}
+
+
+def asking_version(made: Mapping[str, Any]) -> dict[str, Any]:
+    """To be merged: without its version the API server fills in the default of the definition that
+    it serves, which no Role of a namespace may read. `version_of` reads it from the answer.
+    """
+    return {**made, SCHEMA_VERSION_FIELD: None}
+
+
+def version_of(resource: Mapping[str, Any]) -> int:
+    """The version of the definition that is served, by an answer to `asking_version`."""
+    return int((resource.get("status") or {}).get(SCHEMA_VERSION_FIELD) or 0)
 
 
 def flips(before: Mapping[str, Any], made: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -86,6 +86,9 @@ class RedisSource(Part):
         CertificateOf | None,
         Field(description="Certificate to log in with, where TLS wants one of the client."),
     ] = None
+    check_hostname: Annotated[
+        bool, Field(description="Whether the server's certificate must name the host asked for.")
+    ] = True
 
     rules = (
         Rule(

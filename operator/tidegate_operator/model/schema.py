@@ -15,11 +15,8 @@ import yaml
 from tidegate_operator.model import gateway
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.parts import Part, Rule
-from tidegate_operator.model.status import GatewayStatus
+from tidegate_operator.model.status import SCHEMA_VERSION, GatewayStatus
 
-#: Raised with every change of the schema. The operator compares it with the one that is served,
-#: because Helm never upgrades what is under `crds/`.
-SCHEMA_VERSION = "1"
 SCHEMA_VERSION_ANNOTATION = f"{gateway.GROUP}/schema-version"
 
 Schema = dict[str, Any]
@@ -56,7 +53,7 @@ def crd() -> Schema:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{gateway.PLURAL}.{gateway.GROUP}",
-            "annotations": {SCHEMA_VERSION_ANNOTATION: SCHEMA_VERSION},
+            "annotations": {SCHEMA_VERSION_ANNOTATION: str(SCHEMA_VERSION)},
         },
         "spec": {
             "group": gateway.GROUP,

@@ -22,6 +22,12 @@ class ConditionType(StrEnum):
     SWEEP_HEALTHY = "SweepHealthy"
     MEMORY_PRESSURE = "MemoryPressure"
     LEASES_AGREE = "LeasesAgree"
+    DEFINITION_CURRENT = "DefinitionCurrent"
+
+
+#: Raised with every change of the schema. It is a default of the schema itself, so the API server
+#: tells by it which one it serves.
+SCHEMA_VERSION = 1
 
 
 class Condition(Part):
@@ -102,6 +108,9 @@ class GatewayStatus(Part):
     observed_generation: Annotated[
         int | None, Field(ge=0, description="The generation of the spec that was acted on.")
     ] = None
+    schema_version: Annotated[
+        int, Field(ge=1, description="Of the served definition: the API server fills it in.")
+    ] = SCHEMA_VERSION
     replicas: Annotated[int, Field(ge=0, description="Pods there are, without leaving ones.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Of those, ready ones.")] = 0
     desired_replicas: Annotated[int, Field(ge=0, description="Pods there should be now.")] = 0

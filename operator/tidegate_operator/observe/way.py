@@ -76,6 +76,7 @@ class _Login(NamedTuple):
     sentinel_password: str | None
     ca_file: str | None
     ca_text: str | None
+    check_hostname: bool
     certificate: _Certificate
 
 
@@ -176,6 +177,7 @@ class RedisWay:
             sentinel_password=sentinel_password,
             ca_file=_path(own.redis_ca_file),
             ca_text=ca_text,
+            check_hostname=source.check_hostname,
             certificate=certificate,
         )
 
@@ -227,6 +229,7 @@ class RedisWay:
                 "sentinel_username": login.sentinel_username,
                 "sentinel_password": login.sentinel_password,
                 "tls_ca_file": ca_file,
+                "tls_check_hostname": login.check_hostname,
                 "tls_cert_file": cert_file,
                 "tls_key_file": key_file,
             },
