@@ -17,6 +17,8 @@ from tests.servers.standalone import Options, Server
 from tidegate.redis.address import parse_address
 from tidegate.redis.control import Control, Message, Rebalance
 from tidegate.redis.topology import Topology
+from tidegate_operator.model.schema import crd
+from tidegate_operator.model.status import SCHEMA_VERSION
 
 
 async def test_redis_away_and_back(stage: Stage, redis_server: Server) -> None:
@@ -64,6 +66,36 @@ async def test_a_condition_keeps_its_time_until_it_flips(stage: Stage) -> None:
         one for one in stage.kubernetes.requests(stage.user) if one.resource == "gateways/status"
     ]
     assert len([one for one in writes if one.code == 200]) < 8
+
+
+async def test_a_definition_that_nobody_upgraded_and_its_upgrade(stage: Stage) -> None:
+    """Helm leaves what is under `crds/` as it was."""
+    old = crd()
+    [version] = old["spec"]["versions"]
+    del version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["schemaVersion"]
+    await stage.apply_crd(old)
+    try:
+        await stage.grant()
+        await stage.make_gateway(scaling=SCALING)
+
+        async def served() -> bool:
+            path = f"{stage.gateways}/main/status"
+            answer = await stage.send("PATCH", path, {"status": {"selector": "x"}})
+            return "schemaVersion" not in answer["status"]
+
+        await until(served, "the old definition is served")
+        operator = await stage.start_operator()
+        told = await stage.condition("DefinitionCurrent", "False", "Outdated")
+        assert "kubectl apply --server-side" in told["message"]
+
+        async def event() -> bool:
+            return "Outdated" in [one["reason"] for one in await stage.events()]
+
+        await until(event, operator.process.log_tail)
+    finally:
+        await stage.apply_crd(crd())
+    await stage.condition("DefinitionCurrent", "True", "Current")
+    assert (await stage.gateway())["status"]["schemaVersion"] == SCHEMA_VERSION
 
 
 async def test_a_gateway_without_its_deployment_and_with_it(stage: Stage) -> None:
@@ -201,7 +233,9 @@ async def test_a_rotated_password_is_picked_up(kubernetes: Kubernetes, tmp_path:
         changed = {"stringData": {"password": "new-password"}}
         await stage.send("PATCH", stage.path("secrets", "redis"), changed)
         await stage.condition("RedisReachable", "True")
-        assert "-password" not in operator.process.log_file.read_text()
+        log = operator.process.log_file.read_text()
+        assert "old-password" not in log
+        assert "new-password" not in log
         await stage.send("DELETE", stage.path("secrets", "redis"))
         await _change_password(server, "new-password", "newest")
         missing = await stage.condition("RedisReachable", "False", "SecretMissing")
