@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidegate.web.problem import problem, send_response
-
-#: Makes a `POST` that is sent again the same one.
-KEY = b"idempotency-key"
 
 _log = structlog.get_logger(__name__)
 
@@ -50,4 +48,4 @@ class CutOff:
 
 
 def _may_be_repeated(scope: Scope) -> bool:
-    return scope["method"] != "POST" or any(name == KEY for name, _ in scope["headers"])
+    return scope["method"] != "POST" or "idempotency-key" in Headers(scope=scope)
