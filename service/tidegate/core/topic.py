@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.core.recovery import find_gap
@@ -36,10 +36,6 @@ class TopicState(enum.Enum):
     ATTACHING = "attaching"
     LIVE = "live"
     REPAIRING = "repairing"
-
-
-#: By this name on the way of each entry: CPython 3.11 calls a function for a look at an enum.
-LIVE: Final = TopicState.LIVE
 
 
 class RepairCause(enum.Enum):
@@ -143,7 +139,7 @@ class Topic:
 
     def relay(self, message: Relay) -> Sequence[Effect]:
         """A relay message arrived."""
-        if self.state is not LIVE:
+        if self.state is not TopicState.LIVE:
             return ()
         if message.previous == self._last_raw and message.previous and not message.created:
             return self._apply(message.entries)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core.clock import ServerClock
 from tidegate.core.records import Page, Relay
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
 ITEM_MAX_BYTES = 131_072
-#: By these names on the way of each entry: CPython 3.11 calls a function for a look at an enum.
-GAP: Final = FrameKind.GAP
-LIVE: Final = ViewerState.LIVE
 
 
 class Position(NamedTuple):
@@ -238,7 +235,7 @@ class Audience:
             traced = self._traced
             for frame in new:
                 item = self._put(frame.wire, Position(frame.id, epoch))
-                if item.ids_ms is not None and frame.kind is not GAP:
+                if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (hop := traced.applied(frame.id)) is not None:
                     item.trace(hop, frame.id.ms)
@@ -287,8 +284,8 @@ class Audience:
         turn = self._pass[-at_most:]
         del self._pass[-at_most:]
         turn.reverse()
-        seq = item.seq
-        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is LIVE]
+        seq, live = item.seq, ViewerState.LIVE
+        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
         for viewer in batch:
             viewer.seq = seq
         if item.hops is None or not batch:
