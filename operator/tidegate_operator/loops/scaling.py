@@ -23,14 +23,7 @@ from tidegate_operator.kube.errors import Conflict, KubeError, NotFound
 from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
 from tidegate_operator.loops.pulse import Pulse
-from tidegate_operator.loops.status import (
-    asking_version,
-    compose,
-    flips,
-    is_news,
-    is_same,
-    version_of,
-)
+from tidegate_operator.loops.status import compose, flips, is_news, is_same, version_of
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
@@ -226,13 +219,13 @@ class ScalingLoop:
         made = compose(before, facts, datetime.now(UTC))
         self.conditions = {one["type"]: one["status"] for one in made["conditions"]}
         due = self._clock() - self._written_at >= self._settings.status_s
-        ask = self._served is None or self._served < SCHEMA_VERSION
+        ask = (self._served or 0) < SCHEMA_VERSION
         worth = is_news(before, made) or (due and (ask or not is_same(before, made)))
         if not worth or not self._may_continue():
             return
         version = str(resource["metadata"].get("resourceVersion", ""))
         try:
-            answer = await self._api.patch_status(self._gateway, version, asking_version(made))
+            answer = await self._api.patch_status(self._gateway, version, made)
         except Conflict:
             return  # the resource changed: it will be shown again
         except KubeError as error:

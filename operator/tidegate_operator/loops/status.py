@@ -40,6 +40,9 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
     conditions = _conditions(before.get("conditions") or (), says(facts, now), facts, now)
     status = GatewayStatus(
         observed_generation=facts.generation,
+        # Removed, the API server fills in the default of the definition that it serves, which no
+        # Role of a namespace may read: `version_of` finds it in the answer.
+        schema_version=None,
         conditions=conditions,
         mode=None if facts.spec is None else facts.spec.scaling.mode,
         last_scale=facts.scaled,
@@ -66,7 +69,6 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
             }
         )
     made = status.model_dump(mode="json", by_alias=True)
-    del made[SCHEMA_VERSION_FIELD]  # not ours to tell
     for kept in ("lastScale", "lastSweep", "memory"):
         if made[kept] is None:
             del made[kept]  # an earlier leader's stays
@@ -93,18 +95,11 @@ def is_news(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
 
 def is_same(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     """Whether nothing would change, not even figures."""
-    return {**before, SCHEMA_VERSION_FIELD: None} == {**made, SCHEMA_VERSION_FIELD: None}
-
-
-def asking_version(made: Mapping[str, Any]) -> dict[str, Any]:
-    """To be merged: without its version the API server fills in the default of the definition that
-    it serves, which no Role of a namespace may read. `version_of` reads it from the answer.
-    """
-    return {**made, SCHEMA_VERSION_FIELD: None}
+    return {**before, SCHEMA_VERSION_FIELD: None} == made
 
 
 def version_of(resource: Mapping[str, Any]) -> int:
-    """The version of the definition that is served, by an answer to `asking_version`."""
+    """The version of the definition that is served, by the answer to a write of the status."""
     return int((resource.get("status") or {}).get(SCHEMA_VERSION_FIELD) or 0)
 
 

@@ -109,7 +109,8 @@ class GatewayStatus(Part):
         int | None, Field(ge=0, description="The generation of the spec that was acted on.")
     ] = None
     schema_version: Annotated[
-        int, Field(ge=1, description="Of the served definition: the API server fills it in.")
+        int | None,
+        Field(ge=1, description="Of the served definition: the API server fills it in."),
     ] = SCHEMA_VERSION
     replicas: Annotated[int, Field(ge=0, description="Pods there are, without leaving ones.")] = 0
     ready_replicas: Annotated[int, Field(ge=0, description="Of those, ready ones.")] = 0
