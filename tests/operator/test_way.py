@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ async def asked(way: Way) -> None:
         assert (await primary.identity()).is_primary
     finally:
         await primary.close()
+
+
+async def refused(way: Way, words: str) -> None:
+    """In these words, where they come through: in TLS 1.3 the server judges after the handshake,
+    what we have sent by then makes its kernel reset the connection, and its alert may be lost.
+    """
+    said = "Connection reset by peer"
+    async with asyncio.timeout(20):
+        while "Connection reset by peer" in said:
+            with pytest.raises(RedisUnavailable) as caught:
+                await asked(way)
+            said = str(caught.value)
+    assert words in said
 
 
 # --- Secrets
@@ -315,13 +329,9 @@ async def test_a_redis_that_wants_a_certificate(
             "passwordSecret": {"name": "redis", "key": "pw"},
             "caSecret": {"name": "redis", "key": "ca"},
         }
-        # In TLS 1.3 the server judges after the handshake, and what we have sent by then makes its
-        # kernel reset the connection; the alert may be lost with it.
-        reset = "Connection reset by peer"
-        with pytest.raises(RedisUnavailable, match=f"certificate required|{reset}"):
-            await asked(await scene.open(**fields))
-        with pytest.raises(RedisUnavailable, match=f"unknown ca|{reset}"):
-            await asked(await scene.open(**fields, certificateSecret={"name": "stranger"}))
+        await refused(await scene.open(**fields), "certificate required")
+        certificate = {"certificateSecret": {"name": "stranger"}}
+        await refused(await scene.open(**fields, **certificate), "unknown ca")
         await asked(await scene.open(**fields, certificateSecret={"name": "redis"}))
 
 
