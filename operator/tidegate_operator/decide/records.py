@@ -151,7 +151,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """Have a pod send so many viewers away, spread evenly over this time."""
+    """Have a pod send so many viewers away within this time, as many at a time."""
 
     pod: str
     connections: int

@@ -1,8 +1,8 @@
 """How to send everybody away without a storm: a pure plan from counts and settings.
 
-Closes are spread evenly over the window. Each viewer is told a delay of its own; the delays add the
-time that the other replicas need beyond the window, so that connects reach them at `absorb_per_s`
-at the most.
+Each tick closes as many as the one before, and the window is the most that it takes: few are gone
+sooner. Each viewer is told a delay of its own; the delays add the time that the other replicas need
+beyond the window, so that connects reach them at `absorb_per_s` at the most.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Leaving:
         await self.shed(len(self._door), 0.0, reason="drain")  # who came in at the last moment
 
     async def shed(self, connections: int, over_s: float, *, reason: str = "rebalance") -> None:
-        """Send so many away, evenly over this time, each with its own delay to come back."""
+        """Send so many away within this time, each with its own delay to come back."""
         plan = plan_drain(
             min(connections, len(self._door)),
             window_s=over_s,
