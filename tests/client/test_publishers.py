@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -256,24 +257,30 @@ async def test_redis_away_and_back(publishers: Make, redis_server: Server) -> No
         assert [e["type"] for e in await written(backend)] == ["progress", "log"]
 
 
+async def until_heard(publish: Callable[[], Awaitable[str]]) -> None:
+    """A reply may come too late on a busy machine, too."""
+    for _ in range(100):
+        try:
+            await publish()
+            return
+        except RedisUnavailable:
+            pass
+    raise AssertionError("never heard")
+
+
 async def test_a_lost_reply_is_told_and_never_written_twice(
     redis_server: Server, backend: Backend, publishers: Make
 ) -> None:
     settings = RedisSettings(url=RedisUrl(redis_server.url), reply_timeout_s=0.2)
     publisher = publishers(settings)
-    await publisher.publish("42", "log", {"n": 0})
+    await until_heard(lambda: publisher.publish("42", "log", {"n": 0}))
     redis_server.pause()  # what it is sent, it will carry out when it goes on
     with pytest.raises(WriteUncertain):
         await publisher.publish("42", "log", {"n": 1})
     with pytest.raises(RedisUnavailable):
         await publisher.publish("42", "log", {"n": 2}, idempotency_key="k")
     redis_server.resume()
-    for _ in range(100):
-        try:
-            await publisher.publish("42", "log", {"n": 2}, idempotency_key="k")
-            break
-        except RedisUnavailable:
-            pass
+    await until_heard(lambda: publisher.publish("42", "log", {"n": 2}, idempotency_key="k"))
     numbers = [e["data"]["n"] for e in await written(backend)]
     assert numbers.count(1) <= 1
     assert numbers.count(2) == 1
@@ -394,7 +401,7 @@ def test_forks_and_the_end_of_the_process(redis_server: Server, tmp_path: Path) 
             """
         )
     )
-    subprocess.run([sys.executable, program, redis_server.url], check=True, timeout=20)
+    subprocess.run([sys.executable, program, redis_server.url], check=True, timeout=60)
 
     async def check() -> None:
         async with redis_server.client() as client:

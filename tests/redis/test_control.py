@@ -18,6 +18,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable
+from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
 from tidegate.redis.control import (
     CHANNEL,
@@ -44,11 +45,10 @@ ALL: list[Message] = [
 
 
 class Listener:
-    def __init__(self, topology: Topology, url: str) -> None:
+    def __init__(self, topology: Topology, settings: Settings) -> None:
         self.topology = topology
         self.heard: list[Message] = []
         self.gaps = 0
-        settings = slot_settings(url, "a", wait_s=0.5)
         self.control = Control(topology, settings, self.heard.append, on_gap=self._gap)
 
     def _gap(self) -> None:
@@ -56,10 +56,10 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Listener]:
-    redis = slot_settings(url, "a").redis
-    topology = Topology(parse_address(redis), redis)
-    listener = Listener(topology, url)
+async def listening(url: str, *, reply_timeout_s: float = 10) -> AsyncIterator[Listener]:
+    settings = slot_settings(url, "a", reply_timeout_s=reply_timeout_s)
+    topology = Topology(parse_address(settings.redis), settings.redis)
+    listener = Listener(topology, settings)
     task = asyncio.create_task(listener.control.run())
     try:
         async with asyncio.timeout(10):
@@ -174,7 +174,7 @@ async def test_a_dead_connection_is_noticed(redis_server: Server) -> None:
     """Half open: nothing arrives and nothing is refused."""
     async with Proxy((redis_server.host, redis_server.port)) as proxy:
         url = f"redis://{proxy.host}:{proxy.port}/0"
-        async with listening(url) as a:
+        async with listening(url, reply_timeout_s=1) as a:
             proxy.down.swallow()
             await until(lambda: not a.control.stats().listening)
             proxy.down.flow()
@@ -195,8 +195,9 @@ async def test_redis_restarts(redis_server: Server) -> None:
 
 async def test_it_waits_for_a_redis_that_is_not_there_yet(redis_server: Server) -> None:
     await redis_server.kill()
-    redis = slot_settings(redis_server.url, "a").redis
-    listener = Listener(Topology(parse_address(redis), redis), redis_server.url)
+    settings = slot_settings(redis_server.url, "a")
+    topology = Topology(parse_address(settings.redis), settings.redis)
+    listener = Listener(topology, settings)
     task = asyncio.create_task(listener.control.run())
     await until(lambda: listener.control.counts["connect_failures"] > 1)
     await redis_server.restart()

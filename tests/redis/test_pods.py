@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.redis.pod import LEASE_S, Pod, leases, let_time_pass, lose_data, until
+from tests.redis.pod import LEASE_S, Pod, at_once, leases, let_time_pass, lose_data, until
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
@@ -236,11 +236,14 @@ async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server
     )
     async with Pod(any_server.url, "a") as a, Pod(any_server.url, "b") as b:
         telling = Pods(a.topology, a.settings, figures=lambda: figures)
+        begun = time.monotonic()
         await telling.renew()
         await b.pods.renew()
         roster = {pod_of(row.incarnation): row for row in await b.pods.roster()}
         assert roster.keys() == {"a", "b"}
-        assert 14_000 < roster["a"].lease_left_ms <= 15_000
+        # Both ends are cut to whole milliseconds.
+        least = 15_000 - 1_000 * (time.monotonic() - begun) - 2
+        assert least <= roster["a"].lease_left_ms <= 15_000
         started = roster["a"].figures.pop("started")
         assert abs(int(started) - time.time() * 1000) < 5_000
         assert roster["a"].figures == {
@@ -265,39 +268,49 @@ async def test_a_lease_with_a_name_of_any_bytes_stops_nobody(any_server: Server)
 async def test_a_renewal_fails_soon_when_redis_hangs_and_at_once_when_that_is_known(
     redis_server: Server,
 ) -> None:
-    async with Pod(redis_server.url, "a", slots={"wait_s": 0.3}) as a:
+    # The first renewal and the last have to come within this wait, too.
+    async with Pod(redis_server.url, "a", slots={"wait_s": 3}) as a:
         await a.pods.renew()
         redis_server.pause()
         try:
             begun = time.monotonic()
             with pytest.raises(RedisUnavailable):
                 await a.pods.renew()
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 8, "not the 10 s of `redis.reply_timeout_s`"
             a.clock.added_s += LEASE_S + 1
-            begun = time.monotonic()
             with pytest.raises(RedisUnavailable):
-                await a.pods.ensure()
-            assert time.monotonic() - begun < 0.1
+                await at_once(a.pods.ensure())
         finally:
             redis_server.resume()
         await a.pods.renew()
         assert await a.pods.ensure() == a.pods.incarnation
 
 
+async def renewed(pod: Pod) -> None:
+    """By a renewal that begins from now on: one may be on its way already."""
+    before = pod.pods.counts["renewals"]
+    await until(lambda: pod.pods.counts["renewals"] > before + 1)
+
+
 async def test_it_renews_by_itself_and_comes_back_after_an_outage(redis_server: Server) -> None:
-    quick = {"lease_s": 0.6, "renew_s": 0.1, "wait_s": 0.3}
-    async with Pod(redis_server.url, "a", lives=True, slots=quick) as a:
+    quick = {"renew_s": 0.1}
+    async with (
+        Pod(redis_server.url, "a", lives=True, slots=quick) as a,
+        redis_server.client() as client,
+    ):
         back = asyncio.Event()
         a.pods.on_return = back.set
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await back.wait()
         first = a.pods.incarnation
-        await until(lambda: a.pods.counts["renewals"] > 12)  # 0.9 s, longer than a lease
+        for _ in range(4):  # longer than a lease
+            await let_time_pass(client, [a], LEASE_S / 3)
+            await renewed(a)
         assert a.pods.incarnation == first
         back.clear()
         await redis_server.kill()
         await redis_server.restart()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await back.wait()
         assert a.pods.incarnation not in (None, first)
         assert a.pods.counts["lapses"] == 1
@@ -317,8 +330,7 @@ async def test_on_sentinel_over_a_failover(sentinel: Sentinels) -> None:
     async with Pod(sentinel.url, "a") as a:
         await a.pods.renew()
         first = a.pods.incarnation
-        async with (await sentinel.primary()).client() as client:
-            await client.wait(1, 2000)  # the replica has the lease
+        await sentinel.synced()  # the replica has the lease
         await sentinel.fail_over()
         async with asyncio.timeout(20):
             while True:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from tests.redis.lossy import Fate, LossyTopology
-from tests.redis.pod import LEASE_S, Pod, held, let_time_pass, lose_data, slot_settings, until
+from tests.redis.pod import (
+    LEASE_S,
+    Pod,
+    at_once,
+    held,
+    let_time_pass,
+    lose_data,
+    slot_settings,
+    until,
+)
 from tests.redis.test_pods import grown_up
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
@@ -367,7 +376,7 @@ async def test_everything_is_asserted_again_after_redis_lost_its_data(
 async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
     redis_server: Server,
 ) -> None:
-    quick = {"limit": 3, "lease_s": 0.6, "renew_s": 0.1, "wait_s": 0.3}
+    quick = {"limit": 3, "renew_s": 0.1}
     async with Pod(redis_server.url, "a", lives=True, slots=quick) as a:
         await until(lambda: a.pods.is_held)
         assert await a.slots.take("ann", "c1") == Taken(1)
@@ -376,7 +385,7 @@ async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
         begun = time.monotonic()
         with pytest.raises(RedisUnavailable):
             await a.slots.take("ann", "c2")
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 5, "not the 10 s of `slots.wait_s`"
         assert a.slots.take_locally("ann", "c2") == Taken(2)
         assert a.slots.take_locally("ann", "c2") == Taken(2)
         assert a.slots.take_locally("ann", "c3") == Taken(3)
@@ -390,24 +399,24 @@ async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
 
 
 async def test_a_hanging_redis_is_told_soon_and_then_at_once(redis_server: Server) -> None:
-    quick = {"lease_s": 0.6, "renew_s": 0.1, "wait_s": 0.3}
+    # The wait is long enough for a first connect on a machine that stands still for a while.
+    quick = {"lease_s": 0.6, "renew_s": 0.1, "wait_s": 3}
     async with Pod(redis_server.url, "a", lives=True, slots=quick) as a:
         await until(lambda: a.pods.is_held)
         (kept,) = await a.connect("ann")
         redis_server.pause()
+        failures = a.pods.counts["failures"]
         try:
             begun = time.monotonic()
             verdicts = await asyncio.gather(
                 *(a.slots.take("ann", f"c{number}") for number in range(100)),
                 return_exceptions=True,
             )
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 8, "not the 10 s of `redis.reply_timeout_s`"
             assert all(isinstance(verdict, RedisUnavailable) for verdict in verdicts)
-            await until(lambda: not a.pods.is_held)
-            begun = time.monotonic()
+            await until(lambda: a.pods.counts["failures"] > failures and not a.pods.is_held)
             with pytest.raises(RedisUnavailable):
-                await a.slots.take("ann", "late")
-            assert time.monotonic() - begun < 0.2
+                await at_once(a.slots.take("ann", "late"))
         finally:
             redis_server.resume()
         # The hundred are in the buffers of broken connections, and may be executed now.
@@ -432,21 +441,33 @@ async def test_leaving_gives_everything_back_in_batches(any_server: Server) -> N
 
 
 async def test_a_storm_of_connects_and_its_return_are_quick(redis_server: Server) -> None:
-    """No benchmark: a bound that a plain loop over users with a round trip each would miss."""
-    async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
+    """No benchmark: bounds that a plain loop over users with a round trip each would miss.
+
+    Of what is the same on a busy machine: how often Redis reads from a socket, and CPU time.
+    """
+    patient = {"wait_s": 30}  # 3,000 at once are much for a busy machine
+
+    async def reads() -> int:
+        return int((await client.info("stats"))["total_reads_processed"])
+
+    async with (
+        Pod(redis_server.url, "a", slots=patient) as a,
+        redis_server.client() as client,
+    ):
         await grown_up(client, a)
-        begun = time.monotonic()
+        before, begun = await reads(), time.process_time()
         await asyncio.gather(
             *(a.slots.take(f"user-{n % 1000}", new_connection_id()) for n in range(3_000))
         )
-        taking = time.monotonic() - begun
+        taking = await reads() - before
         await let_time_pass(client, [a], LEASE_S + 1)
         await lose_data(client)
-        begun = time.monotonic()
+        before = await reads()
         await a.turn()
+        assert await reads() - before < 500
+        assert taking < 1_000
+        assert time.process_time() - begun < 10
         assert len(await client.keys("tidegate:slots:*")) == 1_000
-        assert taking < 5
-        assert time.monotonic() - begun < 5
 
 
 async def test_on_a_cluster(cluster: Cluster) -> None:
@@ -477,7 +498,7 @@ async def test_on_a_cluster(cluster: Cluster) -> None:
 
 
 async def test_on_sentinel_over_a_failover(sentinel: Sentinels) -> None:
-    quick = {"lease_s": 15, "renew_s": 0.2, "wait_s": 0.5}
+    quick = {"lease_s": 15, "renew_s": 0.2, "wait_s": 5}
     async with Pod(sentinel.url, "a", lives=True, slots=quick) as a:
         await until(lambda: a.pods.is_held)
         connections = await a.connect("ann", 3)

@@ -28,6 +28,12 @@ AT_ONCE = 300
 ONE, TWO = OperationId("42"), OperationId("43")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds at once are much for a busy machine."""
+    monkeypatch.setattr(turns, "WAIT_S", 60)
+
+
 class Parts:
     """What a replica reads and writes with."""
 

@@ -57,7 +57,8 @@ async def test_b11_a_viewer_that_does_not_read_stalls_nobody(
         for start in range(0, 3000, 50):
             ids = await backend.publish_many("42", 50, start=start, pad=1000)
             assert await reader.ids(50) == ids
-    assert replica.hub.stats().lagging == len(stuck)
+    # Each stays so; the last may still be caught up with when the reader has everything.
+    await until(lambda: replica.hub.stats().lagging == len(stuck))
     for viewer in stuck:
         viewer.close()
     await until(lambda: replica.viewers == 0)
@@ -67,7 +68,7 @@ async def test_b12_without_redis_a_storm_of_viewers_does_not_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each connect waited behind the others for three attempts of 5 s each."""
-    monkeypatch.setattr(hub, "JOIN_PATIENCE_S", 0.5)
+    monkeypatch.setattr(hub, "JOIN_PATIENCE_S", 1.0)
     nowhere = "redis://127.0.0.1:1/0"
     async with Replica(nowhere, wait_for_redis=False) as replica:
 
@@ -82,7 +83,7 @@ async def test_b12_without_redis_a_storm_of_viewers_does_not_queue(
         took_s = time.monotonic() - began
         assert set(codes) == {1013}
         assert come_back(1013) is ComeBack.LATER
-        assert took_s < 5, "one patience for all, not one for each"
+        assert took_s < 10, "one patience for all, not one for each"
 
 
 async def test_b12_redis_lost_after_the_start_is_told_and_heals(backend: Backend) -> None:

@@ -59,8 +59,10 @@ class Application:
         start: bool = True,
         **groups: Any,
     ) -> None:
-        server = {"pod": pod, **groups.pop("server", {})}
-        self.settings = quick_settings(redis_url, server=server, **groups)
+        # Patient: a machine that stands still must neither cut viewers off nor take Redis for away.
+        server = {"pod": pod, "shutdown_timeout_s": 10, **groups.pop("server", {})}
+        slots = {"wait_s": 10, **groups.pop("slots", {})}
+        self.settings = quick_settings(redis_url, server=server, slots=slots, **groups)
         self.manager = RedisStreamWebSocketManager(settings=self.settings)
         self.port = free_port()
         self.endpoints = 0
@@ -153,7 +155,7 @@ class Application:
         self._serving = asyncio.create_task(self._server.serve(), name="uvicorn")
         await until(lambda: self._server.started, "uvicorn has started")
         if self._start:
-            assert await self.manager.startup()
+            assert await self.manager.startup(patience_s=TIMEOUT_S)
         return self
 
     async def __aexit__(self, kind: object, *_: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.gateway.backend import Backend
 from tests.gateway.replica import until
 from tests.gateway.viewer import Viewer
-from tests.seed.application import Application
+from tests.seed.application import TIMEOUT_S, Application
 from tests.servers.standalone import Server
 
 
@@ -160,7 +160,7 @@ async def test_disconnect_partial_cleanup(app: Application) -> None:
         assert close.code == 1012
     await app.empty()
 
-    assert await app.manager.startup()
+    assert await app.manager.startup(patience_s=TIMEOUT_S)
     async with app.watch("42") as viewer:
         await viewer.state()
         assert app.connections("ann") == 1

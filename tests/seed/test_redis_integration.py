@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from typing import Any
@@ -12,18 +11,18 @@ import pytest
 
 from tests.gateway.backend import PREFIX, Backend
 from tests.gateway.replica import quick_settings, until
-from tests.seed.application import Application
+from tests.seed.application import TIMEOUT_S, Application
 from tests.servers import binaries
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
-from tidegate.embed import RedisStreamWebSocketManager, Stored
+from tidegate.embed import RedisStreamWebSocketManager, Stored, websockets
 from tidegate.model.errors import InvalidInput, InvalidOperationId
 
 
 async def test_startup_success(redis_server: Server, backend: Backend) -> None:
     manager = RedisStreamWebSocketManager(settings=quick_settings(redis_server.url))
     try:
-        assert await manager.startup() is True
+        assert await manager.startup(patience_s=TIMEOUT_S) is True
         sent = await manager.send_update("42", "progress", {})
         assert sent.stored is Stored.YES
     finally:
@@ -46,10 +45,11 @@ async def test_startup_retry_logic() -> None:
     manager = RedisStreamWebSocketManager(settings=settings)
     try:
         starting = asyncio.create_task(manager.startup(patience_s=20))
-        await until(lambda: len(attempts) >= 6, "six attempts")
-        waits = [later - sooner for sooner, later in itertools.pairwise(attempts)]
-        # Doubled each time, with a jitter of half: after four doublings no jitter hides it.
-        assert waits[4] > 2 * waits[0], waits
+        # Three look for Redis (feed, lease, control), so one of them for the seventh time by then,
+        # and behind six waits: 0.02 s, doubled each time, and half of it with the least jitter.
+        # Without doubling it would be a third of that with the greatest jitter.
+        await until(lambda: len(attempts) >= 3 * 6 + 1, "seven attempts of one of them")
+        assert attempts[3 * 6] - attempts[0] >= 0.02 * (2**6 - 1) / 2, attempts
         listener.close()
         await listener.wait_closed()
         async with Server(binaries.embedded(), port=port):
@@ -83,7 +83,8 @@ async def test_startup_graceful_degradation() -> None:
 async def test_startup_idempotency(app: Application, backend: Backend) -> None:
     engine = app.engine
 
-    assert all(await asyncio.gather(*(app.manager.startup() for _ in range(5))))
+    starting = (app.manager.startup(patience_s=TIMEOUT_S) for _ in range(5))
+    assert all(await asyncio.gather(*starting))
     assert await app.manager.startup()
 
     assert app.engine is engine
@@ -91,7 +92,7 @@ async def test_startup_idempotency(app: Application, backend: Backend) -> None:
     assert names.count("tidegate:app-1") == 1
     await app.manager.shutdown()
     await app.manager.shutdown()
-    assert await app.manager.startup()
+    assert await app.manager.startup(patience_s=TIMEOUT_S)
     assert app.engine is not engine
 
 
@@ -126,8 +127,12 @@ async def test_send_operation_update_with_redis(app: Application, backend: Backe
         await app.manager.send_update("42", "progress", {"lone": "\ud800"})
 
 
-async def test_send_operation_update_without_redis() -> None:
-    async with Application(f"redis://127.0.0.1:{free_port()}/0", start=False) as app:
+async def test_send_operation_update_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    # That it is refused has to be told in this time; else nobody knows whether it is stored.
+    monkeypatch.setattr(websockets, "AWAY_PATIENCE_S", 20)
+    server = {"shutdown_timeout_s": 1}  # who waits for Redis is not waited for
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    async with Application(nowhere, start=False, server=server) as app:
         assert not await app.manager.startup(patience_s=0.1)
         async with app.watch("42") as viewer, app.watch("421") as other:
             for watching in (viewer, other):

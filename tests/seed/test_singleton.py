@@ -9,6 +9,7 @@ import pytest
 
 import tidegate.embed
 from tests.gateway.backend import PREFIX, Backend
+from tests.seed.application import TIMEOUT_S
 from tests.servers.standalone import Server
 from tidegate.embed import RedisStreamWebSocketManager, ws_manager
 
@@ -21,7 +22,7 @@ async def test_ws_manager_singleton_exists(
     # Without a word in the code it finds Redis where every other part of Tidegate does.
     monkeypatch.setenv("TIDEGATE_REDIS__URL", redis_server.url)
     monkeypatch.setenv("TIDEGATE_SERVER__POD", "web-7")
-    assert await ws_manager.startup()
+    assert await ws_manager.startup(patience_s=TIMEOUT_S)
     try:
         await ws_manager.send_update("42", "progress", {"n": 1})
         assert await backend.client.xlen(PREFIX + "42") == 1
@@ -38,7 +39,7 @@ async def test_ws_manager_singleton_is_singleton(redis_server: Server) -> None:
     # It is one by being a module's, not by a trick in the class: an application may have its own.
     assert RedisStreamWebSocketManager() is not ws_manager
 
-    assert await ws_manager.startup(redis_server.url)
+    assert await ws_manager.startup(redis_server.url, patience_s=TIMEOUT_S)
     try:
         engine = ws_manager._engine
         assert engine is not None

@@ -15,7 +15,7 @@ from typing import Any, Self
 import redis.asyncio
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tests.servers.binaries import Binary
 from tests.servers.ports import free_port
@@ -23,6 +23,8 @@ from tests.servers.standalone import PLAIN, Options, Server
 
 FORM_TIMEOUT_S = 30.0
 NODE_TIMEOUT_MS = 1000
+#: Where nobody can take over: a node that stands still for a while must not end the cluster.
+ALONE_NODE_TIMEOUT_MS = 5000
 _POLL_S = 0.02  # gossip has no event to wait for
 _MOVE_BATCH = 100
 
@@ -48,11 +50,12 @@ class Cluster:
         self.primaries = primaries
         self.replicas_each = replicas_each
         self.servers: list[Server] = []
+        node_timeout_ms = NODE_TIMEOUT_MS if replicas_each else ALONE_NODE_TIMEOUT_MS
         for _ in range(primaries * (1 + replicas_each)):
             config = {
                 "cluster-enabled": "yes",
                 "cluster-config-file": "nodes.conf",
-                "cluster-node-timeout": NODE_TIMEOUT_MS,
+                "cluster-node-timeout": node_timeout_ms,
                 "cluster-announce-ip": Server.host,
                 "cluster-port": free_port(),
                 "repl-diskless-sync-delay": 0,
@@ -180,7 +183,11 @@ class Cluster:
 
     async def take_over(self, replica: Server) -> None:
         """Make a replica the primary of its slots, asking nobody, and wait until all know."""
-        await self._do(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        try:
+            await self._do(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        except ResponseError:  # it may have been elected before we asked: its primary was killed
+            if await self._role(replica) != "master":
+                raise
         replica_id = await self._id(replica)
 
         async def known(server: Server) -> bool:
@@ -201,7 +208,7 @@ class Cluster:
     # --- inside
 
     async def _join(self) -> None:
-        first, bounds = self.servers[0], REDIS_CLUSTER_HASH_SLOTS // self.primaries
+        bounds = REDIS_CLUSTER_HASH_SLOTS // self.primaries
         for number, server in enumerate(self.servers):
             # Equal epochs of two primaries would be settled later, at an unlucky moment.
             await self._do(server, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
@@ -209,10 +216,7 @@ class Cluster:
                 last = number + 1 == self.primaries
                 end = REDIS_CLUSTER_HASH_SLOTS - 1 if last else (number + 1) * bounds - 1
                 await self._do(server, "CLUSTER", "ADDSLOTSRANGE", number * bounds, end)
-            if server is not first:
-                bus = (server.options.config or {})["cluster-port"]
-                await self._do(first, "CLUSTER", "MEET", server.host, server.port, bus)
-        await self._all(self.servers, self._knows_all)
+        await self._all(self.servers, self._acquainted)
 
     async def _follow(self) -> None:
         for number, replica in enumerate(self.servers[self.primaries :]):
@@ -220,6 +224,18 @@ class Cluster:
             await self._do(replica, "CLUSTER", "REPLICATE", await self._id(primary))
         await self._all(self.servers[self.primaries :], self._in_sync)
         await self._all(self.servers, self._is_ok)
+
+    async def _acquainted(self, server: Server) -> bool:
+        if await self._knows_all(server):
+            return True
+        first, *others = self.servers
+        met = {line[1].split("@")[0] for line in await self._nodes(first)}
+        for other in others:
+            # Who does not answer within the node timeout is forgotten: then once more.
+            if other.address not in met:
+                bus = (other.options.config or {})["cluster-port"]
+                await self._do(first, "CLUSTER", "MEET", other.host, other.port, bus)
+        return False
 
     async def _knows_all(self, server: Server) -> bool:
         lines = await self._nodes(server)

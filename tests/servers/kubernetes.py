@@ -303,6 +303,8 @@ class Kubernetes:
     def _requests(self, user: str) -> Iterator[Request]:
         with (self.directory / "audit.log").open() as lines:
             for line in lines:
+                if not line.endswith("\n"):  # it is being written
+                    return
                 event = json.loads(line)
                 if event["user"]["username"] != user:
                     continue

@@ -47,6 +47,7 @@ class Way:
         self.swallowing = False
         self.filter: Callable[[], Filter] | None = None
         self.bytes = 0
+        self.swallowed = 0
         self.lanes: set[_Lane] = set()
 
     def delay(self, seconds: float) -> None:
@@ -91,6 +92,7 @@ class _Lane:
 
     def feed(self, data: bytes) -> None:
         if self._way.swallowing:
+            self._way.swallowed += len(data)
             return
         if self._filter is not None:
             data = self._filter(data)

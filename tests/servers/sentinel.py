@@ -22,7 +22,9 @@ from tests.servers.standalone import PLAIN, Options, Server
 
 DOWN_AFTER_MS = 1000
 FAILOVER_TIMEOUT_MS = 3000
-PERIODS_MS = {"info-period": 1000, "publish-period": 500}
+#: A Sentinel that stood still for 2 s, as on a busy machine, mistrusts its clock and does nothing
+#: for 30 s more (TILT): longer than anybody waits for a failover.
+PERIODS_MS = {"info-period": 1000, "publish-period": 500, "tilt-period": 1000}
 READY_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 

@@ -196,7 +196,7 @@ class Server:
         if not self.running:
             return False
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(5):  # longer than a busy machine makes it wait
                 return await self._config() == self._config_at_start
         except (RedisError, OSError, TimeoutError):
             return False
