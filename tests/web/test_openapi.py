@@ -12,14 +12,19 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica
 from tests.servers.standalone import Server
 from tests.web.test_admission import AUTH, guarded, token
 
+# Some 20 s when nobody else wants the CPU.
+pytestmark = pytest.mark.timeout(400)
+
 SERVICE = "s" * 32
 STREAM = "/sse/operations/{operation_id}"
-#: Cases for each operation of the description, in each phase; some 20 s in all.
+#: Cases for each operation of the description, in each phase.
 EXAMPLES = 100
 
 CONFIG = f"""
@@ -36,7 +41,7 @@ expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5x
 async def check(replica: Replica, folder: Path, *options: str) -> None:
     """Run it; what it has found is the failure's text."""
     config = folder / "schemathesis.toml"
-    config.write_text(CONFIG.format(token=token("u")))
+    config.write_text(CONFIG.format(token=token("u", ttl_s=3600)))
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)]
     command += ["--no-color", "run", "--checks", "all", "--continue-on-failure"]
     command += ["--max-examples", str(EXAMPLES), "--request-timeout", "5", *options]

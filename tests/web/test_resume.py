@@ -14,6 +14,14 @@ from tests.servers.standalone import Server
 
 
 @pytest.fixture
+async def replica(redis_server: Server, sender: str) -> AsyncIterator[Replica]:
+    """Nothing here expires: a stream that is made anew is there in time on a busy machine too."""
+    topic = {"expired_grace_s": 60}
+    async with Replica(redis_server.url, sender=sender, topic=topic) as replica:
+        yield replica
+
+
+@pytest.fixture
 async def other(redis_server: Server, sender: str) -> AsyncIterator[Replica]:
     """A second replica, which knows nothing of the viewer that comes to it."""
     async with Replica(redis_server.url, pod="pod-2", sender=sender) as replica:

@@ -24,6 +24,8 @@ from tidegate.web.sender import AsgiSender, DirectSender
 ENTRY_BYTES = 1000
 COUNT = 3000  # 3 MB: more than the kernel's buffers of both ends together
 HIGH_WATER = 65_536
+#: It answers no ping and reads its close late: none of that may end it on a busy machine.
+PATIENT = {"ping_interval_s": 600, "close_timeout_s": 60}
 
 
 @asynccontextmanager
@@ -31,7 +33,7 @@ async def a_stuck_viewer(
     server: Server, sender: str, **viewer: Any
 ) -> AsyncIterator[tuple[Replica, RawViewer]]:
     """A replica with one viewer that has read its state and reads no more."""
-    async with Replica(server.url, sender=sender, viewer=viewer) as replica:
+    async with Replica(server.url, sender=sender, viewer={**PATIENT, **viewer}) as replica:
         with await replica.raw("42", receive_buffer=4096) as stuck:
             await stuck.next_frames(type="current_state")
             yield replica, stuck
@@ -166,7 +168,9 @@ async def test_one_that_never_reads_its_close_is_cut(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
     """4408 cannot reach it; the socket has to go all the same."""
-    quick = {"lagging_timeout_s": 0.3, "ping_interval_s": 0.4, "ping_timeout_s": 0.4}
+    # Over ASGI the pings cut it, and must not while the entries are still being published.
+    pings = {"ping_interval_s": 1, "ping_timeout_s": 4}
+    quick = {"lagging_timeout_s": 0.1, "close_timeout_s": 1, **pings}
     async with a_stuck_viewer(redis_server, sender, lagging_policy="disconnect", **quick) as (
         replica,
         _,
@@ -212,7 +216,7 @@ async def test_a_slow_joiner_of_a_long_history_is_no_burden(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
     ids = await backend.publish_many("42", COUNT, pad=ENTRY_BYTES)
-    async with Replica(redis_server.url, sender=sender) as replica:
+    async with Replica(redis_server.url, sender=sender, viewer=PATIENT) as replica:
         with await replica.raw("42", receive_buffer=4096, history="all") as stuck:
             await until(lambda: replica.hub.stats().lagging == 1)
             assert unsent_bytes(served(replica)) <= 2 * HIGH_WATER + ENTRY_BYTES + 200

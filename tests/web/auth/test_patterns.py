@@ -46,6 +46,6 @@ def test_like_the_regular_expression_that_it_replaces(pattern: str, text: str) -
 
 
 def test_a_pattern_made_to_take_long_does_not() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()  # others may have the processor meanwhile
     assert not matches("*a" * 128 + "*b", "a" * 128)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1

@@ -7,6 +7,7 @@ import json
 import sys
 import types
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -52,19 +53,19 @@ async def test_claims_lists_operations() -> None:
 # -- redis ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-async def topology(any_server: Server) -> AsyncIterator[Topology]:
-    settings = Settings.model_validate(
-        {"redis": {"url": any_server.url, "connect_timeout_s": 0.5, "reply_timeout_s": 0.5}}
-    )
+@asynccontextmanager
+async def asking_redis(server: Server, patience_s: float) -> AsyncIterator[HashSource]:
+    times = {"connect_timeout_s": patience_s, "reply_timeout_s": patience_s}
+    settings = Settings.model_validate({"redis": {"url": server.url, **times}})
     topology = Topology(parse_address(settings.redis), settings.redis)
-    yield topology
+    yield HashSource(OperationHash(topology, "operation:"), timeout_s=30, max_state_bytes=1000)
     await topology.close()
 
 
 @pytest.fixture
-def source(topology: Topology) -> HashSource:
-    return HashSource(OperationHash(topology, "operation:"), timeout_s=5, max_state_bytes=1000)
+async def source(any_server: Server) -> AsyncIterator[HashSource]:
+    async with asking_redis(any_server, 30) as source:
+        yield source
 
 
 async def put(server: Server, **fields: str | bytes) -> None:
@@ -147,11 +148,12 @@ async def test_another_kind_of_key_and_a_redis_that_hangs(
     async with any_server.client() as client:
         await client.set("operation:job-1", "x")
     assert isinstance(await refusal(source), SourceFailed)
-    any_server.pause()
-    try:
-        assert isinstance(await refusal(source), SourceFailed)
-    finally:
-        any_server.resume()
+    async with asking_redis(any_server, 0.5) as impatient:
+        any_server.pause()
+        try:
+            assert isinstance(await refusal(impatient), SourceFailed)
+        finally:
+            any_server.resume()
 
 
 # -- callable ------------------------------------------------------------------------------------

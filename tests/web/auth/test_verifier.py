@@ -213,9 +213,9 @@ def test_a_token_in_a_token_and_a_jwe() -> None:
 
 
 def test_too_long_is_refused_before_it_is_read() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()  # others may have the processor meanwhile
     assert refusal("a" * 10_000_000 + ".b.c") == "bad_token"
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 # -- claims --------------------------------------------------------------------------------------
