@@ -1,5 +1,7 @@
 """The ring against a naive list, and its bounds."""
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -11,8 +13,12 @@ from tidegate.model.ids import StreamId
 MAX_FRAMES, MAX_BYTES, BUDGET = 6, 60, 100
 
 
-def frame(ms: int, size: int) -> Frame:
-    return Frame(StreamId(ms, 0), b"x" * size, FrameKind.ENTRY)
+SEQUENCES = st.sampled_from([0, 1, 2**64 - 1])
+KINDS = st.sampled_from([FrameKind.ENTRY, FrameKind.PROGRESS])
+
+
+def frame(ms: int, size: int, seq: int = 0, kind: FrameKind = FrameKind.ENTRY) -> Frame:
+    return Frame(StreamId(ms, seq), b"x" * size, kind)
 
 
 class RingMachine(RuleBasedStateMachine):
@@ -31,10 +37,16 @@ class RingMachine(RuleBasedStateMachine):
         for number, known in enumerate(floors):
             self._clear(number, known)
 
-    @rule(number=st.integers(0, 2), size=st.integers(1, 30), step=st.integers(1, 3))
-    def append(self, number: int, size: int, step: int) -> None:
+    @rule(
+        number=st.integers(0, 2),
+        size=st.integers(1, 30),
+        step=st.integers(1, 3),
+        seq=SEQUENCES,
+        kind=KINDS,
+    )
+    def append(self, number: int, size: int, step: int, seq: int, kind: FrameKind) -> None:
         self.clock += step
-        new = frame(self.clock, size)
+        new = frame(self.clock, size, seq, kind)
         self.rings[number].append(new)
         self.logs[number].append(new)
 
@@ -54,14 +66,15 @@ class RingMachine(RuleBasedStateMachine):
         self.logs[number], self.floors[number] = [], None
         assert self.rings[number].stats() == (0, 0)
 
-    @rule(number=st.integers(0, 2), at=st.integers(0, 60))
-    def look(self, number: int, at: int) -> None:
-        ring, log, cursor = self.rings[number], self.logs[number], StreamId(at, 0)
+    @rule(number=st.integers(0, 2), at=st.integers(0, 60), seq=SEQUENCES)
+    def look(self, number: int, at: int, seq: int) -> None:
+        ring, log, cursor = self.rings[number], self.logs[number], StreamId(at, seq)
         held = [f for f in log if ring.holds(f.id)]
         if ring.covers(cursor):
             assert ring.after(cursor) == [f for f in log if f.id > cursor], "complete"
         elif held:
             assert cursor < held[0].id
+        assert ring.holds(cursor) is (cursor in [f.id for f in log[len(log) - len(ring) :]])
         if held and cursor in [f.id for f in held]:
             assert ring.covers(cursor), "from an entry that is here it is proven"
 
@@ -104,3 +117,13 @@ def test_the_ring_that_grew_longest_ago_gives_way() -> None:
     old.append(frame(1, 60))
     new.append(frame(2, 60))
     assert (len(old), len(new)) == (0, 1)
+
+
+def test_what_it_holds_is_nothing_to_the_garbage_collector() -> None:
+    """Or each full collection stops the loop for as long as it takes to look at every entry."""
+    ring = Ring(100, 10_000, RingBudget(10_000))
+    for ms in range(1, 100):
+        ring.append(frame(1_795_413_516_350 + ms, 50, seq=2**64 - 1, kind=FrameKind.PROGRESS))
+    held = [item for part in gc.get_referents(ring) if isinstance(part, list) for item in part]
+    assert len(held) >= len(ring) == 99
+    assert not [item for item in held if gc.is_tracked(item)]

@@ -230,7 +230,7 @@ class Topic:
         self.vanished = False
         self.state = TopicState.LIVE
         if not len(self.ring):
-            self.ring.floor = self.last
+            self.ring.clear(self.last)
         return ()
 
     def _move_to(self, last: StreamId) -> None:
