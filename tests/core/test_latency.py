@@ -58,6 +58,8 @@ def test_less_than_the_clocks_are_known_to_is_nothing() -> None:
     latency = EntryLatency()
     latency.observe(clock_at(0, round_trip_s=0.02), 100.0, [NOW_MS + 5])
     assert (latency.histogram.counts[0], latency.histogram.sum) == (1, 0.0)
+    latency.explain(clock_at(0, round_trip_s=0.02), 100.0, NOW_MS + 5, "a" * 32)
+    assert latency.histogram.exemplars.keys() == {0}
 
 
 def test_an_exemplar_is_in_the_bucket_of_its_entry() -> None:

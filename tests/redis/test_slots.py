@@ -390,6 +390,7 @@ async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
         assert a.slots.take_locally("ann", "c2") == Taken(2)
         assert a.slots.take_locally("ann", "c3") == Taken(3)
         assert a.slots.take_locally("ann", "c4") == Full(3, 3)
+        assert a.slots.counts["full"] == 1
         await redis_server.restart()
         async with redis_server.client() as client:
             await until(lambda: a.slots.stats().unsettled == 0 and a.pods.is_held)

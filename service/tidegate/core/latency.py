@@ -55,5 +55,7 @@ class EntryLatency:
         """The trace of an entry that is observed as well: the exemplar of its bucket."""
         if clock is not None and clock.offset_s is not None:
             age_s = now + clock.offset_s - id_ms / 1000
+            if age_s < 0 <= age_s + min(clock.error_s(now), AHEAD_MAX_S):
+                age_s = 0.0  # as it is observed
             if 0 <= age_s <= PLAUSIBLE_S:
                 self.histogram.explain(age_s, trace_id)

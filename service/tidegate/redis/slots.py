@@ -163,6 +163,7 @@ class RedisSlots:
             return Taken(0)
         seats = self._users[user].seats if user in self._users else {}
         if connection not in seats and len(seats) >= limit:
+            self.counts["full"] += 1
             return Full(len(seats), limit)
         self._forget_release(user, connection)
         seats = self._users.setdefault(user, _User()).seats
