@@ -30,8 +30,10 @@ async def one_round(
     watch: Watch = unwatched,
     *,
     seconds: float = SECONDS,
+    quiet_s: float = 10.0,
 ) -> Round:
-    bed = Bed(redis_binary(), Pinning.choose(), seconds, watch, warm_up_s=0.2, quiet_s=1.0)
+    """`quiet_s` is waited for only where something is missing."""
+    bed = Bed(redis_binary(), Pinning.choose(), seconds, watch, warm_up_s=0.2, quiet_s=quiet_s)
     return await play(scenario, subject, bed)
 
 
@@ -79,7 +81,7 @@ async def test_every_figure_of_the_table_is_measured() -> None:
 
 @pytest.mark.parametrize("fault", ["drop", "repeat", "swap"])
 async def test_a_server_with_a_fault_is_found_out(fault: str) -> None:
-    one = await one_round(TINY, faulty(fault))
+    one = await one_round(TINY, faulty(fault), quiet_s=3.0)
 
     viewers = one.raw["viewers"]
     if fault == "repeat":

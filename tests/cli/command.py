@@ -31,8 +31,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 async def start(*arguments: str, **env: str) -> Process:
+    return await launch(COMMAND, *arguments, **env)
+
+
+async def launch(program: tuple[str, ...], *arguments: str, **env: str) -> Process:
+    """As `start`, by another way to the command."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(**env)
+        *program, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(**env)
     )
     _started.append(process)
     return process

@@ -118,8 +118,9 @@ class Replica:
             answering.cancel()
 
     async def _answer_pings(self, socket: ServerConnection) -> None:
-        async for message in socket:
-            if json.loads(message) == {"type": "ping"}:
+        # Not `async for`, which ends without a word when the viewer closes, and leaves the sending.
+        while True:
+            if json.loads(await socket.recv()) == {"type": "ping"}:
                 await socket.send('{"type":"pong"}')
 
     async def _send_entries(self, socket: ServerConnection, operation: str, cursor: str) -> None:

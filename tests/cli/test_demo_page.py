@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from tests.cli.browser import Browser
 from tests.cli.fake_gateway import FakeGateway, Refusal
+from tests.gateway.replica import until
 from tests.servers import binaries
 from tidegate.model.settings import Settings
 from tidegate.web.demo import demo_routes
@@ -160,7 +161,7 @@ async def test_close_codes_are_obeyed(gateway: FakeGateway, browser: Browser) ->
 async def test_cards_sockets_and_frames_are_bounded(gateway: FakeGateway, browser: Browser) -> None:
     names = [f"op-{n:02d}" for n in range(40)]
     await announce(gateway, *names)
-    await browser.until("document.querySelectorAll('.operation').length === 14")
+    await browser.until(card(names[-1], "textContent"))
     assert sorted(await cards(browser)) == names[-14:]
     # The state of one that connects late would come in front of the last entry.
     await browser.until("[...cards.values()].every((card) => card.follower.state === 'open')")
@@ -171,8 +172,8 @@ async def test_cards_sockets_and_frames_are_bounded(gateway: FakeGateway, browse
     assert await browser.evaluate("document.getElementById('frames').childElementCount") == 200
     first = await browser.evaluate("document.getElementById('frames').firstChild.textContent")
     assert last in first
-    sockets = sum(len(replica.sockets) for replica in gateway.replicas)
-    assert sockets == 15
+    # The page has told those of the cards that are gone to close.
+    await until(lambda: sum(len(replica.sockets) for replica in gateway.replicas) == 15)
 
 
 async def test_finished_operations_make_room_first(gateway: FakeGateway, browser: Browser) -> None:

@@ -23,7 +23,7 @@ from tidegate.cli.children import how_it_ended
 from tidegate.cli.ports import free_port as next_free_port
 
 STARTED = "Ctrl-C ends everything."
-GONE_WITHIN_S = 10
+GONE_WITHIN_S = 30
 
 
 class Run:
@@ -184,8 +184,9 @@ async def test_a_backend_two_replicas_a_page_and_lines_to_copy(tmp_path: Path) -
 
 
 async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    # Not one that the kernel gives: those next to it go to connections of anybody's.
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         async with running(tmp_path, "--port", str(port)) as run:
             said = run.said(rf"port {port} is taken, replica-1 gets (\d+)")
             assert run.urls[0] == f"http://127.0.0.1:{said[0][0]}"
@@ -205,7 +206,7 @@ async def test_a_killed_replica_is_said_its_viewers_carry_on_and_it_comes_back(
         async with (
             command.started("watch", "mine", "--json", *urls) as (_, said),
             command.started("publish", "mine", "-", "--redis", run.redis_url) as (backend, _),
-            asyncio.timeout(30),
+            asyncio.timeout(60),
         ):
             assert backend.stdin is not None
             frames = [json.loads(await said.readline())]
@@ -242,7 +243,7 @@ async def test_a_killed_server_comes_back_with_its_data(tmp_path: Path) -> None:
         await run.until(r"server is started again")
         replica = run.urls[0].replace("http", "ws")
         arguments = ("watch", "mine", "--json", "--after", "0", "--url", replica)
-        async with command.started(*arguments) as (_, said), asyncio.timeout(30):
+        async with command.started(*arguments) as (_, said), asyncio.timeout(60):
             frame: dict[str, object] = {}
             while frame.get("data") != {"n": 1}:
                 frame = json.loads(await said.readline())

@@ -37,9 +37,10 @@ SETTINGS: dict[str, object] = {
     "slots.limit": LIMIT,
     "slots.lease_s": 3.0,
     "slots.renew_s": 0.5,
-    "slots.wait_s": 0.5,
+    # Longer than the machine may be busy: who is counted on one replica only is told of no limit.
+    "slots.wait_s": 5.0,
     "dispatch.sweep_s": 2.0,
-    "redis.reply_timeout_s": 1.0,
+    "redis.reply_timeout_s": 5.0,
     "redis.connect_timeout_s": 1.0,
     "redis.heartbeat_s": 0.5,
     "redis.backoff_max_s": 0.3,

@@ -174,6 +174,7 @@ class Troubles:
             await self.seen('tidegate_slot_events_total{event="taken_locally"} > 0')
             await self.seen('tidegate_lease_renewals_total{outcome="failed"} > 0')
             watching.cancel()
+            await self.seen('ALERTS{alertname="TidegateRedisAway"}')
         finally:
             await self.server.restart()
         await self.seen("min(tidegate_redis_connected) == 1 and min(tidegate_ready) == 1")
@@ -195,7 +196,9 @@ class Troubles:
         seats = (self.crowd.seat("op-http", f"drained-{n}", place) for n in range(DRAINED))
         watching = await asyncio.gather(*seats)
         leaving.process.signal(signal.SIGTERM)
-        await self.seen("tidegate_draining == 1 and tidegate_drain_elapsed_seconds > 0")
+        # In the minute before: it may be over when it is asked for.
+        await self.seen("max_over_time(tidegate_drain_elapsed_seconds[1m]) > 0")
+        await self.seen("max_over_time(tidegate_draining[1m]) == 1")
         await self.seen('sum(tidegate_sent_away_total{reason="drain"}) > 0')
         status = await leaving.process.wait(30)
         assert status == 0, leaving.process.log_tail()

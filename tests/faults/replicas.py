@@ -23,6 +23,7 @@ from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 
 READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 POLL_S = 0.02  # a process has no event for "I serve now"
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
@@ -74,7 +75,7 @@ class Replica:
 
     async def stop(self) -> None:
         """SIGTERM; it must leave with status 0."""
-        status = await self.process.stop()
+        status = await self.process.stop(STOP_TIMEOUT_S)
         if status != 0:
             raise ProcessError(f"{self.pod} ended with {status} after SIGTERM", self.process)
 
@@ -118,13 +119,13 @@ class Replica:
 
     async def state(self) -> dict[str, Any]:
         """`/debug/state`."""
-        async with self._admin() as admin:
+        async with self._admin(timeout_s=30) as admin:
             found: dict[str, Any] = (await admin.get("/debug/state")).json()
             return found
 
-    def _admin(self) -> httpx.AsyncClient:
+    def _admin(self, *, timeout_s: float = 2) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=f"http://{self.host}:{self.admin_port}", timeout=2, trust_env=False
+            base_url=f"http://{self.host}:{self.admin_port}", timeout=timeout_s, trust_env=False
         )
 
     def mishaps(self) -> list[str]:

@@ -13,7 +13,7 @@ from tests.faults.viewer import Lag, Viewer
 
 END_S = 30.0
 #: A scenario that hangs fails with the line where it hangs.
-SCENE_S = 75.0
+SCENE_S = 200.0
 
 
 @asynccontextmanager
@@ -67,10 +67,10 @@ class Audience:
                 await viewer.events(2)
         return joined
 
-    async def have(self, number: int, *, within_s: float = END_S) -> None:
+    async def have(self, number: int) -> None:
         """Wait until every viewer has this entry. TimeoutError tells who has not."""
         for viewer in self.viewers:
-            await viewer.entry(number, within_s)
+            await viewer.entry(number, END_S)
 
     async def end(self, *logs: Sequence[Written], gaps: Collection[str] = ()) -> None:
         """All must come to their end, and nothing may be wrong; `gaps`: reasons to be expected."""

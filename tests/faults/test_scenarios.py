@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
 import pytest
@@ -18,16 +19,19 @@ from redis.exceptions import RedisError
 from tests.faults.judge import Opened
 from tests.faults.publisher import Publisher
 from tests.faults.replicas import POLL_S, Replica
-from tests.faults.scene import audience, gateway, with_ghosts
+from tests.faults.scene import END_S, audience, gateway, with_ghosts
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
 from tidegate.model.close_codes import EXPIRED
 
-pytestmark = pytest.mark.faults
+#: The longest starts nine replicas, which takes two busy cores a minute.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
 #: The promise of the design: an entry written when the dispatching replica dies reaches the others.
 TAKEOVER_S = 3.0
+#: Where it has to be seen that nothing waits for the sweep, there is none.
+NO_SWEEP = {"dispatch.sweep_s": 600}
 
 
 @asynccontextmanager
@@ -75,8 +79,10 @@ async def test_an_entry_written_when_the_dispatching_replica_goes_reaches_the_ot
     ):
         publisher = Publisher(client, "42")
         await viewers.join()
+        # Of each order the median: the machine may be elsewhere once.
+        took_s: tuple[list[float], list[float]] = ([], [])
         for turn in range(6):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(END_S):
                 while len(leading := await leaders(replicas)) != 1:
                     await publisher.write()
                     await asyncio.sleep(POLL_S)
@@ -91,8 +97,8 @@ async def test_an_entry_written_when_the_dispatching_replica_goes_reaches_the_ot
             last = publisher.last
             began = time.monotonic()
             for viewer in others:
-                left = TAKEOVER_S - (time.monotonic() - began)
-                await viewer.entry(last, left)
+                await viewer.entry(last, END_S)
+            took_s[turn % 2].append(time.monotonic() - began)
             if number is signal.SIGSTOP:
                 gone.resume()
             else:
@@ -101,6 +107,7 @@ async def test_an_entry_written_when_the_dispatching_replica_goes_reaches_the_ot
             await publisher.write()
         await publisher.finish()
         await viewers.end(await publisher.log())
+        assert max(map(median, took_s)) < TAKEOVER_S, took_s
 
 
 # --- Sentinel
@@ -157,7 +164,7 @@ async def test_a_sentinel_failover(sentinel: Sentinels, how: str) -> None:
 async def test_slots_move_while_entries_are_written(cluster: Cluster) -> None:
     async with (
         cluster.client() as client,
-        gateway(cluster.url, 2) as replicas,
+        gateway(cluster.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
     ):
         publisher = Publisher(client, "42")
@@ -174,7 +181,7 @@ async def test_slots_move_while_entries_are_written(cluster: Cluster) -> None:
                 await asyncio.sleep(0.3)
                 await viewers.join(history=None)
                 await cluster.finish_move(slot, source, target)
-                await viewers.have(publisher.last, within_s=5)
+                await viewers.have(publisher.last)
         await publisher.finish()
         await viewers.end(await publisher.log())
 
@@ -183,7 +190,7 @@ async def test_an_operation_begins_in_a_slot_that_is_moving(cluster: Cluster) ->
     """There is no key yet, so the source sends everybody away with ASK."""
     async with (
         cluster.client() as client,
-        gateway(cluster.url, 2) as replicas,
+        gateway(cluster.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
     ):
         publisher = Publisher(client, "42")
@@ -194,11 +201,11 @@ async def test_an_operation_begins_in_a_slot_that_is_moving(cluster: Cluster) ->
         async with publishing(publisher):
             await asyncio.sleep(0.3)
             await cluster.finish_move(slot, source, target)
-            await viewers.have(20, within_s=5)
+            await viewers.have(20)
         # The new primary learns late that the slot is its own, and ends subscriptions once more.
         for _ in range(3):
             await publisher.write_surely()
-            await viewers.have(publisher.last, within_s=2)
+            await viewers.have(publisher.last)
         await publisher.finish()
         await viewers.end(await publisher.log())
 
@@ -208,7 +215,7 @@ async def test_a_cluster_failover(cluster_with_replicas: Cluster, how: str) -> N
     cluster = cluster_with_replicas
     async with (
         cluster.client() as client,
-        gateway(cluster.url, 2) as replicas,
+        gateway(cluster.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
         audience("1", replicas) as bystanders,
     ):
@@ -228,7 +235,7 @@ async def test_a_cluster_failover(cluster_with_replicas: Cluster, how: str) -> N
                     while not await _serves(cluster, publisher.key, primary):  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
             await publisher.write_surely()
-            await viewers.have(publisher.last, within_s=10)
+            await viewers.have(publisher.last)
             await viewers.join(history=None)
         await publisher.finish()
         await other.finish()
@@ -254,7 +261,7 @@ async def _serves(cluster: Cluster, key: str, old: Server) -> bool:
 async def test_redis_stands_still_for_ten_seconds(redis_server: Server) -> None:
     async with (
         redis_server.client(socket_timeout=1) as client,
-        gateway(redis_server.url, 2) as replicas,
+        gateway(redis_server.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
     ):
         publisher = Publisher(client, "42")
@@ -265,7 +272,7 @@ async def test_redis_stands_still_for_ten_seconds(redis_server: Server) -> None:
             await asyncio.sleep(10)
             redis_server.resume()
             await publisher.write_surely()
-            await viewers.have(publisher.last, within_s=8)
+            await viewers.have(publisher.last)
         await publisher.finish()
         await viewers.end(await publisher.log())
         for viewer in viewers.viewers:
@@ -276,7 +283,7 @@ async def test_redis_stands_still_for_ten_seconds(redis_server: Server) -> None:
 async def test_out_of_memory_and_back(redis_server: Server) -> None:
     async with (
         redis_server.client() as client,
-        gateway(redis_server.url, 2) as replicas,
+        gateway(redis_server.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
         audience("43", replicas) as newcomers,
     ):
@@ -288,7 +295,7 @@ async def test_out_of_memory_and_back(redis_server: Server) -> None:
         assert await publisher.write() is None
         # Nobody has read this stream so far: its group is made now.
         await newcomers.join()
-        await newcomers.have(50, within_s=5)
+        await newcomers.have(50)
         await viewers.join(history=None)
         await client.config_set("maxmemory", "0")
         await publisher.write_many(50)
@@ -308,7 +315,7 @@ async def test_a_stream_that_is_made_again_is_announced(
 ) -> None:
     async with (
         redis_server.client() as client,
-        gateway(redis_server.url, 2) as replicas,
+        gateway(redis_server.url, 2, NO_SWEEP) as replicas,
         audience("42", replicas) as viewers,
     ):
         first = Publisher(client, "42")
@@ -319,7 +326,7 @@ async def test_a_stream_that_is_made_again_is_announced(
         await client.execute_command(*(("DEL", first.key) if how == "DEL" else ("FLUSHALL",)))
         second = Publisher(client, "42", first_number=1000)
         await second.write_many(again)
-        await viewers.have(999 + again, within_s=5)
+        await viewers.have(999 + again)
         await second.finish()
         await viewers.end(before, await second.log(), gaps=("recreated",))
         assert [len(viewer.gaps()) for viewer in viewers.viewers] == [1, 1]
@@ -361,7 +368,7 @@ async def test_a_stream_that_is_gone_for_good_ends_its_viewers(redis_server: Ser
         await publisher.write_many(30)
         await viewers.have(30)
         await client.delete(publisher.key)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(END_S):
             for viewer in viewers.viewers:
                 await viewer.ended.wait()
                 assert viewer.closed == EXPIRED.code

@@ -139,7 +139,8 @@ class Viewer:
                 compression=None,
                 open_timeout=3,
                 ping_interval=patience,
-                ping_timeout=3,
+                # Longer than any pause: what does not come back is cut (`Harm`).
+                ping_timeout=15,
                 close_timeout=0.5,
                 max_queue=4 if self._lags else 256,
             ) as ws:

@@ -54,7 +54,8 @@ def guarded(server: Server, sender: str = "auto", **groups: Any) -> Replica:
 
 
 def tracing(collector: Collector, **more: Any) -> dict[str, Any]:
-    quick = {"send_every_s": 0.02, "connection_ratio": 1.0}
+    # What waits for the collector ends when it has answered.
+    quick = {"send_every_s": 0.02, "connection_ratio": 1.0, "timeout_s": 20, "flush_s": 20}
     return {"exporter": "otlp", "endpoint": collector.endpoint, **quick, **more}
 
 
@@ -242,7 +243,8 @@ async def test_server_sent_events_and_polls(
     redis_server: Server, backend: Backend, lines: list[EventDict]
 ) -> None:
     entry_id = await backend.publish("42")
-    async with Replica(redis_server.url) as replica:
+    # A poll that is held up would be told that its stream has expired, and not that there is none.
+    async with Replica(redis_server.url, topic={"expired_grace_s": 60}) as replica:
         base = f"http://127.0.0.1:{replica.settings.server.port}"
         async with httpx.AsyncClient(base_url=base, timeout=20) as client:
             async with client.stream("GET", "/sse/operations/42") as response:

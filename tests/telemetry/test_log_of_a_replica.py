@@ -82,7 +82,8 @@ async def test_every_line_is_json_and_none_has_a_secret(redis_server: Server) ->
             await refused.rest()
         for raw in HOSTILE:
             await send(port, raw)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}") as admin:
+        admin_url = f"http://127.0.0.1:{admin_port}"
+        async with httpx.AsyncClient(base_url=admin_url, timeout=20) as admin:
             wrong = await admin.get("/debug/tasks", headers={"Authorization": "Bearer s3cr3t"})
             assert wrong.status_code == 401
         async with Viewer(url, additional_headers=bearer) as last:
@@ -117,7 +118,7 @@ def _protocols(text: str) -> Any:
 
 
 async def _ready(admin_port: int) -> None:
-    async with asyncio.timeout(20), httpx.AsyncClient() as client:
+    async with asyncio.timeout(60), httpx.AsyncClient() as client:
         while True:
             try:
                 answer = await client.get(f"http://127.0.0.1:{admin_port}/readyz")

@@ -33,7 +33,9 @@ from tidegate.core.histogram import Histogram
 from tidegate.model.operation_order import OperationOrder
 from tidegate.redis import dispatcher
 from tidegate.redis.doorbell import Doorbell
+from tidegate.redis.primary import Primary
 from tidegate.redis.replies import Trouble
+from tidegate.runtime import leaving
 from tidegate.telemetry.metrics import (
     OTHER,
     REDIS_EVENTS,
@@ -49,6 +51,8 @@ from tidegate.telemetry.metrics_page import metrics_page
 REPOSITORY = Path(__file__).parents[2]
 read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
 OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+#: A stream that is made again late is no expiry.
+PATIENT = {"expired_grace_s": 60}
 SECRETS = ("operation-of-alice", "alice", "operation-progress")
 
 
@@ -124,7 +128,7 @@ async def busy(replica: Replica, backend: Backend) -> None:
 
 
 async def test_every_row_of_the_table_is_exposed_under_load(redis_server: Server) -> None:
-    async with redis_server.client() as client, Replica(redis_server.url) as replica:
+    async with redis_server.client() as client, Replica(redis_server.url, topic=PATIENT) as replica:
         await busy(replica, Backend(client))
         now = await scrape(replica)
 
@@ -147,10 +151,11 @@ async def test_the_figures_follow_what_happened(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "LAG_EVERY_S", 0.0)  # all is over within 10 ms
-    async with redis_server.client() as client, Replica(redis_server.url) as replica:
+    async with redis_server.client() as client, Replica(redis_server.url, topic=PATIENT) as replica:
         await busy(replica, Backend(client))
         await until(lambda: len(replica.runtime._door) == 0)
         await until(lambda: replica.runtime._report._loop_lag.histogram.count > 0)
+        await until(lambda: replica.runtime._pods.is_held, "the lease is taken")
         now = await scrape(replica)
 
     for kind, opened in (("ws", 2), ("multiplex", 1), ("sse", 1), ("long_poll", 1)):
@@ -188,7 +193,7 @@ async def test_the_figures_follow_what_happened(
 
 @pytest.mark.real("promtool")
 async def test_prometheus_finds_nothing_to_complain_about(redis_server: Server) -> None:
-    async with redis_server.client() as client, Replica(redis_server.url) as replica:
+    async with redis_server.client() as client, Replica(redis_server.url, topic=PATIENT) as replica:
         await busy(replica, Backend(client))
         text = (await replica.admin("/metrics")).text
     # Those of Python's own collectors are not ours to name.
@@ -219,6 +224,10 @@ def with_a_clock_ahead(seconds: int) -> Any:
     return lambda: lambda data: reply.sub(ahead, data)
 
 
+def clock_error_s(primary: Primary) -> float:
+    return primary.clock.error_s(time.monotonic())
+
+
 @pytest.mark.parametrize("ahead_s", [0, 3600, -120])
 async def test_latency_is_right_when_the_clock_of_redis_is_another_one(
     redis_server: Server, ahead_s: int
@@ -230,6 +239,10 @@ async def test_latency_is_right_when_the_clock_of_redis_is_another_one(
         async with Replica(f"redis://127.0.0.1:{proxy.port}/0") as replica:
             async with replica.watch("42") as viewer:
                 await viewer.state()
+                (primary,) = replica.feed._primaries.values()
+                # The first answer may have come late, and be all that is known for a second.
+                await until(lambda: clock_error_s(primary) < 0.05, "the clock is known well")
+                error_s = clock_error_s(primary)
                 seconds, micros = await client.time()
                 now_ms = int(seconds) * 1000 + int(micros) // 1000 + 1000 * ahead_s
                 await backend.publish("42", entry_id=f"{now_ms - 250}-0")
@@ -238,8 +251,9 @@ async def test_latency_is_right_when_the_clock_of_redis_is_another_one(
         offset_s = seen("tidegate_redis_clock_offset_seconds", node=f"127.0.0.1:{proxy.port}")
         assert offset_s == pytest.approx(ahead_s, abs=0.5)
         assert seen("tidegate_publish_to_socket_seconds_count") == 1
-        assert 0.24 <= seen("tidegate_publish_to_socket_seconds_sum") < 2
-        assert 0.24 <= seen("tidegate_dispatch_lag_seconds_sum") < 2
+        # By the wrong clock it would be 120 s at the least.
+        for name in ("publish_to_socket", "dispatch_lag"):
+            assert 0.25 - error_s <= seen(f"tidegate_{name}_seconds_sum") < 60, name
 
 
 async def test_without_leave_to_ask_the_time_nothing_is_measured(redis_server: Server) -> None:
@@ -271,7 +285,10 @@ async def test_a_traced_entry_is_the_exemplar_of_its_bucket(
     ):
         await viewer.state()
         parent = f"00-{trace_id}-00f067aa0ba902b7-01"
-        await Backend(client).add("42", {"message": '{"data":1}', "traceparent": parent})
+        fields = {"message": '{"data":1}', "traceparent": parent}
+        # Of an age that stays above 0 however little is known of the server's clock.
+        a_second_ago = f"{await Backend(client)._now_ms() - 1_000}-0"
+        await Backend(client).add("42", fields, entry_id=a_second_ago)
         await viewer.entries(1)
         await Backend(client).publish("42")
         await viewer.entries(1)
@@ -285,7 +302,7 @@ async def test_a_traced_entry_is_the_exemplar_of_its_bucket(
     ]
     exemplars = [sample.exemplar for sample in family.samples if sample.exemplar is not None]
     assert [exemplar.labels for exemplar in exemplars] == [{"trace_id": trace_id}]
-    assert 0 <= exemplars[0].value < 5
+    assert 0 <= exemplars[0].value < 60
     assert plain.status_code == 200
 
 
@@ -377,10 +394,10 @@ async def test_a_loop_that_is_held_up_is_late(redis_server: Server) -> None:
         time.sleep(0.3)  # noqa: ASYNC251 - what nobody should do
         await until(lambda: sum(lag.counts[lag.bounds.index(0.1) + 1 :]) >= 1)
         after = await scrape(replica)
-        figures = replica.runtime._report.figures()
+        # They are of the time since a renewal, which may have been just now.
+        await until(lambda: replica.runtime._report.figures().loop_lag_ms > 0)
     late = "tidegate_loop_lag_seconds_sum"
     assert after(late) - before(late) >= 0.2
-    assert figures.loop_lag_ms > 0
 
 
 async def test_the_garbage_collector_is_timed(redis_server: Server) -> None:
@@ -395,7 +412,11 @@ async def test_the_garbage_collector_is_timed(redis_server: Server) -> None:
     assert len(gc.callbacks) == heard - 1, "it listens no more"
 
 
-async def test_a_drain_shows_how_far_it_is(redis_server: Server) -> None:
+async def test_a_drain_shows_how_far_it_is(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One viewer at once; the other, and with it the end, when the second `stop` hurries.
+    monkeypatch.setattr(leaving, "TICK_S", 60)
     drain = {"delay_s": 0, "window_s": 60}
     replica = Replica(redis_server.url, drain=drain)
     await replica.start()
@@ -433,19 +454,21 @@ async def test_too_many_connects_are_refused_by_code(redis_server: Server) -> No
 
 
 async def test_the_operator_is_told_rates_and_not_zeros(redis_server: Server) -> None:
-    slots = {"lease_s": 1, "renew_s": 0.2}
+    slots = {"lease_s": 60, "renew_s": 0.2, "wait_s": 20}
     async with redis_server.client() as client, Replica(redis_server.url, slots=slots) as replica:
         backend = Backend(client)
 
         async def told() -> dict[str, str]:
-            (record,) = await replica.runtime._pods.roster()
-            return record.figures
+            """Nothing while the lease, or the first figures behind it, are on their way."""
+            roster = await replica.runtime._pods.roster()
+            assert len(roster) <= 1
+            return roster[0].figures if roster else {}
 
         async with replica.watch("42") as viewer:
             await viewer.state()
             seen: list[dict[str, str]] = []
             async with asyncio.timeout(20):
-                while not seen or float(seen[-1]["deliveries_per_s"]) == 0:
+                while not seen or float(seen[-1].get("deliveries_per_s", 0)) == 0:
                     await viewer.until_id(await backend.publish("42"))
                     seen.append(await told())
                 while seen[-1]["undispatched"] != "0":  # it was told while one was on its way

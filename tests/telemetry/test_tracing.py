@@ -287,7 +287,10 @@ async def test_an_exemplar_names_the_trace(
         await viewer.state()
         clock = replica.feed._primaries[next(iter(replica.feed._primaries))].clock
         await until(lambda: clock.offset_s is not None, "the clock of the server is known")
-        await backend.add("42", {"message": message(), "traceparent": SAMPLED})
+        # Of an age that stays above 0 however little is known of that clock.
+        a_second_ago = f"{await backend._now_ms() - 1_000}-0"
+        fields = {"message": message(), "traceparent": SAMPLED}
+        await backend.add("42", fields, entry_id=a_second_ago)
         await viewer.entries(1)
         await come(collector, "deliver")
         latency = replica.hub.counters.latency.histogram

@@ -34,7 +34,8 @@ def traceparent(number: int) -> str:
 
 
 def tracing(endpoint: str, **more: Any) -> dict[str, Any]:
-    quick = {"send_every_s": 0.02, "connection_ratio": 0.0, "timeout_s": 0.5, "flush_s": FLUSH_S}
+    # So patient that no batch is given up because a collector that lives was held up.
+    quick = {"send_every_s": 0.02, "connection_ratio": 0.0, "timeout_s": 6, "flush_s": FLUSH_S}
     return {"exporter": "otlp", "endpoint": endpoint, **quick, **more}
 
 
