@@ -17,12 +17,16 @@ import pytest_asyncio
 import yaml
 
 from tests.chart.render import CASES, CHART, Manifest, rendered
+from tests.operator.stage import until
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
 
 pytestmark = [
     pytest.mark.real("helm", "kubectl", "kube-apiserver"),
     pytest.mark.asyncio(loop_scope="module"),
+    # As elsewhere where an API server shares the two cores of a small machine: the first test
+    # waits for its start, and for all definitions.
+    pytest.mark.timeout(400),
 ]
 FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
 FOREIGN_CASES = ("monitoring", "gateway api", "gateway api without time-outs", "production")
@@ -81,10 +85,19 @@ async def server() -> AsyncIterator[Kubernetes]:
             words = ("apply", "--server-side", "--filename", str(folder))
             status, told = await kubectl(server, *words)
             assert status == 0, told
-        wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
         status, told = await kubectl(server, *wait)
         assert status == 0, told
+        # What is established is told to those who ask for kinds a moment later.
+        await until(lambda: all_are_known(server), "every kind is known")
         yield server
+
+
+async def all_are_known(server: Kubernetes) -> bool:
+    """Whether who asks for the kinds, as kubectl does before it sends an object, hears of all."""
+    _, defined = await kubectl(server, "get", "crd", "--output", "name")
+    _, known = await kubectl(server, "api-resources", "--output", "name")
+    return {one.rpartition("/")[2] for one in defined.split()} <= set(known.split())
 
 
 def is_foreign(manifest: Manifest) -> bool:

@@ -155,8 +155,8 @@ async def test_a_killed_operator_leader(release: Release, cluster: Cluster) -> N
     async with watching(release, "kill -9 of the operator's leader", viewers=50) as crowd:
         leader = await release.leader()
         pods = {pod["metadata"]["name"]: pod for pod in await cluster.pods("operator")}
-        killed = time.time()
         await cluster.kill_container(pods[leader])
+        killed = time.time()
         await cluster.kubectl("delete", "pod", leader, "--force", "--grace-period=0")
 
         async def taken_over() -> bool:
@@ -186,8 +186,9 @@ async def test_a_killed_valkey(release: Release, cluster: Cluster) -> None:
         assert crowd.left() == 0
     after = await cluster.pods("gateway")
     assert [p["metadata"]["name"] for p in before] == [p["metadata"]["name"] for p in after]
-    assert all(is_ready(pod) for pod in after)
     assert restarts(after) == restarts(before)
+    # The kubelet asks every 2 s.
+    await until(partial(cluster.ready, "gateway", len(before)), READY_S, "ready gateway pods")
 
 
 async def test_a_node_that_is_drained(release: Release, cluster: Cluster) -> None:

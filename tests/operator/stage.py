@@ -15,6 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,9 @@ import httpx
 from tests.redis.pod import slot_settings
 from tests.servers.kubernetes import Kubernetes
 from tests.servers.process import Process, ProcessError
+from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import parse_address
+from tidegate.redis.batches import end_if_cancelled
 from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.objects import DELETION_COST
@@ -34,6 +37,8 @@ from tidegate_operator.model.schema import crd
 TARGET = "tidegate"
 HASH = "6d5f9c7b8"
 POLL_S = 0.05  # what changes in the API server is asked for: a watch would be a second client
+#: No test waits for it to pass.
+PATIENCE_S = 60
 Object = dict[str, Any]
 
 
@@ -94,7 +99,8 @@ class Stage:
         return found
 
     async def apply_crd(self, definition: Object) -> None:
-        name = definition["metadata"]["name"]
+        name, spec = definition["metadata"]["name"], definition["spec"]
+        api = f"/apis/{spec['group']}/{spec['versions'][0]['name']}"
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
         options = {"params": {"fieldManager": "test", "force": "true"}}
         await self.send(
@@ -103,7 +109,11 @@ class Stage:
 
         async def served() -> bool:
             conditions = (await self.send("GET", path))["status"].get("conditions") or ()
-            return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+            if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+                return False
+            # Who serves the objects learns of it a moment later.
+            objects = self.path(spec["names"]["plural"], api=api)
+            return (await self.api.get(objects)).status_code == 200
 
         await until(served, "the definition is served")
 
@@ -146,6 +156,15 @@ class Stage:
             "subjects": [{"kind": "User", "name": self.user}],
         }
         await self.send("POST", self.path("rolebindings", api=api), binding)
+        # Who authorizes learns of it a moment later.
+        list_them = {"group": GROUP, "resource": PLURAL, "verb": "list"}
+        asked = {"user": self.user, "resourceAttributes": list_them | {"namespace": self.namespace}}
+
+        async def granted() -> bool:
+            path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+            return bool((await self.send("POST", path, {"spec": asked}))["status"]["allowed"])
+
+        await until(granted, "the operator may what it needs")
 
     # --- the workload
 
@@ -260,7 +279,7 @@ class Stage:
         return {"status": {}, **await self.send("GET", f"{self.gateways}/{name}")}
 
     async def condition(
-        self, kind: str, status: str, reason: str | None = None, *, within_s: float = 20
+        self, kind: str, status: str, reason: str | None = None, *, within_s: float = PATIENCE_S
     ) -> Object:
         """Wait for a condition of the Gateway, and return it."""
         last: Object = {}
@@ -300,7 +319,9 @@ class Stage:
         while True:
             await asyncio.sleep(2)
             for pods in tuple(self._leases.values()):
-                await pods.renew()
+                with suppress(RedisUnavailable):  # a pod goes on as well, and is there again
+                    await pods.renew()
+                end_if_cancelled()
 
 
 class Operator:
@@ -321,12 +342,12 @@ class Operator:
             environment={f"TIDEGATE_OPERATOR_{key}": value for key, value in given.items()},
         )
 
-    async def ready(self, *, within_s: float = 30) -> None:
+    async def ready(self, *, within_s: float = PATIENCE_S) -> None:
         async def answers() -> bool:
             if not self.process.running:
                 raise ProcessError("the operator ended", self.process)
             text = self.process.log_file.read_text() if self.process.log_file.exists() else ""
-            if not (found := re.search(r'"port": (\d+)', text)):
+            if not (found := re.search(r'"port": (\d+)[,}]', text)):
                 return False
             self.url = f"http://127.0.0.1:{found[1]}"
             return (await self.get("/readyz")).status_code == 200
@@ -334,7 +355,7 @@ class Operator:
         await until(answers, self.process.log_tail, within_s=within_s)
 
     async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=20) as client:
             return await client.get(path)
 
     async def metric(self, name: str, **labels: str) -> float:
@@ -352,7 +373,7 @@ async def until(
     holds: Callable[[], Awaitable[bool]],
     what: str | Callable[[], str],
     *,
-    within_s: float = 20,
+    within_s: float = PATIENCE_S,
 ) -> float:
     """Wait until something is so; how long it took, in seconds. Raises TimeoutError."""
     began = time.monotonic()

@@ -28,6 +28,7 @@ from tidegate_operator.model.status import SCHEMA_VERSION
 FILE = Path(__file__).parents[2] / "helm/tidegate/crds/gateways.tidegate.dev.yaml"
 DEFINITION = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}"
+NAMESPACE = "/api/v1/namespaces/default"
 
 #: What the schema of each version comes to, without its descriptions.
 DIGESTS = {1: "d9bbef102e4dcf98"}
@@ -234,7 +235,10 @@ async def api(kubernetes: Kubernetes) -> AsyncIterator[httpx.AsyncClient]:
             established = any(
                 one["type"] == "Established" and one["status"] == "True" for one in conditions
             )
-            return established and (await client.get(PATH)).status_code == 200
+            # The namespace is made by the API server itself, when it is ready already.
+            return established and all(
+                [(await client.get(path)).is_success for path in (PATH, NAMESPACE)]
+            )
 
         await until(served, "the definition is served")
         yield client

@@ -33,18 +33,26 @@ async def test_redis_away_and_back(stage: Stage, redis_server: Server) -> None:
     await stage.condition("LeasesAgree", "Unknown")
     assert await stage.replicas() == 2
     assert "connections" not in (await stage.gateway())["status"]
+    # Told once, not at each round. Another one may follow: a machine that stands still looks alike.
+    rounds = "tidegate_operator_loop_rounds_total"
+    first = await operator.metric(rounds, loop="scale/main")
+
+    async def later() -> bool:
+        return await operator.metric(rounds, loop="scale/main") >= first + 2
+
+    await until(later, operator.process.log_tail)
+    told = [one for one in await stage.events() if one["reason"] == "Unreachable"]
+    assert len(told) == 1
     redis_server.resume()
     await stage.condition("RedisReachable", "True")
     await stage.condition("ScalingActive", "True")
     assert (await operator.get("/healthz")).status_code == 200
-    # Told once, not at each round.
-    told = [one for one in await stage.events() if one["reason"] == "Unreachable"]
-    assert len(told) == 1
 
 
 async def test_a_condition_keeps_its_time_until_it_flips(stage: Stage) -> None:
     await begin(stage, 10, 10)
-    first = await stage.condition("Ready", "True")
+    # Ready flips when the machine stands still for so long that Redis looks away. This one stays.
+    first = await stage.condition("DefinitionCurrent", "True")
     rounds = "tidegate_operator_loop_rounds_total"
     [operator] = stage.operators
 
@@ -58,9 +66,8 @@ async def test_a_condition_keeps_its_time_until_it_flips(stage: Stage) -> None:
         return bool((await stage.gateway())["status"].get("connections") == 60)
 
     await until(written, operator.process.log_tail)
-    assert (await stage.condition("Ready", "True"))["lastTransitionTime"] == first[
-        "lastTransitionTime"
-    ]
+    last = await stage.condition("DefinitionCurrent", "True")
+    assert last["lastTransitionTime"] == first["lastTransitionTime"]
     # Figures alone are written now and then: not at each of the rounds.
     writes = [
         one for one in stage.kubernetes.requests(stage.user) if one.resource == "gateways/status"
@@ -123,12 +130,12 @@ async def test_a_gateway_goes_without_a_finalizer_and_comes_again(stage: Stage) 
     await stage.send("DELETE", f"{stage.gateways}/main")
     assert (await stage.api.get(f"{stage.gateways}/main")).status_code == 404
 
-    async def let_go() -> bool:
-        return await operator.metric("tidegate_operator_gateways") == 0
+    async def let_go() -> bool:  # its loops end a moment after it is gone
+        state = (await operator.get("/debug/state")).json()
+        return not state["gateways"] and list(state["loops"]) == ["gateways"]
 
     await until(let_go, operator.process.log_tail)
-    loops = (await operator.get("/debug/state")).json()["loops"]
-    assert list(loops) == ["gateways"]
+    assert await operator.metric("tidegate_operator_gateways") == 0
     await stage.make_gateway(scaling=SCALING)
     await stage.condition("Ready", "True")
     counted = "tidegate_operator_decisions_total"
@@ -185,7 +192,7 @@ async def test_a_full_pod_is_asked_to_send_viewers_away(stage: Stage, redis_serv
     try:
         await control.listening()
         await begin(stage, 900, 10, scaling={"mode": "none"}, replicas=2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await heard.wait()
         message = told[0]
         assert isinstance(message, Rebalance)

@@ -73,6 +73,7 @@ async def test_the_emptiest_pods_get_their_deletion_cost_before_the_scale(stage:
     await begin(stage, 400, 10, 5, 300)
     [operator] = stage.operators
     await until(replicas_are(stage, 3), operator.process.log_tail)
+    await until(writes_last(stage, "operator"), operator.process.log_tail)
     writes = [
         one
         for one in stage.kubernetes.requests(stage.user)
@@ -102,7 +103,15 @@ async def test_without_the_right_to_write_costs_it_scales_all_the_same(stage: St
     await until(replicas_are(stage, 2), operator.process.log_tail)
     assert await stage.costs() == {}
     labels = {"failure": "DeletionCostFailed"}
-    assert await operator.metric("tidegate_operator_action_failures_total", **labels) == 1
+    failures = 0.0
+
+    async def told() -> bool:  # after it has scaled
+        nonlocal failures
+        failures = await operator.metric("tidegate_operator_action_failures_total", **labels)
+        return failures > 0
+
+    await until(told, operator.process.log_tail)
+    assert failures == 1
 
 
 def replace_verbs(permission: Any, verbs: tuple[str, ...]) -> Any:
@@ -147,14 +156,17 @@ def writers(stage: Stage) -> list[str]:
 
 
 def writes_last(stage: Stage, writer: str) -> Callable[[], Awaitable[bool]]:
+    """What a request does can be seen before its line is in the audit log."""
+
     async def holds() -> bool:
-        return writers(stage)[-1] == writer
+        return writers(stage)[-1:] == [writer]
 
     return holds
 
 
 async def test_a_change_of_the_mode_never_has_two_writers(stage: Stage) -> None:
-    await begin(stage, 900, 900, scaling=SCALING)
+    # The last step below is of the first one's period, however long this takes.
+    await begin(stage, 900, 900, scaling={**SCALING, "up": {"periodS": 600}})
     [operator] = stage.operators
     await until(replicas_are(stage, 4), operator.process.log_tail)
     hpa = {"mode": "hpa", "min": 3, "max": 9, "hpa": {"cpuPercent": 60}}
@@ -185,6 +197,7 @@ async def test_a_change_of_the_mode_never_has_two_writers(stage: Stage) -> None:
     await stage.change_gateway(scaling={"mode": "internal", "max": 20, "hpa": None})
     await until(replicas_are(stage, 6), operator.process.log_tail)  # a step of this period
     assert (await stage.api.get(path)).status_code == 404
+    await until(writes_last(stage, "operator"), operator.process.log_tail)
     order = writers(stage)
     assert order[0] == "operator"
     assert order[-2:] == [f"-{HPAS}", "operator"]
@@ -208,10 +221,11 @@ async def test_another_ones_autoscaler_stops_ours_until_it_is_gone(stage: Stage)
     assert await stage.replicas() == 2
     await stage.send("DELETE", stage.path(HPAS, "theirs", api=AUTOSCALING))
     await until(replicas_are(stage, 4), operator.process.log_tail)
+    await until(writes_last(stage, "operator"), operator.process.log_tail)
     assert writers(stage) == ["operator"]
-    assert [one["reason"] for one in await stage.events() if one["type"] == "Warning"] == [
-        "ScalingConflict"
-    ]
+    warnings = [one["reason"] for one in await stage.events() if one["type"] == "Warning"]
+    # A machine that stood still for seconds may have said so of Redis, too.
+    assert warnings.count("ScalingConflict") == 1
 
 
 async def test_an_autoscaler_with_our_name_is_not_taken_over(stage: Stage) -> None:
@@ -321,6 +335,7 @@ async def test_mode_keda_makes_a_scaled_object_and_waits_for_the_hpa_of_it(
     assert await stage.replicas() == 2  # KEDA's HPA is still there, and may write
     await stage.send("DELETE", stage.path(HPAS, "keda-hpa-main", api=AUTOSCALING))
     await until(replicas_are(stage, 4), operator.process.log_tail)
+    await until(writes_last(stage, "operator"), operator.process.log_tail)
     assert writers(stage) == ["scaledobjects", "-scaledobjects", "operator"]
 
 

@@ -57,7 +57,8 @@ async def sweep(any_server: Server) -> AsyncIterator[Sweep]:
 
 
 def near(ttl_s: float | None, expected_s: float) -> bool:
-    return ttl_s is not None and expected_s - 20 <= ttl_s <= expected_s
+    """But for the time that a test takes."""
+    return ttl_s is not None and max(0, expected_s - 60) < ttl_s <= expected_s
 
 
 # -- TTLs ------------------------------------------------------------------------------------------
@@ -628,7 +629,7 @@ async def test_every_primary_of_a_cluster_has_its_turn(cluster: Cluster) -> None
             await client.xadd(PREFIX + name, DONE)
         await client.hset("tidegate:slots:ann", "c1", "pod-dead.1.ab 1")
         now = (await client.time(target_nodes=client.get_random_node()))[0] * 1000
-        clock: dict[Any, Any] = {"since": now - 60_000, "last": now, "order": now}
+        clock: dict[Any, Any] = {"since": now - 600_000, "last": now, "order": now}
         await client.hset("{tidegate}:pods:clock", mapping=clock)
         nodes = set()
         report = None
