@@ -22,6 +22,7 @@ from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica, until
 from tests.gateway.viewer import Close, Viewer
 from tests.servers.standalone import Server
+from tidegate.core.slots import Victim
 
 SECRET = "a secret of 32 bytes, or more....."
 AUTH = {"secret": SECRET, "leeway_s": 0}
@@ -38,8 +39,22 @@ def token(user: str, ttl_s: float = 300.0, **claims: Any) -> str:
 def guarded(server: Server, *, pod: str = "pod-1", **groups: Mapping[str, Any]) -> Replica:
     """A replica that wants tokens; every user may watch everything unless a test says otherwise."""
     own = {"auth": "jwt", "admin_token": ADMIN_TOKEN}
-    settings: dict[str, Any] = {"auth": AUTH, "source": {"kind": "none"}, **groups}
+    settings: dict[str, Any] = {"auth": AUTH, **groups}
+    # A busy machine may take longer than the usual 2 s, after which Redis or a source is away.
+    settings["slots"] = {"wait_s": 30, **groups.get("slots", {})}
+    settings["source"] = {"timeout_s": 30, **groups.get("source", {"kind": "none"})}
     return Replica(server.url, pod=pod, server=own, **settings)
+
+
+def ends_soon(replica: Replica, user: str) -> None:
+    """The tokens with which this user is inside have a moment left. One that is made with so short
+    a life may be over before it is looked at.
+    """
+    admission = replica.runtime._admission
+    for guest in admission._by_user[user].values():
+        assert guest.expiry is not None
+        guest.expiry.expires_at = time.time() + 0.2
+        admission.watch_the_clock(guest)
 
 
 def watch(replica: Replica, operation: str, text: str | None, **options: Any) -> Viewer:
@@ -122,7 +137,7 @@ async def test_the_limit_holds_over_replicas_and_a_freed_slot_can_be_taken(
             assert close.code == 4429
             async with watch(one, "42", token("another")) as other:
                 await other.state()
-        async with redis_server.client() as client, asyncio.timeout(5):
+        async with redis_server.client() as client, asyncio.timeout(20):
             while await client.hlen("tidegate:slots:u") == 2:  # the release is on its way
                 pass
         async with watch(two, "42", token("u")) as again:
@@ -142,16 +157,31 @@ async def test_the_oldest_makes_room_where_the_policy_says_so(redis_server: Serv
             assert (await oldest.rest())[1].code == 4409
 
 
+async def test_that_nobody_can_be_told_who_is_replaced_is_a_line_of_the_log(
+    redis_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with guarded(redis_server) as replica:
+        await redis_server.kill()
+        replica.runtime._tell_victims((Victim("c1", "pod-2.1.a"),))
+        said = ""
+        while "replaced connections of other replicas stay for now" not in said:
+            await asyncio.sleep(0)
+            said += capsys.readouterr().out
+        assert "a task failed" not in said
+
+
 async def test_the_end_of_a_token_closes_and_a_refresh_of_the_same_user_prevents_it(
     redis_server: Server,
 ) -> None:
     async with guarded(redis_server) as replica:
-        async with watch(replica, "42", token("u", ttl_s=2)) as ends:
+        async with watch(replica, "42", token("u", ttl_s=50)) as ends:
             await ends.state()
+            assert 0 < (await ends.next())["data"]["in_s"] <= 50
+            ends_soon(replica, "u")
             frames, close = await ends.rest()
             assert close.code == 4401
-            assert [f["type"] for f in frames] == ["expiring", "error"]
-        async with watch(replica, "42", token("u", ttl_s=2)) as stays:
+            assert [f["type"] for f in frames] == ["error"]
+        async with watch(replica, "42", token("u", ttl_s=50)) as stays:
             await stays.state()
             await stays.socket.send(json.dumps({"type": "refresh", "token": token("v")}))
             await stays.socket.send(json.dumps({"type": "refresh", "token": token("u")}))
@@ -202,9 +232,11 @@ async def test_a_token_without_an_end_can_be_renewed_too(redis_server: Server) -
         await viewer.state()
         await viewer.socket.send(json.dumps({"type": "refresh", "token": token("v")}))
         assert (await viewer.next())["data"]["code"] == "refresh_refused"
-        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("u", ttl_s=2)}))
+        await viewer.socket.send(json.dumps({"type": "refresh", "token": token("u", ttl_s=50)}))
+        assert [(await viewer.next())["type"] for _ in range(2)] == ["refreshed", "expiring"]
+        ends_soon(replica, "u")
         frames, close = await viewer.rest()
-        assert [f["type"] for f in frames] == ["refreshed", "expiring", "error"]
+        assert [f["type"] for f in frames] == ["error"]
         assert close.code == 4401
 
 
@@ -290,7 +322,8 @@ async def test_slots_while_redis_is_away(redis_server: Server, policy: str) -> N
     slots = {"limit": 1, "when_redis_away": policy, "wait_s": 0.3}
     async with (
         guarded(redis_server, slots=slots) as replica,
-        watch(replica, "42", token("known")) as known,
+        # Without a limit it needs no slot, for which Redis might be too slow before it is away.
+        watch(replica, "42", token("known", connection_limit=0)) as known,
     ):
         await known.state()
         redis_server.pause()
