@@ -208,6 +208,8 @@ async def test_a_node_that_is_drained(release: Release, cluster: Cluster) -> Non
             await until(partial(cluster.ready, component, count), READY_S, f"the {component}")
         crowd.note("seconds until all are back", round(time.monotonic() - began, 1))
         least.cancel()
+        with suppress(asyncio.CancelledError):
+            await least
         await crowd.recover(60)
         refused = told.count("Cannot evict pod as it would violate the pod's disruption budget")
         crowd.note("evictions refused by the budgets", refused)
