@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.backend import Backend
 from tests.gateway.replica import Replica, until
 from tests.servers.standalone import Server
-from tests.web.test_admission import guarded, token
+from tests.web.test_admission import ends_soon, guarded, token
 from tests.web.test_sse import EventReader, url
 
 PATHS = (
@@ -79,10 +79,12 @@ async def test_an_expired_token_ends_a_stream_and_a_wait(
     redis_server: Server, backend: Backend
 ) -> None:
     ids = await backend.publish_many("42", 1)
-    async with guarded(redis_server) as replica, client_of(replica, token("u", 2.0)) as client:
+    async with guarded(redis_server) as replica, client_of(replica, token("u", 50.0)) as client:
         query = {"after": ids[-1], "wait": "30"}
         waiting = asyncio.create_task(client.get("/operations/42/events", params=query))
         async with client.stream("GET", url(replica, "42")) as response:
+            await until(lambda: replica.viewers == 2, "both wait for what comes")
+            ends_soon(replica, "u")
             found = await EventReader(response).rest()
         assert [event.data["type"] for event in found][-2:] == ["error", "end"]
         assert found[-2].data["data"]["code"] == "token_expired"

@@ -72,7 +72,8 @@ async def test_a_socket_of_many_is_admitted_in_time_or_not_at_all(redis_server: 
                     frame = await viewer.next()
                     if frame["type"] == "current_state":
                         return
-                    assert frame["data"]["code"] == "connection_limit"
+                    # On a busy machine the first frame of this one may be late, too.
+                    assert frame["data"]["code"] in ("connection_limit", "first_frame_time")
 
 
 async def test_connects_beyond_the_rate_are_503_and_counted(redis_server: Server) -> None:

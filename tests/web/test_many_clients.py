@@ -168,6 +168,7 @@ async def ask(pod: Replica, method: str, path: str, name: str, value: bytes) -> 
     return b""
 
 
+@pytest.mark.timeout(400)  # 4,000 requests
 async def test_no_header_value_is_a_fault(redis_server: Server, backend: Backend) -> None:
     """An answer below 500, or none; the replica serves on and its log has no traceback."""
     await backend.publish("42")

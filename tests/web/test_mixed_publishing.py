@@ -18,6 +18,8 @@ from tests.gateway.replica import Replica
 from tests.servers.standalone import Server
 
 SERVICE = {"token": "s" * 32}
+#: How late an entry is that nobody dispatches: so late that no busy machine looks like it.
+NOBODY = {"follow_arm_s": 20, "sweep_s": 60}
 EVENT = b'{"type":"progress","data":{"progress":0.5}}'
 ROUNDS = 8
 
@@ -56,7 +58,7 @@ async def test_a_plain_entry_behind_publishes_is_not_late(
     async with AsyncExitStack() as stack:
         pods = [
             await stack.enter_async_context(
-                Replica(redis_server.url, pod=f"pod-{n}", publish=SERVICE)
+                Replica(redis_server.url, pod=f"pod-{n}", publish=SERVICE, dispatch=NOBODY)
             )
             for n in range(replicas)
         ]
@@ -76,7 +78,7 @@ async def test_a_plain_entry_behind_publishes_is_not_late(
                 await viewer.until_id(plain)
             waits.append(loop.time() - before)
     assert statistics.median(waits) < 0.1, waits
-    assert max(waits) < 0.5, waits  # with room for a busy machine
+    assert max(waits) < 5, waits  # with room for a busy machine
 
 
 async def test_publishes_leave_the_replicas_little_to_do(

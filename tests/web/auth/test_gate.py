@@ -130,7 +130,7 @@ async def test_every_operation_source(monkeypatch: pytest.MonkeyPatch) -> None:
     async with HttpServer(Reply(body=b'{"from": "http"}')) as server:
         for source, state in (
             ({"kind": "callable", "function": "gate_rules:rule"}, {"for": f"{USER} job-1"}),
-            ({"kind": "http", "url": server.url}, {"from": "http"}),
+            ({"kind": "http", "url": server.url, "timeout_s": 30}, {"from": "http"}),
             ({"kind": "none"}, None),
         ):
             keeper = gate(source)

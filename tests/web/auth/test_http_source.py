@@ -32,7 +32,9 @@ YES = Reply(body=b'{"status": "running"}')
 
 @contextlib.asynccontextmanager
 async def asking(url: str, clock: Clock | None = None, **fields: Any) -> AsyncIterator[HttpSource]:
-    settings = SourceSettings.model_validate({"kind": "http", "url": url} | fields)
+    # Longer than a busy machine may take: a time-out is a failure of the backend.
+    patient = {"kind": "http", "url": url, "timeout_s": 30}
+    settings = SourceSettings.model_validate(patient | fields)
     source = operation_source(settings, None)
     assert isinstance(source, HttpSource)
     if clock is not None:
