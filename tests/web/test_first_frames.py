@@ -4,6 +4,7 @@ Part of the sender contract: every test runs over the direct and over the plain 
 """
 
 import json
+import time
 
 import pytest
 
@@ -110,6 +111,26 @@ async def test_a_stream_that_never_begins_is_given_up(
         assert [f["type"] for f in frames] == ["current_state", "error"]
         assert frames[-1]["data"]["code"] == "expired"
         assert close.code == 4410
+
+
+async def test_each_viewer_waits_for_a_stream_as_long_as_the_first(
+    redis_server: Server, sender: str
+) -> None:
+    patience_s = 0.5
+    topic = {"wait_for_stream_s": patience_s}
+    async with Replica(redis_server.url, sender=sender, topic=topic) as replica:
+        async with replica.watch("42") as first:
+            await first.state()
+            came = time.monotonic()
+            async with replica.watch("42") as second:
+                assert (await first.rest())[1].code == 4410
+                assert (await second.rest())[1].code == 4410
+                assert time.monotonic() - came >= patience_s
+        # The operation is still followed for a while.
+        came = time.monotonic()
+        async with replica.watch("42") as third:
+            assert (await third.rest())[1].code == 4410
+            assert time.monotonic() - came >= patience_s
 
 
 async def test_viewers_of_one_operation_get_the_same_bytes(

@@ -128,6 +128,8 @@ class Hub:
             sender.visit.enter(Stage.REPLAY)
         self.counters.joins += 1
         self.catch_up.begin(viewer, ask)
+        if audience.topic.last == ZERO:
+            self._wait_for_the_begin(viewer)
         if ask.state is not None and ask.state.get("status") in self._rules.terminal.statuses:
             # Its source says that it has ended: without a stream there is nothing to wait for.
             self._later(self._settings.topic.terminal_grace_s, self._ended_unseen, viewer)
@@ -232,9 +234,6 @@ class Hub:
         for waiter in self._waiters.pop(audience.topic.operation, ()):
             if not waiter.done():
                 waiter.set_result(None)
-        if audience.topic.last == ZERO:
-            patience = self._settings.topic.wait_for_stream_s
-            audience.patience = self._later(patience, self._never_began, audience)
 
     def failed(self, audience: Audience, error: TidegateError) -> None:
         """This operation cannot be followed: everybody is told."""
@@ -312,10 +311,25 @@ class Hub:
         for one in gone:
             self.refuse(one, close_codes.EXPIRED, "expired", "this operation's stream is gone")
 
+    def _wait_for_the_begin(self, viewer: Viewer) -> None:
+        patience_s, audience = self._settings.topic.wait_for_stream_s, viewer.audience
+        viewer.waits_until = self._loop.time() + patience_s
+        if audience.patience is None:
+            audience.patience = self._later(patience_s, self._never_began, audience)
+
     def _never_began(self, audience: Audience) -> None:
-        if audience.topic.last == ZERO:
-            for viewer in audience.viewers():
+        audience.patience = None
+        if audience.topic.last != ZERO:
+            return
+        now = self._loop.time()
+        left_s = []
+        for viewer in audience.viewers():
+            if viewer.waits_until > now:
+                left_s.append(viewer.waits_until - now)
+            elif viewer.waits_until:
                 self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
+        if left_s:
+            audience.patience = self._later(min(left_s), self._never_began, audience)
 
     def _ended_unseen(self, viewer: Viewer) -> None:
         if viewer.audience.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:

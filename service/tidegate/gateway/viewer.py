@@ -49,6 +49,7 @@ class Viewer:
         "seq",
         "size_bytes",
         "state",
+        "waits_until",
     )
 
     def __init__(self, audience: Audience, sender: Sender) -> None:
@@ -71,6 +72,8 @@ class Viewer:
         self.reading = False
         #: Loop time at which it fell behind.
         self.lagging_since = 0.0
+        #: Loop time at which it is given up unless the operation has begun by then; 0.0: never.
+        self.waits_until = 0.0
         #: Entries written to it since it joined or fell behind.
         self.replayed = 0
         #: It answers an `ack_request`.
