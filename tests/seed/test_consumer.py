@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.gateway.backend import GROUP, PREFIX, Backend
 from tests.gateway.replica import until
 from tests.seed.application import Application
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
+from tidegate.gateway import hub
+
+
+def names_of_tasks() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def test_consume_updates(app: Application, backend: Backend) -> None:
@@ -50,11 +57,11 @@ async def test_consume_updates_stream_not_exist(app: Application, backend: Backe
         assert await viewer.ids(1) == [first]
 
 
-async def test_consume_updates_redis_none() -> None:
+async def test_consume_updates_redis_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """No Redis at all, and nobody called `startup`: viewers wait, and leave nothing behind."""
-    server = {"shutdown_timeout_s": 1}  # who waits for Redis is not waited for
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    async with Application(nowhere, start=False, server=server) as app:
+    monkeypatch.setattr(hub, "JOIN_PATIENCE_S", 600)  # what nobody waits for ends at once
+    joining = "join when Redis is back"
+    async with Application(f"redis://127.0.0.1:{free_port()}/0", start=False) as app:
         async with app.watch("42") as viewer, app.watch("42") as other:
             await viewer.state()
             await viewer.until(type="stale")
@@ -63,10 +70,10 @@ async def test_consume_updates_redis_none() -> None:
             await until(lambda: app.guests == 1)
             await other.socket.close()
         await app.empty()
+        await until(lambda: joining not in names_of_tasks(), "who has left does not join")
         await app.manager.shutdown()
 
-    left = {task.get_name() for task in asyncio.all_tasks()}
-    assert not left & {"tidegate", "feed", "embedded viewer", "join when Redis is back"}
+    assert not names_of_tasks() & {"tidegate", "feed", "embedded viewer", joining}
 
 
 async def test_consume_updates_message_processing_error(app: Application, backend: Backend) -> None:

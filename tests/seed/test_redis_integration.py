@@ -130,9 +130,7 @@ async def test_send_operation_update_with_redis(app: Application, backend: Backe
 async def test_send_operation_update_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     # That it is refused has to be told in this time; else nobody knows whether it is stored.
     monkeypatch.setattr(websockets, "AWAY_PATIENCE_S", 20)
-    server = {"shutdown_timeout_s": 1}  # who waits for Redis is not waited for
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    async with Application(nowhere, start=False, server=server) as app:
+    async with Application(f"redis://127.0.0.1:{free_port()}/0", start=False) as app:
         assert not await app.manager.startup(patience_s=0.1)
         async with app.watch("42") as viewer, app.watch("421") as other:
             for watching in (viewer, other):

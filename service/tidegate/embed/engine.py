@@ -95,12 +95,12 @@ class Engine:
             return False
         return self._feed.is_connected
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Work for one viewer: what goes wrong with it must not end the others."""
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+        """Work for one viewer: what goes wrong with it must not end the others. None: too late."""
         if self._stop.is_set():
             work.close()
-            return
-        self._tasks.create_task(self._supervise(work, name), name=name)
+            return None
+        return self._tasks.create_task(self._supervise(work, name), name=name)
 
     async def stop(self) -> None:
         """Give up the streams, wait for the viewers' last frames, close the connections."""

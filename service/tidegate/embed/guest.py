@@ -6,6 +6,7 @@ keeps reading the socket: whatever closes it, its next `receive` raises `WebSock
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -39,6 +40,8 @@ class Guest:
         #: What the getter said; becomes part of `current_state`.
         self.state: State = {}
         self._was_told_state = False
+        #: Waits for Redis, to join.
+        self.joining: asyncio.Task[None] | None = None
         self.sender = AsgiSender(
             self._send,
             high_water_bytes=settings.high_water_bytes,

@@ -259,7 +259,7 @@ class RedisStreamWebSocketManager:
                 )
                 + stale_frame(guest.operation, engine.hub.utc_now())
             )
-            engine.spawn(self._rejoin(engine, guest), "join when Redis is back")
+            guest.joining = engine.spawn(self._rejoin(engine, guest), "join when Redis is back")
 
     async def _join(self, engine: Engine, guest: Guest, patience_s: float | None) -> bool:
         """Wait for the operation's newest entries, then join; False: not within this time."""
@@ -323,6 +323,8 @@ class RedisStreamWebSocketManager:
         if self._guests.get(guest.websocket) is guest:
             del self._guests[guest.websocket]
         guest.sender.lost()
+        if guest.joining is not None:
+            guest.joining.cancel()
         guest.slots.release(guest.user, guest.connection)
 
     def _lost(self, lost: Lost) -> None:

@@ -36,7 +36,7 @@ WRITE_MAX_BYTES = 65_536
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 
 T = TypeVar("T")
-Spawn = Callable[[Coroutine[Any, Any, None], str], None]
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 
 class CatchUp:
