@@ -12,6 +12,7 @@ time; the crowd is served between commands too, so that pings are answered.
 Latencies go to a file that the caller names, as raw 64-bit integers: too many for a line of JSON.
 """
 
+import gc
 import json
 import math
 import os
@@ -273,6 +274,9 @@ class Desk:
                 capacity = min(command["capacity"], MAX_CAPACITY)
                 self.crowd.lost.clear()
                 self.crowd.window.reset(capacity)
+                # A pause to look through all viewers would be taken for one of the server.
+                gc.collect()
+                gc.freeze()
                 self._answer({"capacity": capacity})
             case "close":
                 count = len(self.crowd.viewers)
