@@ -280,7 +280,10 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
             crowd.note(f"connections of who went, {left} stayed", one.counts[one.pod])
             crowd.note(f"connections of all, before {left} stayed", sorted(one.counts.values()))
             assert one.costs[one.pod] == min(one.costs.values()), one
-            assert one.counts[one.pod] == min(one.counts.values()), one
+            # The costs are of figures some seconds old, and the viewers of who went before are on
+            # their way to the others meanwhile: a few may make a near tie look the other way round.
+            few = sum(one.counts.values()) / 10
+            assert one.counts[one.pod] <= min(one.counts.values()) + few, one
         await crowd.recover(30)
 
 
