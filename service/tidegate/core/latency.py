@@ -22,6 +22,11 @@ PLAUSIBLE_S = 86_400.0
 AHEAD_MAX_S = 1.0
 
 
+def _seems_ahead(clock: ServerClock, now: float, age_s: float) -> bool:
+    """Whether this age is below nothing, by no more than the clocks are known to."""
+    return age_s < 0 <= age_s + min(clock.error_s(now), AHEAD_MAX_S)
+
+
 class EntryLatency:
     """Latencies of one kind; `now` is monotonic time in seconds."""
 
@@ -46,7 +51,7 @@ class EntryLatency:
             if 0 <= age_s <= PLAUSIBLE_S:  # as `Histogram.observe`, without the call
                 histogram.counts[bisect_left(LATENCY_S, age_s)] += times
                 histogram.sum += age_s * times
-            elif age_s < 0 <= age_s + min(clock.error_s(now), AHEAD_MAX_S):
+            elif _seems_ahead(clock, now, age_s):
                 histogram.observe(0.0, times)  # no more than the clocks are known to
             else:
                 self.not_a_time += times
@@ -55,7 +60,7 @@ class EntryLatency:
         """The trace of an entry that is observed as well: the exemplar of its bucket."""
         if clock is not None and clock.offset_s is not None:
             age_s = now + clock.offset_s - id_ms / 1000
-            if age_s < 0 <= age_s + min(clock.error_s(now), AHEAD_MAX_S):
+            if _seems_ahead(clock, now, age_s):
                 age_s = 0.0  # as it is observed
             if 0 <= age_s <= PLAUSIBLE_S:
                 self.histogram.explain(age_s, trace_id)

@@ -16,9 +16,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from tidegate.model.frames import Frame, FrameKind
-from tidegate.model.ids import StreamId
-
-_HALF = 2**64 - 1
+from tidegate.model.ids import HALF_MAX, StreamId
 
 
 class RingStats(NamedTuple):
@@ -35,7 +33,7 @@ def _key(position: StreamId, superseded: bool) -> int:
 
 
 def _position(key: int) -> StreamId:
-    return StreamId(key >> 65, key >> 1 & _HALF)
+    return StreamId(key >> 65, key >> 1 & HALF_MAX)
 
 
 class Ring:

@@ -148,13 +148,7 @@ class Engine:
         """These lost their slots to a newer connection; some of them may be elsewhere."""
         connections = tuple(victim.connection for victim in victims)
         self._lost(close_codes.REPLACED, "replaced", connections)
-        self.spawn(self._say_replaced(control.ReplacedConnections(connections)), "replaced")
-
-    async def _say_replaced(self, message: control.ReplacedConnections) -> None:
-        try:
-            await self._control.publish(message)
-        except RedisUnavailable as error:
-            log.warning("replaced connections of other processes stay for now", error=str(error))
+        self.spawn(self._control.say_replaced(connections), "replaced")
 
     def _over_limit(self, _user: str, connections: tuple[str, ...]) -> None:
         self._lost(close_codes.CONNECTION_LIMIT, "connection_limit", connections)

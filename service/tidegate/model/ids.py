@@ -19,7 +19,7 @@ OPERATION_ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]*"
 _OPERATION_ID = re.compile(OPERATION_ID_PATTERN, re.ASCII)
 
 # Redis keeps each half of a stream id in 64 bits: t_stream.c, streamID.
-_HALF_MAX = 2**64 - 1
+HALF_MAX = 2**64 - 1
 _STREAM_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
 
 
@@ -36,7 +36,7 @@ class StreamId(NamedTuple):
         """The greatest id below this one (`0-0` stays `0-0`)."""
         if self.seq:
             return StreamId(self.ms, self.seq - 1)
-        return StreamId(self.ms - 1, _HALF_MAX) if self.ms else self
+        return StreamId(self.ms - 1, HALF_MAX) if self.ms else self
 
 
 #: Before every entry: Redis refuses to add an entry with this id.
@@ -64,7 +64,7 @@ def parse_stream_id(text: str, field: str = "last_event_id") -> StreamId:
     if match is None:
         raise InvalidStreamId(field, "must look like 1795413516350-0, as in a frame's `id`")
     parsed = StreamId(int(match[1]), int(match[2] or 0))
-    if max(parsed) > _HALF_MAX:
+    if max(parsed) > HALF_MAX:
         raise InvalidStreamId(field, "each half must fit in 64 bits")
     return parsed
 

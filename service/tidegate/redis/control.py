@@ -152,6 +152,17 @@ class Control:
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(in_words(error)) from None
 
+    async def say_replaced(self, connections: tuple[str, ...]) -> None:
+        """Tell all replicas whose slots newer connections took; a line in the log where it fails.
+
+        Raises:
+            ValueError: as `publish`.
+        """
+        try:
+            await self.publish(ReplacedConnections(connections))
+        except RedisUnavailable as error:
+            log.warning("replaced connections of other replicas stay for now", error=str(error))
+
     async def run(self) -> None:
         """Listen, and listen again wherever the channel is by then."""
         redis = self._settings.redis

@@ -285,14 +285,8 @@ class Replica:
         self._admission.over_limit(user, connections)
 
     def _tell_victims(self, victims: tuple[Victim, ...]) -> None:
-        message = control.ReplacedConnections(tuple(victim.connection for victim in victims))
-        self._spawn(self._say_replaced(message), "replaced")
-
-    async def _say_replaced(self, message: control.ReplacedConnections) -> None:
-        try:
-            await self._control.publish(message)
-        except RedisUnavailable as error:
-            log.warning("replaced connections of other replicas stay for now", error=str(error))
+        connections = tuple(victim.connection for victim in victims)
+        self._spawn(self._control.say_replaced(connections), "replaced")
 
     async def _disconnect(self, kind: str, name: str, reason: str) -> int:
         """Close a user's connections, or an operation's, on all replicas; how many listened."""
