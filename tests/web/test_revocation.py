@@ -35,7 +35,8 @@ async def revoke(
     replica: Replica, user: str = "u", *, admin_token: str = ADMIN_TOKEN, **query: Any
 ) -> httpx.Response:
     base = f"http://127.0.0.1:{replica.settings.server.admin_port}"
-    async with httpx.AsyncClient(base_url=base) as client:
+    # Without TLS: to read the authorities takes 40 ms of the second that this may take.
+    async with httpx.AsyncClient(base_url=base, verify=False) as client:
         return await client.post(
             f"/admin/users/{user}/disconnect",
             params=query,
@@ -74,8 +75,7 @@ async def test_the_connections_of_one_token_close_on_all_replicas(redis_server: 
         assert (await revoke(one, token_id="lost")).json() == {"replicas": 2}
         for viewer in (here, there):
             assert await close_of(viewer) == ("token_revoked", 4401)
-        # They were told: from the list they would have it after 24 s at the earliest.
-        assert time.monotonic() - started < 5.0
+        assert time.monotonic() - started < 1.0
         for viewer in (other, namesake):
             await viewer.ping()
         for replica in (one, two):
