@@ -9,11 +9,10 @@ consumers, end. All tasks belong to one TaskGroup; said again, `stop` hurries th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -43,6 +42,7 @@ from tidegate.runtime.inside import Inside
 from tidegate.runtime.leaving import Leaving
 from tidegate.runtime.listening import BACKLOG, listen
 from tidegate.runtime.report import Report
+from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
 from tidegate.web.admin import admin_app
@@ -62,14 +62,6 @@ log = structlog.get_logger(__name__)
 
 #: Clocks of issuers may be ahead of ours by so much.
 CLOCKS_S = 60.0
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Replica:
@@ -218,12 +210,12 @@ class Replica:
             self._report.stopping()
             log.info("draining", connections=len(self._door))
             await self._leaving.drain()
-            viewers.should_exit = True
+            viewers.stop()
             await serving
             await self._give_up()
             for task in standing:
                 task.cancel()
-            admins.should_exit = True
+            admins.stop()
         log.info("stopped")
 
     async def _give_up(self) -> None:
@@ -249,7 +241,7 @@ class Replica:
         """While Redis is away and the caller asked for it: to the viewers of this replica only."""
         return say_unstored(self._hub, operation, unstored_frame(operation, message))
 
-    def _server(self, app: Any, **options: Any) -> _Server:
+    def _server(self, app: Any, **options: Any) -> Server:
         config = uvicorn.Config(
             CutOff(app),
             lifespan="off",
@@ -261,7 +253,7 @@ class Replica:
             timeout_graceful_shutdown=max(1, round(self._settings.server.shutdown_timeout_s)),
             **options,
         )
-        return _Server(config)
+        return Server(config)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Work for one viewer: what goes wrong with it must not end the replica."""
