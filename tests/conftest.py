@@ -1,10 +1,16 @@
-"""Fixtures that hand out real servers, and the rule for tests whose real part is missing.
+"""Fixtures that hand out real servers, the two tiers, and the rule for missing real parts.
 
 `redis_server` is the one to use when any server will do; `any_server` runs the test on both ends of
 the supported range. All of them are empty when the test starts and may be broken by it. A test
 marked `real("redis7.0")` is skipped, by name and with the reason, where that part is missing.
+
+`--tier quick` (`make test`) leaves out what is marked `full`; `--tier rest` runs that, and every
+property again with many more examples; without the option everything runs.
+In parallel (`-n`) each worker has servers of its own; what takes long to start is asked for by one
+worker only, and first.
 """
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -24,24 +30,69 @@ from tests.servers.tls import Certificates
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How fast a property is checked is the machine's matter: a busy one must not fail it.
-hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+_ANY_MACHINE = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("any machine")
+hypothesis.settings.register_profile("quick", _ANY_MACHINE, max_examples=25)
+hypothesis.settings.register_profile("long", _ANY_MACHINE, max_examples=100)
+TIERS = ("quick", "rest", "all")
+#: Of a session's parts these start slowest, so the tests that use one go to one worker, first.
+_ONE_WORKER = ("kubernetes", "sentinel", "cluster")
+#: Tests wait more than they compute.
+WORKERS_PER_CORE = 2
 
 # Both ends of what is supported, and whatever else is on PATH.
 _OTHERS = [b.name for b in binaries.installed() if binaries.find("valkey9") != b]
 SERVERS = list(dict.fromkeys([*binaries.WANTED, *_OTHERS]))
 EMBEDDED = {"redis_server", "cluster", "cluster_with_replicas", "sentinel"}
 KUBERNETES_TIMEOUT_S = 400
-ON_EACH_SERVER = [pytest.param(name, marks=pytest.mark.real(name)) for name in SERVERS]
+ON_EACH_SERVER = [
+    pytest.param(
+        name, marks=[pytest.mark.real(name), *([] if name == "valkey9" else [pytest.mark.full])]
+    )
+    for name in SERVERS
+]
 
 
-def pytest_report_header() -> list[str]:
-    return binaries.report()
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tier", choices=TIERS, default="all", help="which tests (see CONTRIBUTING)")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    quick = config.getoption("--tier") == "quick"
+    hypothesis.settings.load_profile("quick" if quick else "long")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"tier: {config.getoption('--tier')}", *binaries.report()]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+
+
+def _in_tier(item: pytest.Item, tier: str) -> bool:
+    full = item.get_closest_marker("full") is not None
+    if tier == "rest":
+        return full or hasattr(getattr(item, "obj", None), "hypothesis")
+    return tier == "all" or not full
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _need_real_parts(items)
+    tier = config.getoption("--tier")
+    config.hook.pytest_deselected(items=[item for item in items if not _in_tier(item, tier)])
+    items[:] = [item for item in items if _in_tier(item, tier)]
+    for item in items:
+        for part in _ONE_WORKER:
+            if part in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(part))
+                break
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+def _need_real_parts(items: list[pytest.Item]) -> None:
     for item in items:
         wanted = [part for mark in item.iter_markers("real") for part in mark.args]
         if EMBEDDED & set(getattr(item, "fixturenames", ())):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port, is_free
@@ -34,13 +35,6 @@ from tests.servers.standalone import Options, Server
 from tests.servers.tls import Certificates
 
 STREAM = "operation-progress:1"
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """For what another process or a transport does without telling us."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.001)
 
 
 # --- standalone

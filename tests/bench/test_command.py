@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from bench.cli import anything_wrong, app
 from bench.measures import Round
 from bench.results import Outcome
 from bench.scenarios import SCENARIOS, scenario_named
+from tests.harness.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 runner = CliRunner()
@@ -94,15 +94,6 @@ async def test_a_stopped_run_leaves_no_process(
 
 def entries_of(folder: Path) -> list[Path]:
     return list(folder.iterdir())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Other programs' starts and ends have no event to wait for; fails after a minute."""
-    for _ in range(1200):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not become so in 60 s")
 
 
 def running(pid: int) -> bool:

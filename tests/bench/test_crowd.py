@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.crowd import Crowd, State, Viewer
+from tests.harness.examples import examples
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 CAPACITY = 1000
@@ -80,7 +81,7 @@ def expected_counts(numbers: list[int]) -> tuple[int, int, int]:
     padding=st.sampled_from([0, 70, 126, 300, 70_000]),
     cuts=st.lists(st.integers(min_value=0, max_value=4000), max_size=6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_counts_do_not_depend_on_how_the_bytes_were_cut(
     numbers: list[int], padding: int, cuts: list[int]
 ) -> None:

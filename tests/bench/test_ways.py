@@ -23,6 +23,7 @@ from bench.subjects import NAIVE, Subject
 from bench.viewers import Opening
 from bench.ways import Way
 from tests.bench.test_crowd import CAPACITY, HEAD, expected_counts, frame
+from tests.harness.examples import examples
 
 EVENTS_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 SENT = 1 << 62
@@ -87,7 +88,7 @@ cut_places = st.lists(st.integers(min_value=0, max_value=3000), max_size=6)
     entries=st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 10)), max_size=12),
     cuts=cut_places,
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_each_operation_has_its_own_count(entries: list[tuple[str, int]], cuts: list[int]) -> None:
     with peered(Way.MANY, "a", "b", "c") as peer:
         data = HEAD + b"".join(state(name) for name in "abc")
@@ -125,7 +126,7 @@ def test_what_is_no_entry_of_a_watched_operation_is_told() -> None:
 
 
 @given(numbers=st.lists(st.integers(0, 20), max_size=12), cuts=cut_places)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_events_are_counted_whatever_the_pieces(numbers: list[int], cuts: list[int]) -> None:
     with peered(Way.EVENTS) as peer:
         welcome = b'5b\r\nretry: 10\n\nid: 0-0\ndata: {"type":"current_state"}\n\n\r\n'
@@ -144,7 +145,7 @@ def test_events_are_counted_whatever_the_pieces(numbers: list[int], cuts: list[i
     joined=st.integers(1, 4),
     cuts=cut_places,
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_joined_publications_of_centrifugo_are_counted_one_by_one(
     numbers: list[int], joined: int, cuts: list[int]
 ) -> None:

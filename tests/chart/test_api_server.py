@@ -17,7 +17,7 @@ import pytest_asyncio
 import yaml
 
 from tests.chart.render import CASES, CHART, Manifest, rendered
-from tests.operator.stage import until
+from tests.harness.waiting import until
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from tests.cli.browser import Browser
 from tests.cli.fake_gateway import FakeGateway, Refusal
-from tests.gateway.replica import until
+from tests.harness.waiting import until
 from tests.servers import binaries
 from tidegate.model.settings import Settings
 from tidegate.web.demo import demo_routes

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.cli import command
+from tests.harness.waiting import until
 from tests.servers.ports import free_port, is_free
 from tests.servers.standalone import Server
 from tidegate.cli import embedded_server
@@ -89,15 +90,6 @@ class Run:
         await until(lambda: not [pid for pid in self.pids if alive(pid)], "processes")
         await until(lambda: not list(self.folder.iterdir()), "files")
         assert [port for port in self.ports if not is_free(port)] == []
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Processes that are not our children tell nobody of their end, so it is asked for."""
-    for _ in range(GONE_WITHIN_S * 50):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(f"{what} are left behind")
 
 
 def descendants(pid: int) -> set[int]:

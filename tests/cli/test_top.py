@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.cli.command import Done, finish, launch, run, start
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.gateway.fixtures import backend, loop_factories
+from tests.harness.fixtures import backend, loop_factories
 from tidegate import AsyncPublisher, Publisher
 
 __all__ = ["backend"]

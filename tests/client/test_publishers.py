@@ -19,8 +19,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.client.conftest import Make
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.replica import Replica
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server

@@ -13,9 +13,10 @@ import pytest
 
 import tidegate
 from tests.cli.fake_gateway import FakeGateway, Refusal
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import OrderCheck
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import OrderCheck
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tidegate import AsyncPublisher, TidegateError, Viewer

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.kube import Cluster, until
+from tests.cluster.kube import Cluster
 from tests.cluster.release import NAME
+from tests.harness.waiting import until
 
 SCRIPT = Path(__file__).with_name("external_metrics.py")
 APP = "test-external-metrics"
@@ -92,7 +93,7 @@ async def external_metrics(cluster: Cluster) -> AsyncIterator[None]:
             conditions = found.get("status", {}).get("conditions", ())
             return any(one["type"] == "Available" and one["status"] == "True" for one in conditions)
 
-        await until(available, 60, "the API of external metrics")
+        await until(available, "the API of external metrics", within_s=60)
         yield
     finally:
         await cluster.kubectl(

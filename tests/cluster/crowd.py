@@ -22,12 +22,12 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from tests.cluster.kube import until
 from tests.cluster.release import Release
 from tests.cluster.report import Figures
 from tests.faults.judge import Closed, Complaint, Event, Gap, Opened, Wrong, judge
 from tests.faults.publisher import Publisher
 from tests.faults.viewer import Viewer
+from tests.harness.waiting import until
 
 OPERATIONS = 10
 ENTRIES_PER_S = 4.0
@@ -106,7 +106,7 @@ class Crowd:
         async def all_have_some() -> bool:
             return all(viewer.arrivals for viewer in new)
 
-        await until(all_have_some, JOIN_S, f"{count} viewers with an entry")
+        await until(all_have_some, f"{count} viewers with an entry", within_s=JOIN_S)
 
     async def finish_some(self, operations: int) -> None:
         """End the first so many operations; their viewers leave, having seen all."""
@@ -144,7 +144,7 @@ class Crowd:
             watching = [viewer for viewer in self.viewers if not viewer.ended.is_set()]
             return all(v.arrivals and v.arrivals[-1].written > begin for v in watching)
 
-        await until(all_have_news, within_s, "news for every viewer")
+        await until(all_have_news, "news for every viewer", within_s=within_s)
 
     def note(self, name: str, value: object) -> None:
         """One more figure for the report."""
@@ -161,8 +161,8 @@ class Crowd:
             return all(viewer.ended.is_set() for viewer in viewers)
 
         try:
-            await until(all_ended, END_S, "the ends")
-        except TimeoutError:
+            await until(all_ended, "the ends", within_s=END_S)
+        except AssertionError:
             pass  # the judge says who did not come to its end
 
     async def _publish(self, publisher: Publisher, rng: random.Random) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +46,6 @@ async def command(
         told = f"{err.decode()}\n{out.decode()}".strip()
         raise CommandFailed(f"{' '.join(words)}: status {process.returncode}\n{told}")
     return out.decode() + (err.decode() if errors else "")
-
-
-async def until(
-    condition: Callable[[], Awaitable[object]],
-    within_s: float,
-    what: str,
-    *,
-    poll_s: float = POLL_S,
-) -> float:
-    """Wait until it is true (Kubernetes has no event for it); the seconds it took."""
-    began = time.monotonic()
-    while not await condition():
-        if time.monotonic() - began > within_s:
-            raise TimeoutError(f"{what}: not within {within_s:g} s")
-        await asyncio.sleep(poll_s)
-    return time.monotonic() - began
 
 
 class Cluster:

@@ -19,8 +19,9 @@ import yaml
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.cluster.kube import Cluster, is_ready, until
+from tests.cluster.kube import Cluster, is_ready
 from tests.faults.viewer import Door
+from tests.harness.waiting import until
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
 NAME = "tidegate"
@@ -127,7 +128,7 @@ class Release:
                 and status.get("updatedReplicas") == gateways
             )
 
-        return await until(done, within_s, f"{gateways} gateway pods", poll_s=0.3)
+        return await until(done, f"{gateways} gateway pods", within_s=within_s)
 
     async def pods(self) -> list[Any]:
         """All of the release, on their way out or not."""
@@ -159,7 +160,7 @@ class Release:
         async def is_healthy() -> bool:
             return is_ready(await self.gateway())
 
-        await until(is_healthy, within_s, "the condition Ready of the Gateway")
+        await until(is_healthy, "the condition Ready of the Gateway", within_s=within_s)
 
     async def leader(self) -> str:
         """Who holds the operator's Lease; empty: nobody."""

@@ -20,8 +20,9 @@ import pytest
 from tests.cluster import notes, report, volume
 from tests.cluster.adapter import external_metrics
 from tests.cluster.crowd import watching
-from tests.cluster.kube import Cluster, CommandFailed, is_ready, restarts, until
+from tests.cluster.kube import Cluster, CommandFailed, is_ready, restarts
 from tests.cluster.release import NAME, READY_S, Release, images, merge
+from tests.harness.waiting import until
 from tidegate_operator.kube.permissions import PERMISSIONS
 
 #: From here on viewers need no token, and a pod's end is short, so that a run is.
@@ -126,7 +127,7 @@ async def test_a_killed_gateway_pod(release: Release, cluster: Cluster) -> None:
         pods = await cluster.pods("gateway")
         crowd.blow()
         await cluster.kill_container(pods[0])
-        await until(lambda: _some_cut(crowd), 30, "viewers that were cut")
+        await until(lambda: _some_cut(crowd), "viewers that were cut", within_s=30)
         await release.settled(2)
         await crowd.recover(30)
 
@@ -162,7 +163,7 @@ async def test_a_killed_operator_leader(release: Release, cluster: Cluster) -> N
         async def taken_over() -> bool:
             return await release.leader() not in ("", leader)
 
-        await until(taken_over, 60, "a new leader")
+        await until(taken_over, "a new leader", within_s=60)
         # By the Lease, whose clock is this machine's: looking takes its time when it is busy.
         took = await release.led_since() - killed
         crowd.note("take-over seconds", round(took, 1))
@@ -188,7 +189,9 @@ async def test_a_killed_valkey(release: Release, cluster: Cluster) -> None:
     assert [p["metadata"]["name"] for p in before] == [p["metadata"]["name"] for p in after]
     assert restarts(after) == restarts(before)
     # The kubelet asks every 2 s.
-    await until(partial(cluster.ready, "gateway", len(before)), READY_S, "ready gateway pods")
+    await until(
+        partial(cluster.ready, "gateway", len(before)), "ready gateway pods", within_s=READY_S
+    )
 
 
 async def test_a_node_that_is_drained(release: Release, cluster: Cluster) -> None:
@@ -205,7 +208,9 @@ async def test_a_node_that_is_drained(release: Release, cluster: Cluster) -> Non
             await cluster.uncordon(node)
         await release.settled(2)
         for component, count in (("operator", 2), ("valkey", 1)):
-            await until(partial(cluster.ready, component, count), READY_S, f"the {component}")
+            await until(
+                partial(cluster.ready, component, count), f"the {component}", within_s=READY_S
+            )
         crowd.note("seconds until all are back", round(time.monotonic() - began, 1))
         least.cancel()
         with suppress(asyncio.CancelledError):
@@ -262,7 +267,7 @@ async def test_scaling_by_load(release: Release, cluster: Cluster) -> None:
             counts = (await release.connections()).values()
             return len(counts) == 3 and max(counts) <= 1.2 * sum(counts) / 3
 
-        took = await until(even, 120, "viewers on the new pod", poll_s=0.5)
+        took = await until(even, "viewers on the new pod", within_s=120)
         crowd.note("seconds until even", round(took, 1))
         crowd.note("connections when even", sorted((await release.connections()).values()))
         await crowd.recover(30)
@@ -358,7 +363,7 @@ async def test_an_autoscaler_by_an_external_metric(release: Release, cluster: Cl
     try:
         async with external_metrics(cluster):
             await release.upgrade(autoscaled(goals, "100m"))
-            await until(lambda: autoscalers(cluster), 30, "an HPA")
+            await until(lambda: autoscalers(cluster), "an HPA", within_s=30)
             await release.settled(2)
             async with watching(release, "hpa on an external metric", viewers=150) as crowd:
                 began = time.monotonic()
@@ -380,7 +385,7 @@ async def test_an_autoscaler_by_cpu_and_its_end(release: Release, cluster: Clust
         async def more() -> bool:
             return len(await cluster.pods("gateway")) > 2
 
-        await until(more, 120, "a pod more by the HPA", poll_s=1)
+        await until(more, "a pod more by the HPA", within_s=120)
         crowd.note("seconds to a pod more", round(time.monotonic() - began, 1))
         (hpa,) = await autoscalers(cluster)
         crowd.note("cpu per cent of the request", _cpu(hpa))
@@ -391,7 +396,7 @@ async def test_an_autoscaler_by_cpu_and_its_end(release: Release, cluster: Clust
         async def gone() -> bool:
             return not await autoscalers(cluster)
 
-        await until(gone, 30, "the end of the HPA")
+        await until(gone, "the end of the HPA", within_s=30)
         await scale(release, 2)
         await crowd.recover(30)
 
@@ -447,7 +452,7 @@ async def _a_gateway_without_its_deployment(cluster: Cluster) -> None:
             for one in conditions
         )
 
-    await until(told, 30, "a condition that names the Deployment")
+    await until(told, "a condition that names the Deployment", within_s=30)
     await cluster.kubectl("delete", "gateways.tidegate.dev", "stray")
 
 
@@ -557,8 +562,8 @@ async def test_uninstall_leaves_nothing_but_the_definition(
         return not await left()
 
     try:
-        await until(nothing_left, 60, "an empty namespace", poll_s=1)
-    except TimeoutError:
+        await until(nothing_left, "an empty namespace", within_s=60)
+    except AssertionError:
         pytest.fail(f"left behind: {await left()}")
     assert "gateways.tidegate.dev" in await cluster.kubectl("get", "crd", "--output", "name")
     await cluster.kubectl("delete", "namespace", cluster.namespace)

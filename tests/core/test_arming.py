@@ -15,6 +15,7 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tidegate.core.arming import (
     PUBLISHED_ARM_S,
     PUBLISHED_GRACE_S,
@@ -152,7 +153,7 @@ DELAYS_S = st.lists(st.sampled_from([0.0005, 0.001, 0.004, 0.02, 0.1]), min_size
     published=st.lists(st.booleans(), min_size=60, max_size=60),
     deaths_s=st.lists(st.floats(0, 20), max_size=4),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_no_entry_waits_longer_than_the_bound(
     delays_s: list[float], gaps_s: list[float], published: list[bool], deaths_s: list[float]
 ) -> None:
@@ -171,7 +172,7 @@ def test_no_entry_waits_longer_than_the_bound(
 
 
 @given(st.integers(2, 10), st.sampled_from([0.002, 0.01, 0.1]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_losers_end_up_listening(replicas: int, gap_s: float) -> None:
     world = World([0.0005 + 0.0001 * n for n in range(replicas)])
     for n in range(1000):
@@ -218,7 +219,7 @@ def test_somebody_succeeds_the_leader() -> None:
         max_size=12,
     ),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_a_plain_write_behind_publishes_waits_for_nobody(
     delays_s: list[float], bursts: list[tuple[int, float, float]]
 ) -> None:
@@ -238,7 +239,7 @@ def test_a_plain_write_behind_publishes_waits_for_nobody(
 
 
 @given(st.integers(1, 5), st.sampled_from([0.001, 0.01, 0.1, 1.0]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_publishes_are_not_looked_at_one_by_one(replicas: int, gap_s: float) -> None:
     world = World([0.0005 + 0.0001 * n for n in range(replicas)])
     for n in range(1000):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.core.stream_model import Stream
+from tests.harness.examples import examples
 from tidegate.core.records import Page, Relay
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Deliver, Effect, ReadAfter, Topic, TopicRules, TopicState, Vanished
@@ -230,4 +231,4 @@ class TopicMachine(RuleBasedStateMachine):
 
 
 TestTopic = TopicMachine.TestCase
-TestTopic.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestTopic.settings = settings(max_examples=examples(300), stateful_step_count=40, deadline=None)

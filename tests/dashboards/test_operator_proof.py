@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from tests.dashboards.asking import KUBERNETES, WAYS, Scraped, names
 from tests.dashboards.board_files import OPERATOR, queries, variables
 from tests.dashboards.rules_files import alerts, rule_files
-from tests.operator.stage import Stage, until
+from tests.harness.waiting import until
+from tests.operator.stage import Stage
 from tests.operator.test_operator_scaling import begin, replicas_are
 from tests.servers.prometheus import Prometheus, Target
 from tests.servers.standalone import Server

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from tests.dashboards.crowd import PREFIX, Crowd, token
 from tests.faults.replicas import Replica
-from tests.gateway.raw_viewer import RawViewer
+from tests.harness.raw_viewer import RawViewer
 from tests.servers.prometheus import Prometheus
 from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault

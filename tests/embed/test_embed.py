@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.standalone import Server
 from tidegate.embed.state import GetterFailed, NoSuchOperation, ask

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
+from tests.harness.examples import examples
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -17,7 +18,7 @@ def test_its_seeds(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_seeds_cut_and_joined(name: str, data: st.DataObject) -> None:
     target = TARGETS[name]
     parts = data.draw(st.lists(st.sampled_from(target.seeds) | st.binary(max_size=40), max_size=4))

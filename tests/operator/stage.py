@@ -13,14 +13,14 @@ import json
 import re
 import secrets
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from tests.harness.waiting import until
 from tests.redis.pod import slot_settings
 from tests.servers.kubernetes import Kubernetes
 from tests.servers.process import Process, ProcessError
@@ -367,21 +367,3 @@ class Operator:
             ):
                 total += float(line.rsplit(" ", 1)[1])
         return total
-
-
-async def until(
-    holds: Callable[[], Awaitable[bool]],
-    what: str | Callable[[], str],
-    *,
-    within_s: float = PATIENCE_S,
-) -> float:
-    """Wait until something is so; how long it took, in seconds. Raises TimeoutError."""
-    began = time.monotonic()
-    try:
-        async with asyncio.timeout(within_s):
-            while not await holds():  # noqa: ASYNC110 - nothing tells when it becomes so
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        text = what if isinstance(what, str) else what()
-        raise TimeoutError(f"not within {within_s:g} s: {text}") from None
-    return time.monotonic() - began

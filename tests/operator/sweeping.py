@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.backend import GROUP, PREFIX, Backend
+from tests.harness.backend import GROUP, PREFIX, Backend
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings, RedisUrl
 from tidegate.redis.address import parse_address

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.operator.stage import until
+from tests.harness.waiting import until
 from tests.servers.kubernetes import Kubernetes
 from tidegate.model.errors import InvalidInput
 from tidegate_operator.model.gateway import GROUP, PLURAL, VERSION, GatewaySpec, read_spec

@@ -7,6 +7,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tests.operator.observing import MONDAY, spec
 from tidegate_operator.decide.decision import decide
 from tidegate_operator.decide.memory import Memory
@@ -63,7 +64,7 @@ SPECS = st.sampled_from(
 
 
 @given(SPECS, st.lists(OBSERVATIONS, min_size=1, max_size=6), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_a_decision_names_what_was_seen(
     wanted: GatewaySpec, story: list[Observation], in_order: bool
 ) -> None:

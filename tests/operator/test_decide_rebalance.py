@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tests.operator.observing import pods, seen
 from tidegate_operator.decide.memory import Balancing
 from tidegate_operator.decide.rebalance import (
@@ -72,7 +73,7 @@ class Fleet:
 
 
 @given(COUNTS, st.sampled_from(["turn", "least"]), st.integers(1, 40), st.integers(1, 500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_it_converges_and_keeps_the_rate(
     counts: list[int], land: str, tolerance: int, rate: int
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tests.operator.observing import even, pods, seen, spec
 from tidegate_operator.decide.decision import decide
 from tidegate_operator.decide.memory import Memory
@@ -17,7 +18,7 @@ from tidegate_operator.decide.records import Decision, Figures, Observation, Pod
 from tidegate_operator.model.gateway import GatewaySpec
 
 PER_POD = 1_000
-PROPERTY = settings(max_examples=150, deadline=None)
+PROPERTY = settings(max_examples=examples(150), deadline=None)
 INTERVAL_S = 15.0
 
 

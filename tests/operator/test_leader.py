@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tests.harness.examples import examples
 from tidegate_operator.kube.lease import Record, Write
 from tidegate_operator.leader.election import Election, Phase, Terms
 
@@ -260,5 +261,7 @@ class Elections(RuleBasedStateMachine):
         assert len(leading) <= 1
 
 
-Elections.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Elections.TestCase.settings = settings(
+    max_examples=examples(300), stateful_step_count=60, deadline=None
+)
 TestElections = Elections.TestCase

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.harness.waiting import until
 from tests.operator.secrets import Clock
-from tests.operator.stage import Object, Operator, Stage, until
+from tests.operator.stage import Object, Operator, Stage
 from tidegate_operator.kube.client import connect
 from tidegate_operator.kube.errors import Conflict, Unreachable
 from tidegate_operator.kube.lease import Record, Write, lease_time

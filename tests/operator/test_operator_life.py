@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.operator.stage import Operator, Stage, until
+from tests.harness.waiting import until
+from tests.operator.stage import Operator, Stage
 from tests.operator.test_operator_scaling import SCALING, begin, replicas_are
 from tests.redis.pod import slot_settings
 from tests.servers import binaries

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.operator.stage import TARGET, Stage, until
+from tests.harness.waiting import until
+from tests.operator.stage import TARGET, Stage
 from tidegate_operator.kube.permissions import PERMISSIONS
 
 #: Down as soon as figures allow it, one pod in a second.

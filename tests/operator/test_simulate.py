@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tests.operator.observing import spec
 from tidegate.model.errors import InvalidInput
 from tidegate_operator.decide.records import Balance, DeletionCost, Reason, Shed
@@ -112,7 +113,7 @@ POINTS = st.lists(
 
 
 @given(POINTS, st.sampled_from(Balancer), st.integers(0, 90), st.integers(0, 90))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_no_trace_at_all_does(
     parts: list[tuple[int, int, float]], balancer: Balancer, start_s: int, drain_s: int
 ) -> None:

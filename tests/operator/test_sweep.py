@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.backend import GROUP, PREFIX
-from tests.gateway.replica import Replica
+from tests.harness.backend import GROUP, PREFIX
+from tests.harness.replica import Replica
 from tests.operator.sweeping import (
     DAY_S,
     HOUR_S,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, environment, finish
-from tests.gateway.backend import PREFIX
+from tests.harness.backend import PREFIX
 from tests.operator.sweeping import DAY_S, HOUR_S, Streamer
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.gateway.backend import GROUP, PREFIX
+from tests.harness.backend import GROUP, PREFIX
+from tests.harness.examples import examples
 from tests.operator.sweeping import (
     DAY_S,
     HOUR_S,
@@ -44,7 +45,7 @@ from tidegate_operator.redis.sweep import Sweep
 
 NAMES = ("a", "b", "c")
 PODS = ("pod-1", "pod-2")
-EXAMPLES = 25
+EXAMPLES = examples(25)
 SPEC = spec(trim={"finished_entries": 3})
 KEPT_S = {"completed": HOUR_S, "cancelled": HOUR_S, "failed": DAY_S}
 

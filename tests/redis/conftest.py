@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway.backend import Backend
+from tests.harness.backend import Backend
 from tests.servers.standalone import Server
 
 

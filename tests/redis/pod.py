@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -181,13 +181,3 @@ async def at_once(work: Coroutine[Any, Any, Any]) -> Any:
         task.cancel()
         raise AssertionError("it waits for something")
     return await task
-
-
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """For what nothing announces, such as what another connection finds in Redis."""
-    async with asyncio.timeout(20):
-        while True:
-            held = holds()
-            if held if isinstance(held, bool) else await held:
-                return
-            await asyncio.sleep(0.005)

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.redis.pod import slot_settings, until
+from tests.harness.examples import examples
+from tests.harness.waiting import until
+from tests.redis.pod import slot_settings
 from tests.servers.cluster import Cluster
 from tests.servers.proxy import Proxy
 from tests.servers.sentinel import Sentinels
@@ -113,7 +115,7 @@ async def test_what_cannot_be_understood_is_counted_and_dropped(redis_server: Se
         assert {name: counts[name] for name in expected} == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=200),

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server

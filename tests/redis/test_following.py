@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from tests.gateway.backend import GROUP, PREFIX, Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import GROUP, PREFIX, Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 LINGER_S = 0.2

@@ -9,7 +9,7 @@ from pathlib import Path
 import hiredis
 import pytest
 
-from tests.gateway.backend import Backend
+from tests.harness.backend import Backend
 from tests.redis.open_link import OpenLink
 from tests.servers import binaries
 from tests.servers.proxy import Proxy

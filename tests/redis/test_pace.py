@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.backend import Backend
+from tests.harness.backend import Backend
 from tests.redis.open_link import OpenLink
 from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable

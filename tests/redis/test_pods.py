@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.redis.pod import LEASE_S, Pod, at_once, leases, let_time_pass, lose_data, until
+from tests.harness.waiting import until
+from tests.redis.pod import LEASE_S, Pod, at_once, leases, let_time_pass, lose_data
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
-from tests.gateway.backend import GROUP, PREFIX, Backend
+from tests.harness.backend import GROUP, PREFIX, Backend
 from tests.redis.open_link import OpenLink
 from tests.servers.standalone import Server
 from tidegate.core.records import Page, Relay

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.waiting import until
 from tests.redis.lossy import Fate, LossyTopology
 from tests.redis.pod import (
     LEASE_S,
@@ -17,7 +18,6 @@ from tests.redis.pod import (
     let_time_pass,
     lose_data,
     slot_settings,
-    until,
 )
 from tests.redis.test_pods import grown_up
 from tests.servers.cluster import Cluster

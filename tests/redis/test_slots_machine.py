@@ -32,6 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.harness.examples import examples
 from tests.redis.lossy import Fate, LossyTopology
 from tests.redis.pod import LEASE_S, Pod, held, let_time_pass, lose_data, slot_settings
 from tests.servers import binaries
@@ -47,7 +48,7 @@ RENEW_S = LEASE_S / 3
 #: After its last renewal a dead pod's slots are free: its lease, then the age of a view.
 FREE_S = LEASE_S + RENEW_S
 PODS_MAX = 4
-EXAMPLES = 100
+EXAMPLES = examples(100)
 
 WHICH = st.integers(0, 11)
 NO_REPLY = st.sampled_from([Fate.REPLY_LOST, Fate.LATE, Fate.LOST])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, quick_settings
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica, quick_settings
 from tests.servers import binaries
 from tests.servers.ports import free_port
 from tests.servers.sentinel import Sentinels

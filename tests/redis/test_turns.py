@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 import tidegate.redis.turns as turns
-from tests.gateway.replica import quick_settings
+from tests.harness.replica import quick_settings
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server

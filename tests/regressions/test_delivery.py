@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.gateway.backend import GROUP, Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import GROUP, Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 

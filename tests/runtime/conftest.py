@@ -1,6 +1,6 @@
 """On the loop that a replica has, with somebody who writes."""
 
-from tests.gateway.fixtures import backend, loop_factories
+from tests.harness.fixtures import backend, loop_factories
 
 __all__ = ["backend", "pytest_asyncio_loop_factories"]
 

@@ -21,9 +21,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.faults.replicas import Replica as ReplicaProcess
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.web.cut_off import CutOff
 

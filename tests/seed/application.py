@@ -15,9 +15,10 @@ from urllib.parse import urlencode
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.replica import quick_settings, until
-from tests.gateway.viewer import Viewer
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.replica import quick_settings
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tidegate.embed import RedisStreamWebSocketManager
 from tidegate.embed.engine import Engine

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.gateway.fixtures import backend, loop_factories
+from tests.harness.fixtures import backend, loop_factories
 from tests.seed.application import Application
 from tests.servers.standalone import Server
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import until
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.standalone import Server
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import until
+from tests.harness.backend import Backend
+from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server

@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.seed.application import TIMEOUT_S, Application
 from tests.servers.standalone import Server
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.gateway.backend import GROUP, PREFIX, Backend
-from tests.gateway.replica import until
+from tests.harness.backend import GROUP, PREFIX, Backend
+from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import quick_settings, until
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.replica import quick_settings
+from tests.harness.waiting import until
 from tests.seed.application import TIMEOUT_S, Application
 from tests.servers import binaries
 from tests.servers.ports import free_port

@@ -8,7 +8,7 @@ import os
 import pytest
 
 import tidegate.embed
-from tests.gateway.backend import PREFIX, Backend
+from tests.harness.backend import PREFIX, Backend
 from tests.seed.application import TIMEOUT_S
 from tests.servers.standalone import Server
 from tidegate.embed import RedisStreamWebSocketManager, ws_manager

@@ -7,8 +7,8 @@ import enum
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tests.gateway.backend import Backend
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.viewer import Viewer
 from tests.seed.application import Application
 
 

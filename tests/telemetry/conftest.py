@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from tests.gateway.fixtures import backend, loop_factories
+from tests.harness.fixtures import backend, loop_factories
 from tests.telemetry.collector import Collector
 
 __all__ = ["backend"]

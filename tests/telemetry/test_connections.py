@@ -14,9 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector, Seen
 from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind

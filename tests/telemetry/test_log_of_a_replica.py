@@ -15,7 +15,7 @@ import jwt
 from websockets.asyncio.client import connect
 
 from tests.cli.command import finish, kill, start
-from tests.gateway.viewer import Viewer
+from tests.harness.viewer import Viewer
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tidegate import AsyncPublisher

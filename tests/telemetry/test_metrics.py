@@ -22,8 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server

@@ -14,9 +14,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.gateway.fixtures import backend, loop_factories
-from tests.gateway.replica import Replica
+from tests.harness.fixtures import backend, loop_factories
+from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 
 __all__ = ["backend"]

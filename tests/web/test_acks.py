@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.client.viewer import Viewer as PythonViewer
 from tidegate.gateway import acks

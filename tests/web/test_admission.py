@@ -18,9 +18,10 @@ import jwt
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Close, Viewer
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Close, Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.core.slots import Victim
 

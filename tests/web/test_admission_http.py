@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.test_admission import ends_soon, guarded, token
 from tests.web.test_sse import EventReader, url

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 from tidegate.web.upgrade import UNREAD_MAX_BYTES
 

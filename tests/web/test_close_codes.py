@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.faults.replicas import Replica as ReplicaProcess
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tests.web.test_admission import guarded, token, watch

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.browser import Browser
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
 from tests.servers import binaries
 from tests.servers.standalone import Server
 from tests.web.test_admission import guarded, token

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.web.debug import is_loopback

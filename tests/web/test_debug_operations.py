@@ -5,8 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 

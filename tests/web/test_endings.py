@@ -9,9 +9,10 @@ from functools import partial
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Close
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Close
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 FINISHED = Close(1000, "")

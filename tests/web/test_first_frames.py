@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.web.query import QUERY_MAX_BYTES
 

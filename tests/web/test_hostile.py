@@ -17,9 +17,9 @@ import pytest
 from bench.hostile import KINDS, TEXT, Ended, frame, harm
 from bench.procfs import cpu_ns
 from tests.faults.replicas import Replica
-from tests.gateway.backend import Backend
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
 from tidegate.model.close_codes import CLOSE_CODES
 

@@ -11,8 +11,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from tests.gateway.replica import Replica
-from tests.gateway.viewer import Viewer
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
 from tests.web.auth.http_server import HttpServer, Reply, Request
 from tests.web.test_admission import guarded, refused, token, watch

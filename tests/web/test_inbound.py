@@ -8,9 +8,10 @@ import asyncio
 import pytest
 from websockets.frames import Frame, Opcode
 
-from tests.gateway.backend import Backend
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 MAX_MESSAGE = 65_536

@@ -16,8 +16,8 @@ import pytest
 
 from tests.cli.command import finish, start
 from tests.faults.replicas import Replica
-from tests.gateway.backend import Backend
-from tests.gateway.viewer import Viewer
+from tests.harness.backend import Backend
+from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
 
 ENTRIES = 120

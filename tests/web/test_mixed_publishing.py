@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 
 SERVICE = {"token": "s" * 32}

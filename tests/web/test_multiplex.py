@@ -18,10 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from tests.gateway.backend import Backend
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import TIMEOUT_S, Json, OrderCheck
+from tests.harness.backend import Backend
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.replica import Replica
+from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.web import watches
 from tidegate.web.outbox import WRITE_MAX_BYTES, Outbox

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 from tests.web.test_admission import AUTH, guarded, token
 

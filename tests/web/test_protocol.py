@@ -21,8 +21,9 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica, until
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.protocol import DirectProtocol, bind

@@ -13,8 +13,10 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import Replica, quick_settings, until
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.examples import examples
+from tests.harness.replica import Replica, quick_settings
+from tests.harness.waiting import until
 from tests.seed.application import QuietServer
 from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port
@@ -399,7 +401,7 @@ async def test_other_requests_that_are_refused(api: Api, backend: Backend) -> No
 
 
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(

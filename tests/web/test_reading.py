@@ -14,9 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import TIMEOUT_S, Json
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.examples import examples
+from tests.harness.replica import Replica
+from tests.harness.viewer import TIMEOUT_S, Json
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
 
@@ -451,7 +453,7 @@ hostile = st.text(max_size=30) | st.sampled_from(
 
 
 @settings(
-    max_examples=200,
+    max_examples=examples(200),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.dictionaries(st.sampled_from(["after", "limit", "x"]), hostile), st.data())

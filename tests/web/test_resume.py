@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.gateway.backend import Backend
-from tests.gateway.replica import Replica
-from tests.gateway.viewer import Viewer, position
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.harness.viewer import Viewer, position
 from tests.servers.standalone import Server
 
 

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 import tidegate.redis.revoked as revoked_list
-from tests.gateway.replica import Replica, quick_settings, until
-from tests.gateway.viewer import Viewer
+from tests.harness.replica import Replica, quick_settings
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.test_admission import ADMIN_TOKEN, AUTH, guarded, refused, token, watch
 from tests.web.test_sse import EventReader, url

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.gateway.backend import Backend
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import Json, OrderCheck
+from tests.harness.backend import Backend
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.replica import Replica
+from tests.harness.viewer import Json, OrderCheck
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.gateway.audience import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.cli.browser import Browser
-from tests.gateway.backend import PREFIX, Backend
-from tests.gateway.replica import Replica, until
-from tests.gateway.viewer import TIMEOUT_S, Json, OrderCheck
+from tests.harness.backend import PREFIX, Backend
+from tests.harness.examples import examples
+from tests.harness.replica import Replica
+from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
+from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.standalone import Server
 from tidegate.model.close_codes import FINISHED
@@ -453,7 +455,7 @@ hostile = st.text(max_size=40) | st.sampled_from(
 
 
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.dictionaries(st.sampled_from(["last_event_id", "history", "x"]), hostile), st.data())

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.gateway.backend import Backend
+from tests.harness.backend import Backend
 from tests.servers.standalone import Server
 
 

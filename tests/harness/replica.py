@@ -8,15 +8,16 @@ with processes, elsewhere. Nothing of it is left when the `async with` ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
 
 import tidegate.runtime.replica as wiring
-from tests.gateway.raw_viewer import RawViewer
-from tests.gateway.viewer import Viewer
+from tests.harness.raw_viewer import RawViewer
+from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.ports import free_port, is_free
 from tidegate.gateway.audience import Audience
 from tidegate.gateway.hub import Hub
@@ -37,16 +38,6 @@ _QUICK: dict[str, dict[str, Any]] = {
 }
 
 
-async def until(holds: Callable[[], bool], what: str = "it did not come true") -> None:
-    """For what nothing announces, such as a server noticing that a peer has gone."""
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            while not holds():  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(_POLL_S)
-    except TimeoutError:
-        raise AssertionError(f"not within {TIMEOUT_S:.0f} s: {what}") from None
-
-
 def quick_settings(redis_url: str, **groups: Mapping[str, Any]) -> Settings:
     """Settings for a test: `quick_settings(url, topic={"linger_s": 0})`."""
     merged = {name: dict(values) for name, values in _QUICK.items()}
@@ -54,14 +45,6 @@ def quick_settings(redis_url: str, **groups: Mapping[str, Any]) -> Settings:
     for name, values in groups.items():
         merged.setdefault(name, {}).update(values)
     return Settings.model_validate(merged)
-
-
-class _QuickServer(wiring._Server):
-    """Looks every 10 ms whether it should end. uvicorn does every 100, twice for each replica."""
-
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.01)
 
 
 class Replica:
@@ -79,8 +62,8 @@ class Replica:
         server = {
             "pod": pod,
             "sender": sender,
-            "port": free_port(),
-            "admin_port": free_port(),
+            "port": free_port(self),
+            "admin_port": free_port(self),
             **groups.pop("server", {}),
         }
         self.settings = quick_settings(redis_url, server=server, **groups)
@@ -142,7 +125,6 @@ class Replica:
     async def start(self) -> Self:
         # It would freeze the garbage of the whole test run and slow its collections down for ever.
         wiring._settle_garbage = lambda: None
-        wiring._Server = _QuickServer  # type: ignore[misc]  # a class is replaced
         self.runtime = Runtime(self.settings)
         self._running = asyncio.create_task(self.runtime.run(), name=self.settings.server.pod)
         if self._wait_for_redis:

@@ -17,7 +17,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from tests.gateway.viewer import TIMEOUT_S, Json
+from tests.harness.viewer import TIMEOUT_S, Json
 
 READ_BYTES = 65_536
 
