@@ -18,9 +18,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return loop_factories()
 
 
-@pytest.fixture(params=["direct", "asgi"])
+@pytest.fixture(params=["direct", pytest.param("asgi", marks=pytest.mark.full)])
 def sender(request: pytest.FixtureRequest) -> str:
-    """Every test that takes it runs over both ways to a socket."""
+    """Every test that takes it runs over both ways to a socket (one in the quick tier)."""
     return str(request.param)
 
 
