@@ -1,7 +1,7 @@
 """uvicorn's server, which waits for events wherever uvicorn sleeps: a stop takes no fixed time.
 
-uvicorn 0.54 looks every 0.1 s whether it should end, then sleeps 0.1 s for its connections and looks
-every 0.1 s whether they have closed: 0.2 s for each of the two servers of a replica.
+uvicorn 0.54 looks every 0.1 s whether it should end, then sleeps 0.1 s for its connections and
+looks every 0.1 s whether they have closed: 0.2 s for each of the two servers of a replica.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Server(uvicorn.Server):
                     await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listeners and idle connections; cancel what is at work when the time is over."""
+        """Close the listeners and idle connections; cancel what is at work when time is over."""
         for server in self.servers:
             server.close()
         for listener in sockets or ():
