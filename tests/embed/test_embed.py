@@ -9,12 +9,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.harness.backend import Backend
+from tests.harness.names import NAMES
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.standalone import Server
 from tidegate.embed.state import GetterFailed, NoSuchOperation, ask
-from tidegate.redis.control import CHANNEL
 
 
 async def test_serve_is_a_whole_endpoint(app: Application, backend: Backend) -> None:
@@ -93,7 +93,9 @@ async def test_an_administrator_reaches_the_viewers_of_an_application(
     async with app.watch("42") as viewer, app.watch("42", user="bob") as other:
         await viewer.state()
         await other.state()
-        while not await backend.client.execute_command("SPUBLISH", CHANNEL, json.dumps(message)):
+        while not await backend.client.execute_command(
+            "SPUBLISH", NAMES.control, json.dumps(message)
+        ):
             pass  # the application has not yet begun to listen
         (frame,), close = await viewer.rest()
         assert (frame["data"]["code"], close.code) == ("blocked", 4403)

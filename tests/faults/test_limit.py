@@ -17,8 +17,8 @@ from bench import users
 from bench.balancer import Backend as Place
 from bench.balancer import Balancer
 from tests.faults.replicas import Replica
+from tests.harness.names import NAMES
 from tests.servers.standalone import Server
-from tidegate.redis.slots import KEY_PREFIX
 
 LIMIT = 10
 #: Of one user, all the time: half of them are too many.
@@ -99,7 +99,7 @@ async def test_a_limit_of_ten_holds_while_replicas_are_killed(redis_server: Serv
                     await balancer.until(place, in_rotation=False)
                     # The dead one's slots are free a lease later, and taken by those who wait.
                     await crowd.until_open(LIMIT)
-                    assert await client.hlen(KEY_PREFIX + b"ann") == LIMIT
+                    assert await client.hlen(NAMES.slots_prefix + b"ann") == LIMIT
                     await replica.start()
                     await balancer.until(place, in_rotation=True)
                 for member in members:

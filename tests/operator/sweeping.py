@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.harness.backend import GROUP, PREFIX, Backend
+from tests.harness.names import NAMES
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings, RedisUrl
 from tidegate.redis.address import parse_address
-from tidegate.redis.pods import CLOCK_KEY, PODS_KEY
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis import lua
@@ -151,7 +151,7 @@ end
 
 async def let_time_pass(client: Any, seconds: float) -> None:
     """On a single server."""
-    await client.eval(_PASS, 2, PODS_KEY, CLOCK_KEY, int(seconds * 1000))
+    await client.eval(_PASS, 2, NAMES.pods, NAMES.pods_clock, int(seconds * 1000))
 
 
 async def now_ms(client: Any) -> int:
@@ -164,10 +164,10 @@ async def live(client: Any, *pods: str, since_s: float = 600) -> list[str]:
     now = await now_ms(client)
     born = now - int(since_s * 1000)
     names = [f"{pod}.{born + number}.abcdef{number}" for number, pod in enumerate(pods)]
-    await client.delete(PODS_KEY)
+    await client.delete(NAMES.pods)
     if names:
-        await client.zadd(PODS_KEY, dict.fromkeys(names, now + 3_600_000))
-    await client.hset(CLOCK_KEY, mapping={"since": born, "last": now, "order": now})
+        await client.zadd(NAMES.pods, dict.fromkeys(names, now + 3_600_000))
+    await client.hset(NAMES.pods_clock, mapping={"since": born, "last": now, "order": now})
     return names
 
 

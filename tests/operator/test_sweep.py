@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.harness.backend import GROUP, PREFIX
+from tests.harness.names import NAMES
 from tests.harness.replica import Replica
 from tests.operator.sweeping import (
     DAY_S,
@@ -29,7 +30,6 @@ from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Options, Server
 from tidegate.model.errors import RedisUnavailable
-from tidegate.redis.pods import PODS_KEY
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import MAX_CONSUMERS, MAX_ENTRY_BYTES
@@ -850,7 +850,7 @@ async def test_names_of_any_bytes_hold_nothing_up(backend: Streamer, sweep: Swee
     await backend.watch("1", "pod-dead")
     await client.xgroup_createconsumer(PREFIX + "1", GROUP, b"\xff\xfepod\r\n")
     await client.hset("tidegate:slots:ann", "c1", b"\xff.1.ab 1")
-    await client.zadd(PODS_KEY, {b"\xfe\xff": 1e15})
+    await client.zadd(NAMES.pods, {b"\xfe\xff": 1e15})
     report = await sweep.round(ALL)
     assert await backend.consumers("1") == []
     assert near(await backend.ttl_s("1"), GRACE_S)

@@ -13,10 +13,11 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
+from tests.harness.names import NAMES
 from tidegate.core.slots import new_connection_id
 from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
-from tidegate.redis.pods import CLOCK_KEY, PODS_KEY, Pods
+from tidegate.redis.pods import Pods
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
 
@@ -130,7 +131,7 @@ async def held(client: Any, user: str) -> dict[str, str]:
 
 
 async def leases(client: Any) -> list[str]:
-    return [one.decode() for one in await client.zrange(PODS_KEY, 0, -1)]
+    return [one.decode() for one in await client.zrange(NAMES.pods, 0, -1)]
 
 
 _PASS = """#!lua flags=allow-cross-slot-keys
@@ -156,7 +157,7 @@ end
 
 async def let_time_pass(client: Any, pods: Iterable[Pod], seconds: float) -> None:
     """All that the server keeps as a time, moved back: leases, their clock, slots, TTLs."""
-    await client.eval(_PASS, 2, PODS_KEY, CLOCK_KEY, int(seconds * 1000))
+    await client.eval(_PASS, 2, NAMES.pods, NAMES.pods_clock, int(seconds * 1000))
     for pod in pods:
         pod.clock.added_s += seconds
 
@@ -167,10 +168,10 @@ async def lose_data(client: Any) -> None:
     Views are numbered by the time at least, and here they were taken quicker than time goes by;
     that a later one has a higher number is what the time would have seen to.
     """
-    order = await client.hget(CLOCK_KEY, "order")
+    order = await client.hget(NAMES.pods_clock, "order")
     await client.flushall()
     if order is not None:
-        await client.hset(CLOCK_KEY, "order", order)
+        await client.hset(NAMES.pods_clock, "order", order)
 
 
 async def at_once(work: Coroutine[Any, Any, Any]) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness.examples import examples
+from tests.harness.names import NAMES
 from tests.harness.waiting import until
 from tests.redis.pod import slot_settings
 from tests.servers.cluster import Cluster
@@ -23,7 +24,6 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
 from tidegate.redis.control import (
-    CHANNEL,
     MESSAGE_MAX_BYTES,
     Control,
     DisconnectOperation,
@@ -105,9 +105,10 @@ async def test_what_cannot_be_understood_is_counted_and_dropped(redis_server: Se
     }
     async with listening(redis_server.url) as a, redis_server.client() as client:
         for payload in wrong:
-            assert await client.spublish(CHANNEL, payload) == 1
+            assert await client.spublish(NAMES.control, payload) == 1
         # A newer replica may say more than we know.
-        await client.spublish(CHANNEL, b'{"kind":"disconnect_user","user":"ann","urgent":true}')
+        newer = b'{"kind":"disconnect_user","user":"ann","urgent":true}'
+        await client.spublish(NAMES.control, newer)
         await until(lambda: bool(a.heard))
         assert a.heard == [DisconnectUser(user="ann")]
         counts = a.control.stats().counts
@@ -215,7 +216,7 @@ async def test_on_a_cluster_over_a_moved_slot(cluster: Cluster) -> None:
     async with listening(cluster.url) as a, listening(cluster.url) as b:
         assert await a.control.publish(ALL[0]) == 2
         await until(lambda: len(b.heard) == 1)
-        slot = cluster.slot(CHANNEL.decode())
+        slot = cluster.slot(NAMES.control.decode())
         await cluster.move_slot(slot, await cluster.other_than(await cluster.owner(slot)))
         await until(lambda: a.gaps >= 1 and b.gaps >= 1)
         assert await b.control.publish(ALL[1]) == 2

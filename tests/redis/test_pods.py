@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.names import NAMES
 from tests.harness.waiting import until
 from tests.redis.pod import LEASE_S, Pod, at_once, leases, let_time_pass, lose_data
 from tests.servers.cluster import Cluster
@@ -17,7 +18,7 @@ from tidegate.core.slots import pod_of
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis import lua
 from tidegate.redis.batches import run_script
-from tidegate.redis.pods import CLOCK_KEY, FIGURES_PREFIX, PODS_KEY, Figures, Pods
+from tidegate.redis.pods import Figures, Pods
 
 
 async def grown_up(client: Any, *pods: Pod) -> None:
@@ -93,11 +94,11 @@ async def test_a_lease_that_only_the_server_saw_lapse_is_not_revived_either(
 async def test_a_join_that_is_sent_again_makes_no_second_incarnation(redis_server: Server) -> None:
     async with Pod(redis_server.url, "a") as pod, redis_server.client() as client:
         args = (15_000, "", "a", "0123456789ab")
-        keys = (PODS_KEY, CLOCK_KEY)
+        keys = (NAMES.pods, NAMES.pods_clock)
         first = await run_script(pod.topology, lua.POD_RENEW, keys, args)
         again = await run_script(pod.topology, lua.POD_RENEW, keys, args)
         assert first[0] == again[0]
-        assert await client.zcard(PODS_KEY) == 1
+        assert await client.zcard(NAMES.pods) == 1
 
 
 async def test_views_are_numbered_and_births_lie_between_them(redis_server: Server) -> None:
@@ -114,7 +115,7 @@ async def test_views_are_numbered_and_births_lie_between_them(redis_server: Serv
 async def test_numbers_grow_also_when_the_servers_clock_steps_back(redis_server: Server) -> None:
     async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
         await grown_up(client, a)
-        await client.hincrby(CLOCK_KEY, "order", 3_600_000)  # given out an hour ahead of now
+        await client.hincrby(NAMES.pods_clock, "order", 3_600_000)  # given out an hour ahead of now
         await a.pods.renew()
         view = a.pods.view()
         async with Pod(redis_server.url, "b") as b:
@@ -128,7 +129,7 @@ async def test_a_dead_pod_does_not_live_on_when_the_servers_clock_steps_back(
     async with Pod(redis_server.url, "a") as a, redis_server.client() as client:
         await a.pods.renew()
         now_ms = int(time.time() * 1000)
-        await client.zadd(PODS_KEY, {f"dead.{now_ms}.0123456789ab": now_ms + 3_600_000})
+        await client.zadd(NAMES.pods, {f"dead.{now_ms}.0123456789ab": now_ms + 3_600_000})
         for _ in range(5):
             await a.pods.renew()
             await let_time_pass(client, [a], LEASE_S / 3)
@@ -220,7 +221,7 @@ async def test_leaving_frees_the_lease_and_nothing_renews_it(any_server: Server)
         incarnation = a.pods.incarnation
         await asyncio.gather(a.pods.renew(), a.pods.leave(), a.pods.leave())
         assert await leases(client) == []
-        assert not await client.exists(f"{FIGURES_PREFIX}{incarnation}")
+        assert not await client.exists(f"{NAMES.figures_prefix}{incarnation}")
         with pytest.raises(RedisUnavailable):
             await a.pods.ensure()
 
@@ -260,7 +261,7 @@ async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server
 async def test_a_lease_with_a_name_of_any_bytes_stops_nobody(any_server: Server) -> None:
     """It ended each renewal, and each look of the operator, with a UnicodeDecodeError."""
     async with Pod(any_server.url, "a") as a, any_server.client() as client:
-        await client.zadd(PODS_KEY, {b"\xff\xfe": 1e15})
+        await client.zadd(NAMES.pods, {b"\xff\xfe": 1e15})
         await a.pods.renew()
         assert a.pods.stats().held
         assert "a" in {pod_of(row.incarnation) for row in await a.pods.roster()}

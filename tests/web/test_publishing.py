@@ -26,7 +26,8 @@ from tidegate.gateway.unstored import say_unstored, unstored_frame
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.redis.appending import Appender, Retention, same_slot
+from tidegate.redis.appending import Appender, Retention
+from tidegate.redis.names import same_slot
 from tidegate.web.publishing import publishing_routes
 
 TOKEN = "s" * 32

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import tidegate.redis.revoked as revoked_list
+from tests.harness.names import NAMES
 from tests.harness.replica import Replica, quick_settings
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -193,21 +194,21 @@ async def test_the_list_is_bounded_and_forgets(redis_server: Server) -> None:
         redis_server.client() as client,
     ):
         await replica.runtime._revoked.add(Revocation("u", "first"))
-        assert 0 < await client.ttl(revoked_list.KEY) <= 61
+        assert 0 < await client.ttl(NAMES.revoked) <= 61
         rows: dict[Any, float] = {f'["u","{n}",null]': 9e9 for n in range(REVOCATIONS_MAX - 1)}
-        await client.zadd(revoked_list.KEY, rows)
+        await client.zadd(NAMES.revoked, rows)
         with pytest.raises(InvalidRequest, match="issued_before"):
             await replica.runtime._revoked.add(Revocation("u", "one more"))
         await replica.runtime._revoked.add(Revocation("u", "first"))  # said again
-        await client.zadd(revoked_list.KEY, dict.fromkeys(list(rows)[:5], 1.0))  # ended long ago
+        await client.zadd(NAMES.revoked, dict.fromkeys(list(rows)[:5], 1.0))  # ended long ago
         await replica.runtime._revoked.add(Revocation("u", "one more"))
-        assert await client.zcard(revoked_list.KEY) == REVOCATIONS_MAX - 4
+        assert await client.zcard(NAMES.revoked) == REVOCATIONS_MAX - 4
 
 
 async def test_what_others_left_in_the_list_is_passed_over(redis_server: Server) -> None:
     async with redis_server.client() as client:
         rows: dict[Any, float] = {b"\xff": 9e9, "{}": 9e9, '["u"]': 9e9, '["u",3,null]': 9e9}
-        await client.zadd(revoked_list.KEY, {**rows, '["u","lost",null]': 9e9})
+        await client.zadd(NAMES.revoked, {**rows, '["u","lost",null]': 9e9})
     async with guarded(redis_server) as replica:
         await until(lambda: len(replica.runtime._admission.revocations) == 1)
         assert not await is_let_in(replica, token("u", jti="lost"))

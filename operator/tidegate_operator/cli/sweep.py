@@ -152,8 +152,11 @@ async def _sweep(
     from tidegate.redis.topology import Topology
     from tidegate_operator.redis.sweep import Sweep
 
-    topology = Topology(parse_address(settings.redis), settings.redis)
-    sweep = Sweep(topology, settings.redis, lease_s=settings.slots.lease_s)
+    # What the gateway keeps beside its streams is named after these two.
+    own = {"key_prefix": streams.prefix, "group": streams.group}
+    redis_settings = settings.redis.model_copy(update=own)
+    topology = Topology(parse_address(redis_settings), redis_settings)
+    sweep = Sweep(topology, redis_settings, lease_s=settings.slots.lease_s)
     try:
         while True:
             report = await sweep.round(

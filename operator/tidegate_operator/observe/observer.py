@@ -165,7 +165,9 @@ class Observer:
     ) -> tuple[Way | None, list[PodRecord] | None, str, str]:
         way = None
         try:
-            way = await self._redis.open(spec.redis)
+            way = await self._redis.open(
+                spec.redis, key_prefix=spec.streams.prefix, group=spec.streams.group
+            )
             pods = Pods(way.topology, way.settings, clock=self._clock)
             return way, await pods.roster(), "", ""
         except RedisNotNamed as error:

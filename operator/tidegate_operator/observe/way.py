@@ -19,6 +19,7 @@ from pydantic import SecretStr, ValidationError
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.model.settings import Settings as GatewaySettings
 from tidegate.redis.address import parse_address
+from tidegate.redis.names import GROUP, KEY_PREFIX
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.errors import Forbidden, NotFound
 from tidegate_operator.model.gateway import RedisSource
@@ -70,6 +71,8 @@ class _Certificate(NamedTuple):
 
 class _Login(NamedTuple):
     url: str
+    key_prefix: str
+    group: str
     username: str | None
     password: str | None
     sentinel_username: str | None
@@ -87,27 +90,35 @@ class RedisWay:
         self._secrets = secrets
         self._settings = settings
         self._clock = clock
-        self._source: RedisSource | None = None
+        self._opened: tuple[RedisSource, str, str] | None = None
         self._login: _Login | None = None
         self._read_at = float("-inf")
         self._way: Way | None = None
         self._folder: Path | None = None
 
-    async def open(self, source: RedisSource) -> Way:
+    async def open(
+        self, source: RedisSource, *, key_prefix: str = KEY_PREFIX, group: str = GROUP
+    ) -> Way:
         """The way that this part of the resource names, the same one as before if nothing changed.
+
+        Args:
+            source: where Redis is.
+            key_prefix: the gateway's, which its own keys carry when it is not the default.
+            group: likewise.
 
         Raises:
             RedisNotNamed: what is missing, and where.
             KubeError: a Secret could not be read now.
         """
         fresh = self._clock() - self._read_at < SECRETS_S
-        if self._way is not None and source == self._source and fresh:
+        opened = (source, key_prefix, group)
+        if self._way is not None and opened == self._opened and fresh:
             return self._way
-        login = await self._read(source)
+        login = await self._read(source, key_prefix, group)
         if self._way is None or login != self._login:
             await self._drop()
             self._way = self._make(login)
-        self._source, self._login, self._read_at = source, login, self._clock()
+        self._opened, self._login, self._read_at = opened, login, self._clock()
         return self._way
 
     def distrust(self) -> None:
@@ -128,7 +139,7 @@ class RedisWay:
         if way is not None:
             await way.topology.close()
 
-    async def _read(self, source: RedisSource) -> _Login:
+    async def _read(self, source: RedisSource, key_prefix: str, group: str) -> _Login:
         own = self._settings
         url = source.url
         if source.url_secret is not None:
@@ -171,6 +182,8 @@ class RedisWay:
             )
         return _Login(
             url=url,
+            key_prefix=key_prefix,
+            group=group,
             username=username,
             password=password,
             sentinel_username=sentinel_username,
@@ -224,6 +237,8 @@ class RedisWay:
             "server": {"pod": self._settings.identity[:128]},
             "redis": {
                 "url": login.url,
+                "key_prefix": login.key_prefix,
+                "group": login.group,
                 "username": login.username,
                 "password": login.password,
                 "sentinel_username": login.sentinel_username,

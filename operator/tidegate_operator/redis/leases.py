@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.batches import run_script
-from tidegate.redis.pods import CLOCK_KEY, PODS_KEY
 from tidegate.redis.topology import Topology
 from tidegate_operator.redis import lua
 from tidegate_operator.redis.replies import read_leases
@@ -53,7 +52,7 @@ class LeaseView:
         """Who lives. Raises RedisUnavailable."""
         now = self._clock()
         if now >= self._until:
-            keys = (PODS_KEY, CLOCK_KEY)
+            keys = (self._topology.names.pods, self._topology.names.pods_clock)
             try:
                 async with asyncio.timeout(self._reply_timeout_s):
                     reply = await run_script(self._topology, lua.LEASES, keys, ())

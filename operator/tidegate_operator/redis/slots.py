@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tidegate.redis.slots import KEY_PREFIX
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis import lua
 from tidegate_operator.redis.gate import Gate
@@ -19,9 +18,10 @@ _SLOT = re.compile(rb"(\S+) [0-9]+")
 
 
 class SlotPages:
-    """For one sweep and one spec."""
+    """For one sweep and one spec; `prefix` begins the keys of slots, without a glob character."""
 
-    def __init__(self, streams: Streams, gate: Gate, leases: LeaseView) -> None:
+    def __init__(self, prefix: bytes, streams: Streams, gate: Gate, leases: LeaseView) -> None:
+        self._pattern = prefix + b"*"
         self._streams = streams
         self._gate = gate
         self._leases = leases
@@ -33,7 +33,7 @@ class SlotPages:
             return True  # nobody can be said to be dead
         count = self._streams.pace.scan_count
         await self._gate.commands(count * SCAN_KEY_COST)
-        cursor, keys = await primary.scan(at.cursor, KEY_PREFIX + b"*", "hash", count)
+        cursor, keys = await primary.scan(at.cursor, self._pattern, "hash", count)
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             await self._gate.commands(len(batch))

@@ -80,7 +80,7 @@ class Sweep:
         )
         self._streams: Streams | None = None
         self._stream_pages = StreamPages(Streams(), self._gate, self._leases)
-        self._slot_pages = SlotPages(Streams(), self._gate, self._leases)
+        self._slot_pages = self._slots_of(Streams())
         self._primary: Primary | None = None
         self._round: Round | None = None
         self.last_report: Report | None = None
@@ -166,10 +166,14 @@ class Sweep:
         if before is streams or before == streams:
             return
         self._stream_pages = StreamPages(streams, self._gate, self._leases)
-        self._slot_pages = SlotPages(streams, self._gate, self._leases)
+        self._slot_pages = self._slots_of(streams)
         self._gate.set_pace(streams.pace)
         if before and (before.prefix, before.group) != (streams.prefix, streams.group):
             self._round = None
+
+    def _slots_of(self, streams: Streams) -> SlotPages:
+        prefix = self._topology.names.slots_prefix
+        return SlotPages(prefix, streams, self._gate, self._leases)
 
     async def _advance(self, at: Round, streams: Streams) -> Report | None:
         primary = self._primary or await self._connect(at, streams)

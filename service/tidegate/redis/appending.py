@@ -33,14 +33,14 @@ from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, Once, Outcome
 from tidegate.model.errors import (
     RedisUnavailable,
-    SettingsError,
     StreamUnusable,
     WriteUncertain,
 )
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis import lua
-from tidegate.redis.address import Deployment, client_options
+from tidegate.redis.address import Deployment, client_options, parse_address
+from tidegate.redis.names import Names, same_slot
 from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import CLIENT_ERRORS, NO_MASTER, Topology, in_words
 from tidegate.redis.turns import Turns
@@ -70,8 +70,13 @@ class _Call:
     """The arguments of the script, for both clients."""
 
     def __init__(
-        self, redis_settings: RedisSettings, dispatch: DispatchSettings, retention: Retention
+        self,
+        names: Names,
+        redis_settings: RedisSettings,
+        dispatch: DispatchSettings,
+        retention: Retention,
     ) -> None:
+        self._names = names
         self._prefix = redis_settings.key_prefix
         self._retention = retention
         self._dispatch = (
@@ -104,25 +109,8 @@ class _Call:
         return (
             *(len(keys), *keys),
             *(*self._dispatch, *self._retention, newest, int(remove)),
-            *(*tail, *texts),
+            *(*tail, self._names.relay(key.encode()), *texts),
         )
-
-
-def same_slot(key: str) -> str:
-    """A name to begin other keys with, so that they live in the cluster slot of `key`.
-
-    Raises:
-        SettingsError: the key prefix has a brace where no other key can follow it.
-    """
-    start = key.find("{")
-    end = key.find("}", start + 1)
-    if start >= 0 and end > start + 1:
-        return key  # it has a hash tag, which a longer name keeps
-    if "}" in key:
-        raise SettingsError(
-            (f"redis.key_prefix: no key can be kept beside {key}; leave the brace out",)
-        )
-    return f"{{{key}}}"
 
 
 def _outcome(reply: list[bytes | str]) -> Appended:
@@ -153,7 +141,7 @@ class Appender:
         dispatch: DispatchSettings,
         retention: Retention | None = None,
     ) -> None:
-        self._call = _Call(redis_settings, dispatch, retention or Retention())
+        self._call = _Call(topology.names, redis_settings, dispatch, retention or Retention())
         self._topology = topology
         self._turns = Turns(topology)
         self._own: RedisCluster | None = None
@@ -225,7 +213,8 @@ class SyncAppender:
         dispatch: DispatchSettings,
         retention: Retention | None = None,
     ) -> None:
-        self._call = _Call(redis_settings, dispatch, retention or Retention())
+        names = Names.of(parse_address(redis_settings), redis_settings)
+        self._call = _Call(names, redis_settings, dispatch, retention or Retention())
         try:
             self._client: Any = open_client(redis_settings)
         except redis.RedisError as error:

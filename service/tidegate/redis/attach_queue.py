@@ -76,7 +76,7 @@ class AttachQueue:
 
     def release(self, link: Link, watch: Watch, *, leave: bool) -> None:
         """Take it off the link. `leave`: nothing depends on this replica's consumer any more."""
-        link.unsubscribe("SUNSUBSCRIBE", watch.key)
+        link.unsubscribe("SUNSUBSCRIBE", watch.channel)
         if self._dispatcher.doorbell is Doorbell.KEYSPACE:
             link.unsubscribe("UNSUBSCRIBE", keyspace_channel(self._db, watch.key))
         if leave and watch.attached:
@@ -97,13 +97,13 @@ class AttachQueue:
             return
         self._in_flight += 1
         watch.evicted = False
-        link.subscribe("SSUBSCRIBE", watch.key)
+        link.subscribe("SSUBSCRIBE", watch.channel)
         if self._dispatcher.doorbell is Doorbell.KEYSPACE:
             link.subscribe("SUBSCRIBE", keyspace_channel(self._db, watch.key))
         after = watch.listener.resume_after
         packed = pack(
             *("EVALSHA", lua.ATTACH.sha, 1, watch.key, self._group, self._pod, *self._limits),
-            *("" if after is None else str(after), self._newest),
+            *("" if after is None else str(after), self._newest, watch.channel),
         )
         link.send(packed, lambda reply: self._attached(watch, link, after, reply))
 

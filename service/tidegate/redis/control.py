@@ -1,9 +1,9 @@
 """Messages between replicas: disconnect, revoke, replaced, rebalance.
 
-JSON over the sharded channel `{tidegate}:control`. Pub/sub is at most once: who is not listening in
-that moment misses it, so `publish` tells how many were, and `on_gap` says when this replica may
-have missed something. Anybody with access to Redis can send anything: what is too long, unknown or
-not as it should be is counted and dropped.
+JSON over a sharded channel of this gateway alone (`redis.names`). Pub/sub is at most once: who is
+not listening in that moment misses it, so `publish` tells how many were, and `on_gap` says when
+this replica may have missed something. Anybody with access to Redis can send anything: what is too
+long, unknown or not as it should be is counted and dropped.
 
 It listens on a `Link` of its own, beside those of the feed: they belong to streams and come and go
 with them, and redis-py's asyncio pub/sub is three different things for one server, Sentinel and
@@ -33,7 +33,6 @@ from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
-CHANNEL = b"{tidegate}:control"
 MESSAGE_MAX_BYTES = 65_536
 TICK_S = 0.25
 
@@ -125,6 +124,7 @@ class Control:
     ) -> None:
         """`on_message` also gets one's own; `on_gap`: listening again, something may be missed."""
         self._topology = topology
+        self._channel = topology.names.control
         self._settings = settings
         self._on_message = on_message
         self._on_gap = on_gap
@@ -148,7 +148,7 @@ class Control:
         client: Any = self._topology.client
         try:
             async with asyncio.timeout(self._settings.slots.wait_s):
-                return int(await client.spublish(CHANNEL, payload))
+                return int(await client.spublish(self._channel, payload))
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(in_words(error)) from None
 
@@ -192,7 +192,7 @@ class Control:
 
     async def _listen(self) -> None:
         """Until the link is lost or the channel lives elsewhere."""
-        node = self._topology.node_for(CHANNEL)
+        node = self._topology.node_for(self._channel)
         if node is None:
             raise RedisUnavailable("nobody is known to have the control channel")
         self._lost = asyncio.Event()
@@ -221,7 +221,9 @@ class Control:
                     confirmed.set_result(reply)
 
         link.send(pack("CLIENT", "SETNAME", f"tidegate-control:{self._pod}"), _ignore)
-        link.send(pack("SSUBSCRIBE", CHANNEL), settle, confirms=(b"ssubscribe", CHANNEL))
+        link.send(
+            pack("SSUBSCRIBE", self._channel), settle, confirms=(b"ssubscribe", self._channel)
+        )
         await confirmed
 
     def _subscribed(self) -> None:
@@ -235,7 +237,7 @@ class Control:
 
     async def _watch(self, link: Link, node: Node) -> None:
         loop, redis = asyncio.get_running_loop(), self._settings.redis
-        while not self._lost.is_set() and self._topology.node_for(CHANNEL) == node:
+        while not self._lost.is_set() and self._topology.node_for(self._channel) == node:
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._lost.wait()
@@ -261,7 +263,7 @@ class Control:
     # -- messages ----------------------------------------------------------------------------------
 
     def _pushed(self, push: list[Any]) -> None:
-        if push[0] == b"smessage" and push[1] == CHANNEL:
+        if push[0] == b"smessage" and push[1] == self._channel:
             self._received(push[2])
         elif push[0] == b"sunsubscribe":  # the slot has moved away
             self._lost.set()

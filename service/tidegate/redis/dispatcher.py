@@ -31,6 +31,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.link import Link, pack
+from tidegate.redis.names import Names
 from tidegate.redis.replies import Trouble, is_dispatched, read_page, read_relay, trouble_of
 from tidegate.redis.rounds import DueTimes
 from tidegate.redis.watch import Watch
@@ -50,6 +51,7 @@ class Dispatcher:
     def __init__(
         self,
         settings: Settings,
+        names: Names,
         on_misplaced: Callable[[], None],
         on_asked: Callable[[Watch], None],
         on_evicted: Callable[[Watch], None],
@@ -57,6 +59,7 @@ class Dispatcher:
         lag: EntryLatency | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._names = names
         #: Called when a key, or the role of primary, is elsewhere now.
         self._on_misplaced = on_misplaced
         #: Called when a key has gone ahead of its slot, which still belongs here.
@@ -139,7 +142,7 @@ class Dispatcher:
         """The link has received a push."""
         kind = push[0]
         if kind == b"smessage":
-            watch = self.watches.get(push[1])
+            watch = self.watches.get(self._names.stream(push[1]))
             if watch is not None:
                 self._relayed(watch, push[2])
         elif kind == b"invalidate":
@@ -156,7 +159,7 @@ class Dispatcher:
             if watch is not None and not push[2].startswith(b"xgroup"):
                 self._ring(watch)
         elif kind == b"sunsubscribe":
-            watch = self.watches.get(push[1])
+            watch = self.watches.get(self._names.stream(push[1]))
             if watch is not None:
                 self.counts["slots_moved"] += 1
                 self._on_evicted(watch)

@@ -64,6 +64,7 @@ class RedisFeed:
         self._homes: dict[OperationId, Primary] = {}
         self._look = asyncio.Event()
         self._prefix = settings.redis.key_prefix.encode()
+        self._names = topology.names
         limits = settings.dispatch
         #: From the time in an entry's id to its relay message, over all primaries.
         self.dispatch_lag = EntryLatency()
@@ -80,8 +81,9 @@ class RedisFeed:
 
     def watch(self, operation: OperationId, listener: StreamListener) -> None:
         key = self._prefix + operation.encode()
-        packed = pack("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args)
-        watch = Watch(operation, key, listener, self._rules, packed)
+        channel = self._names.relay(key)
+        packed = pack("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args, channel)
+        watch = Watch(operation, key, listener, self._rules, packed, channel=channel)
         self._watches[operation] = watch
         self._place(watch)
 

@@ -30,11 +30,6 @@ from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
-PODS_KEY = b"{tidegate}:pods"
-#: Beside the leases: when they were last known to be complete, and the last number given to a view.
-CLOCK_KEY = b"{tidegate}:pods:clock"
-FIGURES_PREFIX = "{tidegate}:pod:"
-
 #: A failed connect asks for a renewal at once; a thousand of them ask once in this time.
 KICK_MIN_S = 0.1
 
@@ -99,6 +94,7 @@ class Pods:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._topology = topology
+        self._names = topology.names
         self._settings = settings
         self._figures = figures
         #: Only differences of it are used, and it bounds no promise to others: a clock that jumps
@@ -211,9 +207,8 @@ class Pods:
             )
             try:
                 async with asyncio.timeout(slots.wait_s):
-                    reply = await run_script(
-                        self._topology, lua.POD_RENEW, (PODS_KEY, CLOCK_KEY), args
-                    )
+                    keys = (self._names.pods, self._names.pods_clock)
+                    reply = await run_script(self._topology, lua.POD_RENEW, keys, args)
             except (RedisUnavailable, TimeoutError) as error:
                 self._failed(str(error) or "no answer in time")
                 raise RedisUnavailable("the lease cannot be renewed") from None
@@ -241,7 +236,8 @@ class Pods:
             if incarnation is None:
                 return
             await self._pipeline(
-                ("ZREM", PODS_KEY, incarnation), ("UNLINK", FIGURES_PREFIX + incarnation)
+                ("ZREM", self._names.pods, incarnation),
+                ("UNLINK", self._names.figures_prefix + incarnation),
             )
 
     async def roster(self) -> list[PodRecord]:
@@ -252,13 +248,14 @@ class Pods:
         """
         try:
             async with asyncio.timeout(self._settings.slots.wait_s):
-                rows = await run_script(self._topology, lua.POD_LIST, (PODS_KEY,), ())
+                rows = await run_script(self._topology, lua.POD_LIST, (self._names.pods,), ())
         except TimeoutError:
             raise RedisUnavailable("no answer in time") from None
         leases = [
             (_text(name), int(left)) for name, left in zip(rows[::2], rows[1::2], strict=True)
         ]
-        told = await self._pipeline(*(("HGETALL", FIGURES_PREFIX + name) for name, _ in leases))
+        prefix = self._names.figures_prefix
+        told = await self._pipeline(*(("HGETALL", prefix + name) for name, _ in leases))
         return [
             PodRecord(name, left, {_text(key): _text(value) for key, value in figures.items()})
             for (name, left), figures in zip(leases, told, strict=True)
@@ -303,7 +300,7 @@ class Pods:
 
     async def _tell(self) -> None:
         """The figures; only the operator reads them, so a failure is no reason to stop."""
-        key = FIGURES_PREFIX + str(self._incarnation)
+        key = self._names.figures_prefix + str(self._incarnation)
         figures = self._figures()
         fields: list[str | int | float] = ["pod", self._settings.server.pod]
         fields += ["started", self._started_ms, "connections", figures.connections]

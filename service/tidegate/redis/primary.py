@@ -32,6 +32,7 @@ from tidegate.redis.attach_queue import AttachQueue
 from tidegate.redis.dispatcher import SCRIPTS, Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, Prober
 from tidegate.redis.link import Link, connect, pack
+from tidegate.redis.names import Names
 from tidegate.redis.rounds import Sweep
 from tidegate.redis.version import check_version
 from tidegate.redis.watch import Watch
@@ -95,8 +96,9 @@ class Primary:
         self.clock = ServerClock()
         self.round_trip = Histogram(LATENCY_S)
         self._clock_asked = 0.0
+        names = Names.of(address, settings.redis)
         self.dispatcher = Dispatcher(
-            settings, on_misplaced, on_asked, self._evicted, self.clock, dispatch_lag
+            settings, names, on_misplaced, on_asked, self._evicted, self.clock, dispatch_lag
         )
         self._sweep = Sweep()
         self._attaches = AttachQueue(self.dispatcher, settings, address.db, self._sweep.add)

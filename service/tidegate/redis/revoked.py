@@ -25,7 +25,6 @@ from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
 
 log = structlog.get_logger(__name__)
 
-KEY = b"{tidegate}:revoked"
 READ_AGAIN_S = 30.0
 
 _decode = msgspec.json.Decoder(tuple[str, str | None, float | None]).decode
@@ -44,6 +43,7 @@ class RevokedTokens:
     ) -> None:
         """`on_more`: the list has something that this replica had not heard of."""
         self._topology = topology
+        self._key = topology.names.revoked
         self._settings = settings
         self._book = book
         self._on_more = on_more
@@ -62,7 +62,7 @@ class RevokedTokens:
         try:
             async with asyncio.timeout(self._settings.slots.wait_s):
                 kept = await run_script(
-                    self._topology, lua.REVOKE, [KEY], [keep_s, REVOCATIONS_MAX, text]
+                    self._topology, lua.REVOKE, [self._key], [keep_s, REVOCATIONS_MAX, text]
                 )
         except TimeoutError:
             raise RedisUnavailable("no answer from Redis; say it again") from None
@@ -101,7 +101,7 @@ class RevokedTokens:
         try:
             async with asyncio.timeout(self._settings.slots.wait_s):
                 # Those that have ended are dropped at the next `add`; until then they do no harm.
-                texts = await client.zrange(KEY, 0, REVOCATIONS_MAX - 1)
+                texts = await client.zrange(self._key, 0, REVOCATIONS_MAX - 1)
         except CLIENT_ERRORS as error:
             raise RedisUnavailable(in_words(error)) from None
         listed = []

@@ -34,8 +34,6 @@ from tidegate.redis.topology import Topology
 
 log = structlog.get_logger(__name__)
 
-KEY_PREFIX = b"tidegate:slots:"
-
 #: A user is compared once per so many leases: 20,000 users cost 333 scripts a second at 15 s.
 ROUND_LEASES = 4
 #: A hash that no replica has a connection in is gone after so many leases (5 min at 15 s). Five
@@ -91,6 +89,7 @@ class RedisSlots:
         clock: Callable[[], float] | None = None,
     ) -> None:
         """`on_over` gets a user and those of its connections that have to go (4429)."""
+        self._prefix = topology.names.slots_prefix
         self._pods = pods
         self._settings = settings
         self._on_over = on_over
@@ -274,7 +273,7 @@ class RedisSlots:
         sent = {name: self._to_release.pop(name) for name in users}
         done = await asyncio.gather(
             *(
-                self.batches.command("HDEL", _key(name), *connections)
+                self.batches.command("HDEL", self._key(name), *connections)
                 for name, connections in sent.items()
             ),
             return_exceptions=True,
@@ -347,7 +346,7 @@ class RedisSlots:
     ) -> tuple[int, int, tuple[Victim, ...], bool]:
         replace = int(self._settings.slots.policy == "replace_oldest")
         taken, count, since_ms, lost = await self.batches.script(
-            lua.SLOT_TAKE, _key(user), *self._head(incarnation), connection, limit, replace
+            lua.SLOT_TAKE, self._key(user), *self._head(incarnation), connection, limit, replace
         )
         words = [one.decode() for one in lost]
         victims = tuple(map(Victim, words[::2], words[1::2]))
@@ -359,7 +358,7 @@ class RedisSlots:
         args = [*self._head(incarnation), settled_ms]
         for connection, seat in user.seats.items():
             args += [connection, seat.limit, seat.since_ms]
-        above = await self.batches.script(lua.SLOT_SYNC, _key(name), *args)
+        above = await self.batches.script(lua.SLOT_SYNC, self._key(name), *args)
         return [one.decode() for one in above]
 
     # -- bookkeeping -------------------------------------------------------------------------------
@@ -394,6 +393,5 @@ class RedisSlots:
         if not user.seats and user.doubt_until is None:
             del self._users[name]
 
-
-def _key(user: str) -> bytes:
-    return KEY_PREFIX + user.encode("utf-8", "surrogatepass")
+    def _key(self, user: str) -> bytes:
+        return self._prefix + user.encode("utf-8", "surrogatepass")

@@ -22,6 +22,7 @@ from redis.exceptions import AuthenticationError, RedisClusterException, RedisEr
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import Address, Deployment, Node, client_options, sentinel_options
+from tidegate.redis.names import Names
 
 #: Commands of one kind (reading history, publishing, operation hashes) on their way to one server:
 #: enough to keep one core of Redis busy, too few to drown it.
@@ -44,6 +45,7 @@ class Topology:
 
     def __init__(self, address: Address, settings: RedisSettings) -> None:
         self.address = address
+        self.names = Names.of(address, settings)
         self._options = client_options(address, settings)
         self._sentinel: Sentinel | None = None
         self._client: Redis | RedisCluster

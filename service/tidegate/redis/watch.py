@@ -17,6 +17,7 @@ class Watch:
         "arming",
         "asked_ns",
         "attached",
+        "channel",
         "dispatch",
         "evicted",
         "key",
@@ -35,9 +36,13 @@ class Watch:
         listener: StreamListener,
         rules: ArmingRules,
         dispatch: bytes,
+        *,
+        channel: bytes,
     ) -> None:
         self.operation = operation
         self.key = key
+        #: Where its entries are relayed: the key, or a name of this gateway's own.
+        self.channel = channel
         self.listener = listener
         self.rules = rules
         #: The packed `dispatch` command of this stream.

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 import uvicorn
@@ -97,5 +97,3 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Whoever made it handles signals."""
         yield
-
-

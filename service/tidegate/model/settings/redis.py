@@ -136,7 +136,7 @@ class RedisSettings(Group):
                 raise rule_broken(
                     f"redis.{field}", getattr(self, field), f"needs redis.{other} beside it"
                 )
-        for reserved in ("tidegate:", "{tidegate}"):
+        for reserved in ("tidegate:", "tidegate/", "{tidegate}"):
             if self.key_prefix.startswith(reserved):
                 raise rule_broken(
                     "redis.key_prefix",

@@ -117,7 +117,7 @@ class SourceSettings(Group):
         for kind, field in (("http", "url"), ("callable", "function")):
             if self.kind == kind and getattr(self, field) is None:
                 raise rule_broken("source.kind", kind, f"needs source.{field}")
-        for reserved in ("tidegate:", "{tidegate}"):
+        for reserved in ("tidegate:", "tidegate/", "{tidegate}"):
             if self.redis_prefix.startswith(reserved):
                 raise rule_broken(
                     "source.redis_prefix",

@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
--- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry, after ('' = newest), newest count.
+-- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry, after ('' = newest), newest count,
+-- relay channel ('' = the stream's name).
 -- Makes the group at the stream's end if it is missing, dispatches what waits, registers the consumer.
 -- Returns {info or nil, entries, 1 if more is left}.
 local key, group, pod = KEYS[1], ARGV[1], ARGV[2]
+channel = ARGV[8] or ''
 local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', key) == 0 then return {false, {}, 0} end
 local made = redis.pcall('XGROUP', 'CREATE', key, group, '$')

@@ -1,6 +1,9 @@
 -- The dispatch duty; behind common.lua. A script makes what is in it anew each time it is called, so a script gets no
 -- more of these files than it uses.
 
+-- Where entries are relayed; '' is the stream's own name. The script in front says it.
+local channel = ''
+
 -- Relay to every replica that watches. `previous` is '' when no entry comes before (any more); then `added` tells
 -- how many were ever added, which can prove the same.
 local function relay(key, pod, created, entries)
@@ -13,7 +16,7 @@ local function relay(key, pod, created, entries)
       added = inspect(key)[4]
     end
   end
-  redis.call('SPUBLISH', key, cmsgpack.pack({pod, previous, created, entries, added}))
+  redis.call('SPUBLISH', channel == '' and key or channel, cmsgpack.pack({pod, previous, created, entries, added}))
 end
 
 -- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).

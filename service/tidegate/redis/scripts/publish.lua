@@ -2,7 +2,8 @@
 -- KEYS[1] stream; with an idempotency field also KEYS[2] (hash: field -> digest and ids) and KEYS[3] (list: fields, newest first).
 -- ARGV: group, consumer, max entries, max bytes, max bytes of one entry (all for dispatch), cap (0 = none), TTL in s (0 = none),
 -- id that the stream's newest entry must have ('*' = any), 1 = remove the stream behind the last entry,
--- idempotency field ('' = none), digest of the request, most fields kept, TTL of the fields in s, then one text per entry.
+-- idempotency field ('' = none), digest of the request, most fields kept, TTL of the fields in s,
+-- relay channel ('' = the stream's name), then one text per entry.
 -- Appends all of them and dispatches at once. Returns {outcome, ids...}: 'added', 'known' (appended by an earlier call with this field),
 -- 'differs' (the field was used for another request), 'moved' (the newest entry is another one).
 local key, cap, ttl, field, digest = KEYS[1], ARGV[6], tonumber(ARGV[7]), ARGV[10], ARGV[11]
@@ -20,7 +21,8 @@ if ARGV[8] ~= '*' then
   if (info and info[2] or '') ~= ARGV[8] then return {'moved'} end
 end
 local done = {'added'}
-for i = 14, #ARGV do
+channel = ARGV[14] or ''
+for i = 15, #ARGV do
   local id
   if cap == '0' then
     id = redis.call('XADD', key, '*', 'message', ARGV[i])
