@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from tests.client.conftest import Make
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.replica import Replica
+from tests.harness.rights import documented_rights
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
@@ -319,11 +320,9 @@ async def test_tls(publishers: Make, certificates: Certificates) -> None:
 async def test_the_rights_that_the_documentation_asks_for(
     publishers: Make, any_server: Server
 ) -> None:
-    rights = "+@connection +@read +@stream +@pubsub +@scripting +expire +unlink +@hash +@list"
-    where = "~operation-progress:* ~{operation-progress:* &operation-progress:*"
     async with any_server.client() as client:
         await client.execute_command(
-            "ACL", "SETUSER", "worker", "on", ">pass", *rights.split(), *where.split()
+            "ACL", "SETUSER", "worker", "on", ">pass", *documented_rights("publisher")
         )
     settings = RedisSettings(
         url=RedisUrl(any_server.url), username="worker", password=SecretStr("pass")

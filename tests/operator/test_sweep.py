@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.harness.backend import GROUP, PREFIX
 from tests.harness.names import NAMES
 from tests.harness.replica import Replica
+from tests.harness.rights import documented_rights
 from tests.operator.sweeping import (
     DAY_S,
     HOUR_S,
@@ -913,18 +913,13 @@ async def test_another_spec_holds_from_the_next_tick_on(backend: Streamer, sweep
     assert other.streams == 0
 
 
-def documented_rights() -> list[str]:
-    """What the page says that the login needs."""
-    page = (Path(__file__).parents[2] / "docs/operator.md").read_text("utf-8")
-    return page.partition("ACL SETUSER sweeper on >... ")[2].partition("```")[0].split()
-
-
 async def test_a_login_with_just_these_rights_is_enough(
     any_server: Server, backend: Streamer
 ) -> None:
     client = backend.client
     await everything(backend)
-    await client.execute_command("ACL", "SETUSER", "sweeper", "on", ">s3cret", *documented_rights())
+    rights = documented_rights("sweeper", "operator.md")
+    await client.execute_command("ACL", "SETUSER", "sweeper", "on", ">s3cret", *rights)
     async with sweeping(any_server.url, username="sweeper", password="s3cret") as sweep:
         report = await sweep.round(spec(**FULL))
         assert not counts(report.tally.left)

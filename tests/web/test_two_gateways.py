@@ -23,7 +23,7 @@ from tests.web.test_admission import ADMIN_TOKEN, guarded, token, watch
 from tidegate.redis.names import Names, same_slot
 
 #: What the second one has other than the defaults.
-OTHERS = {
+OTHERS: dict[str, dict[str, Any]] = {
     "database": {"db": 1},
     "key prefix": {"key_prefix": "jobs:"},
     "group": {"group": "second"},
@@ -39,7 +39,7 @@ def with_db(url: str, db: int) -> str:
 async def pair(
     request: pytest.FixtureRequest, redis_server: Server
 ) -> AsyncIterator[tuple[Replica, Replica]]:
-    own: dict[str, Any] = dict(OTHERS[request.param])
+    own = dict(OTHERS[request.param])
     own["url"] = with_db(redis_server.url, own.pop("db", 0))
     limit = {"limit": 1}
     async with (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from tidegate.redis.dispatcher import SCRIPTS, Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, Prober
 from tidegate.redis.link import Link, connect, pack
 from tidegate.redis.names import Names
+from tidegate.redis.replies import Trouble, trouble_of
 from tidegate.redis.rounds import Sweep
 from tidegate.redis.version import check_version
 from tidegate.redis.watch import Watch
@@ -96,7 +98,7 @@ class Primary:
         self.clock = ServerClock()
         self.round_trip = Histogram(LATENCY_S)
         self._clock_asked = 0.0
-        names = Names.of(address, settings.redis)
+        self._names = names = Names.of(address, settings.redis)
         self.dispatcher = Dispatcher(
             settings, names, on_misplaced, on_asked, self._evicted, self.clock, dispatch_lag
         )
@@ -224,9 +226,24 @@ class Primary:
         if greeting.get(b"role", b"master") not in (b"master", b"primary"):
             raise RedisUnavailable("this server is a replica")
         await link.call("CLIENT", "SETNAME", f"tidegate:{self._settings.server.pod}")
+        await self._may_listen(link)
         self.dispatcher.doorbell = await prober.choose(link, self._settings.redis.doorbell)
         for script in SCRIPTS:
             await link.call("SCRIPT", "LOAD", script.text)
+
+    async def _may_listen(self, link: Link) -> None:
+        """Without the relay nothing would arrive. Raises RedisUnavailable."""
+        stream = f"{self._settings.redis.key_prefix}rights-{secrets.token_hex(8)}"
+        channel = self._names.relay(stream.encode())
+        replied: asyncio.Future[Any] = self._loop.create_future()
+        link.send(pack("SSUBSCRIBE", channel), replied.set_result, (b"ssubscribe", channel))
+        reply = await replied
+        if not isinstance(reply, Exception):
+            link.unsubscribe("SUNSUBSCRIBE", channel)
+        elif isinstance(reply, RedisUnavailable):
+            raise reply
+        elif trouble_of(reply) is Trouble.FORBIDDEN:  # in a Cluster it may live elsewhere
+            raise RedisUnavailable(f"the login may not SSUBSCRIBE to {channel.decode()}: {reply}")
 
     async def _follow(self, link: Link) -> None:
         """Until the link is lost."""

@@ -36,6 +36,7 @@ from tidegate.redis.log import RedisLog
 from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.revoked import RevokedTokens
+from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
 from tidegate.runtime.inside import Inside
@@ -109,8 +110,10 @@ class Replica:
         self._control = Control(
             self._topology, settings, self._told, on_gap=self._revoked.read_soon
         )
+        self._rights = Rights(self._topology, settings)
         self._report = Report(
             settings,
+            rights=self._rights,
             hub=self._hub,
             feed=self._feed,
             log=self._log,
@@ -191,6 +194,7 @@ class Replica:
                     (self._slots.run(), "slots"),
                     (self._control.run(), "control"),
                     (self._revoked.run(), "revoked"),
+                    (self._rights.run(), "rights"),
                     (self._gate.run(), "keys"),
                 )
             ]

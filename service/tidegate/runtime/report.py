@@ -14,6 +14,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
 from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
 from tidegate.runtime.leaving import Leaving
 from tidegate.telemetry.connections import Connections
@@ -41,6 +42,7 @@ class Report:
         self,
         settings: Settings,
         *,
+        rights: Rights,
         hub: Hub,
         feed: RedisFeed,
         log: RedisLog,
@@ -53,6 +55,7 @@ class Report:
         spans_dropped: Callable[[], int],
     ) -> None:
         self._settings = settings
+        self._rights = rights
         self._hub = hub
         self._feed = feed
         self._log = log
@@ -90,7 +93,10 @@ class Report:
             return Readiness(ready=False, reason="stopping")
         if not self._feed.is_connected:
             return Readiness(ready=False, reason="redis is not connected")
-        return Readiness(ready=True, reason="serving")
+        fault = self._rights.fault
+        if fault is None:
+            return Readiness(ready=True, reason="serving")
+        return Readiness(ready=self._rights.once_complete, reason=fault)
 
     def numbers(self) -> Numbers:
         """The values of the metrics, by name."""
@@ -182,6 +188,9 @@ class Report:
         known = [link for link in links if link.clock_offset_s is not None]
         return {
             "tidegate_redis_connected": {link.node: int(link.connected) for link in links},
+            "tidegate_redis_refused_commands": {
+                one.where: len(one.commands) for one in self._rights.refused
+            },
             "tidegate_redis_doorbell": Counter(link.doorbell for link in links if link.connected),
             "tidegate_redis_round_trip_seconds": self._feed.round_trips(),
             "tidegate_redis_clock_offset_seconds": {

@@ -247,6 +247,12 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "Redis": (
         Row("tidegate_redis_connected", GAUGE, "Whether the link to a primary is up.", "node"),
         Row(
+            "tidegate_redis_refused_commands",
+            GAUGE,
+            "Commands that the ACL of Redis does not allow and this replica needs, by keys.",
+            "keys",
+        ),
+        Row(
             "tidegate_redis_doorbell",
             GAUGE,
             "Connected primaries by the doorbell in use.",

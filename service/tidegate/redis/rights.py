@@ -1,0 +1,228 @@
+"""Does the login have the rights in Redis that this replica needs? Tried at the start and then.
+
+An ACL that is too small shows late and in odd ways: a limit that counts nothing, a revocation that
+nobody hears. So each command is tried on a key that nobody has, in the part of the key space where
+it is needed; what the server refuses is said in the log, in `/readyz` and in a metric. A replica
+that has had all of its rights since the start stays ready when one is taken away later: to take all
+of them out of service at once would be worse than what is missing.
+
+Nothing stays behind: a key that a command makes is gone, or runs out within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgpack  # type: ignore[import-untyped]
+import structlog
+from redis.exceptions import NoPermissionError
+
+from tidegate.model.errors import RedisUnavailable
+from tidegate.model.settings import Settings
+from tidegate.redis import lua
+from tidegate.redis.batches import end_if_cancelled, run_script
+from tidegate.redis.names import same_slot
+from tidegate.redis.topology import Topology
+
+log = structlog.get_logger(__name__)
+
+#: An administrator who has mended the ACL sees it within this time.
+TRY_AGAIN_S = 30.0
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Refused(NamedTuple):
+    """Commands that the login may not run, and on which keys or channels."""
+
+    where: str
+    commands: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.commands)} on {self.where}"
+
+
+class _Area(NamedTuple):
+    """What is needed on the keys that begin so; `commands` gets a key that nobody has."""
+
+    prefix: bytes
+    commands: Callable[[bytes], Iterator[Command]]
+
+
+class Rights:
+    """`run` tries again and again, until cancelled."""
+
+    def __init__(self, topology: Topology, settings: Settings) -> None:
+        self._topology = topology
+        self._settings = settings
+        self._areas = tuple(_areas(topology, settings))
+        #: What was refused the last time.
+        self.refused: tuple[Refused, ...] = ()
+        #: Whether nothing was refused at some time since the start.
+        self.once_complete = False
+        self._last_error: str | None = None
+
+    async def run(self) -> None:
+        """Try, say what has changed, and wait."""
+        redis = self._settings.redis
+        patience_s = redis.backoff_min_s
+        while True:
+            wait_s = TRY_AGAIN_S
+            try:
+                self._tried(await self._try())
+                patience_s = redis.backoff_min_s
+            except RedisUnavailable as error:
+                if str(error) != self._last_error:
+                    log.warning("cannot try the rights in Redis", reason=str(error))
+                self._last_error = str(error)
+                wait_s = patience_s
+                patience_s = min(2 * patience_s, redis.backoff_max_s)
+            end_if_cancelled()
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
+
+    @property
+    def fault(self) -> str | None:
+        """What `/readyz` says of it; None while nothing is known to be refused."""
+        return f"Redis refuses {'; '.join(map(str, self.refused))}" if self.refused else None
+
+    def _tried(self, refused: tuple[Refused, ...]) -> None:
+        if refused and refused != self.refused:
+            log.error(
+                "Redis refuses commands that this replica needs; extend the ACL of its user",
+                refused=[str(one) for one in refused],
+            )
+        elif self.refused and not refused:
+            log.info("Redis allows all commands that this replica needs")
+        self.refused = refused
+        self.once_complete = self.once_complete or not refused
+
+    async def _try(self) -> tuple[Refused, ...]:
+        """Raises RedisUnavailable."""
+        found = []
+        for area in self._areas:
+            key = area.prefix + b"rights-" + secrets.token_hex(8).encode()
+            where = f"{area.prefix.decode(errors='replace')}*"
+            # Redis' own MessagePack is from before the type for bytes.
+            packed = [msgpack.packb(one, use_bin_type=False) for one in area.commands(key)]
+            try:
+                async with asyncio.timeout(self._settings.slots.wait_s):
+                    names = await run_script(self._topology, lua.RIGHTS, (key,), packed)
+            except TimeoutError:
+                raise RedisUnavailable("no answer in time") from None
+            except RedisUnavailable as error:
+                if not isinstance(error.__context__, NoPermissionError):
+                    raise
+                found.append(Refused(where, ("evalsha, eval",)))
+                continue
+            if names:
+                found.append(Refused(where, tuple(dict.fromkeys(n.decode() for n in names))))
+        return tuple(found)
+
+
+def _areas(topology: Topology, settings: Settings) -> Iterator[_Area]:
+    names, prefix = topology.names, settings.redis.key_prefix
+    appends = settings.publish.token is not None
+
+    def stream(key: bytes) -> Iterator[Command]:
+        yield from _reading(key)
+        yield from _dispatching(key)
+        # To a channel that nobody listens on.
+        yield ("spublish", names.relay(key), b"")
+        if appends:
+            yield from _appending(key)
+
+    def own(key: bytes) -> Iterator[Command]:
+        yield from _leasing(key)
+        # Empty messages are passed over.
+        yield ("spublish", names.control, b"")
+
+    def revoked(key: bytes) -> Iterator[Command]:
+        yield ("zrange", key, 0, 1)
+        if settings.server.admin_token is not None:
+            yield from _revoking(key)
+
+    yield _Area(prefix.encode(), stream)
+    if appends:
+        beside, _, _ = same_slot(f"{prefix}#").partition("#")
+        yield _Area(beside.encode(), _remembering)
+    yield _Area(names.figures_prefix.encode(), own)
+    yield _Area(names.revoked, revoked)
+    yield _Area(names.slots_prefix, _counting)
+    if settings.source.kind == "redis":
+        yield _Area(settings.source.redis_prefix.encode(), _asking)
+
+
+# What each part does with its keys; kept in step with the scripts by the test that runs a replica
+# under exactly the documented ACL.
+
+
+def _reading(key: bytes) -> Iterator[Command]:
+    yield ("exists", key)
+    yield ("xinfo", "stream", key)
+    yield ("xrange", key, "-", "+", "count", 1)
+    yield ("xrevrange", key, "+", "-", "count", 1)
+
+
+def _dispatching(key: bytes) -> Iterator[Command]:
+    yield ("xgroup", "create", key, "g", "$")  # none of these makes a stream
+    yield ("xgroup", "createconsumer", key, "g", "c")
+    yield ("xgroup", "delconsumer", key, "g", "c")
+    yield ("xreadgroup", "group", "g", "c", "count", 1, "noack", "streams", key, ">")
+
+
+def _appending(key: bytes) -> Iterator[Command]:
+    yield ("xadd", key, "nomkstream", "*", "f", "v")
+    yield ("expire", key, 1)
+    yield ("unlink", key)
+
+
+def _remembering(key: bytes) -> Iterator[Command]:
+    """Idempotency keys."""
+    yield ("hset", key, "f", "v")
+    yield ("expire", key, 1)
+    yield ("hget", key, "f")
+    yield ("hdel", key, "f")
+    yield ("lpush", key, "v")
+    yield ("expire", key, 1)
+    yield ("llen", key)
+    yield ("rpop", key)
+
+
+def _leasing(key: bytes) -> Iterator[Command]:
+    yield ("time",)
+    yield ("zadd", key, 1, "m")
+    yield ("pexpire", key, 1000)
+    yield ("zrange", key, 0, -1, "withscores")
+    yield ("zrem", key, "m")
+    yield ("hset", key, "f", "v")
+    yield ("pexpire", key, 1000)
+    yield ("hmget", key, "f")
+    yield ("unlink", key)
+
+
+def _counting(key: bytes) -> Iterator[Command]:
+    """Slots."""
+    yield ("time",)
+    yield ("hset", key, "f", "v")
+    yield ("pexpire", key, 1000)
+    yield ("hgetall", key)
+    yield ("hdel", key, "f")
+
+
+def _revoking(key: bytes) -> Iterator[Command]:
+    yield ("time",)
+    yield ("zadd", key, 1, "m")
+    yield ("expireat", key, 1)
+    yield ("zremrangebyscore", key, "-inf", 0)
+    yield ("zscore", key, "m")
+    yield ("zcard", key)
+    yield ("zrevrange", key, 0, 0, "withscores")
+
+
+def _asking(key: bytes) -> Iterator[Command]:
+    """The operation source `redis`."""
+    yield ("hmget", key, "owner")
