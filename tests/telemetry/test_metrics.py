@@ -32,7 +32,7 @@ from tests.telemetry.collector import Collector
 from tidegate.cli.top_samples import Looker
 from tidegate.core.histogram import Histogram
 from tidegate.model.operation_order import OperationOrder
-from tidegate.redis import dispatcher
+from tidegate.redis import dispatcher, rights
 from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.primary import Primary
 from tidegate.redis.replies import Trouble
@@ -549,6 +549,7 @@ def test_the_table_knows_every_value_that_the_code_counts() -> None:
         return next(row for row in TABLE if row.name == name)
 
     assert set(row("tidegate_redis_doorbell").values) == {each.value for each in Doorbell}
+    assert row("tidegate_redis_refused_commands").values == rights.AREAS
     troubles = {f"error_{trouble.name.lower()}" for trouble in Trouble}
     assert troubles <= set(REDIS_EVENTS)
     code = "\n".join(p.read_text() for p in (REPOSITORY / "service/tidegate/web").rglob("*.py"))

@@ -269,8 +269,6 @@ class Control:
             self._lost.set()
 
     def _received(self, payload: bytes) -> None:
-        if not payload:
-            return  # somebody has tried whether it may (`redis.rights`)
         if len(payload) > MESSAGE_MAX_BYTES:
             self.counts["too_long"] += 1
             return

@@ -36,9 +36,14 @@ TRY_AGAIN_S = 30.0
 Command = tuple[str | bytes | int, ...]
 
 
-class Refused(NamedTuple):
-    """Commands that the login may not run, and on which keys or channels."""
+#: What the metric tells apart.
+AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
 
+
+class Refused(NamedTuple):
+    """Commands that the login may not run, for what (one of `AREAS`) and on which keys."""
+
+    area: str
     where: str
     commands: tuple[str, ...]
 
@@ -49,6 +54,7 @@ class Refused(NamedTuple):
 class _Area(NamedTuple):
     """What is needed on the keys that begin so; `commands` gets a key that nobody has."""
 
+    name: str
     prefix: bytes
     commands: Callable[[bytes], Iterator[Command]]
 
@@ -116,10 +122,11 @@ class Rights:
             except RedisUnavailable as error:
                 if not isinstance(error.__context__, NoPermissionError):
                     raise
-                found.append(Refused(where, ("evalsha, eval",)))
+                found.append(Refused(area.name, where, ("evalsha", "eval")))
                 continue
             if names:
-                found.append(Refused(where, tuple(dict.fromkeys(n.decode() for n in names))))
+                refused = dict.fromkeys(name.decode() for name in names)
+                found.append(Refused(area.name, where, tuple(refused)))
         return tuple(found)
 
 
@@ -137,23 +144,23 @@ def _areas(topology: Topology, settings: Settings) -> Iterator[_Area]:
 
     def own(key: bytes) -> Iterator[Command]:
         yield from _leasing(key)
-        # Empty messages are passed over.
-        yield ("spublish", names.control, b"")
+        # Beside the control channel, so that nobody hears it.
+        yield ("spublish", names.control + b":rights", b"")
 
     def revoked(key: bytes) -> Iterator[Command]:
         yield ("zrange", key, 0, 1)
         if settings.server.admin_token is not None:
             yield from _revoking(key)
 
-    yield _Area(prefix.encode(), stream)
+    yield _Area("streams", prefix.encode(), stream)
     if appends:
         beside, _, _ = same_slot(f"{prefix}#").partition("#")
-        yield _Area(beside.encode(), _remembering)
-    yield _Area(names.figures_prefix.encode(), own)
-    yield _Area(names.revoked, revoked)
-    yield _Area(names.slots_prefix, _counting)
+        yield _Area("idempotency", beside.encode(), _remembering)
+    yield _Area("leases", names.figures_prefix.encode(), own)
+    yield _Area("revocations", names.revoked, revoked)
+    yield _Area("slots", names.slots_prefix, _counting)
     if settings.source.kind == "redis":
-        yield _Area(settings.source.redis_prefix.encode(), _asking)
+        yield _Area("source", settings.source.redis_prefix.encode(), _asking)
 
 
 # What each part does with its keys; kept in step with the scripts by the test that runs a replica

@@ -189,7 +189,7 @@ class Report:
         return {
             "tidegate_redis_connected": {link.node: int(link.connected) for link in links},
             "tidegate_redis_refused_commands": {
-                one.where: len(one.commands) for one in self._rights.refused
+                one.area: len(one.commands) for one in self._rights.refused
             },
             "tidegate_redis_doorbell": Counter(link.doorbell for link in links if link.connected),
             "tidegate_redis_round_trip_seconds": self._feed.round_trips(),

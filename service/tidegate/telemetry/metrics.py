@@ -68,6 +68,7 @@ REDIS_EVENTS = (
     *("error_no_script", "error_moved", "error_ask", "error_demoted", "error_not_a_stream"),
     *("error_forbidden", "error_later"),
 )
+REDIS_AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
 SLOT_EVENTS = (
     *("taken", "taken_locally", "full", "replaced", "released", "compared", "over"),
     "unavailable",
@@ -249,8 +250,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_redis_refused_commands",
             GAUGE,
-            "Commands that the ACL of Redis does not allow and this replica needs, by keys.",
-            "keys",
+            "Commands that this replica needs and Redis refuses, by what they are needed for.",
+            "area",
+            REDIS_AREAS,
         ),
         Row(
             "tidegate_redis_doorbell",
