@@ -23,9 +23,10 @@ class Written(NamedTuple):
 
     number: int
     id: StreamId
+    message: str = ""
 
     def raw(self) -> RawEntry:
-        text = json.dumps({"type": "note", "data": {"number": self.number}})
+        text = self.message or json.dumps({"type": "note", "data": {"number": self.number}})
         return RawEntry(str(self.id).encode(), [b"message", text.encode()])
 
 
@@ -40,20 +41,25 @@ class Stream:
     added: int = 0
     group: StreamId | None = None
     logs: int = 0
+    #: The bounds of a page, of a dispatch, and of what an attach brings without a position.
+    page_entries: int = PAGE_ENTRIES
+    dispatch_entries: int = DISPATCH_ENTRIES
+    newest_entries: int = PAGE_ENTRIES
 
     # --- what backends and operators do
 
-    def add(self, ms: int) -> None:
+    def add(self, ms: int, message: str = "") -> Written:
         """XADD. Ids of different logs are never equal: `seq` is the number of the log."""
         if not self.exists:
             self.exists = True
             self.logs += 1
             self.log, self.last, self.added, self.group = [], ZERO, 0, None
-        entry = Written(len(self.history), StreamId(max(ms, self.last.ms + 1), self.logs))
+        entry = Written(len(self.history), StreamId(max(ms, self.last.ms + 1), self.logs), message)
         self.history.append(entry)
         self.log.append(entry)
         self.last = entry.id
         self.added += 1
+        return entry
 
     def trim(self, keep: int) -> None:
         self.log = self.log[len(self.log) - min(keep, len(self.log)) :]
@@ -78,7 +84,7 @@ class Stream:
             return [], b""
         created = self.group is None
         cursor = self.group or ZERO
-        found = [entry for entry in self.log if entry.id > cursor][:DISPATCH_ENTRIES]
+        found = [entry for entry in self.log if entry.id > cursor][: self.dispatch_entries]
         self.group = found[-1].id if found else cursor
         relays = [self._relay(origin, found, created=created)] if found or created else []
         if found:
@@ -94,13 +100,22 @@ class Stream:
         else:
             relays, _ = self.dispatch(origin)
         if after is None:
-            newest = [entry.raw() for entry in self.log[-PAGE_ENTRIES:]]
+            newest = [entry.raw() for entry in self.log[-self.newest_entries :]]
             return relays, Page(self.info(), newest, more=False, after=None)
         return relays, self.read(after)
 
     def read(self, after: StreamId) -> Page:
         newer = [entry.raw() for entry in self.log if entry.id > after]
-        return Page(self.info(), newer[:PAGE_ENTRIES], len(newer) > PAGE_ENTRIES, after)
+        size = self.page_entries
+        return Page(self.info(), newer[:size], len(newer) > size, after)
+
+    def locate(self, newest: int | None) -> tuple[StreamInfo, StreamId]:
+        """The position just before the newest entries; None: before all there are."""
+        info = self.info()
+        wanted = len(self.log) if newest is None else newest
+        if wanted < len(self.log):
+            return info, self.log[len(self.log) - wanted - 1].id
+        return info, ZERO if info.added == info.length else info.first.before()
 
     def _relay(self, origin: bytes, found: list[Written], *, created: bool) -> Relay:
         previous, added = b"", None

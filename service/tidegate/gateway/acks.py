@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from tidegate.core.clock import ServerClock
@@ -33,8 +33,9 @@ class _Request(NamedTuple):
 class Acks:
     """The requests of one replica; times are monotonic seconds."""
 
-    def __init__(self, per_s: float) -> None:
-        """`per_s`: requests per second at the most; 0 asks nobody."""
+    def __init__(self, per_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        """`per_s`: requests per second at the most; 0 asks nobody. `now`: monotonic time."""
+        self._now = now
         self._interval_s = 1 / per_s if per_s else float("inf")
         self._next_at = 0.0 if per_s else float("inf")
         self._open: OrderedDict[Viewer, _Request] = OrderedDict()
@@ -45,7 +46,7 @@ class Acks:
         self, viewers: Iterable[Viewer], seq: int, entry_id: StreamId, clock: ServerClock | None
     ) -> None:
         """These viewers answer, and those of them whose item is `seq` were just sent this entry."""
-        now = time.monotonic()
+        now = self._now()
         if now < self._next_at:
             return
         self._next_at = now + self._interval_s
@@ -74,7 +75,7 @@ class Acks:
             return
         del self._open[viewer]
         self.counts["answered"] += 1
-        self.latency.observe(request.clock, time.monotonic(), (entry_id.ms,))
+        self.latency.observe(request.clock, self._now(), (entry_id.ms,))
 
     def left(self, viewer: Viewer) -> None:
         """It is gone, and will not answer."""

@@ -9,7 +9,6 @@ viewers are not written to; `CatchUp` brings them back.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -308,7 +307,8 @@ class Audience:
 
     def _time(self, item: Item, viewers: int) -> None:
         """So many viewers have just been written an item that is timed or traced."""
-        hub, clock, now = self.hub, self._clock, time.monotonic()
+        hub, clock = self.hub, self._clock
+        now = hub.now()
         if item.ids_ms:
             hub.counters.latency.observe(clock, now, item.ids_ms, viewers * item.stands_for)
             hub.sampler.measured(now)

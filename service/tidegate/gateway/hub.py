@@ -9,6 +9,7 @@ decides nothing about order.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -78,7 +79,11 @@ class Hub:
         log: Log,
         spawn: Spawn,
         fanout: Fanout,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now`: monotonic time in seconds, by which deliveries are timed."""
+        self.now = now
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._feed = feed
@@ -96,7 +101,7 @@ class Hub:
         self.counters = Counters()
         #: Chooses the items whose delivery is timed.
         self.sampler = Sampler(is_on=settings.metrics.enabled)
-        self.acks = Acks(settings.metrics.acks_per_s)
+        self.acks = Acks(settings.metrics.acks_per_s, now)
         self.clock = feed.clock
         self.fanout = fanout
         #: None unless entries are traced.
