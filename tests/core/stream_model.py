@@ -40,6 +40,8 @@ class Stream:
     last: StreamId = ZERO
     added: int = 0
     group: StreamId | None = None
+    #: The greatest id that XDEL has removed.
+    deleted: StreamId = ZERO
     logs: int = 0
     #: The bounds of a page, of a dispatch, and of what an attach brings without a position.
     page_entries: int = PAGE_ENTRIES
@@ -54,6 +56,7 @@ class Stream:
             self.exists = True
             self.logs += 1
             self.log, self.last, self.added, self.group = [], ZERO, 0, None
+            self.deleted = ZERO
         entry = Written(len(self.history), StreamId(max(ms, self.last.ms + 1), self.logs), message)
         self.history.append(entry)
         self.log.append(entry)
@@ -63,6 +66,11 @@ class Stream:
 
     def trim(self, keep: int) -> None:
         self.log = self.log[len(self.log) - min(keep, len(self.log)) :]
+
+    def remove_newest(self, count: int) -> None:
+        """XDEL; `last` stays where it was."""
+        self.deleted = max(self.deleted, self.log[-1].id)
+        del self.log[len(self.log) - count :]
 
     def delete(self) -> None:
         self.exists, self.log, self.group = False, [], None
@@ -75,7 +83,12 @@ class Stream:
             return StreamInfo()
         first = self.log[0].id if self.log else ZERO
         return StreamInfo(
-            exists=True, first=first, last=self.last, length=len(self.log), added=self.added
+            exists=True,
+            first=first,
+            last=self.last,
+            length=len(self.log),
+            added=self.added,
+            deleted=self.deleted,
         )
 
     def dispatch(self, origin: bytes) -> tuple[list[Relay], bytes | None]:
