@@ -21,6 +21,17 @@ from tidegate.model.settings import Settings
 OPERATION = OperationId("42")
 
 
+def ask_for(
+    *,
+    after: str | None = None,
+    history: int | None = 100,
+    state: Mapping[str, Any] | None = None,
+    acks: bool = False,
+) -> Ask:
+    """What a way in makes of a request."""
+    return Ask(None if after is None else parse_stream_id(after), history, state, acks)
+
+
 class Stage:
     """Use as an async context manager; groups of settings as keywords."""
 
@@ -79,11 +90,16 @@ class Stage:
     ) -> FakeSocket:
         """A viewer that has joined and, unless it waits for something, is live."""
         socket = FakeSocket() if socket is None else socket
-        cursor = None if after is None else parse_stream_id(after)
-        ask = Ask(cursor, history, state, acks)
+        ask = ask_for(after=after, history=history, state=state, acks=acks)
         while not self.hub.join(OperationId(operation), socket, ask):
             await self.hub.ready(OperationId(operation))
         await self.rest()
+        return socket
+
+    def watch_now(self, *, after: str | None = None, history: int | None = 100) -> FakeSocket:
+        """One that joins what is followed already, between two rounds of the loop."""
+        socket = FakeSocket()
+        assert self.hub.join(OPERATION, socket, ask_for(after=after, history=history))
         return socket
 
     async def rest(self) -> None:

@@ -54,15 +54,33 @@ async def test_one_that_joins_during_a_pass_gets_each_entry_once() -> None:
         stage.redis.hold = True
         ids = stage.redis.write_many("42", 3)
         stage.redis.arrive()
-        assert stage.audience().has_more, "500 of 700"
-        late = await stage.watch(after=ids[0])
+        assert sum(len(socket.ids) == 3 for socket in sockets) == 500
+        late = stage.watch_now(after=ids[0])
         ids += stage.redis.write_many("42", 2)
         stage.redis.arrive()
-        later = await stage.watch(history=1)
+        later = stage.watch_now(history=1)
+        ids += stage.redis.write_many("42", 2)
+        stage.redis.arrive()
+        assert stage.audience().has_more
         await stage.rest()
         assert all(socket.ids == ids for socket in sockets)
         assert late.ids == ids[1:]
-        assert later.ids == ids[-1:]
+        assert later.ids == ids[-3:]
+
+
+async def test_one_that_leaves_during_a_pass_and_comes_back_gets_each_entry_once() -> None:
+    async with Stage() as stage:
+        sockets = [await stage.watch() for _ in range(700)]
+        stage.redis.hold = True
+        ids = stage.redis.write_many("42", 3)
+        stage.redis.arrive()
+        waiting = sockets[-1]
+        waiting.vanish()
+        again = stage.watch_now(history=0)
+        ids += stage.redis.write_many("42", 2)
+        stage.redis.arrive()
+        await stage.rest()
+        assert (waiting.ids, again.ids) == ([], ids[3:])
 
 
 async def test_one_that_falls_behind_during_a_pass_gets_each_entry_once() -> None:
