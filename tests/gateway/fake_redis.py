@@ -65,7 +65,7 @@ class FakeRedis:
             page = self.stream(operation).read(after)
             self._send(operation, lambda listener: listener.on_page(page))
 
-    def clock(self, operation: OperationId) -> ServerClock | None:  # noqa: ARG002 - one server
+    def clock(self, operation: OperationId) -> ServerClock | None:
         return self.server_clock
 
     # -- Log
@@ -124,8 +124,9 @@ class FakeRedis:
             relays, newest = self.stream(operation).dispatch(POD)
             self._relay(operation, relays)
             if newest is not None:
-                self._send(operation, lambda listener: listener.on_seen(newest))
-                return
+                break
+        last = newest
+        self._send(operation, lambda listener: listener.on_seen(last))
 
     def lose_relay(self, operation: str) -> None:
         """Another replica dispatches, and what it says is lost on the way."""

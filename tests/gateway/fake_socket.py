@@ -29,7 +29,7 @@ class FakeSocket:
         self.writable = True
         self.visit: Visit | None = None
         self.write: Callable[[bytes], None] = self._write
-        self.closed: CloseCode | None = None
+        self._closed: CloseCode | None = None
         self.frames: list[Json] = []
         self.writes = 0
         self.pauses = 0
@@ -46,7 +46,7 @@ class FakeSocket:
     def _write(self, data: bytes) -> None:
         if self._is_broken:
             raise RuntimeError("unable to perform operation; the handler is closed")
-        assert self.closed is None, "nothing follows a close"
+        assert self._closed is None, "nothing follows a close"
         self.writes += 1
         self._buffer.append(data)
         self.unread += len(data)
@@ -60,9 +60,9 @@ class FakeSocket:
             if self.listener is not None:
                 self.listener.on_paused()
 
-    def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it
-        if self.closed is None:
-            self.closed = code
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        if self._closed is None:
+            self._closed = code
             self.writable = False
             if self.visit is not None:
                 self.visit.closed(code)
@@ -79,7 +79,7 @@ class FakeSocket:
         if writes is None:
             self.is_stuck = False
         self._take(len(self._buffer) if writes is None else writes)
-        if not self.writable and self.closed is None and self.unread <= self._low:
+        if not self.writable and self._closed is None and self.unread <= self._low:
             self.writable = True
             if self.listener is not None:
                 self.listener.on_resumed()
@@ -109,6 +109,11 @@ class FakeSocket:
         self.frames.append(frame)
 
     # -- what it has read
+
+    @property
+    def end(self) -> str:
+        """The name of the code of its close; empty while it is open."""
+        return "" if self._closed is None else self._closed.name
 
     @property
     def ids(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A hub over a fake Redis, with viewers on fake sockets: what each test of this folder begins with."""
+"""A hub over a fake Redis, with viewers on fake sockets: where each test of this folder begins."""
 
 from __future__ import annotations
 

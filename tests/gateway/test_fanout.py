@@ -6,6 +6,7 @@ import asyncio
 
 from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import Stage
+from tests.harness.clock import settle
 from tidegate.gateway.fanout import WRITES_PER_TURN, Fanout
 
 
@@ -70,8 +71,7 @@ async def test_a_crowd_does_not_hold_up_the_others() -> None:
     large.left, small.left = 1800, 3
     fanout.wake(large)
     fanout.wake(small)
-    while large.left or small.left:
-        await asyncio.sleep(0)
+    await settle()
     assert log == [("large", 500), ("small", 3), ("large", 497), ("large", 500), ("large", 303)]
     assert fanout.turns == 4
 

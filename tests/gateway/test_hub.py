@@ -149,7 +149,7 @@ async def test_a_key_that_is_no_stream_refuses_who_waits_and_who_watches() -> No
             "message": "holds no stream",
             "retry": False,
         }
-        assert socket.closed is close_codes.NOT_FOUND
+        assert socket.end == close_codes.NOT_FOUND.name
         assert stage.hub.stats().operations == 0
         assert stage.redis.watched == set()
 
@@ -163,12 +163,12 @@ async def test_everybody_gets_the_end_and_is_closed_after_the_grace(status: str)
         sockets = [await stage.watch() for _ in range(3)]
         last = stage.redis.write("42", "note", status=status)
         await asyncio.sleep(4.9)
-        assert [socket.closed for socket in sockets] == [None] * 3
+        assert [socket.end for socket in sockets] == [""] * 3
         late = stage.redis.write("42", "log", text="a moment late")
         await asyncio.sleep(0.2)
         for socket in sockets:
             assert socket.ids == [last, late]
-            assert socket.closed is close_codes.FINISHED
+            assert socket.end == close_codes.FINISHED.name
         assert stage.hub.counters.closes == {"finished": 3}
         assert stage.hub.stats().live == 0
 
@@ -180,10 +180,10 @@ async def test_an_operation_that_runs_again_is_not_closed() -> None:
         await asyncio.sleep(4)
         stage.redis.write("42", status="retrying")
         await asyncio.sleep(100)
-        assert socket.closed is None
+        assert socket.end == ""
         stage.redis.finish("42")
         await asyncio.sleep(6)
-        assert socket.closed is close_codes.FINISHED
+        assert socket.end == close_codes.FINISHED.name
 
 
 @pytest.mark.parametrize("count", [3, 700])
@@ -195,7 +195,7 @@ async def test_who_joins_a_finished_operation_gets_history_and_the_close(count: 
         assert socket.frames[0]["data"] == {"status": "completed"}
         assert socket.ids == ids
         await asyncio.sleep(5.1)
-        assert socket.closed is close_codes.FINISHED
+        assert socket.end == close_codes.FINISHED.name
 
 
 async def test_who_comes_back_to_a_finished_operation_gets_the_rest_and_the_close() -> None:
@@ -207,7 +207,7 @@ async def test_who_comes_back_to_a_finished_operation_gets_the_rest_and_the_clos
             assert socket.frames[0]["data"] == {"status": "failed"}
             assert socket.ids == ids[seen + 1 :]
             await asyncio.sleep(60)
-            assert socket.closed is close_codes.FINISHED
+            assert socket.end == close_codes.FINISHED.name
 
 
 async def test_an_end_behind_the_first_page_leaves_a_viewer_that_waits() -> None:
@@ -218,7 +218,7 @@ async def test_an_end_behind_the_first_page_leaves_a_viewer_that_waits() -> None
         socket = await stage.watch()
         assert socket.ids == ids[200:]
         await asyncio.sleep(100)
-        assert socket.closed is None
+        assert socket.end == ""
 
 
 async def test_a_lagging_viewer_gets_the_end_before_it_is_closed() -> None:
@@ -228,12 +228,12 @@ async def test_a_lagging_viewer_gets_the_end_before_it_is_closed() -> None:
         stage.redis.write_many("42", 100, pad=100)
         last = stage.redis.finish("42")
         await asyncio.sleep(60)
-        assert socket.closed is None, "whoever lags has not seen the end"
+        assert socket.end == "", "whoever lags has not seen the end"
         socket.read()
         await stage.rest()
         assert socket.ids[-1] == last
         await asyncio.sleep(5.1)
-        assert socket.closed is close_codes.FINISHED
+        assert socket.end == close_codes.FINISHED.name
 
 
 async def test_a_source_that_says_finished_ends_the_wait_for_a_stream() -> None:
@@ -244,37 +244,43 @@ async def test_a_source_that_says_finished_ends_the_wait_for_a_stream() -> None:
         began = await stage.watch("9", state={"status": "completed"})
         stage.redis.write("9")
         await asyncio.sleep(5.1)
-        assert done.closed is close_codes.FINISHED
-        assert running.closed is None
-        assert began.closed is None, "the stream knows better"
+        assert done.end == close_codes.FINISHED.name
+        assert running.end == ""
+        assert began.end == "", "the stream knows better"
 
 
 # -- a stream that is gone, or never comes
 
 
 async def test_an_expired_stream_closes_its_viewers_after_the_grace() -> None:
-    async with Stage(topic={"expired_grace_s": 60}) as stage:
+    async with Stage(topic={"expired_grace_s": 60, "linger_s": 3600}) as stage:
         stage.redis.write_many("42", 2)
         socket = await stage.watch()
         stage.redis.delete("42")
         await asyncio.sleep(50)
         late = await stage.watch()
         await asyncio.sleep(9)
-        assert socket.closed is None
+        assert socket.end == ""
         await asyncio.sleep(2)
         for gone in (socket, late):
             assert gone.frames[-1]["data"]["code"] == "expired"
-            assert gone.closed is close_codes.EXPIRED
+            assert gone.end == close_codes.EXPIRED.name
+        later = await stage.watch()  # it is still followed, and knows that its stream is gone
+        await asyncio.sleep(59)
+        assert later.end == ""
+        await asyncio.sleep(2)
+        assert later.end == close_codes.EXPIRED.name
+        assert stage.redis.attaches == 1
 
 
 async def test_a_cursor_of_an_expired_stream_waits_for_the_grace_and_no_longer() -> None:
     async with Stage(topic={"expired_grace_s": 60, "wait_for_stream_s": 3600}) as stage:
         socket = await stage.watch(after="1000-0")
         await asyncio.sleep(59)
-        assert socket.closed is None
+        assert socket.end == ""
         await asyncio.sleep(2)
         assert socket.types == ["current_state", "error"]
-        assert socket.closed is close_codes.EXPIRED
+        assert socket.end == close_codes.EXPIRED.name
 
 
 async def test_a_stream_that_is_back_within_the_grace_closes_nobody() -> None:
@@ -291,7 +297,7 @@ async def test_a_stream_that_is_back_within_the_grace_closes_nobody() -> None:
         for socket in sockets:
             assert [gap["reason"] for gap in socket.gaps] == ["recreated"]
             assert socket.ids[-1] == new
-            assert socket.closed is None
+            assert socket.end == ""
 
 
 async def test_each_viewer_waits_for_a_stream_as_long_as_the_first() -> None:
@@ -300,20 +306,20 @@ async def test_each_viewer_waits_for_a_stream_as_long_as_the_first() -> None:
         await asyncio.sleep(60)
         second = await stage.watch()
         await asyncio.sleep(39)
-        assert first.closed is None
+        assert first.end == ""
         await asyncio.sleep(2)
         assert first.types == ["current_state", "error"]
         assert first.frames[-1]["data"]["code"] == "expired"
-        assert first.closed is close_codes.EXPIRED
+        assert first.end == close_codes.EXPIRED.name
         await asyncio.sleep(58)
-        assert second.closed is None
+        assert second.end == ""
         await asyncio.sleep(2)
-        assert second.closed is close_codes.EXPIRED
+        assert second.end == close_codes.EXPIRED.name
         third = await stage.watch()  # the operation is still followed
         await asyncio.sleep(99)
-        assert third.closed is None
+        assert third.end == ""
         await asyncio.sleep(2)
-        assert third.closed is close_codes.EXPIRED
+        assert third.end == close_codes.EXPIRED.name
         assert stage.redis.attaches == 1
 
 
@@ -324,7 +330,7 @@ async def test_a_stream_that_begins_in_time_is_waited_for_no_more() -> None:
         new = stage.redis.write("42")
         await asyncio.sleep(1000)
         assert socket.ids == [new]
-        assert socket.closed is None
+        assert socket.end == ""
 
 
 # -- told to go
@@ -349,10 +355,10 @@ async def test_disconnect_of_an_operation_closes_its_viewers_and_no_others() -> 
             "retry": False,
         }
         for socket in (live, slow):
-            assert socket.closed is close_codes.FORBIDDEN
+            assert socket.end == close_codes.FORBIDDEN.name
             assert socket.visit is not None
             assert socket.visit.reason == "maintenance"
-        assert other.closed is None
+        assert other.end == ""
         assert stage.hub.stats().live == 1
         assert "error" not in slow.types, "it has no room for it"
 
@@ -367,7 +373,7 @@ async def test_one_that_is_sent_away_gets_nothing_more() -> None:
         await stage.rest()
         assert going.types == ["current_state", "progress", "reconnect"]
         assert going.ids == [first]
-        assert going.closed is close_codes.DRAINING
+        assert going.end == close_codes.DRAINING.name
         assert len(staying.ids) == 2
         assert stage.hub.stats().live == 1
 
@@ -390,7 +396,7 @@ async def test_an_end_in_the_middle_of_reads_leaves_no_task(cancelled: bool) -> 
         assert stage.reading == 0
         for socket in sockets:
             assert socket.types == ["reconnect"]
-            assert socket.closed is close_codes.DRAINING
+            assert socket.end == close_codes.DRAINING.name
 
 
 # -- what is told

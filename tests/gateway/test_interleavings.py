@@ -1,5 +1,5 @@
-"""Whatever happens in whatever order: each viewer gets each entry exactly once, in order, or is told
-what it does not get.
+"""Whatever happens in whatever order: each viewer gets each entry exactly once, in order, or is
+told what it does not get.
 
 Writers, readers, joins, a link that loses, a Redis that goes and comes back, reads that take their
 time: drawn at random and run on small bounds, so that passes have many turns, reads many pages, and
@@ -223,9 +223,7 @@ def test_with_replay_each_viewer_gets_every_entry(script: list[Step], first: int
 
 @settings(max_examples=examples(400))
 @given(steps(WRITING, WATCHING, HARM), FIRST)
-def test_with_conflate_only_progress_is_skipped_and_counted(
-    script: list[Step], first: int
-) -> None:
+def test_with_conflate_only_progress_is_skipped_and_counted(script: list[Step], first: int) -> None:
     play(script, policy="conflate", first=first)
 
 

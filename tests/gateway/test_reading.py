@@ -58,7 +58,7 @@ async def test_the_end_is_told_with_the_state(followed: bool) -> None:
         last = parse_stream_id(stage.redis.finish("42", "failed"))
         await stage_follows(stage, followed)
         state = await stage.hub.reader.state(OPERATION)
-        assert state == OperationState("failed", True, last)
+        assert state == OperationState("failed", finished=True, cursor=last)
         assert (await page(stage, None)).state == state
         assert (await page(stage, None, 1)).state == state, "also of a page that is not the last"
 

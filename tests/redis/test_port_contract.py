@@ -190,10 +190,14 @@ async def test_of_a_stream_that_is_not_there_the_page_says_so(side: Side) -> Non
 
 async def test_relays_bring_each_entry_once_and_each_names_the_one_before(side: Side) -> None:
     listener = await watching(side)
-    ids = []
+    ids: list[StreamId] = []
+
+    def all_relayed() -> bool:
+        return len(listener.relayed) == len(ids)
+
     for count in (1, 3, 2):
         ids += await side.write(count)
-        await until(lambda: len(listener.relayed) == len(ids), lambda: f"{listener.told}")
+        await until(all_relayed, lambda: f"{listener.told}")
     assert listener.relayed == ids
     relays = [relay for relay in listener.of(Relay) if relay.entries]
     assert (relays[0].previous, relays[0].created) == (b"", True)

@@ -1,0 +1,82 @@
+"""A peer that does not take its close is cut off when its time is over: no socket, and a clock that
+the test moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any, cast
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from tests.harness.clock import run, settle
+from tidegate.model import close_codes
+from tidegate.model.settings import ViewerSettings
+from tidegate.web.protocol import DirectProtocol, bind
+
+
+class Transport(asyncio.Transport):
+    """Takes what is written, and knows whether it was cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.was_cut = False
+        self.limits: tuple[int | None, int | None] = (None, None)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def abort(self) -> None:
+        self.was_cut = True
+
+    def close(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.was_cut
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = (high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+async def _no_app(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def open_socket(settings: ViewerSettings) -> tuple[DirectProtocol, Transport]:
+    """A protocol behind its handshake."""
+    config = Config(_no_app, ws=bind(settings), log_config=None)
+    config.load()
+    kind = cast("type[DirectProtocol]", config.ws_protocol_class)
+    protocol = kind(config=config, server_state=ServerState(), app_state={})
+    transport = Transport()
+    scope: MutableMapping[str, Any] = {"type": "websocket", "extensions": {}}
+    protocol.take_handshake(transport, dict(scope), b"x")
+    return protocol, transport
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_peer_that_does_not_answer_its_close_is_cut_in_time(answers: bool) -> None:
+    async def main() -> None:
+        protocol, transport = open_socket(ViewerSettings(close_timeout_s=5))
+        assert transport.limits == (65_536, 16_384)
+        sender = protocol.open_sender()
+        sender.close(close_codes.SLOW)
+        sender.close(close_codes.FINISHED)  # the first one counts
+        assert transport.written == b"\x88\x02" + close_codes.SLOW.code.to_bytes(2, "big")
+        await asyncio.sleep(4.9)
+        assert not transport.was_cut
+        if answers:
+            protocol.connection_lost(None)
+        await asyncio.sleep(0.2)
+        assert transport.was_cut is not answers
+        if not answers:
+            protocol.connection_lost(None)
+        await settle()
+
+    run(main())
