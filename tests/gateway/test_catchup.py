@@ -196,6 +196,22 @@ async def test_a_cursor_of_another_replica_that_was_faster_is_no_gap() -> None:
         assert (socket.ids, socket.gaps) == ([new], [])
 
 
+@pytest.mark.parametrize("followed", [False, True])
+async def test_a_cursor_without_a_stream_goes_on_when_the_stream_begins(followed: bool) -> None:
+    async with Stage() as stage:
+        if followed:
+            await stage.watch()
+        socket = await stage.watch(after="5000000-0")
+        assert socket.types == ["current_state"]
+        ids = stage.redis.write_many("42", 3)
+        await stage.rest()
+        (gap,) = socket.gaps
+        assert (gap["after"], gap["before"]) == ("5000000-0", ids[0])
+        assert socket.ids == ids
+        await asyncio.sleep(3600)
+        assert socket.end == ""
+
+
 async def test_a_page_that_does_not_follow_on_is_announced() -> None:
     """Trimmed between two pages of one viewer."""
     async with Stage(topic=SMALL_RING, page_entries=20) as stage:

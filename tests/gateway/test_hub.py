@@ -265,6 +265,7 @@ async def test_an_expired_stream_closes_its_viewers_after_the_grace() -> None:
         for gone in (socket, late):
             assert gone.frames[-1]["data"]["code"] == "expired"
             assert gone.end == close_codes.EXPIRED.name
+        await asyncio.sleep(120)
         later = await stage.watch()  # it is still followed, and knows that its stream is gone
         await asyncio.sleep(59)
         assert later.end == ""
