@@ -55,35 +55,6 @@ async def test_a_topic_without_viewers_is_dropped_with_all_its_memory(
                 await asyncio.sleep(0.01)
 
 
-async def test_who_comes_back_within_the_linger_finds_it_warm(
-    any_server: Server, either: Backend
-) -> None:
-    async with Replica(any_server.url) as replica:
-        ids = await either.publish_many("42", 10)
-        async with replica.watch("42") as viewer:
-            await viewer.state()
-            await viewer.entries(10)
-        attaches = replica.counts()["attaches"]
-        async with replica.watch("42", last_event_id=ids[4]) as viewer:
-            await viewer.state()
-            assert await viewer.ids(5) == ids[5:]
-        assert replica.counts()["attaches"] == attaches
-
-
-async def test_come_and_go_within_the_linger_does_not_drop_the_viewer(
-    any_server: Server, either: Backend
-) -> None:
-    async with Replica(any_server.url, topic={"linger_s": 0.05}) as replica:
-        for _ in range(20):
-            async with replica.watch("42") as viewer:
-                await viewer.state()
-        async with replica.watch("42") as viewer:
-            await viewer.state()
-            await asyncio.sleep(0.15)  # all lingers are over
-            new = await either.publish("42")
-            assert await viewer.ids(1) == [new]
-
-
 async def test_a_script_flush_heals_without_losing_anything(
     any_server: Server, either: Backend
 ) -> None:

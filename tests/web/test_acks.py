@@ -18,7 +18,6 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.client.viewer import Viewer as PythonViewer
-from tidegate.gateway import acks
 from tidegate.model.ids import OperationId
 
 OFTEN = {"acks_per_s": 1000}
@@ -85,31 +84,6 @@ async def test_an_event_stream_has_no_way_back_and_is_not_asked(
         await reader.readuntil(f'{{"id":"{entry_id}"'.encode())
         writer.close()
         await writer.wait_closed()
-        assert not replica.hub.acks.counts
-
-
-async def test_the_pace_is_bounded_over_all_viewers(redis_server: Server, backend: Backend) -> None:
-    async with (
-        Replica(redis_server.url, metrics={"acks_per_s": 0.01}) as replica,
-        connect(url(replica), max_queue=None) as one,
-        connect(url(replica), max_queue=None) as two,
-    ):
-        for socket in (one, two):
-            await socket.recv()
-        for _ in range(20):
-            await backend.publish("42")
-        await until(lambda: replica.hub.counters.deliveries == 40)
-        assert dict(replica.hub.acks.counts) == {"asked": 1}
-
-
-async def test_zero_asks_nobody(redis_server: Server, backend: Backend) -> None:
-    async with (
-        Replica(redis_server.url, metrics={"acks_per_s": 0}) as replica,
-        connect(url(replica)) as socket,
-    ):
-        await socket.recv()
-        await backend.publish("42")
-        await until(lambda: replica.hub.counters.deliveries == 1)
         assert not replica.hub.acks.counts
 
 
@@ -181,28 +155,6 @@ async def test_on_a_socket_with_several_the_answer_names_its_operation(
         counts = replica.hub.acks.counts
         await until(lambda: counts["answered"] == 1)
         assert dict(counts) == {"asked": 1, "unasked": 3, "answered": 1}
-
-
-async def test_who_never_answers_is_forgotten(
-    redis_server: Server, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Replica(redis_server.url, metrics=OFTEN) as replica:
-        open_requests = replica.hub.acks._open
-        async with connect(url(replica), max_queue=None) as socket:
-            await socket.recv()
-            for _ in range(10):
-                await backend.publish("42")
-                await socket.recv()
-            assert len(open_requests) == 1, "one at a time"
-            monkeypatch.setattr(acks, "PATIENCE_S", 0.0)
-            while not replica.hub.acks.counts["unanswered"]:
-                await backend.publish("42")
-                await socket.recv()
-        await until(lambda: not open_requests)
-        audience = replica.hub.audiences[OperationId("42")]
-        assert not audience.ackers
-        counts = replica.hub.acks.counts
-        assert counts["unanswered"] == counts["asked"] >= 2
 
 
 async def test_the_python_viewer_answers_and_shows_nothing_of_it(

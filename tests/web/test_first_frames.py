@@ -4,7 +4,6 @@ Part of the sender contract: every test runs over the direct and over the plain 
 """
 
 import json
-import time
 
 import pytest
 
@@ -48,18 +47,9 @@ async def test_an_entry_arrives_as_it_was_written(replica: Replica, backend: Bac
     }
 
 
-async def test_without_a_cursor_the_newest_hundred_come(replica: Replica, backend: Backend) -> None:
-    ids = await backend.publish_many("42", 250)
-    async with replica.watch("42") as viewer:
-        state = await viewer.state()
-        assert state["history"] == {"sent": 100, "available": 250}
-        assert state["cursor"] == ids[149]
-        assert await viewer.ids(100) == ids[150:]
-        new = await backend.publish("42")
-        assert await viewer.ids(1) == [new]
-
-
-@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize(
+    "warm", [pytest.param(False, id="cold"), pytest.param(True, id="warm", marks=pytest.mark.full)]
+)
 async def test_a_viewer_gets_the_history_it_asks_for(
     replica: Replica, backend: Backend, warm: bool
 ) -> None:
@@ -112,36 +102,6 @@ async def test_a_stream_that_never_begins_is_given_up(
         assert [f["type"] for f in frames] == ["current_state", "error"]
         assert frames[-1]["data"]["code"] == "expired"
         assert close.code == 4410
-
-
-async def test_each_viewer_waits_for_a_stream_as_long_as_the_first(
-    redis_server: Server, sender: str
-) -> None:
-    patience_s = 0.5
-    topic = {"wait_for_stream_s": patience_s}
-    async with Replica(redis_server.url, sender=sender, topic=topic) as replica:
-        async with replica.watch("42") as first:
-            await first.state()
-            came = time.monotonic()
-            async with replica.watch("42") as second:
-                assert (await first.rest())[1].code == 4410
-                assert (await second.rest())[1].code == 4410
-                assert time.monotonic() - came >= patience_s
-        # The operation is still followed for a while.
-        came = time.monotonic()
-        async with replica.watch("42") as third:
-            assert (await third.rest())[1].code == 4410
-            assert time.monotonic() - came >= patience_s
-
-
-async def test_viewers_of_one_operation_get_the_same_bytes(
-    replica: Replica, backend: Backend
-) -> None:
-    async with replica.watch("42") as one, replica.watch("42") as two:
-        await one.state()
-        await two.state()
-        await backend.publish_many("42", 20)
-        assert await one.entries(20) == await two.entries(20)
 
 
 async def test_what_is_no_stream_is_refused_with_a_reason(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
-from tests.harness.viewer import Viewer, position
+from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
 
 
@@ -37,6 +37,7 @@ async def gap_of(viewer: Viewer) -> dict[str, object]:
     return data
 
 
+@pytest.mark.full
 async def test_a_viewer_comes_back_from_anywhere(replica: Replica, backend: Backend) -> None:
     """From the ring (256 entries) and from the log, and at the seam between them."""
     ids = await backend.publish_many("42", 300)
@@ -66,31 +67,6 @@ async def test_a_viewer_comes_back_to_another_replica(
         assert await viewer.ids(5) == ids[5:]
 
 
-async def test_a_viewer_that_dies_after_its_state_has_a_cursor_that_misses_nothing(
-    replica: Replica, other: Replica, backend: Backend
-) -> None:
-    ids = await backend.publish_many("42", 250)
-    async with replica.watch("42") as viewer:
-        cursor = (await viewer.state())["cursor"]
-        viewer.vanish()
-    async with other.watch("42", last_event_id=cursor) as viewer:
-        await viewer.state()
-        new = await backend.publish("42")
-        assert await viewer.ids(101) == [*ids[150:], new]
-
-
-async def test_the_cursor_of_an_operation_that_did_not_exist_misses_nothing(
-    replica: Replica, other: Replica, backend: Backend
-) -> None:
-    async with replica.watch("42") as viewer:
-        cursor = (await viewer.state())["cursor"]
-        viewer.vanish()
-    ids = await backend.publish_many("42", 3)
-    async with other.watch("42", last_event_id=cursor) as viewer:
-        await viewer.state()
-        assert await viewer.ids(3) == ids
-
-
 async def test_a_trimmed_stream_announces_the_gap(replica: Replica, backend: Backend) -> None:
     ids = await backend.publish_many("42", 10)
     await backend.trim("42", 3)
@@ -99,26 +75,6 @@ async def test_a_trimmed_stream_announces_the_gap(replica: Replica, backend: Bac
         assert await viewer.ids(3) == ids[7:]
         new = await backend.publish("42")
         assert await viewer.ids(1) == [new]
-
-
-async def test_from_the_beginning_of_a_trimmed_stream_is_a_gap(
-    replica: Replica, backend: Backend
-) -> None:
-    ids = await backend.publish_many("42", 10)
-    await backend.trim("42", 3)
-    async with replica.watch("42", last_event_id="0-0") as viewer:
-        assert await gap_of(viewer) == {"after": "0-0", "before": ids[7], "reason": "trimmed"}
-        assert await viewer.ids(3) == ids[7:]
-
-
-async def test_history_of_a_trimmed_stream_is_no_gap(replica: Replica, backend: Backend) -> None:
-    """Who did not ask for more than there is has missed nothing."""
-    ids = await backend.publish_many("42", 10)
-    await backend.trim("42", 3)
-    for history in ("", "all", "100"):
-        async with replica.watch("42", history=history) as viewer:
-            assert (await viewer.state())["history"] == {"sent": 3, "available": 3}
-            assert await viewer.ids(3) == ids[7:]
 
 
 async def test_the_cursor_of_that_history_is_no_gap_either(
@@ -178,17 +134,7 @@ async def test_a_rewound_stream_is_announced_to_live_viewers(
         assert await viewer.ids(1) == ["1600-0"]
 
 
-async def test_a_cursor_beyond_the_stream_is_unknown(replica: Replica, backend: Backend) -> None:
-    ids = await backend.publish_many("42", 3)
-    cursor = f"{position(ids[-1])[0] + 1000}-0"
-    async with replica.watch("42", last_event_id=cursor) as viewer:
-        gap = await gap_of(viewer)
-        assert gap == {"after": cursor, "before": ids[0], "reason": "unknown_cursor"}
-        assert await viewer.ids(3) == ids
-        new = await backend.publish("42")
-        assert await viewer.ids(1) == [new]
-
-
+@pytest.mark.full
 async def test_resuming_while_entries_pour_in_keeps_the_order(
     replica: Replica, backend: Backend
 ) -> None:

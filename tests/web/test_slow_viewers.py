@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tests.harness.backend import Backend
 from tests.harness.raw_viewer import RawViewer
 from tests.harness.replica import Replica
@@ -123,21 +125,6 @@ async def test_reading_again_gives_the_latest_and_says_how_many_were_skipped(
         await until(lambda: replica.hub.stats().live == 1)
 
 
-async def test_with_replay_nothing_is_skipped(
-    redis_server: Server, backend: Backend, sender: str
-) -> None:
-    async with a_stuck_viewer(redis_server, sender, lagging_policy="replay") as (replica, stuck):
-        ids = []
-        for start in range(0, COUNT, 100):
-            ids += await backend.publish_many("42", 100, start=start, pad=ENTRY_BYTES)
-        await until(lambda: replica.hub.stats().lagging == 1)
-        frames = await stuck.next_frames(id=ids[-1])
-        assert ids_of(frames) == ids
-        assert all("id" in frame for frame in frames)
-        new = await backend.publish("42")
-        assert ids_of(await stuck.next_frames(id=new)) == [new]
-
-
 async def test_with_disconnect_it_is_closed_with_4408_in_time(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
@@ -150,19 +137,6 @@ async def test_with_disconnect_it_is_closed_with_4408_in_time(
         assert stuck.close_code == 4408
         ids_of(stuck.take())
         await until(lambda: replica.viewers == 0)
-
-
-async def test_with_disconnect_one_that_catches_up_in_time_stays(
-    redis_server: Server, backend: Backend, sender: str
-) -> None:
-    async with a_stuck_viewer(
-        redis_server, sender, lagging_policy="disconnect", lagging_timeout_s=60
-    ) as (replica, stuck):
-        ids = await backend.publish_many("42", COUNT, pad=ENTRY_BYTES)
-        await until(lambda: replica.hub.stats().lagging == 1)
-        assert ids_of(await stuck.next_frames(id=ids[-1])) == ids
-        await until(lambda: replica.hub.stats().live == 1)
-        assert replica.hub.counters.closes["slow"] == 0
 
 
 async def test_one_that_never_reads_its_close_is_cut(
@@ -183,6 +157,7 @@ async def test_one_that_never_reads_its_close_is_cut(
         await until(lambda: protocol.disconnected, "the connection is gone")
 
 
+@pytest.mark.full
 async def test_a_slow_viewer_that_resumes_in_the_middle_keeps_its_order(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
@@ -199,6 +174,7 @@ async def test_a_slow_viewer_that_resumes_in_the_middle_keeps_its_order(
         assert ids_of(frames) == ids
 
 
+@pytest.mark.full
 async def test_a_lagging_viewer_gets_the_end_before_1000(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
@@ -213,6 +189,7 @@ async def test_a_lagging_viewer_gets_the_end_before_1000(
         assert stuck.close_code == 1000
 
 
+@pytest.mark.full
 async def test_a_slow_joiner_of_a_long_history_is_no_burden(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:
