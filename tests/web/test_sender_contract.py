@@ -1,0 +1,262 @@
+"""The port `Sender` over both ways to a socket, and over the fake that tests of the gateway use: one
+contract for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import suppress
+from typing import Any, Protocol, cast
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from tests.gateway.fake_socket import FakeSocket
+from tests.harness.waiting import until
+from tidegate.core.ports import Sender
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode
+from tidegate.model.frames import split_texts, text_frame
+from tidegate.model.settings import ViewerSettings
+from tidegate.web.protocol import EXTENSION, DirectProtocol, bind
+from tidegate.web.sender import AsgiSender
+
+HIGH, LOW = 65_536, 16_384
+LIMITS = ViewerSettings(high_water_bytes=HIGH, low_water_bytes=LOW, close_timeout_s=60)
+
+
+class Side(Protocol):
+    """A sender, and the peer of its socket, which reads all unless it is stuck."""
+
+    sender: Sender
+
+    def stick(self) -> None: ...
+    def read_on(self) -> None: ...
+    def vanish(self) -> None: ...
+
+    @property
+    def texts(self) -> list[bytes]: ...
+    @property
+    def code(self) -> int | None: ...
+
+
+class Fake:
+    def __init__(self) -> None:
+        self.sender: Sender = (made := FakeSocket(high=HIGH, low=LOW))
+        self.socket = made
+        self.stick, self.read_on, self.vanish = made.stick, made.read, made.vanish
+
+    @property
+    def texts(self) -> list[bytes]:
+        return [json.dumps(frame).encode() for frame in self.socket.frames]
+
+    @property
+    def code(self) -> int | None:
+        by_name = {code.name: code.code for code in close_codes.CLOSE_CODES.values()}
+        return by_name.get(self.socket.end)
+
+
+class Asgi:
+    def __init__(self) -> None:
+        made = AsgiSender(self._send, high_water_bytes=HIGH, low_water_bytes=LOW)
+        self.sender: Sender = made
+        self.vanish = made.lost
+        self._room = asyncio.Event()
+        self._room.set()
+        self.stick, self.read_on = self._room.clear, self._room.set
+        self.texts: list[bytes] = []
+        self.code: int | None = None
+        self.running = asyncio.create_task(made.run())
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        await self._room.wait()
+        if message["type"] == "websocket.close":
+            self.code = message["code"]
+            asyncio.get_running_loop().call_soon(self.vanish)  # the server says disconnect
+        else:
+            self.texts.append(message["text"].encode())
+
+
+class Direct:
+    """A protocol on one end of a socket pair."""
+
+    def __init__(self) -> None:
+        self.sender: Sender
+        self._room = asyncio.Event()
+        self._room.set()
+        self.stick, self.read_on = self._room.clear, self._room.set
+        self._received = b""
+        self._opened = asyncio.Event()
+        self._peer, self._ours = socket.socketpair()
+        self._peer.settimeout(0)
+        self._ours.settimeout(0)
+        self._reading: asyncio.Task[None]
+
+    async def open(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            protocol = scope["extensions"][EXTENSION]
+            self.sender = protocol.open_sender()
+            protocol.take_over(lambda _text: None)
+            self._opened.set()
+
+        config = Config(app, ws=bind(LIMITS), log_config=None)
+        config.load()
+        kind = cast("type[DirectProtocol]", config.ws_protocol_class)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, sock=self._ours)
+        protocol = kind(config=config, server_state=ServerState(), app_state={})
+        protocol.take_handshake(transport, {"type": "websocket", "extensions": {}}, b"x")
+        transport.set_protocol(protocol)
+        await self._opened.wait()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.wait()
+            data = await loop.sock_recv(self._peer, 65_536)
+            self._received += data
+            if self.code is not None:
+                self._peer.close()  # a browser would answer it first
+            if not data or self.code is not None:
+                return
+
+    def vanish(self) -> None:
+        self._reading.cancel()
+        self._peer.close()
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reading
+        self._peer.close()
+        await until(lambda: self.sender.listener is None)
+
+    @property
+    def _frames(self) -> bytes:
+        return self._received.partition(b"\r\n\r\n")[2]
+
+    @property
+    def code(self) -> int | None:
+        end = self._frames[-4:]
+        return int.from_bytes(end[2:], "big") if end[:2] == b"\x88\x02" else None
+
+    @property
+    def texts(self) -> list[bytes]:
+        return split_texts(self._frames if self.code is None else self._frames[:-4])
+
+
+@pytest.fixture(params=["fake", "asgi", "direct"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    match request.param:
+        case "fake":
+            yield Fake()
+        case "asgi":
+            asgi = Asgi()
+            yield asgi
+            asgi.vanish()
+            await asgi.running
+        case _:
+            direct = Direct()
+            await direct.open()
+            yield direct
+            await direct.close()
+
+
+class Listener:
+    """What it was told, in order."""
+
+    def __init__(self, sender: Sender) -> None:
+        self.told: list[str] = []
+        sender.listener = self
+
+    def on_paused(self) -> None:
+        self.told.append("paused")
+
+    def on_resumed(self) -> None:
+        self.told.append("resumed")
+
+    def on_closed(self) -> None:
+        self.told.append("closed")
+
+
+def frame(number: int) -> bytes:
+    kind = "progress" if number else "current_state"
+    return text_frame(json.dumps({"type": kind, "n": number, "pad": "x" * 500}).encode())
+
+
+def numbers(side: Side) -> list[int]:
+    return [json.loads(text)["n"] for text in side.texts]
+
+
+def fill(side: Side) -> int:
+    """Write until it is full; how many frames."""
+    count = 0
+    while side.sender.writable:
+        side.sender.write(frame(count))
+        count += 1
+        assert count < 100_000
+    return count
+
+
+async def test_a_full_buffer_is_told_before_write_returns_and_loses_nothing(side: Side) -> None:
+    listener = Listener(side.sender)
+    side.stick()
+    count = fill(side)
+    assert listener.told == ["paused"]
+    side.sender.write(frame(count))  # a refusal, say
+    assert listener.told == ["paused"], "once"
+    side.read_on()
+    await until(lambda: listener.told == ["paused", "resumed"], lambda: f"{listener.told}")
+    assert side.sender.writable
+    await until(lambda: len(side.texts) == count + 1)
+    assert numbers(side) == list(range(count + 1))
+
+
+async def test_frames_joined_in_one_write_arrive_one_by_one(side: Side) -> None:
+    side.sender.write(b"".join(map(frame, range(5))))
+    await until(lambda: len(side.texts) == 5)
+    assert numbers(side) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_close_comes_behind_what_was_written_and_the_first_one_counts(
+    side: Side, full: bool
+) -> None:
+    listener = Listener(side.sender)
+    count = 3
+    if full:
+        side.stick()
+        count = fill(side)
+    else:
+        for number in range(count):
+            side.sender.write(frame(number))
+    first: CloseCode = close_codes.SLOW
+    side.sender.close(first)
+    side.sender.close(close_codes.FINISHED)
+    assert not side.sender.writable
+    side.read_on()
+    await until(lambda: listener.told[-1:] == ["closed"], lambda: f"{listener.told}")
+    assert "resumed" not in listener.told, "nothing may be written behind a close"
+    assert listener.told.count("closed") == 1
+    assert side.code == first.code
+    assert numbers(side) == list(range(count))
+
+
+async def test_one_that_vanishes_is_told_once_and_a_write_harms_nobody(side: Side) -> None:
+    listener = Listener(side.sender)
+    side.sender.write(frame(0))
+    side.vanish()
+    await until(lambda: bool(listener.told), lambda: f"{listener.told}")
+    assert not side.sender.writable
+    assert side.sender.listener is None
+    with suppress(OSError, RuntimeError):  # what the fan-out is ready for
+        side.sender.write(frame(1))
+    side.sender.close(close_codes.FINISHED)
+    assert listener.told == ["closed"]
