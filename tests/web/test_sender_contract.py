@@ -1,5 +1,5 @@
-"""The port `Sender` over both ways to a socket, and over the fake that tests of the gateway use: one
-contract for all of them.
+"""The port `Sender` over both ways to a socket, and over the fake that tests of the gateway
+use: one contract for all of them.
 """
 
 from __future__ import annotations
