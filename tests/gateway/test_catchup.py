@@ -14,7 +14,7 @@ from tests.harness.viewer import Json
 from tidegate.gateway.catchup import RETRY_MAX_S, RETRY_MIN_S, WRITE_MAX_BYTES
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
-from tidegate.model.frames import GapReason
+from tidegate.model.frames import GapReason, text_frame
 
 SMALL_RING = {"ring_entries": 10}
 
@@ -233,6 +233,27 @@ async def test_a_page_that_does_not_follow_on_is_announced() -> None:
         assert socket.ids == ids[1:]
 
 
+async def test_a_new_log_around_the_cursor_of_a_lagging_viewer_is_announced() -> None:
+    """Its ids begin below the cursor, which looks as if nothing had been removed."""
+    async with Stage() as stage:
+        old = stage.redis.write_many("42", 5)
+        live, slow = await stage.watch(), await stage.watch(socket=FakeSocket(high=100, low=10))
+        slow.stick()
+        old += stage.redis.write_many("42", 5, pad=100)
+        await stage.rest()
+        assert stage.state_of(slow) is ViewerState.LAGGING
+        stream = stage.redis.stream("42")
+        stream.delete()
+        new = [str(stream.add(ms, '{"type":"log"}').id) for ms in (5, 6, 2_000_000_000)]
+        stage.redis.ring("42")
+        await stage.rest()
+        slow.read()
+        await stage.rest()
+        for socket in (live, slow):
+            assert len(socket.gaps) == 1
+            assert socket.ids == [*old, *new]
+
+
 async def test_one_whose_tail_was_deleted_costs_no_reads() -> None:
     """Nothing is left between its cursor and the topic's position: it once read without end."""
     async with Stage(topic=SMALL_RING) as stage:
@@ -446,6 +467,34 @@ async def test_one_that_lags_is_not_read_for_and_has_no_timer_under_the_other_po
             await asyncio.sleep(24 * 3600)
             assert socket.end == ""
             assert (stage.reading, stage.redis.pages) == (0, 0)
+
+
+async def test_a_page_that_comes_when_others_have_filled_the_buffer_is_read_anew() -> None:
+    """Answers to what a viewer says go over the same socket."""
+    async with Stage(topic=SMALL_RING) as stage:
+        ids = stage.redis.write_many("42", 50)
+        await stage.watch()
+        socket = await stage.watch(history=0, socket=narrow())
+        stage.redis.lose()
+        ids += [stage.redis.quietly("42", "log") for _ in range(50)]
+        viewer = stage.viewer(socket)
+        socket.stick()
+        socket.write(text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 4000)))
+        assert viewer.state is ViewerState.LAGGING
+        stage.redis.answers.clear()
+        stage.redis.come_back()
+        await stage.rest()
+        socket.read()
+        assert stage.reading == 1
+        socket.stick()
+        socket.write(text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 4000)))
+        unread = socket.unread
+        stage.redis.answers.set()
+        await stage.rest()
+        assert (socket.unread, stage.reading) == (unread, 0)
+        socket.read()
+        await stage.rest()
+        assert socket.ids == ids[50:]
 
 
 async def test_one_that_closes_while_it_lags_is_forgotten() -> None:

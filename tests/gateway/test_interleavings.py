@@ -24,8 +24,10 @@ from tests.harness.viewer import position
 from tidegate.gateway import audience, catchup, fanout
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model.errors import RedisUnavailable
+from tidegate.model.frames import text_frame
 
 Step = tuple[str, Any]
+ANSWER = text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 500))
 LONG_S = 30.0  # longer than any pause between two attempts
 
 WRITING: list[st.SearchStrategy[Step]] = [
@@ -40,6 +42,7 @@ WATCHING: list[st.SearchStrategy[Step]] = [
     st.tuples(st.just("resume"), st.integers(0, 40)),
     st.tuples(st.just("stick"), st.integers(0, 9)),
     st.tuples(st.just("read"), st.tuples(st.integers(0, 9), st.none() | st.integers(0, 3))),
+    st.tuples(st.just("say"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),
 ]
 HARM: list[st.SearchStrategy[Step]] = [
@@ -133,7 +136,10 @@ class Play:
     def _viewer_does(self, what: str, value: Any) -> None:
         number, reads = value if what == "read" else (value, None)
         socket = self.sockets[number % len(self.sockets)]
-        if what == "stick":
+        if what == "say":  # what answers it goes over the same socket
+            if socket.frames and socket.writable:
+                socket.write(ANSWER)
+        elif what == "stick":
             socket.stick()
         elif what == "read":
             socket.read(reads)
