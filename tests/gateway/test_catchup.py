@@ -145,10 +145,13 @@ async def test_a_trimmed_stream_announces_the_gap() -> None:
         assert stage.hub.counters.gaps[GapReason.TRIMMED] == 2
 
 
+@pytest.mark.parametrize("ring_entries", [1, 256], ids=["log", "ring"])
 @pytest.mark.parametrize("history", [None, 3, 100])
-async def test_history_of_a_trimmed_stream_is_no_gap(history: int | None) -> None:
+async def test_history_of_a_trimmed_stream_is_no_gap(
+    history: int | None, ring_entries: int
+) -> None:
     """Who did not ask for more than there is has missed nothing."""
-    async with Stage() as stage:
+    async with Stage(topic={"ring_entries": ring_entries}) as stage:
         ids = stage.redis.write_many("42", 10)
         stage.redis.trim("42", 3)
         socket = await stage.watch(history=history)
@@ -252,6 +255,27 @@ async def test_a_new_log_around_the_cursor_of_a_lagging_viewer_is_announced() ->
         for socket in (live, slow):
             assert len(socket.gaps) == 1
             assert socket.ids == [*old, *new]
+
+
+async def test_a_new_log_that_only_a_lagging_viewer_sees_is_announced() -> None:
+    """That its history was whole when it came proves nothing for what it reads later."""
+    async with Stage(topic=SMALL_RING) as stage:
+        old = stage.redis.write_many("42", 50)
+        slow = await stage.watch(history=None, socket=FakeSocket(high=100, low=10))
+        slow.stick()
+        for _ in range(3):
+            old += stage.redis.write_many("42", 20, pad=10)
+            await stage.rest()
+        stage.redis.stream("42").delete()
+        await asyncio.sleep(1)
+        new = [stage.redis.quietly("42", "log") for _ in range(3)]
+        slow.read()
+        await stage.rest()
+        assert slow.gaps[0]["reason"] == "recreated"
+        assert slow.gaps[0]["before"] == new[0]
+        seen = [frame.get("id", frame["type"]) for frame in slow.frames]
+        assert seen.index("gap") < seen.index(new[0])
+        assert slow.ids[-3:] == new
 
 
 async def test_one_whose_tail_was_deleted_costs_no_reads() -> None:
@@ -383,13 +407,13 @@ async def test_progress_that_ends_the_operation_is_never_skipped() -> None:
 
 
 async def test_history_that_was_asked_for_is_never_conflated() -> None:
-    async with Stage(page_entries=50) as stage:
-        ids = stage.redis.write_many("42", 600, pad=100)
+    async with Stage() as stage:
+        ids = stage.redis.write_many("42", 600, pad=1000)
         socket = narrow()
         socket.stick()
         await stage.watch(history=None, socket=socket)
         assert socket.pauses == 1
-        assert socket.unread <= 3000 + WRITE_MAX_BYTES
+        assert socket.unread <= WRITE_MAX_BYTES + 2000, "not the whole page"
         assert stage.reading == 0, "nothing is read for it until it has room"
         new = stage.redis.write_many("42", 50, pad=100)
         await stage.rest()

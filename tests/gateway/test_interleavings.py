@@ -221,19 +221,19 @@ def play(script: Sequence[Step], *, policy: str, first: int, may_gap: bool = Fal
         run(main())
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(300))
 @given(steps(WRITING, WATCHING, HARM), FIRST)
 def test_with_replay_each_viewer_gets_every_entry(script: list[Step], first: int) -> None:
     play(script, policy="replay", first=first)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(300))
 @given(steps(WRITING, WATCHING, HARM), FIRST)
 def test_with_conflate_only_progress_is_skipped_and_counted(script: list[Step], first: int) -> None:
     play(script, policy="conflate", first=first)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(300))
 @given(steps(WRITING, WATCHING, HARM, TRIMS), FIRST, st.sampled_from(["replay", "conflate"]))
 def test_what_was_trimmed_away_is_announced(script: list[Step], first: int, policy: str) -> None:
     play(script, policy=policy, first=first, may_gap=True)
