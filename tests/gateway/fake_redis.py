@@ -23,6 +23,8 @@ from tidegate.model.ids import OperationId, StreamId
 
 POD = b"pod-1"
 NEWEST = 101
+#: More than any test needs: a loop of reads takes no time, so no timeout would end it.
+PAGES_MAX = 5_000
 
 
 class FakeRedis:
@@ -82,6 +84,7 @@ class FakeRedis:
         return self.stream(operation).locate(newest)
 
     async def _can_read(self, operation: str) -> None:
+        assert self.pages < PAGES_MAX, "it reads without end"
         await asyncio.sleep(0)
         await self.answers.wait()
         if self.is_away:
