@@ -120,6 +120,7 @@ async def test_a_slot_that_leaves_during_an_unsubscribe_shifts_no_reply(
         link.abort()
 
 
+@pytest.mark.full
 async def test_a_slow_viewer_is_told_what_was_trimmed_before_it_came_to_it(
     redis_server: Server,
 ) -> None:
@@ -143,30 +144,6 @@ async def test_a_slow_viewer_is_told_what_was_trimmed_before_it_came_to_it(
         await publisher.finish()
         await viewers.end(await publisher.log_with(required=True), gaps=("trimmed",))
         assert slow.gaps()
-
-
-async def test_a_viewer_whose_tail_was_deleted_costs_no_reads(redis_server: Server) -> None:
-    """Nothing is left between its cursor and the topic's position: it read on without end."""
-    async with (
-        redis_server.client() as client,
-        gateway(redis_server.url, 1, {"topic.ring_entries": 10}) as (replica,),
-        audience("42", [replica]) as viewers,
-    ):
-        publisher = Publisher(client, "42")
-        await viewers.join()
-        await publisher.write_many(50)
-        await viewers.have(50)
-        ids = sorted(publisher.acked)
-        await client.xdel(publisher.key, *map(str, ids[20:]))
-        url = f"ws://{replica.host}:{replica.port}/ws/operations/42?last_event_id={ids[19]}"
-        async with connect(url) as other:
-            state = orjson.loads(await other.recv())
-            assert state["cursor"] == str(ids[19])
-            await asyncio.sleep(0.3)
-            await publisher.write_surely()
-            assert orjson.loads(await other.recv())["data"]["n"] == 51
-            numbers = (await replica.state())["numbers"]
-        assert numbers["tidegate_log_pages_total"] < 10
 
 
 class _Feed:
