@@ -192,6 +192,44 @@ async def test_who_joins_while_redis_is_away_is_told_so() -> None:
             assert socket.types.count("stale") == socket.types.count("live") == 1
 
 
+@pytest.mark.parametrize("behind", ["when it goes", "when it comes back", "all the while"])
+async def test_who_lags_when_redis_goes_or_comes_back_is_told_once_it_has_caught_up(
+    behind: str,
+) -> None:
+    """It stayed stale for ever, or was told that Redis is back without having missed it."""
+    async with Stage() as stage:
+        slow = await stage.watch(socket=FakeSocket(high=100, low=10))
+
+        async def fall_behind() -> None:
+            slow.stick()
+            stage.redis.write_many("42", 5, pad=100)
+            await stage.rest()
+            assert stage.state_of(slow) is ViewerState.LAGGING
+
+        if behind != "when it comes back":
+            await fall_behind()
+        stage.redis.lose()
+        await stage.rest()
+        if behind == "when it goes":
+            slow.read()
+            await stage.rest()
+            assert slow.types[-1] == "stale"
+        if behind == "when it comes back":
+            assert slow.types[-1] == "stale"
+            slow.stick()
+            large = unstored_frame(OPERATION, b'{"type":"log","data":{"pad":"%s"}}' % (b"x" * 200))
+            say_unstored(stage.hub, OPERATION, large)
+            await stage.rest()
+            assert stage.state_of(slow) is ViewerState.LAGGING
+        stage.redis.come_back()
+        await stage.rest()
+        slow.read()
+        await stage.rest()
+        assert stage.state_of(slow) is ViewerState.LIVE
+        told = [kind for kind in slow.types if kind in ("stale", "live")]
+        assert told == ([] if behind == "all the while" else ["stale", "live"])
+
+
 async def test_a_lost_link_before_the_first_page_is_told_to_nobody() -> None:
     async with Stage() as stage:
         stage.redis.hold = True

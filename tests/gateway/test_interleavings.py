@@ -169,6 +169,8 @@ class Play:
             assert self.stage.state_of(socket) is ViewerState.LIVE
             assert may_gap or socket.gaps == []
             self._check_complete(socket, may_skip=may_skip)
+            told = [kind for kind in socket.types if kind in ("stale", "live")]
+            assert told == ["stale", "live"] * (len(told) // 2)
         assert self.stage.audience().stats().outbox == 0 if self.sockets else True
         assert self.stage.reading == 0
 

@@ -32,10 +32,13 @@ ITEM_MAX_BYTES = 131_072
 
 
 class Position(NamedTuple):
-    """A stream id and the epoch of the topic in which it means something."""
+    """A stream id, the epoch of the topic in which it means something, and whether viewers there
+    have been told that Redis is away.
+    """
 
     id: StreamId
     epoch: int
+    stale: bool = False
 
 
 class Item:
@@ -196,7 +199,7 @@ class Audience:
         if self._traced is not None:
             self._end_trace()
         if not self.has_more:
-            self._done = Position(self.topic.last, self.topic.epoch)
+            self._done = self._newest()
         if not self.ready:
             self.ready = True
             self.hub.became_ready(self)
@@ -230,24 +233,30 @@ class Audience:
         """Send these frames to every live viewer."""
         self.taken += len(new)
         if self.live or self.has_more:
-            epoch = self.topic.epoch
+            epoch, stale = self.topic.epoch, self.stale_since is not None
             traced = self._traced
             for frame in new:
-                item = self._put(frame.wire, Position(frame.id, epoch))
+                item = self._put(frame.wire, Position(frame.id, epoch, stale))
                 if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (hop := traced.applied(frame.id)) is not None:
                     item.trace(hop, frame.id.ms)
         else:
-            self._done = Position(self.topic.last, self.topic.epoch)
+            self._done = self._newest()
             if self._traced is not None:
                 for frame in new:
                     self._traced.applied(frame.id)
 
     def say(self, wire: bytes) -> None:
         """Send a frame that is no entry to every live viewer."""
+        position = self._position_of(self.seq)._replace(stale=self.stale_since is not None)
         if self.live or self.has_more:
-            self._put(wire, self._position_of(self.seq))
+            self._put(wire, position)
+        else:
+            self._done = position
+
+    def _newest(self) -> Position:
+        return Position(self.topic.last, self.topic.epoch, self.stale_since is not None)
 
     def _put(self, wire: bytes, position: Position) -> Item:
         idle = not self.has_more
@@ -358,17 +367,28 @@ class Audience:
         if viewer.sender.visit is not None:
             viewer.sender.visit.enter(Stage.LIVE)
         self.live[viewer] = None
+        if viewer.told_stale is not (self.stale_since is not None):
+            self._tell_stale(viewer)
         if self.topic.finished:
             self.hub.finish_later(self)
         if self.topic.vanished:
             self.hub.expire_later(self)
+
+    def _tell_stale(self, viewer: Viewer) -> None:
+        """It was behind when the others were told."""
+        operation = self.topic.operation
+        viewer.told_stale = self.stale_since is not None
+        if self.stale_since is None:
+            viewer.write(frames.live_frame(operation), 1)
+        else:
+            viewer.write(frames.stale_frame(operation, self.stale_since), 1)
 
     def paused(self, viewer: Viewer) -> None:
         """Its buffer is full."""
         if viewer.state is ViewerState.LIVE:
             del self.live[viewer]
             self._count(viewer, 1)
-            viewer.cursor, viewer.epoch = self._position_of(viewer.seq)
+            viewer.cursor, viewer.epoch, viewer.told_stale = self._position_of(viewer.seq)
             self.behind.add(viewer)
         elif viewer.state is not ViewerState.CATCHING_UP:
             return

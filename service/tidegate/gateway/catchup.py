@@ -103,6 +103,7 @@ class CatchUp:
         )
         if audience.stale_since is not None:
             state += stale_frame(topic.operation, audience.stale_since)
+            viewer.told_stale = True
         return state
 
     def _open_from_ring(

@@ -49,6 +49,7 @@ class Viewer:
         "seq",
         "size_bytes",
         "state",
+        "told_stale",
         "waits_until",
     )
 
@@ -68,6 +69,8 @@ class Viewer:
         self.removed: int | None = None
         #: Why the next frames are a gap and the log from its start.
         self.restart: GapReason | None = None
+        #: Told that Redis is away, and not yet that it is back; unless LIVE.
+        self.told_stale = False
         #: A read of the stream is on its way.
         self.reading = False
         #: Loop time at which it fell behind.
