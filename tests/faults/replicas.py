@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 
 from tests.faults.viewer import Door
+from tests.harness.plain_http import plain_client
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 
@@ -124,8 +125,8 @@ class Replica:
             return found
 
     def _admin(self, *, timeout_s: float = 2) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=f"http://{self.host}:{self.admin_port}", timeout=timeout_s, trust_env=False
+        return plain_client(
+            f"http://{self.host}:{self.admin_port}", timeout=timeout_s, trust_env=False
         )
 
     def mishaps(self) -> list[str]:

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import httpx
 
 import tidegate.runtime.replica as wiring
+from tests.harness.plain_http import plain_client
 from tests.harness.raw_viewer import RawViewer
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -115,9 +116,7 @@ class Replica:
 
     async def admin(self, path: str) -> httpx.Response:
         port = self.settings.server.admin_port
-        url = f"http://127.0.0.1:{port}"
-        # To load the authorities takes 40 ms, in which the replica stands still, too.
-        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, verify=False) as client:
+        async with plain_client(f"http://127.0.0.1:{port}") as client:
             return await client.get(path)
 
     # --- life

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
@@ -21,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.faults.replicas import Replica as ReplicaProcess
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -83,7 +83,7 @@ async def test_the_moment_is_also_for_those_who_only_ask(
     stopping = await begun(replica)
     assert await reason(replica) == "stopping"
     base = f"http://127.0.0.1:{replica.settings.server.port}"
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with plain_client(base) as client:
         assert (await client.get("/operations/42")).status_code == 200
     await end(stopping, replica)
 
@@ -119,7 +119,7 @@ async def test_a_second_sigterm_shortens_and_the_end_is_a_good_one(redis_server:
     ):
         await viewer.state()
         replica.process.signal(signal.SIGTERM)
-        async with httpx.AsyncClient() as client, asyncio.timeout(SHORT_S):
+        async with plain_client() as client, asyncio.timeout(SHORT_S):
             address = f"http://{replica.host}:{replica.admin_port}/readyz"
             while (await client.get(address)).status_code == 200:  # noqa: ASYNC110 - a process
                 await asyncio.sleep(0.02)

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -247,7 +247,7 @@ async def test_server_sent_events_and_polls(
     # A poll that is held up would be told that its stream has expired, and not that there is none.
     async with Replica(redis_server.url, topic={"expired_grace_s": 60}) as replica:
         base = f"http://127.0.0.1:{replica.settings.server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=20) as client:
+        async with plain_client(base) as client:
             async with client.stream("GET", "/sse/operations/42") as response:
                 async for text in response.aiter_text():
                     if entry_id in text:
@@ -431,7 +431,7 @@ async def test_event_streams_and_polls_have_the_same_stages(
     await backend.publish("42")
     async with Replica(redis_server.url, tracing=tracing(collector)) as replica:
         base = f"http://127.0.0.1:{replica.settings.server.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=20) as client:
+        async with plain_client(base) as client:
             async with client.stream("GET", "/sse/operations/42") as response:
                 async for _ in response.aiter_text():
                     break

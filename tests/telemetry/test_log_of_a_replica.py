@@ -15,6 +15,7 @@ import jwt
 from websockets.asyncio.client import connect
 
 from tests.cli.command import finish, kill, start
+from tests.harness.plain_http import plain_client
 from tests.harness.viewer import Viewer
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
@@ -83,7 +84,7 @@ async def test_every_line_is_json_and_none_has_a_secret(redis_server: Server) ->
         for raw in HOSTILE:
             await send(port, raw)
         admin_url = f"http://127.0.0.1:{admin_port}"
-        async with httpx.AsyncClient(base_url=admin_url, timeout=20) as admin:
+        async with plain_client(admin_url) as admin:
             wrong = await admin.get("/debug/tasks", headers={"Authorization": "Bearer s3cr3t"})
             assert wrong.status_code == 401
         async with Viewer(url, additional_headers=bearer) as last:
@@ -118,7 +119,7 @@ def _protocols(text: str) -> Any:
 
 
 async def _ready(admin_port: int) -> None:
-    async with asyncio.timeout(60), httpx.AsyncClient() as client:
+    async with asyncio.timeout(60), plain_client() as client:
         while True:
             try:
                 answer = await client.get(f"http://127.0.0.1:{admin_port}/readyz")

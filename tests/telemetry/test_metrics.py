@@ -23,6 +23,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
@@ -83,7 +84,7 @@ async def scrape(replica: Replica) -> Scrape:
 
 async def admin(replica: Replica, path: str, headers: Mapping[str, str]) -> httpx.Response:
     base = f"http://127.0.0.1:{replica.settings.server.admin_port}"
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with plain_client(base) as client:
         return await client.get(path, headers=headers)
 
 
@@ -98,7 +99,7 @@ async def busy(replica: Replica, backend: Backend) -> None:
     async with (
         replica.watch(operation, history="all") as viewer,
         connect(replica.url("").replace("/ws/operations/", "/ws"), max_queue=None) as many,
-        httpx.AsyncClient(base_url=base, timeout=20) as client,
+        plain_client(base) as client,
         client.stream("GET", f"/sse/operations/{operation}") as events,
     ):
         await viewer.state()

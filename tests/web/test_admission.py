@@ -19,6 +19,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.viewer import Close, Viewer
 from tests.harness.waiting import until
@@ -313,7 +314,7 @@ async def test_a_user_whose_id_has_slashes_can_be_disconnected(redis_server: Ser
 
 async def _post(replica: Replica, path: str, text: str) -> httpx.Response:
     base = f"http://127.0.0.1:{replica.settings.server.admin_port}"
-    async with httpx.AsyncClient(base_url=base) as client:
+    async with plain_client(base) as client:
         return await client.post(path, headers={"Authorization": f"Bearer {text}"})
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
@@ -26,7 +27,7 @@ PATHS = (
 def client_of(replica: Replica, text: str | None) -> httpx.AsyncClient:
     headers = {} if text is None else {"Authorization": f"Bearer {text}"}
     port = replica.settings.server.port
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=15)
+    return plain_client(f"http://127.0.0.1:{port}", headers=headers)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.cli.browser import Browser
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.servers import binaries
 from tests.servers.standalone import Server
@@ -61,7 +62,7 @@ async def answer(replica: Replica, method: str, path: str, **headers: str) -> An
     """The head of an answer; an event stream has no end."""
     names = [(k.replace("_", "-").encode(), v.encode("latin-1")) for k, v in headers.items()]
     async with (
-        httpx.AsyncClient(base_url=base_url(replica), timeout=20) as client,
+        plain_client(base_url(replica)) as client,
         client.stream(method, path, headers=names) as response,
     ):
         yield response
@@ -101,7 +102,7 @@ async def test_no_other_origin_is_told_anything(
 
 async def test_who_names_two_origins_has_none(replica: Replica) -> None:
     headers = [("Origin", LISTED), ("Origin", "https://evil.example")]
-    async with httpx.AsyncClient(base_url=base_url(replica)) as client:
+    async with plain_client(base_url(replica)) as client:
         for method in ("GET", "OPTIONS"):
             asks = [("Access-Control-Request-Method", "GET")] if method == "OPTIONS" else []
             response = await client.request(method, "/operations/42", headers=headers + asks)

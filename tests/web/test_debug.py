@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
@@ -25,7 +26,7 @@ async def ask(
     replica: Replica, path: str, *, address: str = "127.0.0.1", **headers: str
 ) -> httpx.Response:
     port = replica.settings.server.admin_port
-    async with httpx.AsyncClient(base_url=f"http://{address}:{port}", timeout=20) as client:
+    async with plain_client(f"http://{address}:{port}") as client:
         return await client.get(path, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
@@ -68,7 +68,7 @@ async def test_the_list_is_for_who_has_the_token(redis_server: Server) -> None:
     token = "a token of some length for the admin port"
     async with Replica(redis_server.url, server={"admin_token": token}) as replica:
         port = replica.settings.server.admin_port
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with plain_client(f"http://127.0.0.1:{port}") as client:
             without = await client.get("/debug/operations")
             wrong = await client.get(
                 "/debug/operations", headers={"Authorization": "Bearer another"}

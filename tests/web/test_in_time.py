@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
@@ -46,7 +46,7 @@ async def test_who_is_not_admitted_in_time_is_told_to_come_back(redis_server: Se
             assert close.code == 1013
 
             port = replica.settings.server.port
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with plain_client(f"http://127.0.0.1:{port}") as client:
                 headers = {"Authorization": f"Bearer {token('u')}"}
                 answer = await client.get("/sse/operations/42", headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (503, "first_frame_time")

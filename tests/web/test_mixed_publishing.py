@@ -10,10 +10,10 @@ import asyncio
 import statistics
 from contextlib import AsyncExitStack
 
-import httpx
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 
@@ -28,8 +28,8 @@ class Publisher:
     """Publishes to an operation over HTTP."""
 
     def __init__(self, replica: Replica) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{replica.settings.server.port}",
+        self._client = plain_client(
+            f"http://127.0.0.1:{replica.settings.server.port}",
             headers={"Authorization": f"Bearer {SERVICE['token']}"},
         )
 

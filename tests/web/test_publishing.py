@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.examples import examples
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica, quick_settings
 from tests.harness.waiting import until
 from tests.seed.application import QuietServer
@@ -45,7 +46,7 @@ class Api:
         self.settings: Settings = quick_settings(redis_url, publish=group)
         self.replica = Replica(redis_url, publish=group)
         self.port = free_port()
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+        self.client = plain_client(f"http://127.0.0.1:{self.port}")
 
     async def __aenter__(self) -> Api:
         await self.replica.start()

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.examples import examples
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
-from tests.harness.viewer import TIMEOUT_S, Json
+from tests.harness.viewer import Json
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 
@@ -47,8 +48,7 @@ def base(replica: Replica) -> str:
 
 @asynccontextmanager
 async def http(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
-    # Without TLS: to read all the authorities of the world takes 40 ms of CPU each time.
-    async with httpx.AsyncClient(base_url=base(replica), timeout=TIMEOUT_S, verify=False) as client:
+    async with plain_client(base(replica)) as client:
         yield client
 
 

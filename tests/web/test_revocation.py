@@ -12,6 +12,7 @@ import pytest
 
 import tidegate.redis.revoked as revoked_list
 from tests.harness.names import NAMES
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica, quick_settings
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -38,7 +39,7 @@ async def revoke(
 ) -> httpx.Response:
     base = f"http://127.0.0.1:{replica.settings.server.admin_port}"
     # Without TLS: to read the authorities takes 40 ms of the second that this may take.
-    async with httpx.AsyncClient(base_url=base, verify=False) as client:
+    async with plain_client(base) as client:
         return await client.post(
             f"/admin/users/{user}/disconnect",
             params=query,
@@ -91,7 +92,7 @@ async def test_a_stream_and_a_request_go_by_the_same_book(redis_server: Server) 
     headers = {"Authorization": f"Bearer {lost}"}
     async with (
         guarded(redis_server) as replica,
-        httpx.AsyncClient(headers=headers, timeout=15) as client,
+        plain_client(headers=headers) as client,
         client.stream("GET", url(replica, "42")) as response,
     ):
         events = EventReader(response)

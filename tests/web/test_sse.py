@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.cli.browser import Browser
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.examples import examples
+from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
 from tests.harness.waiting import until
@@ -124,8 +125,7 @@ async def stream(
 ) -> AsyncIterator[EventReader]:
     headers = {} if header is None else {"Last-Event-ID": header}
     async with (
-        # Without TLS: to read all the authorities of the world takes 40 ms of CPU each time.
-        httpx.AsyncClient(timeout=TIMEOUT_S, verify=False) as client,
+        plain_client() as client,
         client.stream("GET", url(replica, operation, **query), headers=headers) as response,
     ):
         yield EventReader(response)
@@ -346,7 +346,7 @@ async def test_refusals_have_a_status(replica: Replica, backend: Backend) -> Non
     await backend.client.set(PREFIX + "text", "no stream")
     response = await get(replica, "text")
     assert (response.status_code, response.json()["code"]) == (404, "not_a_stream")
-    async with httpx.AsyncClient() as client:
+    async with plain_client() as client:
         response = await client.post(url(replica, "42"))
         assert (response.status_code, response.headers["allow"]) == (405, "GET")
     assert replica.viewers == 0
