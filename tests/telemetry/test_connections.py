@@ -63,7 +63,7 @@ def tracing(collector: Collector, **more: Any) -> dict[str, Any]:
 # -- the line --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sender", ["direct", "asgi"])
+@pytest.mark.parametrize("sender", ["direct", pytest.param("asgi", marks=pytest.mark.full)])
 class TestWebSocket:
     """Over both ways to a socket."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,9 @@ from bench.procfs import cpu_ns
 from tests.faults.replicas import Replica
 from tests.harness.backend import Backend
 from tests.harness.raw_viewer import RawViewer
+from tests.harness.replica import Replica as InProcess
 from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.model.close_codes import CLOSE_CODES
 
@@ -85,9 +87,14 @@ async def ends_of(replica: Replica, kind: str, times: int) -> list[Ended]:
     )
 
 
-async def connections(replica: Replica) -> int:
-    by_kind: dict[str, int] = (await replica.state())["numbers"]["tidegate_connections"]
-    return sum(by_kind.values())
+def gone(replica: Replica) -> Callable[[], Awaitable[bool]]:
+    """For `until`: whether nobody is connected any more."""
+
+    async def nobody() -> bool:
+        by_kind: dict[str, int] = (await replica.state())["numbers"]["tidegate_connections"]
+        return not any(by_kind.values())
+
+    return nobody
 
 
 async def publish_until(backend: Backend, done: asyncio.Event) -> list[str]:
@@ -106,6 +113,7 @@ def test_every_kind_has_its_end() -> None:
     assert codes - CLOSE_CODES.keys() == {1002}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 async def test_it_is_ended_and_a_good_viewer_notices_nothing(
     replica: Replica, backend: Backend, kind: str
@@ -125,9 +133,25 @@ async def test_it_is_ended_and_a_good_viewer_notices_nothing(
         assert await good.ids(len(written)) == written
         # Compression was offered, and is not granted to anybody.
         assert all(b"extensions" not in end.head.lower() for end in ends)
-    async with asyncio.timeout(PATIENCE_S):
-        while await connections(replica):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.02)
+    await until(gone(replica))
+
+
+async def test_each_kind_has_its_end_and_a_good_viewer_notices_nothing(
+    replica: Replica, backend: Backend
+) -> None:
+    """All at once, because some are waited out."""
+    await backend.publish_many("42", HISTORY, pad=1000, type_="log")
+    done = asyncio.Event()
+    async with Viewer(f"ws://{replica.host}:{replica.port}{PATH}?history=none") as good:
+        await good.state()
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(publish_until(backend, done))
+            found = await asyncio.gather(*(ends_of(replica, kind, 1) for kind in KINDS))
+            done.set()
+        written = publishing.result()
+        assert {kind: str(end) for kind, (end,) in zip(KINDS, found, strict=True)} == ENDS
+        assert await good.ids(len(written)) == written
+    await until(gone(replica))
 
 
 async def test_a_flood_is_not_parsed_to_its_end(replica: Replica, backend: Backend) -> None:
@@ -146,6 +170,7 @@ async def test_a_flood_is_not_parsed_to_its_end(replica: Replica, backend: Backe
     assert cost_s < 0.05, f"{cost_s:.3f} s for a flood"
 
 
+@pytest.mark.full
 async def test_memory_stays_bounded_under_all_of_them_at_once(
     replica: Replica, backend: Backend
 ) -> None:
@@ -168,9 +193,9 @@ async def test_a_crowd_that_says_nothing_keeps_others_out_for_a_moment_only(
 ) -> None:
     """Connections without a request are bounded, and those that come to nothing make room."""
     await backend.publish("42")
-    few = QUICK | {"replica.connects_burst": 20}
-    async with Replica(0, redis_server.url, few) as replica:
-        address = (replica.host, replica.port)
+    few = {"connects_burst": 20, "header_timeout_s": QUICK["replica.header_timeout_s"]}
+    async with InProcess(redis_server.url, replica=few) as replica:
+        address = ("127.0.0.1", replica.settings.server.port)
         silent = [await asyncio.open_connection(*address) for _ in range(20)]
         # The replica accepts in the order of the connects.
         late = await harm("silence", address, PATH, patience_s=PATIENCE_S)
@@ -183,5 +208,6 @@ async def test_a_crowd_that_says_nothing_keeps_others_out_for_a_moment_only(
         async with Viewer(f"ws://{address[0]}:{address[1]}{PATH}") as good:
             await good.state()
             await good.entries(1)
-        refusals = (await replica.state())["numbers"]["tidegate_refusals_total"]
+        state = (await replica.admin("/debug/state")).json()
+        refusals = state["numbers"]["tidegate_refusals_total"]
         assert refusals == {"waiting": 1, "header_time": 20}

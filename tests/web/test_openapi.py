@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(400)
 SERVICE = "s" * 32
 STREAM = "/sse/operations/{operation_id}"
 #: Cases for each operation of the description, in each phase.
-EXAMPLES = 100
+EXAMPLES = pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.full)])
 
 CONFIG = f"""
 [auth.openapi.viewer]
@@ -38,13 +38,13 @@ expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5x
 """
 
 
-async def check(replica: Replica, folder: Path, *options: str) -> None:
+async def check(replica: Replica, folder: Path, examples: int, *options: str) -> None:
     """Run it; what it has found is the failure's text."""
     config = folder / "schemathesis.toml"
     config.write_text(CONFIG.format(token=token("u", ttl_s=3600)))
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)]
     command += ["--no-color", "run", "--checks", "all", "--continue-on-failure"]
-    command += ["--max-examples", str(EXAMPLES), "--request-timeout", "5", *options]
+    command += ["--max-examples", str(examples), "--request-timeout", "5", *options]
     # The same cases in each run of CI, new ones elsewhere; neither keeps a database of them.
     if os.environ.get("CI"):
         command.append("--generation-deterministic")
@@ -75,19 +75,21 @@ async def known(backend: Backend) -> dict[str, str]:
     return {"kind": "redis", "redis_prefix": "operation:"}
 
 
+@EXAMPLES
 async def test_requests_are_answered_as_described(
-    redis_server: Server, backend: Backend, tmp_path: Path
+    redis_server: Server, backend: Backend, tmp_path: Path, examples: int
 ) -> None:
     source = await known(backend)
     async with guarded(
         redis_server, auth=AUTH, source=source, publish={"token": SERVICE}
     ) as replica:
-        await check(replica, tmp_path, "--exclude-path", STREAM)
+        await check(replica, tmp_path, examples, "--exclude-path", STREAM)
 
 
+@EXAMPLES
 async def test_event_streams_are_answered_as_described(
-    redis_server: Server, backend: Backend, tmp_path: Path
+    redis_server: Server, backend: Backend, tmp_path: Path, examples: int
 ) -> None:
     source = await known(backend)
     async with guarded(redis_server, auth=AUTH, source=source) as replica:
-        await check(replica, tmp_path, "--include-path", STREAM)
+        await check(replica, tmp_path, examples, "--include-path", STREAM)
