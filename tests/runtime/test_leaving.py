@@ -119,10 +119,12 @@ async def test_a_second_sigterm_shortens_and_the_end_is_a_good_one(redis_server:
     ):
         await viewer.state()
         replica.process.signal(signal.SIGTERM)
-        async with plain_client() as client, asyncio.timeout(SHORT_S):
-            address = f"http://{replica.host}:{replica.admin_port}/readyz"
-            while (await client.get(address)).status_code == 200:  # noqa: ASYNC110 - a process
-                await asyncio.sleep(0.02)
+        async with plain_client(f"http://{replica.host}:{replica.admin_port}") as client:
+
+            async def not_ready() -> bool:
+                return (await client.get("/readyz")).status_code != 200
+
+            await until(not_ready)
         await viewer.ping()
         replica.process.signal(signal.SIGTERM)
         assert (await viewer.rest())[1].code == 1012

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from tests.cli.command import finish, kill, start
 from tests.harness.plain_http import plain_client
 from tests.harness.viewer import Viewer
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tidegate import AsyncPublisher
@@ -119,12 +120,12 @@ def _protocols(text: str) -> Any:
 
 
 async def _ready(admin_port: int) -> None:
-    async with asyncio.timeout(60), plain_client() as client:
-        while True:
+    async with plain_client(f"http://127.0.0.1:{admin_port}") as client:
+
+        async def ready() -> bool:
             try:
-                answer = await client.get(f"http://127.0.0.1:{admin_port}/readyz")
-                if answer.status_code == 200:
-                    return
+                return (await client.get("/readyz")).status_code == 200
             except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.02)
+                return False
+
+        await until(ready)

@@ -23,10 +23,21 @@ class Graces:
 
     def __init__(self, replica: Replica) -> None:
         self._running: list[tuple[float, Callable[[], None]]] = []
-        replica.hub._later = self._later  # type: ignore[method-assign, assignment]
+        self._hub = replica.hub
+        self._hub._later = self._later  # type: ignore[method-assign, assignment]
 
     def _later(self, delay_s: float, action: Callable[..., None], *args: object) -> None:
         self._running.append((delay_s, partial(action, *args)))
+
+    def waits(self, delay_s: float) -> bool:
+        """Whether there is one that was to wait this long."""
+        return any(delay == delay_s for delay, _ in self._running)
+
+    def let_go(self) -> None:
+        """From now on time is the loop's again, also for those that are left."""
+        del self._hub._later
+        for delay_s, action in self._running:
+            self._hub._later(delay_s, action)
 
     def over(self, delay_s: float) -> None:
         """The time of those that were to wait this long; there must be one."""

@@ -6,7 +6,6 @@ Part of the sender contract: every test runs over the direct and over the plain 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tests.web.test_endings import Graces
 from tidegate.gateway.audience import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served
 from tidegate.gateway.viewer import ViewerState
@@ -181,9 +181,13 @@ async def test_a_lagging_viewer_gets_the_end_before_1000(
     async with a_stuck_viewer(redis_server, sender) as (replica, stuck):
         await backend.publish_many("42", COUNT, pad=ENTRY_BYTES)
         await until(lambda: replica.hub.stats().lagging == 1)
+        graces = Graces(replica)
+        grace_s = replica.settings.topic.terminal_grace_s
         last = await backend.finish("42")
-        await asyncio.sleep(0.3)  # longer than the grace: whoever lags has not seen the end
-        assert replica.viewers == 1
+        await until(lambda: graces.waits(grace_s))
+        graces.over(grace_s)
+        assert replica.viewers == 1, "whoever lags has not seen the end"
+        graces.let_go()
         await stuck.until_end()
         assert ids_of(stuck.take())[-1] == last
         assert stuck.close_code == 1000

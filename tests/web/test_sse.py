@@ -25,6 +25,7 @@ from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.standalone import Server
+from tests.web.test_endings import Graces
 from tidegate.model.close_codes import FINISHED
 from tidegate.model.frames import text_frame
 from tidegate.web.event_stream import EventStream, end_event, event_of
@@ -262,20 +263,21 @@ async def test_a_stream_that_runs_on_is_not_204(redis_server: Server, backend: B
     """The status says completed, but the operation was taken up again."""
     await backend.publish("42")
     await backend.finish("42")
-    # Long enough to be taken up within, on a busy machine too.
-    topic = {"terminal_grace_s": 5}
-    async with (
-        Replica(redis_server.url, topic=topic) as replica,
-        stream(replica, "42", history="none") as events,
-    ):
-        cursor = (await events.next()).id
-        coming = asyncio.create_task(get(replica, "42", cursor))
-        await until(lambda: replica.viewers == 2)
-        await backend.publish("42", "operation_resumed", status="running")
-        response = await asyncio.wait_for(_started(replica, cursor), TIMEOUT_S)
-        assert response == 200
-        await backend.finish("42", "failed")
-        assert (await coming).status_code == 200
+    grace_s = 5
+    async with Replica(redis_server.url, topic={"terminal_grace_s": grace_s}) as replica:
+        graces = Graces(replica)
+        async with stream(replica, "42", history="none") as events:
+            cursor = (await events.next()).id
+            coming = asyncio.create_task(get(replica, "42", cursor))
+            await until(lambda: replica.viewers == 2)
+            await backend.publish("42", "operation_resumed", status="running")
+            response = await asyncio.wait_for(_started(replica, cursor), TIMEOUT_S)
+            assert response == 200
+            graces.over(grace_s)
+            await backend.finish("42", "failed")
+            await until(lambda: graces.waits(grace_s))
+            graces.over(grace_s)
+            assert (await coming).status_code == 200
 
 
 async def _started(replica: Replica, cursor: str) -> int:
