@@ -99,8 +99,9 @@ class RawViewer:
         """Read until a JSON frame with these values has come; all since the last call."""
         found: list[Json] = []
         while True:
-            found += self.take()
-            for frame in found:
+            new = self.take()
+            found += new
+            for frame in new:
                 if all(frame.get(name) == value for name, value in wanted.items()):
                     return found
             assert not self.ended, f"ended before {wanted}: {found[-3:]}"

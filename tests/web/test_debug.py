@@ -46,19 +46,24 @@ async def test_without_a_token_loopback_may_look(
             assert (await ask(replica, path, address=address)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "10.0.0.7", "", "[::2]:1"],
+NOT_HERE = (
+    "evil.example",
+    "evil.example:9090",
+    "127.0.0.1.evil.example",
+    "10.0.0.7",
+    "",
+    "[::2]:1",
 )
-async def test_a_name_that_somebody_else_made_resolve_here_may_not(
-    redis_server: Server, host: str
-) -> None:
+
+
+async def test_a_name_that_somebody_else_made_resolve_here_may_not(redis_server: Server) -> None:
     async with Replica(redis_server.url) as replica:
-        for path in PAGES:
-            answer = await ask(replica, path, host=host)
-            assert answer.status_code == 403
-            assert "server.admin_token" in answer.json()["detail"]
-        assert (await ask(replica, "/healthz", host=host)).status_code == 200
+        for host in NOT_HERE:
+            for path in PAGES:
+                answer = await ask(replica, path, host=host)
+                assert answer.status_code == 403, (host, path)
+                assert "server.admin_token" in answer.json()["detail"]
+            assert (await ask(replica, "/healthz", host=host)).status_code == 200, host
 
 
 async def test_without_a_token_nobody_may_look_where_others_reach_it(redis_server: Server) -> None:
@@ -238,26 +243,26 @@ async def test_an_operation_without_a_stream_yet(redis_server: Server) -> None:
     assert seen["topic"]["status"] == "unknown"
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/debug/operations/" + "x" * 129, 400),
-        ("/debug/operations/%7Btidegate%7D:pods", 400),
-        ("/debug/operations/a%20b", 400),
-        ("/debug/operations/%00", 400),
-        ("/debug/operations/*", 400),
-        ("/debug/operations/..%2f..%2fetc", 404),  # another path
-        ("/debug/operations/%ff%fe", 400),
-        ("/debug/operations/", 404),
-        ("/debug/tasks?limit=0", 422),
-        ("/debug/tasks?limit=1001", 422),
-        ("/debug/tasks?limit=x", 422),
-    ],
-)
-async def test_hostile_paths(redis_server: Server, path: str, status: int) -> None:
+HOSTILE = {
+    "/debug/operations/" + "x" * 129: 400,
+    "/debug/operations/%7Btidegate%7D:pods": 400,
+    "/debug/operations/a%20b": 400,
+    "/debug/operations/%00": 400,
+    "/debug/operations/*": 400,
+    "/debug/operations/..%2f..%2fetc": 404,  # another path
+    "/debug/operations/%ff%fe": 400,
+    "/debug/operations/": 404,
+    "/debug/tasks?limit=0": 422,
+    "/debug/tasks?limit=1001": 422,
+    "/debug/tasks?limit=x": 422,
+}
+
+
+async def test_hostile_paths(redis_server: Server) -> None:
     async with Replica(redis_server.url) as replica:
-        assert (await ask(replica, path)).status_code == status
-        assert replica.hub.stats().operations == 0
+        for path, status in HOSTILE.items():
+            assert (await ask(replica, path)).status_code == status, path
+            assert replica.hub.stats().operations == 0, path
 
 
 async def test_a_key_that_is_no_stream(redis_server: Server, backend: Backend) -> None:
@@ -298,7 +303,7 @@ async def test_while_redis_is_away(redis_server: Server, backend: Backend) -> No
 
 async def test_tasks_with_names_ages_and_where_they_stand(redis_server: Server) -> None:
     async with Replica(redis_server.url) as replica:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # so that there is an age
         seen = (await ask(replica, "/debug/tasks?limit=1000")).json()
     by_name = {task["name"]: task for task in seen["tasks"]}
     assert {"feed", "lease", "slots", "control", "public", "admin"} <= by_name.keys()

@@ -56,12 +56,11 @@ async def test_a_list_longer_than_a_turn_is_in_order(
     assert [row["operation"] for row in found["operations"]] == ["op-4", "op-3", "op-2"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x", "order=name", "order="])
-async def test_what_is_out_of_bounds_is_refused(redis_server: Server, query: str) -> None:
+async def test_what_is_out_of_bounds_is_refused(redis_server: Server) -> None:
     async with Replica(redis_server.url) as replica:
-        answer = await replica.admin(f"/debug/operations?{query}")
-
-    assert answer.status_code == 422
+        for query in ("limit=0", "limit=501", "limit=x", "order=name", "order="):
+            answer = await replica.admin(f"/debug/operations?{query}")
+            assert answer.status_code == 422, query
 
 
 async def test_the_list_is_for_who_has_the_token(redis_server: Server) -> None:

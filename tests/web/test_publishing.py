@@ -297,12 +297,10 @@ BAD_BODIES = [
 ]
 
 
-@pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: repr(body[:24]))
-async def test_a_body_that_cannot_be_read_writes_nothing(
-    api: Api, backend: Backend, body: bytes
-) -> None:
-    assert is_problem(await api.post(body), 400, "bad_request")
-    assert not await backend.exists("42")
+async def test_a_body_that_cannot_be_read_writes_nothing(api: Api, backend: Backend) -> None:
+    for body in BAD_BODIES:
+        assert is_problem(await api.post(body), 400, "bad_request"), body[:24]
+        assert not await backend.exists("42"), body[:24]
 
 
 async def test_one_bad_entry_of_a_batch_writes_nothing(api: Api, backend: Backend) -> None:
@@ -456,8 +454,11 @@ async def test_redis_away(redis_server: Server) -> None:
         assert is_problem(gone, 503, "redis_unavailable")
 
         await redis_server.restart()
-        while (await api.post({"data": {"n": 3}}, key="k")).status_code != 201:
-            pass
+
+        async def written() -> bool:
+            return (await api.post({"data": {"n": 3}}, key="k")).status_code == 201
+
+        await until(written)
 
 
 # --- the end of an operation
