@@ -10,12 +10,19 @@ import pytest
 from tests.harness.fixtures import backend, loop_factories
 from tests.seed.application import Application
 from tests.servers.standalone import Server
+from tidegate.embed import websockets
 
 __all__ = ["backend"]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return loop_factories()
+
+
+@pytest.fixture(autouse=True)
+def patient_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still must not look like a Redis that does not answer."""
+    monkeypatch.setattr(websockets, "JOIN_PATIENCE_S", 60.0)
 
 
 @pytest.fixture
