@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.faults.replicas import Replica as ReplicaProcess
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
@@ -70,12 +69,10 @@ async def finished(scene: Scene) -> End:
 
 
 async def abnormal(scene: Scene) -> End:
-    async with (
-        ReplicaProcess(0, scene.server.url) as replica,
-        Viewer(f"ws://{replica.host}:{replica.port}/ws/operations/42") as viewer,
-    ):
-        await viewer.state()
-        await replica.kill()
+    """As the end of its process: the connection breaks."""
+    async with watching(scene) as (replica, viewer):
+        (connection,) = replica.runtime._door._inside
+        connection.protocol.transport.abort()  # type: ignore[attr-defined]
         return await end_of(viewer)
 
 

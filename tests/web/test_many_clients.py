@@ -91,6 +91,7 @@ def ids_of(events: str) -> list[str]:
     return found
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 async def test_curl_goes_on_at_another_replica_after_kill_9(
     pair: tuple[Replica, Replica], backend: Backend

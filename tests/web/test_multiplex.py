@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from tests.harness.backend import Backend
+from tests.harness.examples import examples
 from tests.harness.raw_viewer import RawViewer
 from tests.harness.replica import Replica
 from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
@@ -172,7 +173,7 @@ async def test_watch_and_unwatch_between_entries_lose_and_repeat_nothing(
     done = asyncio.Event()
 
     async def publish() -> None:
-        for n in range(150):
+        for n in range(examples(150)):
             for operation in operations:
                 expected[operation] += await backend.publish_many(operation, 1, start=n)
         done.set()
