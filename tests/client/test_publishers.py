@@ -22,6 +22,7 @@ from tests.client.conftest import Make
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.replica import Replica
 from tests.harness.rights import documented_rights
+from tests.harness.waiting import until
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
@@ -251,8 +252,7 @@ async def test_redis_away_and_back(publishers: Make, redis_server: Server) -> No
     await redis_server.restart()
     async with redis_server.client() as client:
         backend = Backend(client)
-        while not await backend.exists("42"):
-            pass  # held, and tried again in the background
+        await until(lambda: backend.exists("42"), "held, and tried again in the background")
         assert progress_of(await written(backend)) == [0.6]
         await publisher.publish("42", "log", {"n": 2})
         assert [e["type"] for e in await written(backend)] == ["progress", "log"]

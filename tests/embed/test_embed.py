@@ -93,10 +93,12 @@ async def test_an_administrator_reaches_the_viewers_of_an_application(
     async with app.watch("42") as viewer, app.watch("42", user="bob") as other:
         await viewer.state()
         await other.state()
-        while not await backend.client.execute_command(
-            "SPUBLISH", NAMES.control, json.dumps(message)
-        ):
-            pass  # the application has not yet begun to listen
+
+        async def heard() -> bool:
+            say = ("SPUBLISH", NAMES.control, json.dumps(message))
+            return bool(await backend.client.execute_command(*say))
+
+        await until(heard, "the application listens")
         (frame,), close = await viewer.rest()
         assert (frame["data"]["code"], close.code) == ("blocked", 4403)
         await backend.publish("42", n=1)

@@ -62,10 +62,12 @@ async def limit_holds(app: Application, second: Application) -> None:
         await other.state()
 
     await inside[0].socket.close()
-    while True:  # as soon as its slot is free; that it is gone takes a moment to be noticed
+
+    async def is_let_in() -> bool:
         async with app.watch("op-99") as again:
-            if (await again.next())["type"] == "current_state":
-                break
+            return (await again.next())["type"] == "current_state"
+
+    await until(is_let_in, "its slot is free")
     for viewer in viewers:
         await viewer.socket.close()
 

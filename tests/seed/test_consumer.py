@@ -103,8 +103,11 @@ async def test_consume_updates_consumer_cleanup(redis_server: Server, backend: B
                 await goes.until(type="progress")
                 assert await backend.consumers("42") == ["app-1", "app-2"]
             await app.empty()
-            while await backend.consumers("42") != ["app-2"]:
-                pass
+
+            async def left() -> bool:
+                return await backend.consumers("42") == ["app-2"]
+
+            await until(left, "the consumer of who has gone is deleted")
             await backend.publish("42", n=2)
             assert (await stays.next())["data"]["n"] == 2
 
@@ -122,6 +125,6 @@ async def test_consume_updates_group_creation_retry(app: Application, backend: B
 
         assert await viewer.ids(6) == ids
         assert app.audience("42") is not None
-        while not await backend.groups("42"):
-            pass  # a page that repairs a gap may come before the group is made again
+        # A page that repairs a gap may come before the group is made again.
+        await until(lambda: backend.groups("42"))
         assert [group["name"] for group in await backend.groups("42")] == [b"tidegate"]

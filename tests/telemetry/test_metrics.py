@@ -469,12 +469,18 @@ async def test_the_operator_is_told_rates_and_not_zeros(redis_server: Server) ->
         async with replica.watch("42") as viewer:
             await viewer.state()
             seen: list[dict[str, str]] = []
-            async with asyncio.timeout(20):
-                while not seen or float(seen[-1].get("deliveries_per_s", 0)) == 0:
-                    await viewer.until_id(await backend.publish("42"))
-                    seen.append(await told())
-                while seen[-1]["undispatched"] != "0":  # it was told while one was on its way
-                    seen.append(await told())
+
+            async def a_rate() -> bool:
+                await viewer.until_id(await backend.publish("42"))
+                seen.append(await told())
+                return float(seen[-1].get("deliveries_per_s", 0)) > 0
+
+            async def all_dispatched() -> bool:
+                seen.append(await told())
+                return seen[-1]["undispatched"] == "0"
+
+            await until(a_rate)
+            await until(all_dispatched, "it was told while one was on its way")
     assert seen[-1].keys() == {
         *("pod", "started", "connections", "deliveries_per_s", "loop_lag_ms", "undispatched"),
         "ready",
