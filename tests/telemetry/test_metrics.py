@@ -308,15 +308,14 @@ async def test_a_traced_entry_is_the_exemplar_of_its_bucket(
     assert plain.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "accept", ["", "*/*", "text/plain;version=0.0.4", "text/plain;version=zzz", "a" * 5000]
-)
-async def test_others_get_the_text_format(redis_server: Server, accept: str) -> None:
+async def test_others_get_the_text_format(redis_server: Server) -> None:
+    others = ("", "*/*", "text/plain;version=0.0.4", "text/plain;version=zzz", "a" * 5000)
     async with Replica(redis_server.url) as replica:
-        answer = await admin(replica, "/metrics", {"accept": accept})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert "# EOF" not in answer.text
+        for accept in others:
+            answer = await admin(replica, "/metrics", {"accept": accept})
+            assert answer.status_code == 200, accept[:80]
+            assert answer.headers["content-type"].startswith("text/plain"), accept[:80]
+            assert "# EOF" not in answer.text, accept[:80]
 
 
 async def test_with_metrics_off_nothing_is_timed_and_viewers_notice_nothing(
