@@ -119,10 +119,10 @@ async def test_a_second_sigterm_shortens_and_the_end_is_a_good_one(redis_server:
     ):
         await viewer.state()
         replica.process.signal(signal.SIGTERM)
-        async with plain_client(f"http://{replica.host}:{replica.admin_port}") as client:
+        async with plain_client(f"http://{replica.host}:{replica.admin_port}") as admin:
 
             async def not_ready() -> bool:
-                return (await client.get("/readyz")).status_code != 200
+                return (await admin.get("/readyz")).status_code != 200
 
             await until(not_ready)
         await viewer.ping()

@@ -65,7 +65,7 @@ async def limit_holds(app: Application, second: Application) -> None:
 
     async def is_let_in() -> bool:
         async with app.watch("op-99") as again:
-            return (await again.next())["type"] == "current_state"
+            return bool((await again.next())["type"] == "current_state")
 
     await until(is_let_in, "its slot is free")
     for viewer in viewers:

@@ -20,6 +20,7 @@ from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tests.web.test_admission import guarded, token, watch
+from tidegate.gateway import hub
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CLOSE_CODES, ComeBack
 
@@ -107,7 +108,9 @@ async def draining(scene: Scene) -> End:
 async def overloaded(scene: Scene) -> End:
     nobody = f"redis://127.0.0.1:{free_port()}/0"
     async with Replica(nobody, wait_for_redis=False) as replica:
-        return await refusal(replica.watch("42"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hub, "JOIN_PATIENCE_S", 0.3)
+            return await refusal(replica.watch("42"))
 
 
 async def bad_request(scene: Scene) -> End:

@@ -26,6 +26,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tidegate.gateway import hub
 from tidegate.web import watches
 from tidegate.web.outbox import WRITE_MAX_BYTES, Outbox
 
@@ -524,8 +525,10 @@ async def test_redis_away_is_an_error_of_the_operation(
             await viewer.until(type="current_state")
             redis_server.pause()
             try:
-                await viewer.watch("there")
-                frame = await viewer.error("redis_unavailable", operation="there")
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(hub, "JOIN_PATIENCE_S", 0.3)
+                    await viewer.watch("there")
+                    frame = await viewer.error("redis_unavailable", operation="there")
                 assert frame["data"]["retry"] is True
                 frame = await viewer.until(type="unwatched", operation="there")
                 assert frame["data"] == {"code": 1013, "name": "overloaded"}

@@ -52,7 +52,7 @@ async def is_let_in(replica: Replica, text: str) -> bool:
 
 async def test_the_connections_of_one_token_close_on_all_replicas(redis_server: Server) -> None:
     """Within a second; of several, because the machine may stand still during one of them."""
-    kept = token("u", jti="kept")
+    lost, kept = "", token("u", jti="kept")
     took_s: list[float] = []
     async with (
         guarded(redis_server, pod="pod-1") as one,

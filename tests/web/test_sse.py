@@ -26,6 +26,7 @@ from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.standalone import Server
 from tests.web.test_endings import Graces
+from tidegate.gateway import hub
 from tidegate.model.close_codes import FINISHED
 from tidegate.model.frames import text_frame
 from tidegate.web.event_stream import EventStream, end_event, event_of
@@ -354,7 +355,10 @@ async def test_refusals_have_a_status(replica: Replica, backend: Backend) -> Non
     assert replica.viewers == 0
 
 
-async def test_redis_away_is_503_with_a_time(redis_server: Server, backend: Backend) -> None:
+async def test_redis_away_is_503_with_a_time(
+    redis_server: Server, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "JOIN_PATIENCE_S", 0.3)
     async with Replica(redis_server.url) as replica:
         redis_server.pause()
         try:
