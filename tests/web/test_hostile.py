@@ -150,6 +150,7 @@ async def test_each_kind_has_its_end_and_a_good_viewer_notices_nothing(
             done.set()
         written = publishing.result()
         assert {kind: str(end) for kind, (end,) in zip(KINDS, found, strict=True)} == ENDS
+        assert all(b"extensions" not in end.head.lower() for (end,) in found)
         assert await good.ids(len(written)) == written
     await until(gone(replica))
 
