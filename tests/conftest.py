@@ -12,12 +12,16 @@ worker only, and first.
 
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.groups import GroupScheduling, group_of, write_down
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
 from tests.servers.kubernetes import Kubernetes
@@ -71,6 +75,32 @@ def pytest_xdist_auto_num_workers() -> int:
     return WORKERS_PER_CORE * (os.cpu_count() or 1)
 
 
+_GROUPS = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def _groups_file(config: pytest.Config) -> Path:
+    if _GROUPS not in config.stash:
+        config.stash[_GROUPS] = tempfile.TemporaryDirectory(prefix="tidegate-groups-")
+    return Path(config.stash[_GROUPS].name) / "groups.json"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["groups"] = str(_groups_file(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    return GroupScheduling(config, log, _groups_file(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _GROUPS in config.stash:
+        config.stash[_GROUPS].cleanup()
+
+
 def _in_tier(item: pytest.Item, tier: str) -> bool:
     full = item.get_closest_marker("full") is not None
     if tier == "rest":
@@ -89,7 +119,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if part in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(part))
                 break
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items.sort(key=lambda item: group_of(item) is None)
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if "groups" in worker:
+        write_down(items, Path(worker["groups"]))
 
 
 def _need_real_parts(items: list[pytest.Item]) -> None:

@@ -10,13 +10,15 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
-import yaml
 
-from tests.chart.render import CASES, CHART, Manifest, rendered
+from tests.chart.render import CASES, CHART, Manifest, only, read, rendered
 from tests.harness.waiting import until
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
@@ -24,146 +26,187 @@ from tests.servers.kubernetes import Kubernetes
 pytestmark = [
     pytest.mark.real("helm", "kubectl", "kube-apiserver"),
     pytest.mark.asyncio(loop_scope="module"),
-    # As elsewhere where an API server shares the two cores of a small machine: the first test
-    # waits for its start, and for all definitions.
+    # As for the fixture `kubernetes`, whose server this is: one worker, and patience at the start.
+    pytest.mark.xdist_group("kubernetes"),
     pytest.mark.timeout(400),
 ]
 FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
 FOREIGN_CASES = ("monitoring", "gateway api", "gateway api without time-outs", "production")
 
 
-async def kubectl(server: Kubernetes, *words: str, stdin: str | None = None) -> tuple[int, str]:
-    """Status, and everything it wrote."""
-    return await run("kubectl", server, *words, stdin=stdin)
-
-
-async def run(
-    name: str, server: Kubernetes, *words: str, stdin: str | None = None
-) -> tuple[int, str]:
-    """A program of Kubernetes, as administrator."""
+async def run(name: str, server: Kubernetes, *words: str) -> tuple[int, str]:
+    """Status of a program of Kubernetes, as administrator, and everything it wrote."""
     program = kubernetes.program(name)
     assert program is not None
     process = await asyncio.create_subprocess_exec(
         program,
         *words,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "KUBECONFIG": str(server.admin_kubeconfig)},
     )
-    out, _ = await process.communicate(None if stdin is None else stdin.encode())
+    out, _ = await process.communicate()
     return process.returncode or 0, out.decode()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server() -> AsyncIterator[Kubernetes]:
-    """With the CRD, and a namespace that allows nothing but the level `restricted`."""
-    async with Kubernetes() as server:
-        namespace = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": "some",
-                "labels": {
-                    "pod-security.kubernetes.io/enforce": "restricted",
-                    "pod-security.kubernetes.io/warn": "restricted",
-                },
+class Api:
+    """What `kubectl apply --server-side` sends, without a process for each manifest."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
+        #: What was taken, for most manifests are the same in many cases.
+        self._taken: set[str] = set()
+
+    async def apply(self, manifest: Manifest, *, dry_run: bool) -> tuple[int, str]:
+        """Status, and the answer with its warnings."""
+        version, kind = str(manifest["apiVersion"]), manifest["kind"]
+        plural, namespaced = await self._resource(version, kind)
+        place = f"{root(version)}/namespaces/some" if namespaced else root(version)
+        answer = await self._client.patch(
+            f"{place}/{plural}/{manifest['metadata']['name']}",
+            params={
+                "fieldManager": "test",
+                "fieldValidation": "Strict",
+                "force": "true",
+                **({"dryRun": "All"} if dry_run else {}),
             },
-        }
-        account = {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": "some"},
-        }
-        for manifest in (namespace, account):
-            status, told = await kubectl(
-                server, "apply", "--filename", "-", stdin=json.dumps(manifest)
-            )
-            assert status == 0, told
-        for folder in filter(None, (CHART / "crds", kubernetes.definitions())):
-            # Those of others are too long for an annotation.
-            words = ("apply", "--server-side", "--filename", str(folder))
-            status, told = await kubectl(server, *words)
-            assert status == 0, told
-        wait = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
-        status, told = await kubectl(server, *wait)
-        assert status == 0, told
-        # What is established is told to those who ask for kinds a moment later.
-        await until(lambda: all_are_known(server), "every kind is known")
-        yield server
+            content=json.dumps(manifest, default=str),
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+        warnings = "".join(f"warning: {one}\n" for one in answer.headers.get_list("warning"))
+        return answer.status_code, warnings + answer.text
+
+    async def takes(self, manifest: Manifest) -> None:
+        """It would take this one, and warns of nothing."""
+        text = json.dumps(manifest, sort_keys=True, default=str)
+        if text in self._taken:
+            return
+        status, told = await self.apply(manifest, dry_run=True)
+        assert status in (200, 201), f"{manifest['kind']} {manifest['metadata']['name']}: {told}"
+        assert not told.startswith("warning"), told
+        self._taken.add(text)
+
+    async def _resource(self, version: str, kind: str) -> tuple[str, bool]:
+        if (version, kind) not in self._kinds:
+            found = (await self._client.get(root(version))).raise_for_status().json()
+            for one in found["resources"]:
+                if "/" not in one["name"]:
+                    self._kinds[version, one["kind"]] = one["name"], one["namespaced"]
+        return self._kinds[version, kind]
+
+    async def serves(self, definition: Manifest) -> bool:
+        """What is established is told to those who ask for kinds a moment later."""
+        spec = definition["spec"]
+        for one in spec["versions"]:
+            answer = await self._client.get(f"/apis/{spec['group']}/{one['name']}")
+            if one["served"] and (
+                answer.status_code != 200 or spec["names"]["kind"] not in answer.text
+            ):
+                return False
+        return True
 
 
-async def all_are_known(server: Kubernetes) -> bool:
-    """Whether who asks for the kinds, as kubectl does before it sends an object, hears of all."""
-    _, defined = await kubectl(server, "get", "crd", "--output", "name")
-    _, known = await kubectl(server, "api-resources", "--output", "name")
-    return {one.rpartition("/")[2] for one in defined.split()} <= set(known.split())
+def root(version: str) -> str:
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(shelf: Any) -> Kubernetes:
+    """The session's API server."""
+    found: Kubernetes = await shelf.kubernetes.take()
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(server: Kubernetes) -> AsyncIterator[Api]:
+    """With the definitions, and a namespace that allows nothing but the level `restricted`."""
+    levels = ("enforce", "warn")
+    labels = {f"pod-security.kubernetes.io/{one}": "restricted" for one in levels}
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "some", "labels": labels},
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    folders = filter(None, (CHART / "crds", kubernetes.definitions()))
+    files = [file for folder in folders for file in sorted(folder.iterdir())]
+    definitions = [one for file in files for one in read(file.read_text())]
+    async with server.client() as client:
+        api = Api(client)
+        for one in (namespace, account, *definitions):
+            status, told = await api.apply(one, dry_run=False)
+            assert status in (200, 201), told
+        for one in definitions:
+            await until(partial(api.serves, one), f"{one['metadata']['name']} is served")
+        yield api
 
 
 def is_foreign(manifest: Manifest) -> bool:
     return str(manifest["apiVersion"]).startswith(FOREIGN)
 
 
-async def dry_run(server: Kubernetes, manifests: list[Manifest]) -> tuple[int, str]:
-    words = ("apply", "--namespace", "some", "--dry-run=server", "--server-side", "--filename", "-")
-    return await kubectl(server, *words, stdin=yaml.safe_dump_all(manifests))
-
-
 @pytest.mark.parametrize("case", CASES)
-async def test_the_api_server_takes_it(server: Kubernetes, case: str) -> None:
-    own = [one for one in rendered(case) if not is_foreign(one)]
-    status, told = await dry_run(server, own)
-    assert status == 0, told
-    assert "warning" not in told.lower(), told
+async def test_the_api_server_takes_it(api: Api, case: str) -> None:
+    for one in rendered(case):
+        if not is_foreign(one):
+            await api.takes(one)
 
 
 @pytest.mark.real("crds")
 @pytest.mark.parametrize("case", FOREIGN_CASES)
-async def test_the_api_server_takes_objects_of_other_projects(
-    server: Kubernetes, case: str
-) -> None:
+async def test_the_api_server_takes_objects_of_other_projects(api: Api, case: str) -> None:
     foreign = [one for one in rendered(case) if is_foreign(one)]
     assert foreign
-    status, told = await dry_run(server, foreign)
-    assert status == 0, told
-    assert "warning" not in told.lower(), told
+    for one in foreign:
+        await api.takes(one)
 
 
 @pytest.mark.real("crds")
-async def test_a_wrong_field_of_another_project_would_be_noticed(server: Kubernetes) -> None:
+async def test_a_wrong_field_of_another_project_would_be_noticed(api: Api) -> None:
     (route,) = json.loads(json.dumps([o for o in rendered("gateway api") if is_foreign(o)]))
     route["spec"]["rules"][0]["timeouts"]["request"] = "an hour"
-    status, told = await dry_run(server, [route])
-    assert status != 0
+    status, told = await api.apply(route, dry_run=True)
+    assert status == 422
     assert "spec.rules[0].timeouts.request" in told
 
 
-async def test_a_pod_that_asks_for_more_would_be_noticed(server: Kubernetes) -> None:
+def gateway_deployment() -> Manifest:
+    """To be changed."""
+    found: Manifest = json.loads(json.dumps(only("defaults", "Deployment", "tidegate-gateway")))
+    return found
+
+
+async def test_a_field_that_nobody_knows_would_be_noticed(api: Api) -> None:
+    deployment = gateway_deployment()
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProbes"] = {}
+    status, told = await api.apply(deployment, dry_run=True)
+    assert status >= 400
+    assert "livenessProbes" in told
+
+
+async def test_a_pod_that_asks_for_more_would_be_noticed(api: Api) -> None:
     """The check above can fail: the namespace does warn of what is not restricted."""
-    manifests = json.loads(json.dumps(rendered("defaults")))
-    (deployment,) = (
-        one
-        for one in manifests
-        if one["kind"] == "Deployment" and one["metadata"]["name"] == "tidegate-gateway"
-    )
+    deployment = gateway_deployment()
     del deployment["spec"]["template"]["spec"]["securityContext"]["seccompProfile"]
-    words = ("apply", "--namespace", "some", "--dry-run=server", "--filename", "-")
-    _, told = await kubectl(server, *words, stdin=json.dumps(deployment))
+    _, told = await api.apply(deployment, dry_run=True)
+    assert told.startswith("warning")
     assert "would violate PodSecurity" in told
 
 
 @pytest.mark.parametrize(
-    "program", ["helm", pytest.param("helm3", marks=pytest.mark.real("helm3"))]
+    "program", ["helm", pytest.param("helm3", marks=[pytest.mark.real("helm3"), pytest.mark.full])]
 )
 async def test_the_definition_is_brought_up_to_date_as_documented(
-    server: Kubernetes, program: str, tmp_path: Path
+    server: Kubernetes, api: Api, program: str, tmp_path: Path
 ) -> None:
     """Helm owns what it has installed: without `--force-conflicts` the change was refused."""
     document = (CHART.parents[1] / "docs" / "install.md").read_text()
     found = re.findall(r"^kubectl (apply .*) helm/tidegate/crds/$", document, flags=re.MULTILINE)
     assert len(found) == 1
     definition = "gateways.tidegate.dev"
-    await kubectl(server, "delete", "crd", definition, "--ignore-not-found")
+    await run("kubectl", server, "delete", "crd", definition, "--ignore-not-found")
     release = ("install", f"by-{program}", str(CHART), "--namespace", "some")
     status, told = await run(program, server, *release)
     assert status == 0, told
@@ -171,9 +214,9 @@ async def test_the_definition_is_brought_up_to_date_as_documented(
     newer = re.sub(r"(schema-version: ).*", r"\1for-the-test", text)
     assert newer.count("for-the-test") == 1
     (tmp_path / "crd.yaml").write_text(newer)
-    status, told = await kubectl(server, *found[0].split(), str(tmp_path))
+    status, told = await run("kubectl", server, *found[0].split(), str(tmp_path))
     assert status == 0, told
-    status, told = await kubectl(server, "get", "crd", definition, "--output", "yaml")
+    status, told = await run("kubectl", server, "get", "crd", definition, "--output", "yaml")
     assert "schema-version: for-the-test" in told
     # And the next release of the chart does not mind.
     status, told = await run(program, server, "upgrade", *release[1:])

@@ -22,8 +22,11 @@ from tidegate_operator.model.parts import KeyOf
 from tidegate_operator.settings import load_settings as load_operator_settings
 
 pytestmark = pytest.mark.real("helm")
-every_case = pytest.mark.parametrize("case", CASES)
-EACH_HELM = ("helm", pytest.param("helm3", marks=pytest.mark.real("helm3")))
+#: The tests of one case go to one worker, which renders it once.
+every_case = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.xdist_group(f"chart-{case}")) for case in CASES]
+)
+EACH_HELM = ("helm", pytest.param("helm3", marks=[pytest.mark.real("helm3"), pytest.mark.full]))
 GATEWAY, OPERATOR = "tidegate-gateway", "tidegate-operator"
 
 
@@ -41,6 +44,7 @@ def test_helm_finds_nothing_to_complain_about(case: str, program: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.real("helm3")
 @every_case
 def test_helm_3_and_4_render_the_same(case: str) -> None:
