@@ -24,7 +24,7 @@ from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.harness.waiting import until
-from tests.servers import binaries
+from tests.servers import binaries, standalone
 from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port, is_free
 from tests.servers.process import Process, ProcessError
@@ -53,12 +53,15 @@ async def test_the_shared_server_is_empty_for_every_test(redis_server: Server, t
         await client.set("left", turn)
 
 
-async def test_a_broken_shared_server_is_replaced(redis_server: Server) -> None:
+async def test_a_broken_shared_server_is_replaced(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await redis_server.intact()
     async with redis_server.client() as client:
         await client.config_set("maxmemory", "64mb")
     assert not await redis_server.intact()
     redis_server.pause()
+    monkeypatch.setattr(standalone, "ANSWER_S", 0.2)
     assert not await redis_server.intact()
     await redis_server.kill()
     assert not await redis_server.intact()
@@ -69,7 +72,11 @@ async def test_the_next_test_gets_a_good_one(redis_server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [pytest.param(p, marks=pytest.mark.real(p)) for p in binaries.WANTED]
+    "part",
+    [
+        pytest.param("valkey9", marks=pytest.mark.real("valkey9")),
+        pytest.param("redis7.0", marks=[pytest.mark.real("redis7.0"), pytest.mark.full]),
+    ],
 )
 async def test_an_acknowledged_write_outlives_kill_9(part: str) -> None:
     async with Server(binaries.require(part), Options(durable=True)) as server:
@@ -278,6 +285,7 @@ async def test_cluster_replica_takes_over(cluster_with_replicas: Cluster) -> Non
         assert await client.xlen(STREAM) == 1
 
 
+@pytest.mark.full
 @pytest.mark.real("redis7.0")
 async def test_cluster_of_the_oldest_server() -> None:
     async with Cluster(binaries.require("redis7.0")) as cluster:

@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.harness.waiting import until
 from tests.servers.process import Process
 
 _FLAGS = (
@@ -30,7 +32,6 @@ _FLAGS = (
     "--window-size=1300,1000",
     "--remote-debugging-port=0",
 )
-_POLL_S = 0.05
 
 
 class Browser:
@@ -63,17 +64,17 @@ class Browser:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    async def until(self, expression: str, timeout_s: float = 20) -> Any:
+    async def until(self, expression: str) -> Any:
         """The value of ``expression`` once it is true. The page cannot call us, so it is asked."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    value = await self.evaluate(expression)
-                    if value:
-                        return value
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise AssertionError(f"not within {timeout_s} s: {expression}") from None
+        value: Any = None
+
+        async def true() -> bool:
+            nonlocal value
+            value = await self.evaluate(expression)
+            return bool(value)
+
+        await until(true, expression)
+        return value
 
     async def picture(self, path: Path) -> None:
         answer = await self._call("Page.captureScreenshot", format="png")
@@ -102,13 +103,9 @@ class Browser:
     async def __aenter__(self) -> Self:
         self._process.spawn()
         try:
-            async with asyncio.timeout(30):
-                while not self._port_file.exists() or "\n" not in self._port_file.read_text():
-                    if not self._process.running:
-                        raise AssertionError(self._process.log_tail())
-                    await asyncio.sleep(_POLL_S)
-                port = self._port_file.read_text().split()[0]
-                address = await self._page_address(port)
+            await until(self._listens, self._process.log_tail)
+            port = self._port_file.read_text().split()[0]
+            address = await self._page_address(port)
             self._socket = await connect(address, max_size=None, ping_interval=None)
             for domain in ("Page", "Runtime", "Log"):
                 await self._call(f"{domain}.enable")
@@ -117,23 +114,23 @@ class Browser:
             raise
         return self
 
+    def _listens(self) -> bool:
+        if not self._process.running:
+            raise AssertionError(self._process.log_tail())
+        return self._port_file.exists() and "\n" in self._port_file.read_text()
+
     async def _page_address(self, port: str) -> str:
         """The first page's DevTools address, from the browser's list of targets."""
-        while True:
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
-            writer.write(f"GET /json/list HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            size = next(
-                int(line.split(b":")[1])
-                for line in head.lower().splitlines()
-                if line.startswith(b"content-length")
-            )
-            targets = json.loads(await reader.readexactly(size))
-            writer.close()
-            pages = [t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"]
-            if pages:
-                return str(pages[0])
-            await asyncio.sleep(_POLL_S)
+        pages: list[str] = []
+
+        async def is_there() -> bool:
+            async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+                targets = (await http.get(f"http://127.0.0.1:{port}/json/list")).json()
+            pages[:] = [one["webSocketDebuggerUrl"] for one in targets if one["type"] == "page"]
+            return bool(pages)
+
+        await until(is_there, "the browser has no page")
+        return pages[0]
 
     async def __aexit__(self, *_: object) -> None:
         if self._socket is not None:

@@ -6,7 +6,6 @@ at the end: a traceback in it is a failure even if no viewer noticed.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -20,12 +19,11 @@ import httpx
 
 from tests.faults.viewer import Door
 from tests.harness.plain_http import plain_client
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 
-READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-POLL_S = 0.02  # a process has no event for "I serve now"
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
 
@@ -104,19 +102,20 @@ class Replica:
 
     async def answers(self, path: str) -> None:
         """Wait until it answers 200. Raises ProcessError with its log."""
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S), self._admin() as admin:
-                while True:
-                    if not self.process.running:
-                        raise ProcessError(f"{self.pod} ended by itself", self.process)
-                    try:
-                        if (await admin.get(path)).status_code == 200:
-                            return
-                    except httpx.HTTPError:
-                        pass
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            raise ProcessError(f"{self.pod}: {path} is not 200", self.process) from None
+        async with self._admin() as admin:
+
+            async def ok() -> bool:
+                if not self.process.running:
+                    raise ProcessError(f"{self.pod} ended by itself", self.process)
+                try:
+                    return (await admin.get(path)).status_code == 200
+                except httpx.HTTPError:
+                    return False
+
+            try:
+                await until(ok)
+            except AssertionError as late:
+                raise ProcessError(f"{self.pod}: {path} is not 200: {late}", self.process) from None
 
     async def state(self) -> dict[str, Any]:
         """`/debug/state`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,9 @@ from tests.faults.harm import Harm, Place
 from tests.faults.judge import Verdict, Written, judge
 from tests.faults.plan import Fault
 from tests.faults.publisher import Publisher
-from tests.faults.replicas import POLL_S, Replica
+from tests.faults.replicas import Replica
 from tests.faults.viewer import Door, Lag, Viewer
+from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Options, Server
@@ -34,7 +35,7 @@ ENTRIES = (60, 400)
 BURST = (40, 250)
 BURST_CHANCE = 0.03
 END_S = 40.0
-RELEASE_S = 10.0
+RELEASE_S = 30.0
 DURABLE = Options(durable=True, config={"appendfsync": "always"})
 #: Small bounds, so that rings, pages and buffers are passed in seconds and not in hours.
 SETTINGS: dict[str, object] = {
@@ -183,12 +184,17 @@ class Stage:
             pass
 
     async def _log(self, publisher: Publisher) -> list[Written]:
-        async with asyncio.timeout(END_S):
-            while True:
-                try:
-                    return await publisher.log()
-                except (RedisError, OSError):  # the server is away at this moment
-                    await asyncio.sleep(POLL_S)
+        found: list[Written] = []
+
+        async def read() -> bool:
+            try:
+                found[:] = await publisher.log()
+            except (RedisError, OSError):  # the server is away at this moment
+                return False
+            return True
+
+        await until(read, "the server does not come back", within_s=END_S)
+        return found
 
     # --- what is left
 
@@ -208,12 +214,15 @@ class Stage:
 
 async def _released(replica: Replica) -> dict[str, Any]:
     """What it still holds after a while; empty is good."""
-    held = _held(await replica.state())
-    for _ in range(round(RELEASE_S / POLL_S)):
-        if not held:
-            break
-        await asyncio.sleep(POLL_S)
+    held: dict[str, Any] = {}
+
+    async def nothing() -> bool:
+        nonlocal held
         held = _held(await replica.state())
+        return not held
+
+    with suppress(AssertionError):
+        await until(nothing, within_s=RELEASE_S)
     return held
 
 

@@ -9,6 +9,8 @@ LONG = 100
 LEAST = 5
 
 
-def examples(long: int) -> int:
-    """`settings(max_examples=examples(400))`."""
+def examples(long: int, *, quick: int | None = None) -> int:
+    """`settings(max_examples=examples(400))`; `quick` where a share of it would still take long."""
+    if quick is not None and settings().max_examples < LONG:
+        return quick
     return max(LEAST, long * settings().max_examples // LONG)

@@ -36,7 +36,6 @@ from tidegate_operator.model.schema import crd
 
 TARGET = "tidegate"
 HASH = "6d5f9c7b8"
-POLL_S = 0.05  # what changes in the API server is asked for: a watch would be a second client
 #: No test waits for it to pass.
 PATIENCE_S = 60
 Object = dict[str, Any]

@@ -349,7 +349,9 @@ def _is_near(ttl_s: float | None, expected_s: float | None) -> bool:
 
 @pytest.mark.real("valkey9")
 @pytest.mark.timeout(600)  # a failure is made small before it is shown
-@pytest.mark.parametrize("server_name", ["valkey9", "redis7.0"])
+@pytest.mark.parametrize(
+    "server_name", ["valkey9", pytest.param("redis7.0", marks=pytest.mark.full)]
+)
 def test_the_model_and_redis_agree(server_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if (reason := binaries.missing(server_name)) is not None:
         pytest.skip(reason)

@@ -48,7 +48,8 @@ RENEW_S = LEASE_S / 3
 #: After its last renewal a dead pod's slots are free: its lease, then the age of a view.
 FREE_S = LEASE_S + RENEW_S
 PODS_MAX = 4
-EXAMPLES = examples(100)
+#: In one there are hundreds of turns of pods, with a few commands each.
+EXAMPLES = examples(100, quick=10)
 
 WHICH = st.integers(0, 11)
 NO_REPLY = st.sampled_from([Fate.REPLY_LOST, Fate.LATE, Fate.LOST])
@@ -310,18 +311,21 @@ class SlotsMachine(RuleBasedStateMachine):
             member.uncertain = False
 
     def _pass(self, seconds: float) -> None:
+        self.do(self._live(seconds))
+
+    async def _live(self, seconds: float) -> None:
         while seconds > 0:
             piece = min(seconds, RENEW_S)
             seconds -= piece
-            self._let_pass(piece)
+            await self._let_pass(piece)
             if not running(self):
                 self.outage_s = 0.0  # nobody renews, which looks as if Redis were away
             for member in running(self):
                 member.pod.slots.go_round(piece)
-                self._turn(member)
+                await self._take_turn(member)
 
-    def _let_pass(self, seconds: float) -> None:
-        self.do(let_time_pass(self.client, [member.pod for member in self.alive], seconds))
+    async def _let_pass(self, seconds: float) -> None:
+        await let_time_pass(self.client, [member.pod for member in self.alive], seconds)
         self.death_s += seconds
         self.outage_s += seconds
         for member in paused(self):
@@ -331,7 +335,7 @@ class SlotsMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([RENEW_S, LEASE_S + 1, 4 * LEASE_S]))
     def redis_away(self, seconds: float) -> None:
         """For all of them, and then back with its data: nobody was dead."""
-        self._let_pass(seconds)
+        self.do(self._let_pass(seconds))
         self.outage_s = 0.0
         for member in self.alive:
             member.unaware = True
@@ -345,10 +349,13 @@ class SlotsMachine(RuleBasedStateMachine):
             member.unaware = True
 
     def _turn(self, member: Member) -> None:
+        self.do(self._take_turn(member))
+
+    async def _take_turn(self, member: Member) -> None:
         """What its tasks would do; what is above the limit is closed, as its sessions would."""
         pods, slots = member.pod.pods, member.pod.slots
         lapses, now = pods.counts["lapses"], time.monotonic()
-        self.do(member.pod.turn())
+        await member.pod.turn()
         if not (member.was_dead or member.unaware):
             assert pods.counts["lapses"] == lapses, "a pod that was never dead has lapsed"
         if not (member.was_dead or self.lost_data):
@@ -357,7 +364,7 @@ class SlotsMachine(RuleBasedStateMachine):
             member.open.remove(connection)
             slots.release(USER, connection)
         member.pod.over.clear()
-        self.do(member.pod.settle())
+        await member.pod.settle()
         member.unaware = False
         member.turned_at = now
         if self.lost_data and not any(one.unaware for one in self.alive):

@@ -7,7 +7,6 @@ Forming takes about 2.1 s: a new node waits 2 s before it believes that the clus
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -17,6 +16,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError, ResponseError
 
+from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.ports import free_port
 from tests.servers.standalone import PLAIN, Options, Server
@@ -25,7 +25,6 @@ FORM_TIMEOUT_S = 30.0
 NODE_TIMEOUT_MS = 1000
 #: Where nobody can take over: a node that stands still for a while must not end the cluster.
 ALONE_NODE_TIMEOUT_MS = 5000
-_POLL_S = 0.02  # gossip has no event to wait for
 _MOVE_BATCH = 100
 
 
@@ -265,15 +264,17 @@ class Cluster:
     async def _all(
         self, servers: Sequence[Server], holds: Callable[[Server], Awaitable[bool]]
     ) -> None:
-        deadline = time.monotonic() + FORM_TIMEOUT_S
         waiting = list(servers)
-        while waiting:
-            waiting = [server for server in waiting if not await holds(server)]
-            if waiting:
-                if time.monotonic() > deadline:
-                    tails = "\n".join(f"{s.address}\n{s.process.log_tail(15)}" for s in waiting)
-                    raise ClusterError(f"no agreement in {FORM_TIMEOUT_S:.0f} s\n{tails}")
-                await asyncio.sleep(_POLL_S)
+
+        async def all_do() -> bool:
+            waiting[:] = [server for server in waiting if not await holds(server)]
+            return not waiting
+
+        try:
+            await until(all_do, within_s=FORM_TIMEOUT_S)
+        except AssertionError:
+            tails = "\n".join(f"{s.address}\n{s.process.log_tail(15)}" for s in waiting)
+            raise ClusterError(f"no agreement in {FORM_TIMEOUT_S:.0f} s\n{tails}") from None
 
     async def _do(self, server: Server, *command: Any) -> Any:
         async with _plain(server) as client:

@@ -7,13 +7,11 @@ The programs are those of `tests/cluster/lab` (`build.sh etcd kube-apiserver`), 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
 import ssl
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,12 +21,12 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 from tests.servers.tls import Certificates
 
 READY_TIMEOUT_S = 90.0
-_POLL_S = 0.1
 _TRIES = 3
 #: Who may ask; the API server reads the file once, so all of them are made before its start.
 USERS = tuple(f"user-{number}" for number in range(32))
@@ -283,22 +281,27 @@ class Kubernetes:
         (self.directory / "audit.yaml").write_text(_AUDIT_POLICY)
 
     async def _ready(self, api: Process) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
         last = ""
         async with self.client() as client:
-            while time.monotonic() < deadline:
+
+            async def ready() -> bool:
+                nonlocal last
                 for process in self._processes:
                     if not process.running:
                         raise ProcessError(f"ended with {process.returncode}", process)
                 try:
                     answer = await client.get("/readyz")
-                    if answer.status_code == 200:
-                        return
                     last = answer.text[-500:]
+                    return answer.status_code == 200
                 except httpx.HTTPError as error:
                     last = repr(error)
-                await asyncio.sleep(_POLL_S)
-        raise ProcessError(f"not ready in {READY_TIMEOUT_S:.0f} s: {last}", api)
+                    return False
+
+            try:
+                await until(ready, within_s=READY_TIMEOUT_S)
+            except AssertionError:
+                text = f"not ready in {READY_TIMEOUT_S:.0f} s: {last}"
+                raise ProcessError(text, api) from None
 
     def _requests(self, user: str) -> Iterator[Request]:
         with (self.directory / "audit.log").open() as lines:

@@ -6,7 +6,6 @@ gone when the `async with` ends.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,11 @@ from typing import Any, NamedTuple, Self
 import httpx
 import yaml
 
+from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 
-READY_TIMEOUT_S = 20.0
-_POLL_S = 0.05  # nothing tells that it serves, or that it has scraped
+READY_TIMEOUT_S = 60.0
 
 
 class Target(NamedTuple):
@@ -88,19 +87,21 @@ class Prometheus:
     async def start(self) -> Self:
         """Spawn and wait until it serves. Raises ProcessError with its log."""
         self.process.spawn()
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S), self._client() as client:
-                while True:
-                    if not self.process.running:
-                        raise ProcessError("prometheus ended by itself", self.process)
-                    try:
-                        if (await client.get("/-/ready")).status_code == 200:
-                            return self
-                    except httpx.HTTPError:
-                        pass
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise ProcessError("prometheus is not ready", self.process) from None
+        async with self._client() as client:
+
+            async def ready() -> bool:
+                if not self.process.running:
+                    raise ProcessError("prometheus ended by itself", self.process)
+                try:
+                    return (await client.get("/-/ready")).status_code == 200
+                except httpx.HTTPError:
+                    return False
+
+            try:
+                await until(ready, within_s=READY_TIMEOUT_S)
+            except AssertionError:
+                raise ProcessError("prometheus is not ready", self.process) from None
+        return self
 
     def close(self) -> None:
         self.process.close()
@@ -161,15 +162,21 @@ class Prometheus:
         found: list[dict[str, Any]] = (await self._ask("rules", {}))["groups"]
         return found
 
-    async def until_scraped(self, expr: str, *, within_s: float = 30) -> list[dict[str, Any]]:
-        """Wait until a query has an answer. Raises TimeoutError with the query."""
+    async def until_scraped(
+        self, expr: str, *, within_s: float = READY_TIMEOUT_S
+    ) -> list[dict[str, Any]]:
+        """The answer to a query, once there is one. Raises TimeoutError with the query."""
+        found: list[dict[str, Any]] = []
+
+        async def answered() -> bool:
+            found[:] = await self.query(expr)
+            return bool(found)
+
         try:
-            async with asyncio.timeout(within_s):
-                while not (found := await self.query(expr)):  # noqa: ASYNC110 - no event
-                    await asyncio.sleep(_POLL_S)
-                return found
-        except TimeoutError:
-            raise TimeoutError(f"nothing in {within_s} s for {expr}") from None
+            await until(answered, within_s=within_s)
+        except AssertionError:
+            raise TimeoutError(f"nothing in {within_s:g} s for {expr}") from None
+        return found
 
     @staticmethod
     def _vector(expr: str, data: dict[str, Any]) -> list[dict[str, Any]]:

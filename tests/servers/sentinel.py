@@ -7,7 +7,6 @@ does not could not agree to a failover. That takes 1 to 2 s.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any, Self
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.ports import free_port
 from tests.servers.standalone import PLAIN, Options, Server
@@ -25,8 +25,7 @@ FAILOVER_TIMEOUT_MS = 3000
 #: A Sentinel that stood still for 2 s, as on a busy machine, mistrusts its clock and does nothing
 #: for 30 s more (TILT): longer than anybody waits for a failover.
 PERIODS_MS = {"info-period": 1000, "publish-period": 500, "tilt-period": 1000}
-READY_TIMEOUT_S = 30.0
-_POLL_S = 0.02
+READY_TIMEOUT_S = 60.0
 
 
 class SentinelError(Exception):
@@ -89,13 +88,13 @@ class Sentinels:
     async def start(self) -> Self:
         await asyncio.gather(*(server.start() for server in self.servers))
         # A Sentinel asks for replicas when it meets the primary and then only every 10 s.
-        await self._until(self._connected, self.servers)
+        await self._come_true(self._connected, self.servers)
         await asyncio.gather(*(sentinel.start() for sentinel in self.sentinels))
         for sentinel in self.sentinels:
             # A primary that comes back is made a replica after four hello periods: 2 s, not 8.
             for what, period_ms in PERIODS_MS.items():
                 await self._do(sentinel, "SENTINEL", "DEBUG", what, period_ms)
-        await self._until(self._agreed, self.sentinels)
+        await self._come_true(self._agreed, self.sentinels)
         return self
 
     def close(self) -> None:
@@ -156,7 +155,7 @@ class Sentinels:
             except RedisError:  # a server that changes its role closes its connections
                 return False
 
-        await self._until(is_replica, [server])
+        await self._come_true(is_replica, [server])
 
     # --- changes
 
@@ -199,15 +198,14 @@ class Sentinels:
 
     # --- inside
 
-    async def _until(
+    async def _come_true(
         self, holds: Callable[[], Awaitable[bool]], concerned: Sequence[Server]
     ) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not await holds():
-            if time.monotonic() > deadline:
-                tails = "\n".join(server.process.log_tail(15) for server in concerned)
-                raise SentinelError(f"no agreement in {READY_TIMEOUT_S:.0f} s\n{tails}")
-            await asyncio.sleep(_POLL_S)
+        try:
+            await until(holds, within_s=READY_TIMEOUT_S)
+        except AssertionError:
+            tails = "\n".join(server.process.log_tail(15) for server in concerned)
+            raise SentinelError(f"no agreement in {READY_TIMEOUT_S:.0f} s\n{tails}") from None
 
     async def _connected(self) -> bool:
         """The first primary counts every replica as online."""

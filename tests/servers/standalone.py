@@ -13,7 +13,6 @@ written once, so that CONFIG REWRITE and a Sentinel's changes outlive a restart,
 import asyncio
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,13 +25,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.ports import free_port
 from tests.servers.process import Process, ProcessError
 from tests.servers.tls import Certificates
 
-READY_TIMEOUT_S = 20.0
-_POLL_S = 0.005  # nothing tells us that a server is about to answer, so it is asked often
+READY_TIMEOUT_S = 60.0
+#: An answer to whether it is intact: longer than a busy machine makes one wait.
+ANSWER_S = 5.0
 _PORT_TRIES = 5
 
 
@@ -196,7 +197,7 @@ class Server:
         if not self.running:
             return False
         try:
-            async with asyncio.timeout(5):  # longer than a busy machine makes it wait
+            async with asyncio.timeout(ANSWER_S):
                 return await self._config() == self._config_at_start
         except (RedisError, OSError, TimeoutError):
             return False
@@ -222,19 +223,24 @@ class Server:
             return config
 
     async def _ready(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
         last: Exception | None = None
         async with self.client(socket_connect_timeout=1, socket_timeout=1) as client:
-            while time.monotonic() < deadline:
+
+            async def answers() -> bool:
+                nonlocal last
                 if not self.running:
                     raise ProcessError(f"ended with {self.process.returncode}", self.process)
                 try:
-                    if await client.execute_command("PING"):
-                        return
+                    return bool(await client.execute_command("PING"))
                 except (RedisError, OSError) as error:
                     last = error
-                await asyncio.sleep(_POLL_S)
-        raise ProcessError(f"not ready in {READY_TIMEOUT_S:.0f} s: {last!r}", self.process)
+                    return False
+
+            try:
+                await until(answers, within_s=READY_TIMEOUT_S)
+            except AssertionError:
+                text = f"not ready in {READY_TIMEOUT_S:.0f} s: {last!r}"
+                raise ProcessError(text, self.process) from None
 
     def _configuration(self) -> str:
         options = self.options
