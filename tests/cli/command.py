@@ -1,4 +1,8 @@
-"""The real command in a process of its own, with nothing of this machine's settings."""
+"""The real command, with nothing of this machine's settings.
+
+`run` and `start` have a process of their own: for signals, pipes, and once for each command.
+`invoke` is for what a command says and does otherwise: the same, without starting a Python.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,13 @@ from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import typer
+from typer.testing import CliRunner
+
+from tidegate.cli import console
+from tidegate.cli.main import app
 
 COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 TIMEOUT_S = 30
@@ -80,3 +90,36 @@ async def started(*arguments: str, **env: str) -> AsyncIterator[tuple[Process, S
 
 async def run(*arguments: str, stdin: str = "", **env: str) -> Done:
     return await finish(await start(*arguments, **env), stdin)
+
+
+async def invoke(*arguments: str, stdin: str | bytes = "", **env: str) -> Done:
+    """As `run`, in a thread of this process; not where others of it write to stdout meanwhile."""
+    return await invoke_app(app, *arguments, stdin=stdin, **env)
+
+
+async def invoke_app(
+    app: typer.Typer, *arguments: str, stdin: str | bytes = "", **env: str
+) -> Done:
+    """As `invoke`, of another program."""
+    wanted = environment(**env)
+    changes: dict[str, Any] = {name: wanted.get(name) for name in os.environ.keys() | wanted.keys()}
+
+    def work() -> Done:
+        result = CliRunner().invoke(
+            app, arguments, input=stdin, env=changes, prog_name=app.info.name or None
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    _forget_consoles()
+    try:
+        return await asyncio.to_thread(work)
+    finally:
+        _forget_consoles()
+
+
+def _forget_consoles() -> None:
+    """They have the width of the terminal that was there when they were made."""
+    console.stdout.cache_clear()
+    console.stderr.cache_clear()

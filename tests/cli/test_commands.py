@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.command import environment, run
+from tests.cli.command import environment, invoke, run
 from tests.servers.process import Process
 from tidegate import __version__
 from tidegate.cli.settings_fields import setting_fields
@@ -17,12 +17,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 async def test_version() -> None:
-    assert (await run("--version")).out == f"tidegate {__version__}\n"
+    assert (await invoke("--version")).out == f"tidegate {__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["run", "serve", "publish", "watch", "settings"])
 async def test_each_command_has_help_with_an_example(command: str) -> None:
-    done = await run(command, "--help")
+    done = await invoke(command, "--help")
     assert done.code == 0
     assert "Example" in done.out
     assert f"tidegate {command}" in done.out
@@ -51,7 +51,9 @@ def test_the_reference_page_is_current() -> None:
 
 
 async def test_settings_markdown_is_the_page() -> None:
-    assert (await run("settings", "--markdown", TIDEGATE_LOG__LEVEL="debug")).out == settings_page()
+    assert (
+        await invoke("settings", "--markdown", TIDEGATE_LOG__LEVEL="debug")
+    ).out == settings_page()
 
 
 SECRET = "hunter2"
@@ -63,14 +65,14 @@ SECRETS = {
 
 @pytest.mark.parametrize("form", [(), ("--json",), ("--yaml",)])
 async def test_settings_shows_no_secret(form: tuple[str, ...]) -> None:
-    done = await run("settings", *form, **SECRETS)
+    done = await invoke("settings", *form, **SECRETS)
     assert done.code == 0
     assert SECRET not in done.out + done.err
     assert "redis://u:***@h" in done.out
 
 
 async def test_settings_shows_values_and_sources() -> None:
-    done = await run("settings", "--port", "1", "--set", "log.level=debug", **SECRETS)
+    done = await invoke("settings", "--port", "1", "--set", "log.level=debug", **SECRETS)
     rows = [line.split() for line in done.out.splitlines() if line.strip()]
     assert rows[0] == ["setting", "value", "from"]
     assert ["server.port", "1", "--port"] in rows
@@ -80,7 +82,7 @@ async def test_settings_shows_values_and_sources() -> None:
 
 
 async def test_settings_as_json() -> None:
-    shown = json.loads((await run("settings", "--json", "--port", "1", **SECRETS)).out)
+    shown = json.loads((await invoke("settings", "--json", "--port", "1", **SECRETS)).out)
     assert shown["settings"]["server"]["port"] == 1
     assert shown["settings"]["redis"]["password"] == "***"
     assert shown["sources"]["server.port"] == "--port"
@@ -89,16 +91,18 @@ async def test_settings_as_json() -> None:
 
 async def test_settings_as_yaml_is_a_file_for_config(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
-    file.write_text((await run("settings", "--yaml", "--port", "1", "--pod", "no", **SECRETS)).out)
+    file.write_text(
+        (await invoke("settings", "--yaml", "--port", "1", "--pod", "no", **SECRETS)).out
+    )
     assert "password" not in yaml.safe_load(file.read_text())["redis"]
-    again = json.loads((await run("settings", "--json", "--config", str(file))).out)
+    again = json.loads((await invoke("settings", "--json", "--config", str(file))).out)
     assert again["settings"]["server"]["port"] == 1
     assert again["settings"]["server"]["pod"] == "no"
     assert again["settings"]["redis"]["url"] == "redis://127.0.0.1:6379/0"
 
 
 async def test_settings_forms_exclude_one_another() -> None:
-    assert (await run("settings", "--json", "--yaml")).code == 2
+    assert (await invoke("settings", "--json", "--yaml")).code == 2
 
 
 @pytest.mark.parametrize("command", ["serve", "settings", "publish 42 {}", "run"])

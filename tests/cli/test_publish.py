@@ -1,4 +1,4 @@
-"""`tidegate publish` as a process, on real servers: what it appends, prints and refuses."""
+"""`tidegate publish` on real servers: what it appends, prints and refuses."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import finish, run, start
+from tests.cli.command import finish, invoke, start
 from tests.servers.binaries import require
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
@@ -27,7 +27,7 @@ async def entries(server: Server, key: str = KEY) -> list[tuple[str, dict[str, o
 
 async def test_one_object_becomes_one_entry(redis_server: Server) -> None:
     data = '{"progress": 0.5, "big": 12345678901234567890123, "text": "größer"}'
-    done = await run("publish", "42", data, "--redis", redis_server.url)
+    done = await invoke("publish", "42", data, "--redis", redis_server.url)
     assert done.code == 0, done
     ((entry_id, message),) = await entries(redis_server)
     assert done.out == f"{entry_id}\n"
@@ -39,7 +39,7 @@ async def test_one_object_becomes_one_entry(redis_server: Server) -> None:
 async def test_type_prefix_and_maxlen(redis_server: Server) -> None:
     where = ("--redis", redis_server.url, "--prefix", "ops/")
     for n in range(3):
-        await run("publish", "42", f'{{"n":{n}}}', "--type", "note", "--maxlen", "1", *where)
+        await invoke("publish", "42", f'{{"n":{n}}}', "--type", "note", "--maxlen", "1", *where)
     found = await entries(redis_server, "ops/42")
     # The trimming is approximate, by whole nodes of the stream.
     assert [message["type"] for _, message in found] == ["note"] * 3
@@ -64,11 +64,9 @@ async def test_lines_from_stdin_are_published_as_they_come(redis_server: Server)
 async def test_a_bad_line_is_named_and_what_was_before_stays(
     redis_server: Server, bad: str
 ) -> None:
-    process = await start("publish", "42", "-", "--redis", redis_server.url)
-    assert process.stdin is not None
     text = '{"n": 1}\n\n{"n": 2}\n' + bad + '\n{"n": 3}\n'
-    process.stdin.write(text.encode(errors="surrogateescape"))
-    done = await finish(process)
+    lines = text.encode(errors="surrogateescape")
+    done = await invoke("publish", "42", "-", "--redis", redis_server.url, stdin=lines)
     assert done.code == 1
     assert done.err.startswith("tidegate: line 4: ")
     assert [message["data"] for _, message in await entries(redis_server)] == [{"n": 1}, {"n": 2}]
@@ -86,7 +84,7 @@ async def test_a_bad_line_is_named_and_what_was_before_stays(
     ],
 )
 async def test_what_is_wrong_is_said(arguments: tuple[str, ...], code: int, said: str) -> None:
-    done = await run("publish", *arguments)
+    done = await invoke("publish", *arguments)
     assert done.code == code, done
     assert said in done.err
     assert "hunter2" not in done.err
@@ -95,7 +93,7 @@ async def test_what_is_wrong_is_said(arguments: tuple[str, ...], code: int, said
 async def test_a_key_that_is_no_stream_is_said(redis_server: Server) -> None:
     async with redis_server.client() as client:
         await client.set(KEY, "text")
-    done = await run("publish", "42", "{}", "--redis", redis_server.url)
+    done = await invoke("publish", "42", "{}", "--redis", redis_server.url)
     assert done.code == 1
     assert "WRONGTYPE" in done.err
 
@@ -104,38 +102,38 @@ async def test_password_by_variable(tmp_path: Path) -> None:
     options = Options(password="hunter2")
     async with Server(require("valkey9"), options, directory=tmp_path / "s") as server:
         where = ("--redis", f"redis://{server.address}")
-        refused = await run("publish", "42", "{}", *where)
+        refused = await invoke("publish", "42", "{}", *where)
         assert refused.code == 1
-        done = await run("publish", "42", "{}", *where, TIDEGATE_REDIS__PASSWORD="hunter2")
+        done = await invoke("publish", "42", "{}", *where, TIDEGATE_REDIS__PASSWORD="hunter2")
         assert done.code == 0, done
 
 
 async def test_a_unix_socket() -> None:
     async with Server(require("valkey9"), Options(unix_socket=True)) as server:
-        done = await run("publish", "42", "{}", "--redis", server.unix_url)
+        done = await invoke("publish", "42", "{}", "--redis", server.unix_url)
         assert done.code == 0, done
 
 
 @pytest.mark.real("tls-server")
 async def test_tls(certificates: Certificates) -> None:
     async with Server(require("tls-server"), Options(tls=certificates)) as server:
-        refused = await run("publish", "42", "{}", "--redis", server.url)
+        refused = await invoke("publish", "42", "{}", "--redis", server.url)
         assert refused.code == 1
         ca = f"redis.tls_ca_file={certificates.ca_file}"
-        done = await run("publish", "42", "{}", "--redis", server.url, "--set", ca)
+        done = await invoke("publish", "42", "{}", "--redis", server.url, "--set", ca)
         assert done.code == 0, done
 
 
 async def test_a_cluster(cluster: Cluster) -> None:
     for n in range(8):  # keys of several slots
-        done = await run("publish", f"op-{n}", "{}", "--redis", cluster.url)
+        done = await invoke("publish", f"op-{n}", "{}", "--redis", cluster.url)
         assert done.code == 0, done
 
 
 async def test_sentinel(sentinel: Sentinels) -> None:
-    done = await run("publish", "42", "{}", "--redis", sentinel.url)
+    done = await invoke("publish", "42", "{}", "--redis", sentinel.url)
     assert done.code == 0, done
-    done = await run("publish", "42", "{}", "--redis", sentinel.url + "-not")
+    done = await invoke("publish", "42", "{}", "--redis", sentinel.url + "-not")
     assert done.code == 1
     assert "no Sentinel that answers knows this primary" in done.err
 
@@ -149,11 +147,11 @@ async def test_sentinels_with_a_login_of_their_own() -> None:
         sentinel_password="of the Sentinels",
     ) as sentinel:
         login = {"TIDEGATE_REDIS__PASSWORD": "of the servers"}
-        done = await run("publish", "42", "{}", "--redis", sentinel.url, **login)
+        done = await invoke("publish", "42", "{}", "--redis", sentinel.url, **login)
         assert done.code == 1
         assert "the Sentinels want another login, see redis.sentinel_password" in done.err
         login["TIDEGATE_REDIS__SENTINEL_PASSWORD"] = "of the Sentinels"
-        done = await run("publish", "42", "{}", "--redis", sentinel.url, **login)
+        done = await invoke("publish", "42", "{}", "--redis", sentinel.url, **login)
         assert done.code == 0, done
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import Done, finish, launch, run, start
+from tests.cli.command import Done, finish, invoke, launch, start
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.ports import free_port
@@ -79,7 +79,7 @@ async def test_replicas_and_operations_with_their_rates(
         async with publishing(backend, "busy"):
             urls = ("--url", admin(one), "--url", admin(two))
             # Long enough that a pause of this process is only a part of it.
-            done = await top_once("--json", "--interval", "5", *urls)
+            done = await top_once("--json", "--interval", "3", *urls)
 
     assert done.code == 0, done
     first, second = reading(done)["replicas"]
@@ -178,7 +178,7 @@ async def test_a_replica_that_leaves_and_comes_back_is_shown_so(redis_server: Se
 
 
 async def test_nobody_answers(redis_server: Server) -> None:
-    done = await run(
+    done = await invoke(
         "top", "--once", "--interval", "0.2", "--url", f"http://127.0.0.1:{free_port()}"
     )
 
@@ -217,7 +217,9 @@ async def test_what_is_no_replica_is_dead_with_a_reason(answer: bytes) -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        done = await run("top", "--once", "--interval", "0.2", "--url", f"http://127.0.0.1:{port}")
+        done = await invoke(
+            "top", "--once", "--interval", "0.2", "--url", f"http://127.0.0.1:{port}"
+        )
 
     assert done.code == 1, done
     assert f"http://127.0.0.1:{port} is dead: " in done.out
@@ -233,7 +235,7 @@ async def test_what_is_no_replica_is_dead_with_a_reason(answer: bytes) -> None:
     ],
 )
 async def test_addresses_that_cannot_be_are_refused(url: str) -> None:
-    done = await run("top", "--once", "--url", url)
+    done = await invoke("top", "--once", "--url", url)
 
     assert done.code == 2
     assert "--url" in done.err

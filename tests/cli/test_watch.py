@@ -1,4 +1,4 @@
-"""`tidegate watch` as a process, against replicas that misbehave on demand."""
+"""`tidegate watch`, against replicas that misbehave on demand."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import Done, finish, run, start
+from tests.cli.command import Done, finish, invoke, start
 from tests.cli.fake_gateway import FakeGateway, Refusal
 
 
@@ -32,7 +32,7 @@ async def test_the_exit_code_tells_how_it_ended(
 ) -> None:
     await gateway.append("42", "progress", {"progress": 0.5, "message": "half way"})
     await gateway.append("42", f"operation_{status}", {"status": status})
-    done = await run("watch", "42", *urls(gateway))
+    done = await invoke("watch", "42", *urls(gateway))
     assert done.code == code, done
     assert "progress 50%" in done.out
     assert done.out.splitlines()[-1] == f"42: {status}"
@@ -40,7 +40,7 @@ async def test_the_exit_code_tells_how_it_ended(
 
 async def test_json_is_frames_and_nothing_else(gateway: FakeGateway) -> None:
     await gateway.append("42", "operation_failed", {"status": "failed"})
-    done = await run("watch", "42", "--json", *urls(gateway))
+    done = await invoke("watch", "42", "--json", *urls(gateway))
     assert done.code == 1
     assert [frame["type"] for frame in frames(done)] == ["current_state", "operation_failed"]
 
@@ -48,8 +48,8 @@ async def test_json_is_frames_and_nothing_else(gateway: FakeGateway) -> None:
 async def test_history_and_after_reach_the_gateway(gateway: FakeGateway) -> None:
     await gateway.append("42", "operation_completed", {"status": "completed"}, ms=7)
     url = gateway.urls[0]
-    await run("watch", "42", "--url", url, "--history", "all")
-    await run("watch", "42", "--url", url, "--after", "5")
+    await invoke("watch", "42", "--url", url, "--history", "all")
+    await invoke("watch", "42", "--url", url, "--after", "5")
     assert gateway.replicas[0].asked == [
         "/ws/operations/42?history=all&acks=1",
         "/ws/operations/42?last_event_id=5-0&acks=1",
@@ -81,7 +81,7 @@ async def test_a_draining_replica_is_left_for_the_next(gateway: FakeGateway) -> 
     reconnect = {"type": "reconnect", "data": {"after_ms": 30, "reason": "draining"}}
     gateway.replicas[0].refusals.append(Refusal(1012, frames=(reconnect,)))
     await gateway.append("42", "operation_completed", {"status": "completed"})
-    done = await run("watch", "42", *urls(gateway))
+    done = await invoke("watch", "42", *urls(gateway))
     assert done.code == 0, done
     assert "asked to reconnect: draining" in done.out
     assert len(gateway.replicas[1].asked) == 1
@@ -90,14 +90,14 @@ async def test_a_draining_replica_is_left_for_the_next(gateway: FakeGateway) -> 
 async def test_503_with_retry_after_is_left_for_the_next(gateway: FakeGateway) -> None:
     gateway.replicas[0].refusals.append(Refusal(http_status=503, headers={"Retry-After": "0"}))
     await gateway.append("42", "operation_completed", {"status": "completed"})
-    assert (await run("watch", "42", *urls(gateway))).code == 0
+    assert (await invoke("watch", "42", *urls(gateway))).code == 0
 
 
 @pytest.mark.parametrize("code", [4400, 4401, 4403, 4404, 4410, 4429])
 async def test_a_refusal_is_told_and_final(gateway: FakeGateway, code: int) -> None:
     error = {"type": "error", "data": {"code": "x", "message": "because of this"}}
     gateway.replicas[0].refusals.append(Refusal(code, frames=(error,)))
-    done = await run("watch", "42", *urls(gateway))
+    done = await invoke("watch", "42", *urls(gateway))
     assert done.code == 2
     assert f"tidegate: refused ({code}): because of this" in done.err
     assert not gateway.replicas[1].asked
@@ -105,7 +105,7 @@ async def test_a_refusal_is_told_and_final(gateway: FakeGateway, code: int) -> N
 
 async def test_an_http_refusal_is_told_and_final(gateway: FakeGateway) -> None:
     gateway.replicas[0].refusals.append(Refusal(http_status=404, reason="nothing here"))
-    done = await run("watch", "42", *urls(gateway))
+    done = await invoke("watch", "42", *urls(gateway))
     assert done.code == 2
     assert "answered 404: nothing here" in done.err
 
@@ -130,7 +130,7 @@ async def test_gap_skipped_and_stale_are_shown(gateway: FakeGateway) -> None:
 
 
 async def test_nobody_there_ends_when_patience_does() -> None:
-    done = await run("watch", "42", "--url", "ws://127.0.0.1:1", "--patience", "0.3")
+    done = await invoke("watch", "42", "--url", "ws://127.0.0.1:1", "--patience", "0.3")
     assert done.code == 2
     assert "no replica answered" in done.err
     assert "connection refused" in done.err
@@ -174,6 +174,6 @@ async def test_a_closed_pipe_ends_it_quietly(gateway: FakeGateway) -> None:
     ],
 )
 async def test_wrong_usage_is_2(arguments: tuple[str, ...], said: str) -> None:
-    done = await run("watch", *arguments)
+    done = await invoke("watch", *arguments)
     assert done.code == 2
     assert said in done.err

@@ -1,4 +1,4 @@
-"""`tidegate-operator sweep`, the real command over real servers."""
+"""`tidegate-operator sweep`, the real command over real servers; once as a process of its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, environment, finish
+from tests.cli.command import Done, environment, finish, invoke_app
 from tests.harness.backend import PREFIX
 from tests.operator.sweeping import DAY_S, HOUR_S, Streamer
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
+from tidegate_operator.cli.main import app
 from tidegate_operator.model.streams import Ttl
 
 COMMAND = (sys.executable, "-m", "tidegate_operator.cli.main", "sweep")
@@ -33,7 +34,7 @@ async def start(*arguments: str, **env: str) -> Process:
 
 
 async def run(*arguments: str, **env: str) -> Done:
-    return await finish(await start(*arguments, **env))
+    return await invoke_app(app, "sweep", *arguments, **env)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def some(backend: Streamer) -> None:
 
 async def test_once_as_json(redis_server: Server, backend: Streamer) -> None:
     await some(backend)
-    done = await run("--once", "--json", "--redis", redis_server.url)
+    done = await finish(await start("--once", "--json", "--redis", redis_server.url))
     assert done.code == 0, done.err
     report = json.loads(done.out)
     assert report["streams"] == {"running": 1, "finished": 1, "failed": 1, "idle": 0, "orphan": 0}
