@@ -62,7 +62,12 @@ def children_of(pid: int) -> set[int]:
 
 @pytest.mark.real("valkey9")
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("sent", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full),
+        (signal.SIGKILL, -9),
+    ],
 )
 async def test_a_stopped_run_leaves_no_process(
     sent: signal.Signals, status: int, tmp_path: Path

@@ -29,6 +29,7 @@ def untold(_: str, __: float) -> None:
     """Nobody watches the progress."""
 
 
+@pytest.mark.full
 @pytest.mark.real("valkey9")
 @pytest.mark.faults
 async def test_a_rolling_restart_loses_nobody_and_nothing() -> None:

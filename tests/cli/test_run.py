@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli import command
 from tests.harness.waiting import until
-from tests.servers.ports import free_port, is_free
+from tests.servers.ports import free_ports_in_a_row, is_free
 from tests.servers.standalone import Server
 from tidegate.cli import embedded_server
 from tidegate.cli.children import how_it_ended
@@ -111,13 +111,17 @@ def alive(pid: int) -> bool:
         return False
 
 
+#: Of any run here.
+REPLICAS_MAX = 3
+
+
 @asynccontextmanager
 async def running(tmp_path: Path, *arguments: str, ready: bool = True) -> AsyncIterator[Run]:
     """The command on ports of its own, so that a demo beside the tests does no harm."""
     folder = tmp_path / "tmp"
     folder.mkdir()
-    # Far enough apart that the next free ones are free too.
-    port, admin, redis = (str(free_port()) for _ in range(3))
+    # Each replica takes the next one.
+    port, admin, redis = (str(free_ports_in_a_row(REPLICAS_MAX)) for _ in range(3))
     defaults = {"--port": port, "--admin-port": admin, "--redis-port": redis}
     chosen = [part for flag, v in defaults.items() if flag not in arguments for part in (flag, v)]
     process = await asyncio.create_subprocess_exec(
@@ -176,8 +180,7 @@ async def test_a_backend_two_replicas_a_page_and_lines_to_copy(tmp_path: Path) -
 
 
 async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:
-    # Not one that the kernel gives: those next to it go to connections of anybody's.
-    port = free_port()
+    port = free_ports_in_a_row(REPLICAS_MAX)
     with socket.create_server(("127.0.0.1", port)):
         async with running(tmp_path, "--port", str(port)) as run:
             said = run.said(rf"port {port} is taken, replica-1 gets (\d+)")
@@ -250,6 +253,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
+@pytest.mark.full
 async def test_no_restart_leaves_the_dead_dead(tmp_path: Path) -> None:
     async with running(tmp_path, "--no-restart", "--replicas", "3") as run:
         assert len(run.urls) == 3
@@ -259,6 +263,7 @@ async def test_no_restart_leaves_the_dead_dead(tmp_path: Path) -> None:
         await run.nothing_is_left()
 
 
+@pytest.mark.full  # for the quick tier the next one tells enough
 async def test_ctrl_c_twice_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         assert await run.end(signal.SIGINT, signal.SIGINT) == 0

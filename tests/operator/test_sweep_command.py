@@ -21,6 +21,7 @@ from tests.operator.sweeping import DAY_S, HOUR_S, Streamer
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
+from tidegate_operator.cli import views
 from tidegate_operator.cli.main import app
 from tidegate_operator.model.streams import Ttl
 
@@ -128,8 +129,11 @@ async def test_sentinel(sentinel: Sentinels) -> None:
         assert await backend.ttl_s("3") is None
 
 
-async def test_lines_where_there_is_no_terminal(redis_server: Server, backend: Streamer) -> None:
-    for number in range(120):
+async def test_lines_where_there_is_no_terminal(
+    redis_server: Server, backend: Streamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LINE_S", 0.1)
+    for number in range(30):
         await backend.publish(str(number))
     done = await run("--once", "--redis", redis_server.url, "--commands-per-s", "100")
     assert done.code == 0

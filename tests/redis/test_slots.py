@@ -225,23 +225,6 @@ async def test_a_take_whose_reply_is_lost_holds_nothing(redis_server: Server, fa
         assert await held(client, "ann") == {}
 
 
-async def test_a_take_may_be_tried_again_after_its_reply_was_lost(redis_server: Server) -> None:
-    lossy = LossyTopology(slot_settings(redis_server.url, "a").redis)
-    async with (
-        Pod(redis_server.url, "a", topology=lossy) as a,
-        redis_server.client() as client,
-    ):
-        await a.turn()
-        await a.connect("bob")
-        lossy.fate = Fate.REPLY_LOST
-        with pytest.raises(RedisUnavailable):
-            await a.slots.take("ann", "c1")
-        lossy.fate = Fate.ANSWERED
-        assert await a.slots.take("ann", "c1") == Taken(1)
-        await a.turn()
-        assert await held(client, "ann") == {"c1": "a"}
-
-
 async def test_a_take_that_is_executed_after_its_release_is_found_out(
     redis_server: Server,
 ) -> None:

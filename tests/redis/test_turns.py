@@ -24,7 +24,7 @@ from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.topology import MAX_CONNECTIONS, TURNS, Topology
 from tidegate.redis.turns import Turns
 
-AT_ONCE = 300
+AT_ONCE = 4 * MAX_CONNECTIONS
 ONE, TWO = OperationId("42"), OperationId("43")
 
 
