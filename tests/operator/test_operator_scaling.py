@@ -125,8 +125,7 @@ async def test_kubectl_scale_gateway_in_mode_none(stage: Stage) -> None:
     await stage.condition("ScalingActive", "True", "Steady")
     body = {"spec": {"replicas": 5}}
     await stage.send("PATCH", f"{stage.gateways}/main/scale", body)
-    took_s = await until(replicas_are(stage, 5), operator.process.log_tail)
-    assert took_s < 10
+    await until(replicas_are(stage, 5), operator.process.log_tail)
     await stage.settle_deployment()
     scale = await stage.send("GET", f"{stage.gateways}/main/scale")
     assert scale["status"]["selector"] == f"app={TARGET}"

@@ -271,14 +271,15 @@ async def test_a_renewal_fails_soon_when_redis_hangs_and_at_once_when_that_is_kn
     redis_server: Server,
 ) -> None:
     # The first renewal and the last have to come within this wait, too.
-    async with Pod(redis_server.url, "a", slots={"wait_s": 3}) as a:
+    waits = {"wait_s": 3, "reply_timeout_s": 60}
+    async with Pod(redis_server.url, "a", slots=waits) as a:
         await a.pods.renew()
         redis_server.pause()
         try:
             begun = time.monotonic()
             with pytest.raises(RedisUnavailable):
                 await a.pods.renew()
-            assert time.monotonic() - begun < 8, "not the 10 s of `redis.reply_timeout_s`"
+            assert time.monotonic() - begun < 30, "not the 60 s of `redis.reply_timeout_s`"
             a.clock.added_s += LEASE_S + 1
             with pytest.raises(RedisUnavailable):
                 await at_once(a.pods.ensure())
@@ -334,11 +335,13 @@ async def test_on_sentinel_over_a_failover(sentinel: Sentinels) -> None:
         first = a.pods.incarnation
         await sentinel.synced()  # the replica has the lease
         await sentinel.fail_over()
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await a.pods.renew()
-                    break
-                except RedisUnavailable:
-                    await asyncio.sleep(0.1)  # nothing tells when the client has found it
+
+        async def renewed() -> bool:
+            try:
+                await a.pods.renew()
+            except RedisUnavailable:
+                return False
+            return True
+
+        await until(renewed, "the client does not find the new primary")
         assert a.pods.incarnation == first

@@ -359,7 +359,7 @@ async def test_everything_is_asserted_again_after_redis_lost_its_data(
 async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
     redis_server: Server,
 ) -> None:
-    quick = {"limit": 3, "renew_s": 0.1}
+    quick = {"limit": 3, "renew_s": 0.1, "wait_s": 30}
     async with Pod(redis_server.url, "a", lives=True, slots=quick) as a:
         await until(lambda: a.pods.is_held)
         assert await a.slots.take("ann", "c1") == Taken(1)
@@ -368,7 +368,7 @@ async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
         begun = time.monotonic()
         with pytest.raises(RedisUnavailable):
             await a.slots.take("ann", "c2")
-        assert time.monotonic() - begun < 5, "not the 10 s of `slots.wait_s`"
+        assert time.monotonic() - begun < 15, "not the 30 s of `slots.wait_s`"
         assert a.slots.take_locally("ann", "c2") == Taken(2)
         assert a.slots.take_locally("ann", "c2") == Taken(2)
         assert a.slots.take_locally("ann", "c3") == Taken(3)
@@ -384,7 +384,7 @@ async def test_counted_here_while_redis_is_away_and_asserted_when_it_is_back(
 
 async def test_a_hanging_redis_is_told_soon_and_then_at_once(redis_server: Server) -> None:
     # The wait is long enough for a first connect on a machine that stands still for a while.
-    quick = {"lease_s": 0.6, "renew_s": 0.1, "wait_s": 3}
+    quick = {"lease_s": 0.6, "renew_s": 0.1, "wait_s": 3, "reply_timeout_s": 60}
     async with Pod(redis_server.url, "a", lives=True, slots=quick) as a:
         await until(lambda: a.pods.is_held)
         (kept,) = await a.connect("ann")
@@ -396,7 +396,7 @@ async def test_a_hanging_redis_is_told_soon_and_then_at_once(redis_server: Serve
                 *(a.slots.take("ann", f"c{number}") for number in range(100)),
                 return_exceptions=True,
             )
-            assert time.monotonic() - begun < 8, "not the 10 s of `redis.reply_timeout_s`"
+            assert time.monotonic() - begun < 30, "not the 60 s of `redis.reply_timeout_s`"
             assert all(isinstance(verdict, RedisUnavailable) for verdict in verdicts)
             await until(lambda: a.pods.counts["failures"] > failures and not a.pods.is_held)
             with pytest.raises(RedisUnavailable):
@@ -487,13 +487,15 @@ async def test_on_sentinel_over_a_failover(sentinel: Sentinels) -> None:
         await until(lambda: a.pods.is_held)
         connections = await a.connect("ann", 3)
         await sentinel.fail_over()
-        verdict: Any = None
-        async with asyncio.timeout(20):
-            while verdict is None:
-                try:
-                    verdict = await a.slots.take("ann", "after")
-                except RedisUnavailable:
-                    await asyncio.sleep(0.1)  # nothing tells when the client has found it
+
+        async def taken() -> bool:
+            try:
+                await a.slots.take("ann", "after")
+            except RedisUnavailable:
+                return False
+            return True
+
+        await until(taken, "the client does not find the new primary")
         async with (await sentinel.primary()).client() as client:
             # The last writes before a failover may be lost; they are made again.
             await a.topology.refresh()  # as the feed does every few seconds
