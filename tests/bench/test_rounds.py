@@ -131,6 +131,7 @@ async def test_joins_read_the_whole_history() -> None:
     assert one.raw["many"]["joined"] > 0
 
 
+@pytest.mark.full
 async def test_replicas_are_compared_on_the_same_load() -> None:
     replicas = replace(scenario_named("replicas"), operations=4, per_second=200, replicas=2)
     one = await one_round(replicas)

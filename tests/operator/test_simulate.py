@@ -32,7 +32,7 @@ def run(name: str, world: World | None = None, **more: Any) -> Replay:
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
-@pytest.mark.parametrize("interval_s", [5.0, 15.0, 40.0])
+@pytest.mark.parametrize("interval_s", [pytest.param(5.0, marks=pytest.mark.full), 15.0, 40.0])
 def test_no_trace_makes_it_flap_or_jump_or_act_blindly(name: str, interval_s: float) -> None:
     made = run(name, World(interval_s=interval_s))
     assert made.summary.turns == 0, "no step back within the window"
