@@ -26,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 reason = "needs a Kubernetes: make cluster-test"
                 item.add_marker(pytest.mark.skip(reason=reason))
             item.add_marker(pytest.mark.timeout(400))
+            # One release, hurt case after case: in the order of the file, whatever else is sorted.
+            item.add_marker(pytest.mark.xdist_group(NAMESPACE))
 
 
 @pytest.fixture(scope="session")
