@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
+.PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
 .PHONY: dashboards dashboards-test
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
@@ -22,7 +22,10 @@ help:
 	@echo 'Tidegate: browsers watch long-running operations live, from a Redis Stream.'
 	@echo
 	@echo '  make run          two gateway replicas, an embedded server and a demo backend; Ctrl-C ends all'
-	@echo '  make test         all tests, on real servers        ARGS="-k ring -x" goes to pytest'
+	@echo '  make test         each behaviour once, on real servers, in parallel   ARGS="tests/core -k ring -x" goes to pytest'
+	@echo '  make test-rest    what that leaves out: both servers, both Helms, long properties, the boards, a cluster'
+	@echo '  make test-all     both'
+	@echo '  make test-pauses  the tests while their processes are stopped at random moments   ARGS goes to tests.pauses'
 	@echo '  make check        what must be clean before a commit: format, lint, types, layers'
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
@@ -41,8 +44,25 @@ help:
 run: $(STAMP)
 	@$(BIN)/tidegate run $(ARGS)
 
+# The tiers: tests/conftest.py. Boards and cluster are one performance each, and go apart from the rest.
+TESTS := $(BIN)/python -m pytest -n auto --dist loadgroup --ignore=tests/dashboards --ignore=tests/cluster
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(TESTS) --tier quick $(ARGS)
+test-matrices: $(STAMP)
+	$(TESTS) --tier rest $(ARGS)
+
+# Each part runs, also when one before it failed. ARGS are for those over all folders.
+REST := test-matrices dashboards-test cluster-test
+test-rest: ; @$(call each,$(REST))
+test-all: ; @$(call each,test $(REST))
+each = failed=; for part in $(1); do \
+  printf '\n== make %s\n' $$part; \
+  case $$part in test*) $(MAKE) --no-print-directory $$part ;; *) $(MAKE) --no-print-directory $$part ARGS= ;; esac || \
+    failed="$$failed $$part"; \
+  done; [ -z "$$failed" ] || { echo "make $@: failed:$$failed" >&2; exit 1; }
+
+test-pauses: $(STAMP)
+	$(BIN)/python -m tests.pauses $(ARGS)
 
 # In parts, so that `make -k check` tells of all of them in one run.
 check: check-format check-lint check-types check-layers
@@ -62,7 +82,7 @@ format: $(STAMP)
 dashboards: $(STAMP)
 	$(BIN)/python -m dashboards.src
 
-# Real replicas under load and faults, scraped by a real Prometheus; half a minute.
+# Real replicas under load and faults, scraped by a real Prometheus; a minute or two.
 dashboards-test: $(STAMP)
 	$(BIN)/python -m pytest tests/dashboards $(ARGS)
 
@@ -88,7 +108,7 @@ cluster-down:
 cluster-load-image:
 	@tests/cluster/lab/load.sh docker.io/tidegate/tidegate:lab .
 cluster-test: $(STAMP)
-	@tests/cluster/run.sh $(ARGS)
+	@$(if $(CLUSTER_TIMEOUT_S),timeout $(CLUSTER_TIMEOUT_S)) tests/cluster/run.sh $(ARGS)
 
 fuzz: $(STAMP)
 	@mkdir -p build

@@ -1,6 +1,7 @@
 """The cluster that `run.sh` chose, and one release of the chart for all cases.
 
-`make test` passes these tests over by name; `make cluster-test` runs them.
+`make cluster-test` runs these tests, and `make test-rest` with the others; without a cluster pytest
+passes them over by name.
 """
 
 from __future__ import annotations
