@@ -30,11 +30,16 @@ else
   tests/cluster/lab/images.sh
   running() { [ -f "$LAB/kubelet.pid" ] && kill -0 "$(cat "$LAB/kubelet.pid")" 2>/dev/null; }
   running || [ -n "${CLUSTER_KEEP:-}" ] || trap tests/cluster/lab/down.sh EXIT
-  CLUSTER_KUBECONFIG=$(tests/cluster/lab/up.sh)
-  export CLUSTER_KUBECONFIG CLUSTER_LAB=$LAB CLUSTER_ADDRESS=127.0.0.1
+  export CLUSTER_LAB=$LAB CLUSTER_ADDRESS=127.0.0.1
   export CLUSTER_IMAGE=docker.io/tidegate/tidegate:lab CLUSTER_VALKEY_IMAGE=docker.io/lab/valkey:9
   export CLUSTER_REDIS_IMAGE=docker.io/lab/redis:7
-  tests/cluster/lab/load.sh "$CLUSTER_IMAGE" .
+  # The node mostly waits while it starts, and the image mostly computes.
+  tests/cluster/lab/load.sh --build "$CLUSTER_IMAGE" . &
+  building=$!
+  CLUSTER_KUBECONFIG=$(tests/cluster/lab/up.sh) || { wait "$building"; exit 1; }
+  export CLUSTER_KUBECONFIG
+  wait "$building"
+  tests/cluster/lab/load.sh --import "$CLUSTER_IMAGE"
 fi
 export PATH=$PATH:$KUBE
 .venv/bin/python -m pytest tests/cluster "$@"

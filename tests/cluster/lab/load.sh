@@ -1,15 +1,29 @@
 #!/usr/bin/env bash
 # Builds an image from a Dockerfile and loads it into the running node.
 #   load.sh TAG CONTEXT [DOCKERFILE]      e.g. load.sh docker.io/tidegate/tidegate:lab .
+#   load.sh --build TAG CONTEXT [...]     only builds it, so that the node can start meanwhile
+#   load.sh --import TAG                  loads what was built
 set -euo pipefail
 . "$(dirname "$0")/paths.sh"
 need buildah buildah
 need ctr containerd
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-base
-buildah_ bud --quiet --layers --isolation chroot --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro \
-  --tag "$1" --file "${3:-$2/Dockerfile}" "$2" >/dev/null
-buildah_ push --quiet "$1" "docker-archive:$T/image.tar:$1"
-ctr_ images import "$T/image.tar" >/dev/null
-say "loaded $1"
+steps=(build_ import_)
+case $1 in
+  --build) steps=(build_); shift ;;
+  --import) steps=(import_); shift ;;
+esac
+archive=$LAB/built-$(tr -c 'a-zA-Z0-9.\n' - <<<"$1").tar
+
+build_() { # tag, context, Dockerfile
+  base
+  buildah_ bud --quiet --layers --isolation chroot --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+    --tag "$1" --file "${3:-$2/Dockerfile}" "$2" >/dev/null
+  rm -f "$archive" # buildah does not write over one
+  buildah_ push --quiet "$1" "docker-archive:$archive:$1"
+}
+import_() {
+  ctr_ images import "$archive" >/dev/null
+  rm -f "$archive"
+  say "loaded $1"
+}
+for step in "${steps[@]}"; do "$step" "$@"; done

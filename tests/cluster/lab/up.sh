@@ -91,15 +91,8 @@ start kube-apiserver "$KUBE/kube-apiserver" --etcd-servers=http://127.0.0.1:$ETC
   --kubelet-preferred-address-types=InternalIP \
   --kubelet-client-certificate=kubelet-client.crt --kubelet-client-key=kubelet-client.key \
   --audit-policy-file="$HERE/audit.yaml" --audit-log-path="$LAB/audit.log" --audit-log-maxsize=200 --v=1
-until_ 90 kube-apiserver healthy
-# The HPA looks every 2 s instead of 15: a test waits for it.
-start kube-controller-manager "$KUBE/kube-controller-manager" --kubeconfig=admin.kubeconfig --leader-elect=false \
-  --use-service-account-credentials=true --service-account-private-key-file=sa.key --root-ca-file=ca.crt \
-  --cluster-cidr=$PODS --allocate-node-cidrs=true --horizontal-pod-autoscaler-sync-period=2s \
-  --node-monitor-grace-period=20s
-start kube-scheduler "$KUBE/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false
 
-# --- the node
+# --- containers: the images come while the API server starts
 cat >containerd.toml <<T
 version = 2
 root = "$LAB/containerd/root"
@@ -126,6 +119,15 @@ J
 start containerd containerd --config containerd.toml
 until_ 30 containerd ctr_ version
 for name in pause coredns metrics-server valkey redis; do ctr_ images import "$IMAGES/$name.tar" >/dev/null; done
+until_ 90 kube-apiserver healthy
+# The HPA looks every 2 s instead of 15: a test waits for it.
+start kube-controller-manager "$KUBE/kube-controller-manager" --kubeconfig=admin.kubeconfig --leader-elect=false \
+  --use-service-account-credentials=true --service-account-private-key-file=sa.key --root-ca-file=ca.crt \
+  --cluster-cidr=$PODS --allocate-node-cidrs=true --horizontal-pod-autoscaler-sync-period=2s \
+  --node-monitor-grace-period=20s
+start kube-scheduler "$KUBE/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false
+
+# --- the node
 cat >kubelet.yaml <<Y
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
