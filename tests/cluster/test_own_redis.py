@@ -6,6 +6,7 @@ say that it reaches Redis. Runs after `test_cluster`, whose cases hurt viewers.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -24,10 +25,30 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "helm"), [("tls", "helm"), ("sentinel", "helm3"), ("cluster", "helm")]
-)
-async def test_the_chart_on_a_redis_of_ones_own(kind: str, helm: str) -> None:
+CASES = [("tls", "helm"), ("sentinel", "helm3"), ("cluster", "helm")]
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, BaseException | None]:
+    """What came of each: all at once, for they mostly wait, each for pods of its own."""
+
+    async def all_of_them() -> list[BaseException | None]:
+        work = (_on_a_redis_of_ones_own(kind, helm) for kind, helm in CASES)
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    found = asyncio.run(all_of_them())
+    return {kind: outcome for (kind, _), outcome in zip(CASES, found, strict=True)}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"{kind}-{helm}") for kind, helm in CASES])
+def test_the_chart_on_a_redis_of_ones_own(
+    outcomes: dict[str, BaseException | None], kind: str
+) -> None:
+    if (wrong := outcomes[kind]) is not None:
+        raise wrong
+
+
+async def _on_a_redis_of_ones_own(kind: str, helm: str) -> None:
     cluster = Cluster(f"tidegate-test-{kind}", helm=helm)
     release = Release(cluster)
     await cluster.kubectl("create", "namespace", cluster.namespace)
