@@ -2,72 +2,86 @@
 # Builds a whole Kubernetes from Go modules: etcd, kube-*, kubelet, kubectl, CoreDNS, metrics-server,
 # helm (4, and 3 as `helm3`); `crds` are definitions of other projects that the chart has objects of.
 #   build.sh [NAME...]     only these programs; without names all of them
-# About 9 minutes on 2 idle cores from nothing, at once when the programs are there. Needs Go 1.26.
-# A program is put in its place only when it is whole, so a killed build does no harm.
+# BUILD_TIME on 2 idle cores from nothing, at once when the programs are there. Needs Go 1.26.
+# A program is put in its place only when it is whole, so a killed build does no harm, and what Go
+# has compiled is in its own cache: the next one goes on from there.
 set -euo pipefail
 . "$(dirname "$0")/paths.sh"
 K=${KUBE_VERSION:-1.36.2}
-ALL=(etcd kube-apiserver kube-controller-manager helm kubectl kube-scheduler kubelet kube-proxy coredns metrics-server crds helm3)
+# In this order: tests without a node need the first and the last.
+CONTROL=(etcd kube-apiserver kube-controller-manager helm kubectl)
+NODE=(kube-scheduler kubelet kube-proxy coredns metrics-server)
+ALL=("${CONTROL[@]}" crds "${NODE[@]}" helm3)
 need go golang
-export CGO_ENABLED=0
+# Nobody debugs these programs. The compiler's own garbage is what memory is there for.
+export CGO_ENABLED=0 GOGC=${GOGC:-400}
+FLAGS=(-trimpath -pgo=off -gcflags=all=-dwarf=false)
 W=$(mktemp -d)
 trap 'rm -rf "$W"' EXIT
 mkdir "$W/bin"
 
-done_() { mv "$W/bin/$1" "$KUBE/$1" && say "built $1"; }
+place() { mv "$W/bin/$1" "$KUBE/${2:-$1}" && say "built ${2:-$1}"; }
 
-plain() { # name, package@version: what `go install` takes as it is
-  GOBIN="$W/bin" go install -trimpath -ldflags '-s -w' "$2"
-  done_ "$1"
-}
+# One module for all that is built on this Kubernetes, so that what its programs share (two thirds) is
+# fetched and compiled once, and one is linked while another compiles. `go install` would refuse it
+# anyhow: Kubernetes and etcd have replace lines in their go.mod, which are said again here.
+declare -A PACKAGE=(
+  [etcd]=go.etcd.io/etcd/server/v3
+  [helm]=helm.sh/helm/v4/cmd/helm
+  [metrics-server]=sigs.k8s.io/metrics-server/cmd/metrics-server
+  [coredns]=./coredns
+)
+for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+  PACKAGE[$name]=k8s.io/kubernetes/cmd/$name
+done
+MODULES=(
+  "k8s.io/kubernetes@v$K"
+  go.etcd.io/etcd/server/v3@v3.6.8
+  helm.sh/helm/v4@v4.2.4
+  sigs.k8s.io/metrics-server@v0.9.0
+  github.com/coredns/coredns@v1.12.4
+)
 
-# Unstamped it takes every cluster for Kubernetes 1.20 when it renders without one, and refuses the chart.
-helm3() { # version
-  local P=helm.sh/helm/v3 part stamps="-X helm.sh/helm/v3/internal/version.version=$1"
-  for part in pkg/chartutil pkg/lint/rules; do
-    stamps+=" -X $P/$part.k8sVersionMajor=${K%%.*} -X $P/$part.k8sVersionMinor=$(cut -d. -f2 <<<"$K")"
-  done
-  GOBIN="$W/bin" go install -trimpath -ldflags "-s -w $stamps" "$P/cmd/helm@$1"
-  mv "$W/bin/helm" "$W/bin/helm3"
-  done_ helm3
-}
-
-# etcd and Kubernetes have replace lines in their go.mod, so `go install` refuses them.
-# As dependencies of a module of our own they build; Kubernetes with the replace lines said again.
-etcd() {
-  mkdir -p "$W/etcd" && cd "$W/etcd"
-  go mod init lab.example/etcd
-  printf '//go:build tools\npackage tools\nimport _ "go.etcd.io/etcd/server/v3"\n' >tools.go
-  go get go.etcd.io/etcd/server/v3@v3.6.5
-  go build -mod=mod -trimpath -ldflags '-s -w' -o "$W/bin/etcd" go.etcd.io/etcd/server/v3
-  done_ etcd
-}
-
-kubernetes_module() {
-  [ ! -d "$W/kube" ] || { cd "$W/kube" && return; }
-  mkdir "$W/kube" && cd "$W/kube"
+module() {
+  [ ! -d "$W/kube" ] || return 0
+  mkdir -p "$W/kube/coredns"
+  cd "$W/kube"
   go mod init lab.example/kube
-  go mod edit -go=1.26.0 -require "k8s.io/kubernetes@v$K"
   local mod module
+  go mod edit -go=1.26.0 "${MODULES[@]/#/-require=}"
   mod=$(go mod download -json "k8s.io/kubernetes@v$K" | sed -n 's/^[[:space:]]*"GoMod": "\(.*\)",*$/\1/p')
   for module in $(sed -n 's|^[[:space:]]*\(k8s.io/[a-z-]*\) => ./staging/src/.*|\1|p' "$mod"); do
     go mod edit -replace "$module=$module@v0.${K#1.}"
   done
-  { printf '//go:build tools\npackage tools\n'
-    printf 'import _ "k8s.io/kubernetes/cmd/%s"\n' kube-apiserver kube-controller-manager \
-      kube-scheduler kubelet kube-proxy kubectl; } >tools.go
-  go mod tidy
+  # Only the plug-ins of addons.yaml: the others are clients of every cloud, half as much as Kubernetes.
+  { printf 'package main\nimport (\n"github.com/coredns/coredns/coremain"\n'
+    printf '_ "github.com/coredns/coredns/plugin/%s"\n' errors ready kubernetes reload
+    printf ')\nfunc main() { coremain.Run() }\n'; } >coredns/main.go
 }
 
-kubernetes() {
-  kubernetes_module
-  # Unstamped it reports v0.0.0-master, and a chart's kubeVersion then refuses it.
-  local P=k8s.io/component-base/version minor
-  minor=$(cut -d. -f2 <<<"$K")
-  go build -mod=readonly -trimpath -o "$W/bin/" -ldflags "-s -w -X $P.gitVersion=v$K -X $P.gitMajor=${K%%.*} \
-    -X $P.gitMinor=$minor -X $P.gitTreeState=clean -X $P.gitCommit=unknown -X $P.buildDate=2026-01-01T00:00:00Z" \
-    "k8s.io/kubernetes/cmd/$1"
-  done_ "$1"
+# Unstamped, Kubernetes reports v0.0.0-master, and a chart's kubeVersion then refuses it.
+together() { # names
+  module
+  cd "$W/kube"
+  local P=k8s.io/component-base/version packages=() name
+  for name in "$@"; do packages+=("${PACKAGE[$name]}"); done
+  go build -mod=mod "${FLAGS[@]}" -o "$W/bin/" -ldflags "-s -w -X $P.gitVersion=v$K -X $P.gitMajor=${K%%.*} \
+    -X $P.gitMinor=$(cut -d. -f2 <<<"$K") -X $P.gitTreeState=clean -X $P.gitCommit=unknown \
+    -X $P.buildDate=2026-01-01T00:00:00Z" "${packages[@]}"
+  [ ! -e "$W/bin/server" ] || mv "$W/bin/server" "$W/bin/etcd"
+  for name in "$@"; do place "$name"; done
+}
+
+# Unstamped it takes every cluster for Kubernetes 1.20 when it renders without one, and refuses the chart.
+# It is of an older Kubernetes, so it shares nothing.
+helm3() { # the oldest that the chart supports
+  local P=helm.sh/helm/v3 version=v3.18.6 part stamps
+  stamps="-X $P/internal/version.version=$version"
+  for part in pkg/chartutil pkg/lint/rules; do
+    stamps+=" -X $P/$part.k8sVersionMajor=${K%%.*} -X $P/$part.k8sVersionMinor=$(cut -d. -f2 <<<"$K")"
+  done
+  GOBIN="$W/bin" go install "${FLAGS[@]}" -ldflags "-s -w $stamps" "$P/cmd/helm@$version"
+  place helm helm3
 }
 
 crds() {
@@ -81,21 +95,28 @@ crds() {
     esac
   done
   chmod 644 ./*.yaml
-  mv "$W/crds" "$W/bin/crds" && done_ crds
+  mv "$W/crds" "$W/bin/crds" && place crds
 }
 
-for name in "${@:-${ALL[@]}}"; do
-  [ -x "$KUBE/$name" ] && continue
-  say "building $name"
-  case $name in
-    etcd) (etcd) ;;
-    kube* ) kubernetes "$name" ;;
-    # The oldest that the chart supports.
-    helm3) helm3 v3.18.6 ;;
-    crds) (crds) ;;
-    helm) plain helm helm.sh/helm/v4/cmd/helm@v4.2.4 ;;
-    coredns) plain coredns github.com/coredns/coredns@v1.12.4 ;;
-    metrics-server) plain metrics-server sigs.k8s.io/metrics-server/cmd/metrics-server@v0.9.0 ;;
-    *) say "no such program: $name (there are: ${ALL[*]})"; exit 2 ;;
-  esac
+asked=("${@:-${ALL[@]}}")
+for name in "${asked[@]}"; do
+  [[ " ${ALL[*]} " == *" $name "* ]] || { say "no such program: $name (there are: ${ALL[*]})"; exit 2; }
 done
+missing() { # names: those of them that are asked for and not there
+  local name
+  for name in "$@"; do
+    if [[ " ${asked[*]} " == *" $name "* && ! -x $KUBE/$name ]]; then echo "$name"; fi
+  done
+}
+build() { # how, names
+  local how=$1 names
+  shift
+  mapfile -t names < <(missing "$@")
+  ((${#names[@]} == 0)) && return
+  say "building ${names[*]}"
+  "$how" "${names[@]}"
+}
+build together "${CONTROL[@]}"
+build crds crds
+build together "${NODE[@]}"
+build helm3 helm3
