@@ -13,9 +13,7 @@ CONTROL=(etcd kube-apiserver kube-controller-manager helm kubectl)
 NODE=(kube-scheduler kubelet kube-proxy coredns metrics-server)
 ALL=("${CONTROL[@]}" crds "${NODE[@]}" helm3)
 need go golang
-# Nobody debugs these programs. The compiler's own garbage is what memory is there for.
-export CGO_ENABLED=0 GOGC=${GOGC:-400}
-FLAGS=(-trimpath -pgo=off -gcflags=all=-dwarf=false)
+export CGO_ENABLED=0
 W=$(mktemp -d)
 trap 'rm -rf "$W"' EXIT
 mkdir "$W/bin"
@@ -65,7 +63,7 @@ together() { # names
   cd "$W/kube"
   local P=k8s.io/component-base/version packages=() name
   for name in "$@"; do packages+=("${PACKAGE[$name]}"); done
-  go build -mod=mod "${FLAGS[@]}" -o "$W/bin/" -ldflags "-s -w -X $P.gitVersion=v$K -X $P.gitMajor=${K%%.*} \
+  go build -mod=mod -trimpath -o "$W/bin/" -ldflags "-s -w -X $P.gitVersion=v$K -X $P.gitMajor=${K%%.*} \
     -X $P.gitMinor=$(cut -d. -f2 <<<"$K") -X $P.gitTreeState=clean -X $P.gitCommit=unknown \
     -X $P.buildDate=2026-01-01T00:00:00Z" "${packages[@]}"
   [ ! -e "$W/bin/server" ] || mv "$W/bin/server" "$W/bin/etcd"
@@ -80,7 +78,7 @@ helm3() { # the oldest that the chart supports
   for part in pkg/chartutil pkg/lint/rules; do
     stamps+=" -X $P/$part.k8sVersionMajor=${K%%.*} -X $P/$part.k8sVersionMinor=$(cut -d. -f2 <<<"$K")"
   done
-  GOBIN="$W/bin" go install "${FLAGS[@]}" -ldflags "-s -w $stamps" "$P/cmd/helm@$version"
+  GOBIN="$W/bin" go install -trimpath -ldflags "-s -w $stamps" "$P/cmd/helm@$version"
   place helm helm3
 }
 

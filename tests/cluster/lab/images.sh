@@ -7,13 +7,26 @@
 # lacks: TLS.
 set -euo pipefail
 . "$(dirname "$0")/paths.sh"
-ALL=(pause python valkey redis coredns metrics-server)
+ALL=(pause coredns metrics-server python valkey redis)
 need buildah buildah
 need mmdebstrap mmdebstrap
 need cc gcc
 W=$(mktemp -d)
 trap 'rm -rf "$W"' EXIT
+names=()
+for name in "${@:-${ALL[@]}}"; do [ -f "$IMAGES/$name.tar" ] || names+=("$name"); done
 
+# What comes from Debian comes all at once, while the rest is made: it is waited for, not computed.
+declare -A tree
+debian() { # name, variant, packages
+  [[ " ${names[*]} " == *" $1 "* ]] || return 0
+  mkdir "$W/$1"
+  mmdebstrap --quiet --variant="$2" --include="$3" bookworm "$W/$1/base.tar" /etc/apt/sources.list.d/debian.sources &
+  tree[$1]=$!
+}
+debian python minbase python3,python3-venv,python3-pip,ca-certificates
+# Unpacked only: nobody installs anything into it.
+debian redis extract redis-server,redis-tools,dash,coreutils,grep
 image() { # name, tag; the context is $W/name
   buildah_ bud --quiet --isolation chroot --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro \
     --tag "$2" "$W/$1" >/dev/null
@@ -26,10 +39,9 @@ program() { # name, file: an image of one static program
   image "$1" "docker.io/lab/$1:1"
 }
 
-for name in "${@:-${ALL[@]}}"; do
-  [ -f "$IMAGES/$name.tar" ] && continue
+for name in "${names[@]}"; do
   say "making image $name"
-  mkdir "$W/$name"
+  mkdir -p "$W/$name"
   case $name in
     pause)
       printf '#include <signal.h>\n#include <unistd.h>\nstatic void end(int s) { (void)s; _exit(0); }\n%s\n' \
@@ -38,8 +50,7 @@ for name in "${@:-${ALL[@]}}"; do
       program pause "$W/pause.bin" ;;
     coredns | metrics-server) program "$name" "$KUBE/$name" ;;
     python)
-      mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
-        bookworm "$W/python/base.tar" /etc/apt/sources.list.d/debian.sources
+      wait "${tree[python]}"
       printf 'FROM scratch\nADD base.tar /\nRUN %s\nCMD ["python3"]\n' \
         'ln -sf python3 /usr/bin/python && rm -f /usr/lib/python3*/EXTERNALLY-MANAGED' >"$W/python/Dockerfile"
       image python "$BASE" ;;
@@ -48,8 +59,7 @@ for name in "${@:-${ALL[@]}}"; do
       cp "$HERE/valkey.Dockerfile" "$W/valkey/Dockerfile"
       image valkey docker.io/lab/valkey:9 ;;
     redis)
-      mmdebstrap --quiet --variant=minbase --include=redis-server \
-        bookworm "$W/redis/base.tar" /etc/apt/sources.list.d/debian.sources
+      wait "${tree[redis]}"
       printf 'FROM scratch\nADD base.tar /\nUSER 999:999\n' >"$W/redis/Dockerfile"
       image redis docker.io/lab/redis:7 ;;
     *) say "no such image: $name (there are: ${ALL[*]})"; exit 2 ;;
