@@ -246,7 +246,7 @@ INTERNAL: dict[str, Any] = {
         # A shared machine lags for reasons of its own.
         "loopLagMs": 10_000,
         "up": {"periodS": 5},
-        "down": {"windowS": 20, "afterUpS": 10, "periodS": 5},
+        "down": {"windowS": 10, "afterUpS": 10, "periodS": 5},
     },
     # While a viewer moves, both pods count it until their next figures: few may be on the way.
     "rebalance": {"enabled": True, "ratePerS": 20},
@@ -483,7 +483,7 @@ async def test_a_new_password_for_redis(release: Release, cluster: Cluster) -> N
     finally:
         await admin.aclose()
     # An upgrade keeps a password that the chart did not make.
-    await release.upgrade({"settings": {"viewer": {"history_entries": 60}}})
+    await release.upgrade({})
     assert await release.password() == new
 
 

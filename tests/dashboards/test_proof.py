@@ -18,7 +18,11 @@ from tests.dashboards.rules_files import alerts, rules
 from tidegate.telemetry.metrics import TABLE, Kind
 from tidegate_operator.telemetry.metrics import TABLE as OPERATOR_TABLE
 
-pytestmark = [pytest.mark.real("prometheus"), pytest.mark.timeout(220)]
+pytestmark = [
+    pytest.mark.real("prometheus"),
+    pytest.mark.timeout(220),
+    pytest.mark.xdist_group("gateway's boards"),  # one performance
+]
 
 #: Metrics that may have been 0 whenever they were scraped, each with the reason.
 QUIET = {
