@@ -2,15 +2,19 @@
 #   docker build -t tidegate:dev --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 # It runs as any user, with a read-only root file system, and downloads nothing when it starts.
 
+# What we depend on, by itself: it changes less often than the code, and than the rest of pyproject.toml.
+FROM python:3.13-slim AS requirements
+COPY pyproject.toml ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+e = p['optional-dependencies']; print(*p['dependencies'], *e['operator'], *e['otlp'], sep='\n')" > /requirements.txt
+
 FROM python:3.13-slim AS build
 RUN python -m venv /opt/tidegate
 WORKDIR /src
-# What we depend on comes first: it changes less often than the code.
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-e = p['optional-dependencies']; print(*p['dependencies'], *e['operator'], *e['otlp'], sep='\n')" > requirements.txt \
- && /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
+COPY --from=requirements /requirements.txt ./
+COPY constraints.txt ./
+RUN /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement requirements.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY operator operator
 RUN /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . \

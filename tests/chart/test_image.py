@@ -7,15 +7,15 @@ from pathlib import Path
 
 LINES = (Path(__file__).parents[2] / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
 FROM = [number for number, line in enumerate(LINES) if line.startswith("FROM ")]
-BUILD, END = LINES[FROM[0] : FROM[1]], LINES[FROM[1] :]
+BUILD, END = LINES[FROM[-2] : FROM[-1]], LINES[FROM[-1] :]
 
 
 def words(lines: list[str], instruction: str) -> list[str]:
     return [line.partition(" ")[2].strip() for line in lines if line.startswith(f"{instruction} ")]
 
 
-def test_two_stages_of_one_base() -> None:
-    assert [LINES[number].split()[1] for number in FROM] == ["python:3.13-slim"] * 2
+def test_all_stages_are_of_one_base() -> None:
+    assert [LINES[number].split()[1] for number in FROM] == ["python:3.13-slim"] * 3
 
 
 def test_nothing_is_installed_or_run_in_the_end_stage() -> None:
@@ -38,7 +38,7 @@ def test_it_runs_as_a_number_that_is_not_root() -> None:
 def test_it_has_the_labels_of_oci() -> None:
     (text,) = words(END, "LABEL")
     labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]+)"', text))
-    assert labels["base.name"].endswith(LINES[FROM[1]].split()[1])
+    assert labels["base.name"].endswith(LINES[FROM[-1]].split()[1])
     assert labels["version"] == "${VERSION}"
     assert labels["revision"] == "${REVISION}"
     assert labels["licenses"] == "Apache-2.0"
