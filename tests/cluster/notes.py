@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import signal
+from contextlib import suppress
 from typing import NamedTuple
 
 from tests.cluster.kube import Cluster
@@ -73,7 +74,8 @@ async def follow(cluster: Cluster, operation: str) -> Shown:
     except TimeoutError:
         raise TimeoutError(f"not within {WATCH_S:g} s; seen: {seen.decode()}") from None
     finally:
-        # With the port-forward in its background.
-        os.killpg(watching.pid, signal.SIGTERM)
+        # With the port-forward in its background. All of them may have come to their end meanwhile.
+        with suppress(ProcessLookupError):
+            os.killpg(watching.pid, signal.SIGTERM)
         await watching.wait()
     return Shown(commands["2"], seen.decode())
