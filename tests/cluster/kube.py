@@ -40,7 +40,7 @@ async def command(
         out, err = await process.communicate(None if stdin is None else stdin.encode())
     except asyncio.CancelledError:
         process.kill()
-        await process.wait()
+        await process.communicate()  # closes the pipes, too
         raise
     if process.returncode != 0:
         told = f"{err.decode()}\n{out.decode()}".strip()

@@ -77,5 +77,7 @@ async def follow(cluster: Cluster, operation: str) -> Shown:
         # With the port-forward in its background. All of them may have come to their end meanwhile.
         with suppress(ProcessLookupError):
             os.killpg(watching.pid, signal.SIGTERM)
-        await watching.wait()
+        # To the end of what they write, which is that of the last of them: else a pipe stays open.
+        async with asyncio.timeout(WATCH_S):
+            await watching.communicate()
     return Shown(commands["2"], seen.decode())
