@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.testing import CliRunner
 
+from tests.harness.logs import logging_as_before
 from tidegate.cli import console
 from tidegate.cli.main import app
 
@@ -114,7 +115,8 @@ async def invoke_app(
 
     _forget_consoles()
     try:
-        return await asyncio.to_thread(work)
+        with logging_as_before():
+            return await asyncio.to_thread(work)
     finally:
         _forget_consoles()
 

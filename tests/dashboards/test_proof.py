@@ -28,6 +28,7 @@ pytestmark = [
 QUIET = {
     "tidegate_outbox_items": "written within a turn of the loop",
     "tidegate_redis_attach_backlog": "attached within a second",
+    "tidegate_redis_refused_commands": "a replica is not ready before it has all of its rights",
     "tidegate_undispatched_entries": "dispatched within a second",
 }
 

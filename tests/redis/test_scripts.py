@@ -268,7 +268,7 @@ async def test_locate_finds_the_place_before_the_newest(either: Backend) -> None
 
 
 async def publish(backend: Backend, *texts: str, cap: int = 0, ttl_s: int = 0) -> list[bytes]:
-    head = (GROUP, POD, *LIMITS, cap, ttl_s, "*", 0, "", "", 0, 0)
+    head = (GROUP, POD, *LIMITS, cap, ttl_s, "*", 0, "", "", 0, 0, "")
     outcome, *written = await run(backend, lua.PUBLISH, *head, *texts)
     assert outcome == b"added"
     return list(written)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-import structlog
 
 from tests.harness.fixtures import backend, loop_factories
+from tests.harness.logs import logging_as_before
 from tests.telemetry.collector import Collector
 
 __all__ = ["backend"]
@@ -25,13 +24,8 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
+@pytest.fixture(name="logging_as_before")
+def put_back() -> Iterator[None]:
     """Whatever a test sets up, the logging of the test run is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    with logging_as_before():
+        yield

@@ -84,6 +84,7 @@ REDIS = Board(
                     "1 for each link that is up. One replica's at 0: its network. All of a node: "
                     "that Redis, or a failover in progress.",
                     Query(select("tidegate_redis_connected"), _PRIMARY_LEGEND),
+                    width=6,
                 ),
                 graph(
                     "Events on the links",
@@ -92,6 +93,15 @@ REDIS = Board(
                     "`error_forbidden`: the ACL user lacks a command; the log names it.",
                     Query(rate("tidegate_redis_events_total", by=("event",)), "{{event}}"),
                     unit="ops",
+                    width=6,
+                ),
+                graph(
+                    "Commands refused",
+                    "Commands that replicas need and the ACL of Redis does not allow, by what they "
+                    "are for. The log and /readyz name them; docs/protocol.md has the ACL in full.",
+                    Query(total("tidegate_redis_refused_commands", by=("area",)), "{{area}}"),
+                    stacked=True,
+                    width=6,
                 ),
                 graph(
                     "Doorbells in use",
@@ -99,6 +109,7 @@ REDIS = Board(
                     "log says why at connect; most often an ACL without +client|tracking.",
                     Query(total("tidegate_redis_doorbell", by=("doorbell",)), "{{doorbell}}"),
                     stacked=True,
+                    width=6,
                 ),
             ),
         ),

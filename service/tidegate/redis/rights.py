@@ -19,12 +19,11 @@ from typing import NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 import structlog
-from redis.exceptions import NoPermissionError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
-from tidegate.redis.batches import end_if_cancelled, run_script
+from tidegate.redis.batches import Batches, end_if_cancelled
 from tidegate.redis.names import same_slot
 from tidegate.redis.topology import Topology
 
@@ -62,9 +61,10 @@ class _Area(NamedTuple):
 class Rights:
     """`run` tries again and again, until cancelled."""
 
-    def __init__(self, topology: Topology, settings: Settings) -> None:
-        self._topology = topology
+    def __init__(self, topology: Topology, settings: Settings, batches: Batches) -> None:
+        """`batches`: of whoever has commands under way, so that no connection comes of it."""
         self._settings = settings
+        self._batches = batches
         self._areas = tuple(_areas(topology, settings))
         #: What was refused the last time.
         self.refused: tuple[Refused, ...] = ()
@@ -73,22 +73,22 @@ class Rights:
         self._last_error: str | None = None
 
     async def run(self) -> None:
-        """Try, say what has changed, and wait."""
+        """Wait, first for the others to start, try, and say what has changed."""
         redis = self._settings.redis
-        patience_s = redis.backoff_min_s
+        wait_s = patience_s = redis.backoff_min_s
         while True:
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
             wait_s = TRY_AGAIN_S
             try:
                 self._tried(await self._try())
                 patience_s = redis.backoff_min_s
             except RedisUnavailable as error:
                 if str(error) != self._last_error:
-                    log.warning("cannot try the rights in Redis", reason=str(error))
+                    log.warning("rights in Redis not tried", reason=str(error))
                 self._last_error = str(error)
                 wait_s = patience_s
                 patience_s = min(2 * patience_s, redis.backoff_max_s)
             end_if_cancelled()
-            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
 
     @property
     def fault(self) -> str | None:
@@ -115,12 +115,10 @@ class Rights:
             # Redis' own MessagePack is from before the type for bytes.
             packed = [msgpack.packb(one, use_bin_type=False) for one in area.commands(key)]
             try:
-                async with asyncio.timeout(self._settings.slots.wait_s):
-                    names = await run_script(self._topology, lua.RIGHTS, (key,), packed)
-            except TimeoutError:
-                raise RedisUnavailable("no answer in time") from None
+                names = await self._batches.script(lua.RIGHTS, key, *packed)
             except RedisUnavailable as error:
-                if not isinstance(error.__context__, NoPermissionError):
+                # Of the script itself, or of its key.
+                if "no permissions" not in str(error).lower():
                     raise
                 found.append(Refused(area.name, where, ("evalsha", "eval")))
                 continue

@@ -110,7 +110,7 @@ class Replica:
         self._control = Control(
             self._topology, settings, self._told, on_gap=self._revoked.read_soon
         )
-        self._rights = Rights(self._topology, settings)
+        self._rights = Rights(self._topology, settings, self._slots.batches)
         self._report = Report(
             settings,
             rights=self._rights,
