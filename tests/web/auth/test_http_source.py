@@ -90,7 +90,7 @@ async def test_yes_without_a_state(reply: Reply) -> None:
         (Reply(206, b"{}"), SourceFailed, True),
         (Reply(302, b"", {"location": "/elsewhere"}), SourceFailed, True),
         (Reply(307, b"", {"location": "https://evil.example/"}), SourceFailed, True),
-        (Reply(429), SourceFailed, True),
+        (Reply(429), SourceFailed, False),
         (Reply(500, b"{}"), SourceFailed, True),
         (Reply(503), SourceFailed, True),
         (b"", SourceFailed, True),
@@ -193,23 +193,24 @@ async def test_a_crowd_asks_once_and_few_at_a_time() -> None:
 
 async def test_the_breaker_opens_leaves_alone_tries_and_closes() -> None:
     clock = Clock()
+    users = [Identity(f"user-{number}") for number in range(20)]
     async with (
         HttpServer(Reply(500)) as server,
         asking(server.url, clock, breaker_failures=3, breaker_open_s=5) as source,
     ):
-        for _ in range(20):
-            assert await refusal(source) is SourceFailed
+        for user in users:
+            assert await refusal(source, user) is SourceFailed
         assert len(server.requests) == 3
         clock.now += 5
-        assert await refusal(source) is SourceFailed  # the one that tries
-        assert await refusal(source) is SourceFailed
-        assert len(server.requests) == 4
+        for user in users:  # one after the other tries, until it has failed for three again
+            assert await refusal(source, user) is SourceFailed
+        assert len(server.requests) == 6
         await server.stop()
         clock.now += 5
         assert await refusal(source) is SourceFailed
         server.answer = YES
         await server.start()
-        assert await refusal(source) is SourceFailed
+        assert await refusal(source) is SourceFailed  # it had its try
         clock.now += 5
         assert (await source.check(ANN, TOKEN, JOB)).state
         assert source.breaker.state is State.CLOSED

@@ -91,8 +91,8 @@ class SourceSettings(Group):
         Field(
             ge=1,
             le=10_000,
-            description="For `http`: most requests to the backend at a time; others wait, as "
-            "part of `timeout_s`.",
+            description="For `http`: most requests to the backend at a time, and a quarter of "
+            "them for one user; others wait, as part of `timeout_s`.",
         ),
     ] = 32
     breaker_failures: Annotated[
@@ -100,7 +100,8 @@ class SourceSettings(Group):
         Field(
             ge=1,
             le=10_000,
-            description="For `http`: after so many failures in a row the backend is left alone.",
+            description="For `http`: after failures in a row for so many users the backend is "
+            "left alone. With 1, a single user can do that to all others.",
         ),
     ] = 5
     breaker_open_s: Annotated[
@@ -108,7 +109,8 @@ class SourceSettings(Group):
         Field(
             ge=0.05,
             le=3_600,
-            description="For `http`: how long it is left alone before one request tries again.",
+            description="For `http`: how long it is left alone before requests try again, one at "
+            "a time and one for each user.",
         ),
     ] = 5.0
 

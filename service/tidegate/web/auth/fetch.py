@@ -1,9 +1,10 @@
 """A bounded HTTP GET: what the JWKS and the `http` operation source have in common.
 
 One deadline for all of a request, connecting included; a bound on the answer's size and on the
-requests at a time. No redirects (a token must not travel on to another host), no compression (a
-small answer could unpack to a large one), no cookies: the answer to one user's request must not
-decide about the next user's. Whatever goes wrong is a `FetchFailed`; no text of it holds a header.
+requests at a time, of which one user has a share only. No redirects (a token must not travel on to
+another host), no compression (a small answer could unpack to a large one), no cookies: the answer
+to one user's request must not decide about the next user's. Whatever goes wrong is a `FetchFailed`;
+no text of it holds a header.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import httpx
 from tidegate import __version__
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.web.auth.credentials import Token
+from tidegate.web.auth.fair_turns import FairTurns
 
 #: A write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
 _CLIENT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)
@@ -30,6 +32,10 @@ class FetchFailed(TidegateError):
 
 class AnswerUnusable(FetchFailed):
     """The server is well, but this answer is of no use."""
+
+
+class NoTurn(FetchFailed):
+    """Nothing was sent: other requests had all turns, or this user's own had all of its share."""
 
 
 class Answer(NamedTuple):
@@ -46,6 +52,7 @@ class Fetcher:
         timeout_s: longest time for one request, waiting for its turn included.
         max_bytes: longest body.
         max_requests: most requests at a time.
+        share: how many of these one user may have; None: all.
         ca_file: PEM file of an authority to trust instead of the usual ones.
         use_proxy: heed HTTPS_PROXY and its like.
 
@@ -59,6 +66,7 @@ class Fetcher:
         timeout_s: float,
         max_bytes: int,
         max_requests: int,
+        share: int | None = None,
         ca_file: Path | None,
         use_proxy: bool,
         setting: str,
@@ -70,7 +78,7 @@ class Fetcher:
         except OSError as error:  # ssl.SSLError is one
             text = error.strerror or "is no PEM certificate"
             raise SettingsError((f"{setting}: {ca_file}: {text}",)) from None
-        self._turns = asyncio.Semaphore(max_requests)
+        self._turns = FairTurns(max_requests, share or max_requests)
         self._client = httpx.AsyncClient(
             verify=verify,
             timeout=None,  # noqa: S113 - the one deadline in `get` covers everything
@@ -91,13 +99,21 @@ class Fetcher:
             },
         )
 
-    async def get(self, url: str, token: Token | None = None) -> Answer:
-        """GET `url`, with `token` as Bearer. Raises FetchFailed."""
+    async def get(self, url: str, token: Token | None = None, *, user: str = "") -> Answer:
+        """GET `url`, with `token` as Bearer, in one of this user's turns.
+
+        Raises:
+            NoTurn, AnswerUnusable, FetchFailed
+        """
         headers = {} if token is None else {"authorization": f"Bearer {token.text}"}
+        was_sent = False
         try:
-            async with asyncio.timeout(self._timeout_s), self._turns:
+            async with asyncio.timeout(self._timeout_s), self._turns.turn(user):
+                was_sent = True
                 return await self._get(url, headers)
         except TimeoutError:
+            if not was_sent:
+                raise NoTurn(f"no turn within {self._timeout_s:g} s") from None
             raise FetchFailed(f"no answer within {self._timeout_s:g} s") from None
         except (*_CLIENT_ERRORS, OSError) as error:
             # Only the kind: an error's text may repeat what was sent.

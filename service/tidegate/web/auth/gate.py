@@ -17,7 +17,7 @@ from tidegate.model.settings import AuthSettings, Settings, SourceSettings
 from tidegate.web.auth.callable_source import CallableSource, load_function
 from tidegate.web.auth.credentials import Headers, Token, find_token, parse_token
 from tidegate.web.auth.fetch import Fetcher
-from tidegate.web.auth.http_source import HttpSource
+from tidegate.web.auth.http_source import SHARE, HttpSource
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.jwks import DOCUMENT_MAX_BYTES, Jwks
 from tidegate.web.auth.key_file import KeyFile
@@ -154,6 +154,7 @@ def operation_source(settings: SourceSettings, hashes: OperationHashes | None) -
                 timeout_s=settings.timeout_s,
                 max_bytes=settings.max_state_bytes,
                 max_requests=settings.max_requests,
+                share=max(1, int(settings.max_requests * SHARE)),
                 ca_file=settings.ca_file,
                 # A user's token goes to the backend and to nobody whom a variable names.
                 use_proxy=False,

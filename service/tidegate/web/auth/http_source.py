@@ -10,9 +10,10 @@
 
 Answers hold for `cache_s` for the same user, token and operation, "no such operation" for a second
 at most, because a page often connects a moment before the backend has stored what it started.
-Failures are not kept. After several in a row of the backend itself (no answer, 5xx, 429, 3xx) the
-breaker leaves it alone for a while; an answer that is merely of no use does not count, else one
-user with a strange operation could shut out all others.
+Failures are not kept. One user cannot shut out the others: of the requests at a time each has a
+share, and the breaker leaves the backend alone when it has failed (no answer, 5xx, 3xx) for several
+users in a row. An answer that is merely of no use does not count, nor does 429, which tells one
+user to slow down.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from tidegate.model.settings import SourceSettings
 from tidegate.web.auth.answers import Answers
 from tidegate.web.auth.breaker import Breaker
 from tidegate.web.auth.credentials import Token
-from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed
-from tidegate.web.auth.identity import Identity
+from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoTurn
+from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.refusals import NotFound, SourceFailed
 from tidegate.web.auth.sources import Allowed, forbidden
 
 NOT_FOUND_HOLDS_S = 1.0
+#: Of `source.max_requests`, one user has this part at a time, so that several slow ones are needed
+#: before anybody waits.
+SHARE = 1 / 4
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +77,11 @@ class HttpSource:
         """Whether the backend lets this user watch."""
         # With the token: a narrower one of the same user must not profit from a wider one.
         key = (identity.user, None if token is None else token.fingerprint(), operation)
-        verdict = await self.answers.get(key, lambda: self._ask(token, operation), self._holds_s)
+        # Who is not known is nobody in particular: what they watch tells them apart.
+        user = operation if identity is ANONYMOUS else identity.user
+        verdict = await self.answers.get(
+            key, lambda: self._ask(user, token, operation), self._holds_s
+        )
         match verdict:
             case Denied.FORBIDDEN:
                 raise forbidden()
@@ -91,18 +99,22 @@ class HttpSource:
             return min(self._cache_s, NOT_FOUND_HOLDS_S)
         return self._cache_s
 
-    async def _ask(self, token: Token | None, operation: OperationId) -> Verdict:
-        if not self.breaker.may_pass(self._clock()):
+    async def _ask(self, user: str, token: Token | None, operation: OperationId) -> Verdict:
+        if not self.breaker.may_pass(user, self._clock()):
             raise SourceFailed("the backend failed and is left alone for a while")
         try:
             # All characters of an operation id may stand in a path as they are (RFC 3986, 3.3).
-            verdict = _verdict(await self._fetcher.get(f"{self._url}/{operation}", token))
+            url = f"{self._url}/{operation}"
+            verdict = _verdict(await self._fetcher.get(url, token, user=user))
         except FetchFailed as error:
             opened = self.breaker.opened
-            if isinstance(error, AnswerUnusable):
-                self.breaker.worked(self._clock())
-            else:
-                self.breaker.failed(self._clock())
+            match error:
+                case NoTurn():
+                    self.breaker.given_up()
+                case AnswerUnusable():
+                    self.breaker.worked(self._clock())
+                case _:
+                    self.breaker.failed(user, self._clock())
             log.warning(
                 "operation source failed",
                 source="http",
@@ -112,7 +124,7 @@ class HttpSource:
             )
             raise SourceFailed(str(error)) from None
         except asyncio.CancelledError:
-            self.breaker.given_up(self._clock())
+            self.breaker.given_up()
             raise
         self.breaker.worked(self._clock())
         return verdict
@@ -134,7 +146,7 @@ def _verdict(answer: Answer) -> Verdict:
             return Denied.FORBIDDEN
         case 400 | 404 | 410 | 422:
             return Denied.NOT_FOUND
-        case status if 400 <= status < 500 and status != 429:
+        case status if 400 <= status < 500:
             raise AnswerUnusable(f"answered with status {status}")
         case status:
             raise FetchFailed(f"answered with status {status}")
