@@ -259,9 +259,11 @@ class Replica:
         )
         return Server(config)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Work for one viewer: what goes wrong with it must not end the replica."""
-        self._inside.made(self._tasks.create_task(self._supervise(work, name), name=name))
+        task = self._tasks.create_task(self._supervise(work, name), name=name)
+        self._inside.made(task)
+        return task
 
     async def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
         try:
@@ -282,7 +284,7 @@ class Replica:
 
     def _tell_victims(self, victims: tuple[Victim, ...]) -> None:
         connections = tuple(victim.connection for victim in victims)
-        self._spawn(self._control.say_replaced(connections), "replaced")
+        _ = self._spawn(self._control.say_replaced(connections), "replaced")
 
     async def _disconnect(self, kind: str, name: str, reason: str) -> int:
         """Close a user's connections, or an operation's, on all replicas; how many listened."""
@@ -314,7 +316,7 @@ class Replica:
                 self._admission.replaced(connections)
             case control.Rebalance(pod, connections, over_s):
                 if pod == self._settings.server.pod:
-                    self._spawn(self._leaving.shed(connections, over_s), "rebalance")
+                    _ = self._spawn(self._leaving.shed(connections, over_s), "rebalance")
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -35,8 +35,7 @@ from tidegate.web.auth.refusals import Refused, Unauthenticated
 from tidegate.web.door import Connection, Door
 from tidegate.web.opening import Head
 from tidegate.web.refusal import Refusal, refusal_of
-
-Spawn = Callable[[Coroutine[Any, Any, None], str], None]
+from tidegate.web.renewal import Renewal, Spawn
 
 #: A timer is set no further ahead, so that a clock that was set is noticed.
 LOOK_AGAIN_S = 3600.0
@@ -89,6 +88,7 @@ class Guest:
         "note",
         "on_denied",
         "operations",
+        "renewal",
         "sender",
         "timer",
         "visitor",
@@ -105,6 +105,8 @@ class Guest:
         self.note: Mapping[str, Any] = {}
         #: What it was allowed to watch and still does; asked again when its token is renewed.
         self.operations: set[OperationId] = set()
+        #: Its new tokens, once there was one.
+        self.renewal: Renewal | None = None
         #: Gets what it may no longer watch. Without one the connection is closed.
         self.on_denied: Callable[[OperationId, Refused], None] | None = None
 
@@ -218,7 +220,23 @@ class Admission:
         except (msgspec.MsgspecError, ValueError):
             _tell(guest, error_frame("bad_message", 'refresh needs a "token"', retry=False))
             return
-        self._spawn(self._renew(guest, token), "refresh")
+        if guest.expiry is None:
+            code, message = "refresh_refused", "the connection is not admitted yet"
+            if not self._gate.uses_tokens:
+                code, message = "no_tokens", "tokens are not used here"
+            _tell(guest, error_frame(code, message, retry=False))
+            return
+        if guest.sender.closed:
+            return
+        if guest.renewal is None:
+            text = "a newer token came before this one was looked at"
+            overtaken = error_frame("refresh_overtaken", text, retry=False)
+            guest.renewal = Renewal(
+                lambda token: self._renew(guest, token),
+                lambda: _tell(guest, overtaken),
+                self._spawn,
+            )
+        guest.renewal.ask(token)
 
     def watch_the_clock(self, guest: Guest) -> None:
         """See `Guest.start_clock`."""
@@ -314,6 +332,8 @@ class Admission:
     def _gone(self, guest: Guest) -> None:
         if guest.timer is not None:
             guest.timer.cancel()
+        if guest.renewal is not None:
+            guest.renewal.end()
         user = guest.visitor.identity.user
         guests = self._by_user.get(user, {})
         if guests.pop(guest.connection, None) is not None:
@@ -332,20 +352,14 @@ class Admission:
 
     async def _renew(self, guest: Guest, token: str) -> None:
         try:
-            visitor = await self._gate.renew(token)
-            self._check_revoked(visitor.identity)
+            if not await self._take_token(guest, token):
+                return
         except Refused as refused:
             _tell(guest, error_frame(refused.code, str(refused), retry=refused.retry))
             return
-        identity = visitor.identity
-        if guest.expiry is None or not guest.expiry.renew(identity.user, identity.expires_at):
-            message = "the token must be of the same user, and in time"
-            _tell(guest, error_frame("refresh_refused", message, retry=False))
-            return
-        guest.visitor = visitor
-        _tell(guest, control_frame("refreshed", None, {}))
-        self.watch_the_clock(guest)
         for operation in tuple(guest.operations):
+            if guest.sender.closed or (guest.renewal is not None and guest.renewal.is_overtaken):
+                return
             try:
                 await self.authorise(guest, operation)
             except Refused as refused:
@@ -358,6 +372,28 @@ class Admission:
                     guest.on_denied(operation, refused)
                 else:
                     _close(guest, refused.close, refused.code, str(refused))
+
+    async def _take_token(self, guest: Guest, text: str) -> bool:
+        """Whether this token says something new; the viewer is told what became of it.
+
+        Raises:
+            Refused: it is not a good one, or not for this connection.
+        """
+        held = guest.visitor.token
+        if held is not None and held.text == text:  # so nobody has to be asked
+            _tell(guest, control_frame("refreshed", None, {}))
+            return False
+        visitor = await self._gate.renew(text)
+        self._check_revoked(visitor.identity)
+        identity = visitor.identity
+        if guest.expiry is None or not guest.expiry.renew(identity.user, identity.expires_at):
+            message = "the token must be of the same user, and in time"
+            raise Refused("refresh_refused", message, close_codes.UNAUTHENTICATED)
+        is_new = held is None or visitor.token is None or not held.says_the_same(visitor.token)
+        guest.visitor = visitor
+        _tell(guest, control_frame("refreshed", None, {}))
+        self.watch_the_clock(guest)
+        return is_new
 
 
 def _tell(guest: Guest, wire: bytes) -> None:

@@ -1,7 +1,7 @@
 """What a viewer may say on its socket, and how often: one small object per connection.
 
 Texts are JSON objects with a `type`; `ping` is answered, a way in may know more types, everything
-else is told to be unknown.
+else is told to be unknown. A message that makes much work counts as so many others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from tidegate.model.frames import PONG, error_frame
 #: What else a viewer may say: type -> who reads the whole text.
 Handlers = Mapping[str, Callable[[str], None]]
 ONLY_PING: Handlers = MappingProxyType({})
+
+#: A new token is verified, and all that is watched is asked about again: it counts as so many
+#: messages, yet never as more than half of what is allowed in a second, so that one always passes.
+REFRESH_COSTS = 20
+_COSTLY = MappingProxyType({"refresh": REFRESH_COSTS})
 
 
 class _Message(msgspec.Struct):
@@ -39,18 +44,15 @@ class Session:
         self.sender = sender
         self._per_s = messages_per_s
         self._handlers = handlers
-        self._count = 0
+        self._count = 0.0
         self._since = 0.0
 
     def on_text(self, text: str) -> None:
         """One message from the viewer."""
         now = asyncio.get_running_loop().time()
         if now - self._since >= 1.0:
-            self._count, self._since = 0, now
-        self._count += 1
-        if self._count > self._per_s:
-            self._answer(error_frame("too_many_messages", "slow down", retry=False))
-            self.sender.close(close_codes.BAD_REQUEST)
+            self._count, self._since = 0.0, now
+        if not self._may_cost(1):
             return
         try:
             kind = _decode(text).type
@@ -62,10 +64,21 @@ class Session:
         if kind == "ping":
             self._answer(PONG)
         elif (handler := self._handlers.get(kind)) is not None:
-            handler(text)
+            costs = _COSTLY.get(kind)
+            if costs is None or self._may_cost(min(costs, self._per_s / 2) - 1):
+                handler(text)
         else:
             known = ", ".join(("ping", *self._handlers))
             self._answer(error_frame("unknown_message", f"known types: {known}", retry=False))
+
+    def _may_cost(self, more: float) -> bool:
+        """Count it; one that goes beyond what is allowed is the last message."""
+        self._count += max(0.0, more)
+        if self._count <= self._per_s:
+            return True
+        self._answer(error_frame("too_many_messages", "slow down", retry=False))
+        self.sender.close(close_codes.BAD_REQUEST)
+        return False
 
     def _answer(self, wire: bytes) -> None:
         if self.sender.writable:  # one that does not read its answers gets none

@@ -68,6 +68,11 @@ class Gate:
             self._verifier = Verifier(settings.auth, self._keys)
         self.source = operation_source(settings.source, hashes)
 
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether viewers are known by tokens at all."""
+        return self._verifier is not None
+
     async def run(self) -> None:
         """Keep keys fresh until cancelled; returns when there is nothing to do."""
         if self._keys is not None:
