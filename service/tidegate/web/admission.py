@@ -137,6 +137,14 @@ class Guest:
         self.operations.add(operation)
         return known
 
+    def check(self) -> None:
+        """Whether it may still be answered, now that what it asked for is known.
+
+        Raises:
+            Refused: its token was revoked or has ended meanwhile.
+        """
+        self._admission.check(self)
+
     def unwatched(self, operation: OperationId) -> None:
         """It is watched no longer, so nothing has to be asked about it again."""
         self.operations.discard(operation)
@@ -201,7 +209,19 @@ class Admission:
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
+        self.check(guest)  # much may have happened while the source was asked
         return {**(allowed.state or {}), **guest.note}
+
+    def check(self, guest: Guest) -> None:
+        """See `Guest.check`; counted."""
+        identity = guest.visitor.identity
+        try:
+            self._check_revoked(identity)
+            if identity.expires_at is not None and identity.expires_at <= time.time():
+                raise Unauthenticated("token_expired", "the token has ended")
+        except Refused as refused:
+            self.refusals[refused.code] += 1
+            raise
 
     def in_time(self) -> asyncio.Timeout:
         """See `Guest.in_time`."""

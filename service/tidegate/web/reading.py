@@ -64,8 +64,9 @@ class Reading:
         """The folded state."""
         try:
             operation = parse_operation_id(operation_id)
-            known = await self._admit(Bell(), operation, request, counted=False)
+            guest, known = await self._admit(Bell(), operation, request, counted=False)
             state = await self._lobby.reader.state(operation)
+            guest.check()
             if state is None and not known:
                 raise Refusing(NO_STREAM)
             body = orjson.dumps(self._state_body(operation, state, known))
@@ -92,8 +93,9 @@ class Reading:
             if wait_s:
                 page = await self._wait(operation, request, position, limit, wait_s)
             else:
-                await self._admit(Bell(), operation, request, counted=False)
+                guest, _ = await self._admit(Bell(), operation, request, counted=False)
                 page = await self._lobby.reader.page(operation, position, limit)
+                guest.check()
             if page is None:
                 raise Refusing(NO_STREAM)
         except (TidegateError, Refusing) as error:
@@ -108,14 +110,15 @@ class Reading:
 
     async def _admit(
         self, bell: Bell, operation: OperationId, request: Request, *, counted: bool
-    ) -> Mapping[str, Any]:
+    ) -> tuple[Guest, Mapping[str, Any]]:
+        """Who asks, and what is known of the operation."""
         guest = Guest(self._admission, bell)
         scope = request.scope
         head = Head(scope["path"], scope["query_string"], scope["headers"], ())
         await guest.enter(head, counted=counted)
         known = {} if guest.is_free else await guest.authorise(operation)
         guest.start_clock()
-        return known
+        return guest, known
 
     async def _wait(
         self,
@@ -136,13 +139,11 @@ class Reading:
         self._door.enter(bell)
         try:
             await self._admit(bell, operation, request, counted=True)
-            page = await self._lobby.reader.page(operation, position, limit)
+            page = await self._page(bell, operation, position, limit)
             if page is None or not (page.events or page.gap or page.state.finished):
                 cursor = (position or ZERO) if page is None else page.cursor
                 await bell.wait(self._lobby, operation, Ask(cursor, 0), request.receive, wait_s)
-                if bell.refusal is not None:
-                    raise Refusing(bell.refusal)
-                page = await self._lobby.reader.page(operation, position, limit)
+                page = await self._page(bell, operation, position, limit)
             if page is None:
                 visit.closed(NO_STREAM.close, NO_STREAM.code)
             else:
@@ -156,6 +157,17 @@ class Reading:
             self._door.leave(bell)
             visit.told(0, VIEWER_LEFT)
             self._door.visitors.left(visit)
+        return page
+
+    async def _page(
+        self, bell: Bell, operation: OperationId, position: StreamId | None, limit: int
+    ) -> EventsPage | None:
+        """A page, unless the right to it has ended by the time it is read."""
+        page = None
+        if bell.refusal is None:
+            page = await self._lobby.reader.page(operation, position, limit)
+        if bell.refusal is not None:
+            raise Refusing(bell.refusal)
         return page
 
     def _refused(self, error: TidegateError | Refusing) -> Response:
