@@ -15,6 +15,7 @@ from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
+from tidegate.web.cors import SafeAnswers
 from tidegate.web.debug import Inside, check_token, debug_routes
 
 UserName = Annotated[str, Path(min_length=1, max_length=256)]
@@ -66,6 +67,8 @@ def admin_app(
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
+
+    app.add_middleware(SafeAnswers)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

@@ -1,5 +1,8 @@
 """What a page of another origin may do over HTTP (CORS, Fetch standard section 3.2).
 
+Every answer says that it is what it says it is (`nosniff`), and that no page of another origin may
+put it into itself as if it were an image or a script.
+
 The pages of `auth.origins` may read answers, and send a token or a cookie with their requests: the
 list is the one that sockets go by, `*` is never said, and an origin is echoed as it came. Everybody
 else gets the same answers as ever, without the headers that would let a page read them. Whether a
@@ -16,7 +19,10 @@ from tidegate.web.auth.origin import OriginRules
 from tidegate.web.problem import problem, send_response
 
 #: What the endpoints read, beside what every page may send.
-HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
+HEADERS = (
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
+    "traceparent, tracestate"
+)
 METHODS = "GET, POST, DELETE"
 #: What a page may see, beside what every page may.
 EXPOSED = "ETag, Retry-After, Idempotent-Replayed"
@@ -24,10 +30,27 @@ EXPOSED = "ETag, Retry-After, Idempotent-Replayed"
 MAX_AGE_S = 600
 
 _VARY = (b"vary", b"origin")
+#: On every answer. What a page asks for by the rules of CORS is not meant by the second one.
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class SafeAnswers:
+    """Around an HTTP application without CORS: the admin port's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, _with(_ALWAYS, send))
 
 
 class CrossOrigin:
-    """Around the HTTP side of the public port. Without `auth.origins` it does nothing."""
+    """Around the HTTP side of the public port. Without `auth.origins` no page of another origin may
+    do anything.
+    """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
@@ -36,11 +59,11 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_used:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _with(_ALWAYS, send))
             return
         given = [value for name, value in scope["headers"] if name == b"origin"]
         allowed = len(given) == 1 and self._rules.cover(given[0].decode("latin-1"))
-        more = [_VARY]
+        more = [*_ALWAYS, _VARY]
         if allowed:
             more += [
                 (b"access-control-allow-origin", given[0]),

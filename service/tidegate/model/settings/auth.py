@@ -209,7 +209,9 @@ class AuthSettings(Group):
         _CookieName | None,
         Field(
             description="Take the token from this cookie as well: a browser's `EventSource` "
-            "cannot send a header. The check of `Origin` is what protects a cookie."
+            "cannot send a header. It counts only with an allowed `Origin`, or with "
+            "`Sec-Fetch-Site: same-origin` or `none`, because browsers send cookies along for "
+            "pages of any site."
         ),
     ] = None
     origins: Annotated[

@@ -7,7 +7,10 @@
 
 Finds, and looks at length and characters; whether a token is any good is the verifier's business.
 The same token in two places is one token, different ones are refused: which of them counts must not
-depend on the order of headers. Invariant: a `Token` shows its text only to who asks for `.text`.
+depend on the order of headers. One that came in a cookie alone was put there by the browser, not by
+the page, and says so (`is_ambient`).
+
+Invariant: a `Token` shows its text only to who asks for `.text`.
 """
 
 from __future__ import annotations
@@ -32,12 +35,17 @@ _QUERY_FIELDS_MAX = 64
 
 
 class Token:
-    """A token as it was sent. Hidden from `repr`, `str`, format and pickle."""
+    """A token as it was sent. Hidden from `repr`, `str`, format and pickle.
 
-    __slots__ = ("text",)
+    Attributes:
+        is_ambient: it came in a cookie only, which browsers add to requests of every page.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("is_ambient", "text")
+
+    def __init__(self, text: str, *, is_ambient: bool = False) -> None:
         self.text = text
+        self.is_ambient = is_ambient
 
     def __repr__(self) -> str:
         return "Token(***)"
@@ -62,7 +70,7 @@ class Token:
         return hashlib.sha256(self.text.encode()).digest()[:16]
 
 
-def parse_token(text: str) -> Token:
+def parse_token(text: str, *, is_ambient: bool = False) -> Token:
     """A token from outside, by length and characters only.
 
     Raises:
@@ -74,7 +82,7 @@ def parse_token(text: str) -> Token:
         )
     if _TOKEN.fullmatch(text) is None:
         raise Unauthenticated("bad_token", "this is not a token")
-    return Token(text)
+    return Token(text, is_ambient=is_ambient)
 
 
 def find_token(
@@ -86,11 +94,12 @@ def find_token(
         Unauthenticated: there are several different ones, or something that cannot be one.
     """
     found: set[str] = set()
+    ambient: set[str] = set()
     for name, value in headers:
         if name == b"authorization":
             found.update(_bearer(value))
         elif name == b"cookie" and settings.cookie is not None:
-            found.update(_cookies(value, settings.cookie))
+            ambient.update(_cookies(value, settings.cookie))
     found.update(
         word[len(SUBPROTOCOL_PREFIX) :]
         for word in subprotocols
@@ -99,13 +108,13 @@ def find_token(
     in_query = _in_query(query)
     if settings.token_in_query:
         found.update(in_query)
-    elif in_query and not found:
+    elif in_query and not (found or ambient):
         raise Unauthenticated(
             "token_in_query", "?token= is switched off here (auth.token_in_query); send a header"
         )
-    if not found:
+    tokens = {parse_token(text, is_ambient=text not in found) for text in found | ambient}
+    if not tokens:
         return None
-    tokens = {parse_token(text) for text in found}
     if len(tokens) > 1:
         raise Unauthenticated("several_tokens", "the request has several different tokens")
     return tokens.pop()

@@ -29,7 +29,7 @@ from tidegate.web.auth.keys import (
     VerifyingKey,
     secret_key,
 )
-from tidegate.web.auth.origin import request_allowed
+from tidegate.web.auth.origin import comes_from_here, request_allowed
 from tidegate.web.auth.refusals import Forbidden, Unauthenticated
 from tidegate.web.auth.sources import (
     Allowed,
@@ -102,6 +102,12 @@ class Gate:
         self._check_origin(headers, has_token=token is not None)
         if token is None:
             raise Unauthenticated("token_missing", "a token is needed")
+        if token.is_ambient and not comes_from_here(headers):
+            raise Forbidden(
+                "origin",
+                "a token in a cookie needs an Origin of auth.origins, or Sec-Fetch-Site: "
+                "same-origin or none, which browsers send to https and loopback only",
+            )
         return Visitor(await verifier.verify(token), token)
 
     async def renew(self, text: str) -> Visitor:

@@ -2,8 +2,10 @@
 
 A browser sends `Origin` with every WebSocket handshake and does not let a page change it; the
 same-origin policy does not hold for WebSockets, so the server must check. What is no browser
-usually sends none and has to bring a token. Origins are compared as scheme, host and port
-(RFC 6454), without any guessing: what cannot be read is refused, and so is `null`.
+usually sends none and has to bring a token. A token in a cookie is no proof of that: a browser adds
+it to an image of any page, without `Origin`; then `Sec-Fetch-Site` has to say whose page it is,
+which no page can change either. Origins are compared as scheme, host and port (RFC 6454), without
+any guessing: what cannot be read is refused, and so is `null`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import NamedTuple
 from tidegate.web.auth.credentials import Headers
 
 ORIGIN_MAX_LENGTH = 512
+#: `Sec-Fetch-Site` of a page of the same origin, and of what a person typed or chose.
+_OWN_SITES = (b"same-origin", b"none")
 
 _HOST = r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 _ORIGIN = re.compile(rf"(?P<scheme>https?)://(?P<any>\*\.)?{_HOST}", re.ASCII)
@@ -103,3 +107,18 @@ def request_allowed(headers: Headers, allowed: Sequence[str], *, has_token: bool
         allowed,
         has_token=has_token,
     )
+
+
+def comes_from_here(headers: Headers) -> bool:
+    """Whether a request whose token is in a cookie comes from a page that may use it.
+
+    That is one whose `Origin`, which `request_allowed` has looked at, is told, or one of the same
+    origin. Browsers say which (`Sec-Fetch-Site`) to https and to loopback only.
+    """
+    sites: list[bytes] = []
+    for name, value in headers:
+        if name == b"origin":
+            return True
+        if name == b"sec-fetch-site":
+            sites.append(value.strip(b" \t"))
+    return len(sites) == 1 and sites[0] in _OWN_SITES
