@@ -28,7 +28,8 @@ from tidegate_operator.kube.permissions import PERMISSIONS
 #: From here on viewers need no token, and a pod's end is short, so that a run is.
 UNDER_TEST: dict[str, Any] = {
     "auth": {"mode": "none"},
-    "settings": {"drain": {"delay_s": 1, "window_s": 4}},
+    # Its viewers come by the addresses of nodes and pods.
+    "settings": {"drain": {"delay_s": 1, "window_s": 4}, "server": {"allowed_hosts": ["*"]}},
     "gateway": {"minReadySeconds": 1, "preStopSeconds": 2},
     "operator": {"intervalSeconds": 1},
     "scaling": {"mode": "none"},

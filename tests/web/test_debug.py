@@ -15,7 +15,7 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
-from tidegate.web.debug import is_loopback
+from tidegate.web.auth.host import is_loopback
 
 TOKEN = "admin-token-of-a-test"
 PAGES = ("/debug/state", "/debug/operations", "/debug/operations/42", "/debug/tasks")
@@ -86,7 +86,7 @@ async def test_with_a_token_only_who_has_it(
     async with Replica(redis_server.url, server=server) as replica:
         wrong = ["", "Bearer", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"]
         for path in PAGES:
-            for given in (*wrong, f"bearer {TOKEN}", f"Basic {TOKEN}", f"Bearer  {TOKEN}"):
+            for given in (*wrong, f"Basic {TOKEN}", f"Bearer  {TOKEN}"):
                 answer = await ask(replica, path, authorization=given)
                 assert answer.status_code == 401, given
                 assert answer.headers["www-authenticate"] == "Bearer"

@@ -25,7 +25,12 @@ def run(
         int, typer.Option("--admin-port", min=1, max=65_000, help="Admin port of the first.")
     ] = 9090,
     host: Annotated[
-        str, typer.Option("--host", help="Address for viewers; 0.0.0.0 lets everybody in.")
+        str,
+        typer.Option(
+            "--host",
+            help="Address for viewers; with 0.0.0.0, set "
+            "TIDEGATE_SERVER__ALLOWED_HOSTS to the names by which others ask for it.",
+        ),
     ] = "127.0.0.1",
     replicas: Annotated[
         int, typer.Option("--replicas", min=1, max=16, help="How many gateway replicas.")

@@ -78,10 +78,11 @@ REFUSAL_CODES = (
     *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
     *("body_size", "body_time", "first_frame_time"),
     # Who it is.
-    *("origin", "token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
+    *("host", "origin"),
+    *("token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
     *("bad_token", "bad_algorithm", "bad_claim", "bad_signature", "unknown_key"),
     *("keys_unavailable", "not_yet_valid", "expired", "wrong_issuer", "wrong_audience"),
-    "token_revoked",
+    *("token_revoked", "token_expired"),
     # What it may do.
     *("forbidden", "not_found", "source_failed", "connection_limit"),
     # What it asks for.

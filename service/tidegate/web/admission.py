@@ -30,6 +30,7 @@ from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.auth.gate import Gate, Visitor
+from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.refusals import Refused, Unauthenticated
 from tidegate.web.door import Connection, Door
@@ -173,6 +174,7 @@ class Admission:
         self._slots = slots
         self._door = door
         self._settings = settings
+        self._hosts = HostRules(settings.server)
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._by_user: dict[str, dict[str, Guest]] = {}
@@ -189,6 +191,7 @@ class Admission:
     async def admit(self, guest: Guest, head: Head, *, counted: bool) -> None:
         """See `Guest.enter`."""
         try:
+            self._hosts.check(head.headers)
             guest.visitor = await self._gate.authenticate(
                 head.headers, head.subprotocols, head.query
             )

@@ -7,7 +7,6 @@ host too (a page that has its own name resolve to 127.0.0.1 could read it otherw
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Protocol
@@ -18,6 +17,7 @@ from tidegate.model.errors import InvalidOperationId, RedisUnavailable, StreamUn
 from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.model.operation_order import OperationOrder
 from tidegate.model.settings import ServerSettings
+from tidegate.web.auth.host import host_name, is_loopback
 
 TASKS_MAX = 1_000
 DEFAULT_TASKS = 100
@@ -54,7 +54,7 @@ def check_token(server: ServerSettings, authorization: str) -> None:
     token = server.admin_token
     expected = "" if token is None else token.get_secret_value()
     if not expected or not secrets.compare_digest(
-        authorization.encode(errors="replace"), f"Bearer {expected}".encode()
+        _bearer(authorization).encode(errors="replace"), expected.encode()
     ):
         raise HTTPException(
             401,
@@ -63,15 +63,10 @@ def check_token(server: ServerSettings, authorization: str) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address or a name."""
-    try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return host.lower() in ("localhost", "localhost.")
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback  # Python 3.13 says the same by itself
-    return address.is_loopback
+def _bearer(authorization: str) -> str:
+    """What follows the scheme, whose name may be in any case (RFC 9110 section 11.1)."""
+    scheme, _, rest = authorization.partition(" ")
+    return rest if scheme.lower() == "bearer" else ""
 
 
 def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
@@ -86,7 +81,7 @@ def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
                 403,
                 "set server.admin_token to look inside, or bind server.admin_host to loopback",
             )
-        elif not is_loopback(_without_port(host)):
+        elif not is_loopback(host_name(host)):
             raise HTTPException(
                 403, "ask by a loopback address or localhost, or set server.admin_token"
             )
@@ -130,9 +125,3 @@ def debug_routes(server: ServerSettings, inside: Inside) -> APIRouter:
         return inside.tasks(limit)
 
     return router
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if host.count(":") == 1 else host

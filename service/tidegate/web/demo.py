@@ -12,18 +12,24 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.settings import Settings
+from tidegate.web.auth.host import HostRules
 
 INDEX_OPERATION = "demo"
 
 
 def demo_routes(settings: Settings) -> APIRouter:
     """``GET /`` and ``GET /demo.json``."""
-    router = APIRouter(include_in_schema=False)
+    hosts = HostRules(settings.server)
+
+    async def check_host(request: Request) -> None:
+        hosts.check(request.scope["headers"])
+
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(check_host)])
     page = files("tidegate.web").joinpath("demo.html").read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": _policy(page), "Cache-Control": "no-cache"}
 

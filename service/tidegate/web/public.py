@@ -10,10 +10,12 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import BaseRoute, Match, Route
 
 from tidegate import __version__
 from tidegate.core.ports import Lobby
+from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission
 from tidegate.web.cors import CrossOrigin
@@ -23,7 +25,7 @@ from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.multiplex import MultiplexSocket
 from tidegate.web.opening import Opening, Receive, Scope, Send
 from tidegate.web.operation_socket import OperationSocket
-from tidegate.web.problem import problem
+from tidegate.web.problem import problem, problem_of
 from tidegate.web.reading import reading_routes
 from tidegate.web.reading_schema import (
     EVENT_STREAM,
@@ -31,6 +33,7 @@ from tidegate.web.reading_schema import (
     NEEDS_VIEWER,
     VIEWER_SCHEME,
 )
+from tidegate.web.refusal import refusal_of
 from tidegate.web.sse import PREFIX as SSE_PREFIX
 from tidegate.web.sse import SseEndpoint
 
@@ -42,14 +45,20 @@ class PublicApp:
         opening = Opening(door, settings)
         self._sockets = OperationSocket(lobby, opening, admission, settings)
         self._multiplex = MultiplexSocket(lobby, opening, admission, settings)
-        self._sse = SseEndpoint(lobby, door, admission, settings)
+        sse: Any = SseEndpoint(lobby, door, admission, settings)
+        self._sse = ServerErrorMiddleware(sse, handler=_failed)
         self._pages = _Pages(
             needs_token=settings.server.auth == "jwt",
             title="Tidegate",
             version=__version__,
             docs_url=None,
             redoc_url=None,
-            exception_handlers={RequestValidationError: _invalid, HTTPException: _http_error},
+            exception_handlers={
+                RequestValidationError: _invalid,
+                HTTPException: _http_error,
+                TidegateError: _refused,
+                Exception: _failed,
+            },
         )
         self._pages.include_router(reading_routes(lobby, door, admission, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)
@@ -106,6 +115,21 @@ async def _invalid(_: Request, error: Exception) -> Response:
     words = [f"{part['loc'][-1]}: {part['msg']}" for part in found]
     headers, body = problem(400, "bad_request", "; ".join(words), retry=False)
     return Response(body, 400, headers)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """One of our own, in words for who asks."""
+    if not isinstance(error, TidegateError):
+        raise error
+    status, headers, body = problem_of(refusal_of(error))
+    return Response(body, status, headers)
+
+
+async def _failed(_: Request, error: Exception) -> Response:  # noqa: ARG001 - it is in the log
+    """Our own mistake; what it was is nobody's business outside."""
+    text = "the gateway failed at this request; its log says why"
+    headers, body = problem(500, "internal_error", text, retry=False)
+    return Response(body, 500, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

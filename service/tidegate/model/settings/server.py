@@ -29,6 +29,24 @@ ReplicaUrls = Annotated[
 ]
 
 
+Hosts = Annotated[
+    tuple[
+        Annotated[
+            str,
+            pattern(
+                r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[?[0-9A-Fa-f:.]+\]?)$",
+                "a name or an address without a port, such as gateway.internal, *.example.com or "
+                "10.0.0.7; or *",
+                max_length=255,
+            ),
+        ],
+        ...,
+    ],
+    Field(max_length=256),
+    BeforeValidator(split_list),
+]
+
+
 class ServerSettings(Group):
     """Listeners, name and life of this replica."""
 
@@ -71,6 +89,16 @@ class ServerSettings(Group):
             "operation, so it has to be said."
         ),
     ] = None
+    allowed_hosts: Annotated[
+        Hosts,
+        Field(
+            description="With `server.auth` = none: the names and addresses by which viewers may "
+            "ask for this gateway (their `Host` header), such as `gateway.internal` or "
+            "`*.example.com`, beside loopback and `server.host`. A page of any site can have its "
+            "own name resolve to an address that only you reach, and read what is served there. "
+            "`*` lifts the check."
+        ),
+    ] = ()
     sender: Annotated[
         Literal["auto", "direct", "asgi"],
         Field(
