@@ -267,3 +267,15 @@ def test_the_names_are_there_when_they_are_asked_for() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError):
         getattr(tidegate, "Nothing")  # noqa: B009 - mypy knows that it is not there
+
+
+async def test_an_entry_of_the_type_ack_request_was_taken_for_ours(
+    redis_server: Server, backend: Backend
+) -> None:
+    async with Replica(redis_server.url) as replica:
+        types = ("ack_request", "current_state", "pong", "gap")
+        ids = [await backend.publish("42", type_, id="1-1") for type_ in types]
+        ids.append(await backend.finish("42"))
+        async with Viewer("42", base(replica)) as viewer:
+            got = [(frame.id, frame.type) async for frame in viewer if frame.id is not None]
+        assert got == list(zip(ids, (*types, "operation_completed"), strict=True))

@@ -97,7 +97,8 @@ class LiveView:
             self._live.__exit__(kind, error, trace)
 
     def frame(self, _text: str, frame: Mapping[str, Any]) -> None:
-        if frame.get("type") in ("gap", "skipped", "stale", "live", "error"):
+        ours = ("gap", "skipped", "stale", "live", "error")
+        if "id" not in frame and frame.get("type") in ours:  # an entry may have any type
             stdout().print(describe(frame, self._watching), style="yellow", markup=False)
 
     def note(self, text: str) -> None:

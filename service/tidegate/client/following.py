@@ -136,7 +136,8 @@ async def _read(socket: ClientConnection, watching: Watching) -> AsyncGenerator[
         while True:
             text = await socket.recv()
             frame = _parse(text)
-            if frame is not None and frame.get("type") == "ack_request":
+            # An entry may have any type; it has an id, as no other frame has.
+            if frame is not None and frame.get("type") == "ack_request" and "id" not in frame:
                 await _acknowledge(socket, frame)
             elif frame is not None:
                 watching.received(frame, time.time())

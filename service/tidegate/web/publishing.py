@@ -314,7 +314,7 @@ def _idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None
-    key = given[0]
+    key = given[0].strip(" \t")
     if len(key) > 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if len(given) > 1 or _KEY.fullmatch(key) is None:

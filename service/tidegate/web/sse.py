@@ -133,9 +133,8 @@ class SseEndpoint:
     def _read(self, scope: Scope) -> tuple[OperationId, Ask]:
         operation, ask = read_ask(scope["path"][len(PREFIX) :], scope["query_string"], self._viewer)
         for name, value in scope["headers"]:
-            if name == LAST_EVENT_ID and value:
-                after = parse_stream_id(value.decode("latin-1"), "Last-Event-ID")
-                ask = ask._replace(after=after)
+            if name == LAST_EVENT_ID and (text := value.decode("latin-1").strip(" \t")):
+                ask = ask._replace(after=parse_stream_id(text, "Last-Event-ID"))
         return operation, ask._replace(acks=False)  # there is no way back
 
     def _bound_silence(self, transport: asyncio.Transport) -> None:
