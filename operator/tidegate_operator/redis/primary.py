@@ -27,8 +27,8 @@ from redis.exceptions import (
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import Address, Node, client_options
+from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
 from tidegate.redis.lua import Script
-from tidegate.redis.topology import CLIENT_ERRORS
 
 #: Commands or scripts of one pipeline: half a millisecond of Redis.
 BATCH = 50
@@ -150,10 +150,10 @@ class Primary:
         return replies
 
     def _lost(self, error: BaseException) -> RedisUnavailable:
-        text = str(error) or type(error).__name__
+        text = f"{self.node}: {translate(error)}"
         if isinstance(error, NoPermissionError):
             text += "; the login of the sweep needs the commands that docs/operator.md lists"
-        return RedisUnavailable(f"{self.node}: {text}")
+        return RedisUnavailable(text, f"{self.node}: {in_words(error)}")
 
 
 def _as_written(response: Any, **_: Any) -> Any:

@@ -138,7 +138,7 @@ class Sweep:
                 away_since = now if away_since is None else away_since
                 if now - away_since + wait_s > patience_s:
                     raise
-                log.warning("sweep interrupted", reason=str(error), retry_s=round(wait_s, 2))
+                log.warning("sweep interrupted", reason=error.detail, retry_s=round(wait_s, 2))
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
                 wait_s = min(2 * wait_s, BACKOFF_MAX_S)
                 continue

@@ -64,7 +64,15 @@ class SettingsError(TidegateError):
 
 
 class RedisUnavailable(TidegateError):
-    """Redis cannot be reached, or answers that it cannot serve at the moment."""
+    """Redis cannot be reached, or answers that it cannot serve at the moment.
+
+    Attributes:
+        detail: what is known of it, for a log: it may name servers, keys and logins.
+    """
+
+    def __init__(self, text: str, detail: str | None = None) -> None:
+        super().__init__(text)
+        self.detail = text if detail is None else detail
 
 
 class WriteUncertain(RedisUnavailable):

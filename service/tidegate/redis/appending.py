@@ -16,47 +16,28 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import redis
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    MaxConnectionsError,
-    NoScriptError,
-    ResponseError,
-)
+from redis.exceptions import NoScriptError
 
 from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, Once, Outcome
-from tidegate.model.errors import (
-    RedisUnavailable,
-    StreamUnusable,
-    WriteUncertain,
-)
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, client_options, parse_address
+from tidegate.redis.errors import CLIENT_ERRORS, translate, translate_write
 from tidegate.redis.names import Names, same_slot
 from tidegate.redis.publishing import open_client
-from tidegate.redis.topology import CLIENT_ERRORS, NO_MASTER, Topology, in_words
+from tidegate.redis.topology import Topology
 from tidegate.redis.turns import Turns
 
 CONSUMER = PUBLISHER.decode()
 #: Idempotency keys kept for each operation; about 100 bytes each.
 ONCE_MAX = 1_000
 ONCE_TTL_S = 86_400
-#: Of a redis-py call that never reached a server that would write.
-_NEVER_SENT = (
-    ResponseError,
-    BusyLoadingError,
-    AuthenticationError,
-    MaxConnectionsError,
-    *NO_MASTER,
-)
 
 
 class Retention(NamedTuple):
@@ -118,19 +99,6 @@ def _outcome(reply: list[bytes | str]) -> Appended:
     return Appended(Outcome(outcome), tuple(ids))
 
 
-def _failed(error: BaseException, operation: OperationId) -> Exception:
-    """What an error of redis-py means for a write."""
-    text = in_words(error)
-    if isinstance(error, ResponseError) and "WRONGTYPE" in text:
-        return StreamUnusable(f"the key of operation {operation} holds no stream")
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (*_NEVER_SENT, ConnectionRefusedError, FileNotFoundError)):
-            return RedisUnavailable(text)
-        cause = cause.__cause__ or cause.__context__
-    return WriteUncertain(f"{text}; the entry may have been written or not")
-
-
 class Appender:
     """Appends from an event loop: implements `core.writes.Writer`."""
 
@@ -172,7 +140,7 @@ class Appender:
                     return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
                 return _outcome(await client.eval(lua.PUBLISH.text, *arguments))
         except CLIENT_ERRORS as error:
-            raise _failed(error, operation) from None
+            raise translate_write(error, operation) from None
 
     async def remove(self, operation: OperationId) -> bool:
         """As the port has it."""
@@ -181,7 +149,7 @@ class Appender:
             async with self._turns.at(self._call.key(operation)):
                 return bool(await client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
 
     async def _client(self) -> Any:
         if self._own is None:
@@ -191,7 +159,7 @@ class Appender:
             async with self._finding:
                 _ = await self._own.initialize()
         except CLIENT_ERRORS as error:  # nothing was sent
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
         return self._own
 
     async def close(self) -> None:
@@ -217,8 +185,8 @@ class SyncAppender:
         self._call = _Call(names, redis_settings, dispatch, retention or Retention())
         try:
             self._client: Any = open_client(redis_settings)
-        except redis.RedisError as error:
-            raise RedisUnavailable(in_words(error)) from None
+        except CLIENT_ERRORS as error:
+            raise translate(error) from None
 
     def append(
         self, operation: OperationId, texts: Sequence[str | bytes], *, once: Once | None = None
@@ -230,14 +198,14 @@ class SyncAppender:
                 return _outcome(self._client.evalsha(lua.PUBLISH.sha, *arguments))
             return _outcome(self._client.eval(lua.PUBLISH.text, *arguments))
         except CLIENT_ERRORS as error:
-            raise _failed(error, operation) from None
+            raise translate_write(error, operation) from None
 
     def remove(self, operation: OperationId) -> bool:
         """As `Appender.remove`."""
         try:
             return bool(self._client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
 
     def close(self) -> None:
         """Close the connections."""

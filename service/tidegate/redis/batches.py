@@ -18,8 +18,9 @@ from redis.exceptions import NoScriptError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Node
+from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
 from tidegate.redis.lua import Script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
+from tidegate.redis.topology import Topology
 
 #: Commands of one pipeline: a few milliseconds of Redis at the most.
 BATCH = 64
@@ -117,7 +118,8 @@ class Batches:
                     for (call, _), reply in zip(unknown, again, strict=True):
                         _settle(call, reply)
         except CLIENT_ERRORS as error:
-            _fail(calls, in_words(error))
+            unanswered = translate(error)
+            _fail(calls, str(unanswered), in_words(error))
             return
         for call, reply in zip(calls, replies, strict=True):
             _settle(call, reply)
@@ -146,7 +148,7 @@ async def run_script(
         except NoScriptError:
             return await client.eval(script.text, len(keys), *keys, *args)
     except CLIENT_ERRORS as error:
-        raise RedisUnavailable(in_words(error)) from None
+        raise translate(error) from None
 
 
 def end_if_cancelled() -> None:
@@ -164,12 +166,12 @@ def _settle(call: _Call, reply: Any) -> None:
     if call.reply.done():
         return
     if isinstance(reply, Exception):
-        call.reply.set_exception(RedisUnavailable(str(reply) or type(reply).__name__))
+        call.reply.set_exception(translate(reply))
     else:
         call.reply.set_result(reply)
 
 
-def _fail(calls: Sequence[_Call] | deque[_Call], reason: str) -> None:
+def _fail(calls: Sequence[_Call] | deque[_Call], reason: str, detail: str | None = None) -> None:
     for call in calls:
         if not call.reply.done():
-            call.reply.set_exception(RedisUnavailable(reason))
+            call.reply.set_exception(RedisUnavailable(reason, detail))

@@ -28,8 +28,9 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import Node
 from tidegate.redis.batches import end_if_cancelled
+from tidegate.redis.errors import CLIENT_ERRORS, translate
 from tidegate.redis.link import Link, connect, pack
-from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
+from tidegate.redis.topology import Topology
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +151,7 @@ class Control:
             async with asyncio.timeout(self._settings.slots.wait_s):
                 return int(await client.spublish(self._channel, payload))
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
 
     async def say_replaced(self, connections: tuple[str, ...]) -> None:
         """Tell all replicas whose slots newer connections took; a line in the log where it fails.
@@ -161,7 +162,7 @@ class Control:
         try:
             await self.publish(ReplacedConnections(connections))
         except RedisUnavailable as error:
-            log.warning("replaced connections of other replicas stay for now", error=str(error))
+            log.warning("replaced connections of other replicas stay for now", error=error.detail)
 
     async def run(self) -> None:
         """Listen, and listen again wherever the channel is by then."""

@@ -25,6 +25,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, Node
 from tidegate.redis.batches import end_if_cancelled
+from tidegate.redis.errors import in_words
 from tidegate.redis.link import pack
 from tidegate.redis.log import RedisLog
 from tidegate.redis.primary import Primary, PrimaryStats
@@ -116,7 +117,7 @@ class RedisFeed:
                     patience = self._settings.redis.backoff_min_s
                     wait = REFRESH_S
                 except RedisUnavailable as error:
-                    log.warning("topology unknown", error=str(error))
+                    log.warning("topology unknown", error=error.detail)
                     patience = min(2 * patience, self._settings.redis.backoff_max_s)
                     wait = patience * random.uniform(0.5, 1.5)
                 end_if_cancelled()
@@ -218,7 +219,7 @@ class RedisFeed:
             else:
                 page = await self._log.after(watch.operation, after)
         except TidegateError as error:
-            log.warning("slot migration", operation=watch.operation, error=str(error))
+            log.warning("slot migration", operation=watch.operation, error=in_words(error))
             return
         if self._watches.get(watch.operation) is watch and after == watch.listener.resume_after:
             watch.listener.on_page(page)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError, ResponseError
 
 from tidegate.core.records import Page, StreamInfo
-from tidegate.model.errors import RedisUnavailable, StreamUnusable
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
+from tidegate.redis.errors import CLIENT_ERRORS, translate
 from tidegate.redis.replies import read_info, read_page
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.topology import Topology
 from tidegate.redis.turns import Turns
 
 ALL = -1
@@ -79,12 +79,10 @@ class RedisLog:
         try:
             async with self._turns.at(key):
                 groups = await client.xinfo_groups(key)
-        except ResponseError as error:
-            if "no such key" in str(error).lower():
-                return None
-            raise RedisUnavailable(str(error)) from None
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error)) from None
+            if isinstance(error, ResponseError) and "no such key" in str(error).lower():
+                return None
+            raise translate(error, operation) from None
         for group in groups:
             found = {_text(name): value for name, value in group.items()}
             if _text(found["name"]) == self._group:
@@ -105,12 +103,8 @@ class RedisLog:
                     return await client.evalsha(script.sha, 1, key, *args)
                 except NoScriptError:
                     return await client.eval(script.text, 1, key, *args)
-        except ResponseError as error:
-            if "WRONGTYPE" in str(error):
-                raise StreamUnusable(f"the key of operation {operation} holds no stream") from None
-            raise RedisUnavailable(str(error)) from None
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error)) from None
+            raise translate(error, operation) from None
 
 
 def _text(value: str | bytes) -> str:

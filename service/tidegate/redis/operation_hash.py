@@ -11,9 +11,10 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from tidegate.model.errors import RedisUnavailable, TidegateError
+from tidegate.model.errors import TidegateError
 from tidegate.model.ids import OperationId
-from tidegate.redis.topology import CLIENT_ERRORS, Topology
+from tidegate.redis.errors import CLIENT_ERRORS, translate
+from tidegate.redis.topology import Topology
 from tidegate.redis.turns import Turns
 
 FIELDS = ("owner", "users", "status", "state")
@@ -44,12 +45,10 @@ class OperationHash:
         try:
             async with self._turns.at(key):
                 values = await client.hmget(key, FIELDS)
-        except ResponseError as error:
-            if "WRONGTYPE" in str(error):
-                raise OperationHashUnusable(f"the key {key} holds no hash") from None
-            raise RedisUnavailable(str(error)) from None
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(str(error)) from None
+            if isinstance(error, ResponseError) and "WRONGTYPE" in str(error):
+                raise OperationHashUnusable(f"the key {key} holds no hash") from None
+            raise translate(error) from None
         found = {name: raw for name, raw in zip(FIELDS, values, strict=True) if raw is not None}
         for name, raw in found.items():
             if len(raw) > FIELD_MAX_BYTES:

@@ -26,7 +26,8 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.address import Node
 from tidegate.redis.batches import end_if_cancelled, run_script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
+from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
+from tidegate.redis.topology import Topology
 
 log = structlog.get_logger(__name__)
 
@@ -210,7 +211,7 @@ class Pods:
                     keys = (self._names.pods, self._names.pods_clock)
                     reply = await run_script(self._topology, lua.POD_RENEW, keys, args)
             except (RedisUnavailable, TimeoutError) as error:
-                self._failed(str(error) or "no answer in time")
+                self._failed(in_words(error))
                 raise RedisUnavailable("the lease cannot be renewed") from None
             if self._left:
                 return
@@ -327,7 +328,7 @@ class Pods:
                 replies: list[Any] = await pipeline.execute()
                 return replies
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
 
 
 def _text(value: str | bytes) -> str:

@@ -18,11 +18,10 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import RedisSettings, redact_url
 from tidegate.redis.address import Deployment, client_options, parse_address, sentinel_options
-from tidegate.redis.topology import in_words
+from tidegate.redis.errors import CLIENT_ERRORS, translate_for
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
@@ -49,8 +48,8 @@ class Publisher:
         self._shown_url = redact_url(settings.url.get_secret_value())
         try:
             self._client = open_client(settings)
-        except redis.RedisError as error:  # a Cluster is asked for its slots at once
-            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
+        except CLIENT_ERRORS as error:  # a Cluster is asked for its slots at once
+            raise translate_for(self._shown_url, error) from None
 
     def publish(self, operation: OperationId, text: str) -> str:
         """``XADD <prefix><operation> MAXLEN ~ n * message <text>``; the new entry's id."""
@@ -61,16 +60,16 @@ class Publisher:
                 maxlen=self._maxlen,
                 approximate=True,
             )
-        except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
+        except CLIENT_ERRORS as error:
+            raise translate_for(self._shown_url, error) from None
         return str(entry_id)
 
     def remove(self, operation: OperationId) -> None:
         """Delete the operation's stream; for what was only a demonstration."""
         try:
             self._client.unlink(self._prefix + operation)
-        except redis.RedisError as error:
-            raise RedisUnavailable(f"{self._shown_url}: {in_words(error)}") from None
+        except CLIENT_ERRORS as error:
+            raise translate_for(self._shown_url, error) from None
 
     def close(self) -> None:
         self._client.close()

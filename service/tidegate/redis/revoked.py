@@ -21,7 +21,8 @@ from tidegate.model.errors import InvalidRequest, RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.batches import end_if_cancelled, run_script
-from tidegate.redis.topology import CLIENT_ERRORS, Topology, in_words
+from tidegate.redis.errors import CLIENT_ERRORS, translate
+from tidegate.redis.topology import Topology
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,7 @@ class RevokedTokens:
                 # Those that have ended are dropped at the next `add`; until then they do no harm.
                 texts = await client.zrange(self._key, 0, REVOCATIONS_MAX - 1)
         except CLIENT_ERRORS as error:
-            raise RedisUnavailable(in_words(error)) from None
+            raise translate(error) from None
         listed = []
         for text in texts:
             try:

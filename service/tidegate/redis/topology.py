@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis.asyncio.sentinel
-import redis.sentinel
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import Address, Deployment, Node, client_options, sentinel_options
+from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
 from tidegate.redis.names import Names
 
 #: Commands of one kind (reading history, publishing, operation hashes) on their way to one server:
@@ -31,13 +29,6 @@ TURNS = 8
 #: for slots, leases, control messages and redirected commands.
 MAX_CONNECTIONS = 4 * TURNS
 POOL_WAIT_S = 5
-
-#: What redis-py 8.1 raises when it cannot reach a server: its cluster errors are no `RedisError`s,
-#: and a write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
-CLIENT_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
-
-#: Nobody said where the primary is, so nothing was sent to it. Each half of redis-py has its own.
-NO_MASTER = (redis.sentinel.MasterNotFoundError, redis.asyncio.sentinel.MasterNotFoundError)
 
 
 class Topology:
@@ -94,8 +85,8 @@ class Topology:
             if self._cluster is not None:
                 return await self._refresh_cluster(self._cluster)
         except CLIENT_ERRORS as error:
-            text = f"cannot find the primaries: {in_words(error)}"
-            raise RedisUnavailable(text) from None
+            text = f"cannot find the primaries: {translate(error)}"
+            raise RedisUnavailable(text, f"cannot find the primaries: {in_words(error)}") from None
         return False
 
     def node_for(self, key: bytes) -> Node | None:
@@ -162,16 +153,6 @@ class Topology:
             retry=Retry(NoBackoff(), 0),
             **options,
         )
-
-
-def in_words(error: BaseException) -> str:
-    """What went wrong, for people."""
-    if isinstance(error, NO_MASTER):
-        # Its own text lists the options of every connection that was tried.
-        if AuthenticationError.__name__ in str(error):
-            return "the Sentinels want another login, see redis.sentinel_password"
-        return "no Sentinel that answers knows this primary"
-    return str(error) or type(error).__name__
 
 
 def _text(value: str | bytes) -> str:
