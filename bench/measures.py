@@ -21,7 +21,7 @@ from bench.mark import operation_name
 from bench.meter import Meter
 from bench.procfs import cpu_ns, rss_bytes
 from bench.scenarios import Kind, Scenario
-from bench.stage import Pinning, Stage, staged
+from bench.stage import Pinning, Stage, free_port, staged
 from bench.stats import percentile
 from bench.subjects import Subject
 from bench.ways import Way
@@ -38,6 +38,8 @@ SECRET: Final = "a secret of the bench, which opens nothing else"
 # A member of the gang that nobody ends does so itself.
 GANG_PATIENCE_S: Final = 8.0
 GANG_NICENESS: Final = 10
+# What a user may have by default: the one who does harm has all of them.
+ONE_USER_CONNECTIONS: Final = 10
 # Each is 200 joins.
 MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
@@ -92,6 +94,8 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
         signed_in = users.settings(SECRET, scenario.connections_per_user)
         for name, value in signed_in.items():
             subject = subject.with_args(("--set", f"{name}={value}"))
+    if scenario.kind is Kind.ONE_USER:
+        return await _one_user(scenario, subject, bed)
     if scenario.kind is Kind.REPLICAS:
         return await _replicas(scenario, subject, bed)
     play_on = {
@@ -185,6 +189,75 @@ async def _hostile(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     figures["delivered_pct"] = min(calm.figures["delivered_pct"], besieged.figures["delivered_pct"])
     if calm.figures.get("p99_ms") and "p99_ms" in besieged.figures:
         figures["p99_ratio"] = besieged.figures["p99_ms"] / calm.figures["p99_ms"]
+    return outcome
+
+
+async def _one_user(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
+    """The same requests of one user twice: alone, and while another user does harm."""
+    if not subject.signs_in:
+        raise NotPossible(f"{subject.name} knows no users")
+    backend = free_port()
+    asked = {"kind": "http", "url": f"http://127.0.0.1:{backend}", "cache_s": 0}
+    given = users.settings(SECRET, ONE_USER_CONNECTIONS)
+    for name, value in (given | {f"source.{key}": of for key, of in asked.items()}).items():
+        subject = subject.with_args(("--set", f"{name}={value}"))
+    outcome = Round()
+    command = (sys.executable, "-m", "bench.one_user")
+    async with (
+        staged(subject, redis_server=bed.redis_server, pinning=bed.pinning) as stage,
+        running(
+            "source", command, folder=stage.folder, cores=bed.pinning.rest, talks=True
+        ) as source,
+        running(
+            "bystander", command, folder=stage.folder, cores=bed.pinning.rest, talks=True
+        ) as ann,
+        running(
+            *("attacker", command),
+            folder=stage.folder,
+            cores=bed.pinning.rest,
+            niceness=GANG_NICENESS,
+            talks=True,
+        ) as attacker,
+    ):
+        (port,), (server,) = stage.ports, stage.servers
+        await source.ask("serve", timeout_s=ANSWER_S, port=backend)
+        answered: list[float] = []
+
+        async def asking(label: str) -> None:
+            told = await ann.ask(
+                "ask",
+                timeout_s=ANSWER_S + bed.seconds,
+                port=port,
+                secret=SECRET,
+                seconds=bed.seconds,
+            )
+            took, figures = sorted(told["took_ms"]), outcome.figures
+            figures[f"p50_ms_{label}"] = percentile(took, 50)
+            figures[f"p99_ms_{label}"] = percentile(took, 99)
+            figures[f"max_ms_{label}"] = took[-1]
+            answered.append(100 * told["answers"].get("200", 0) / len(took))
+            outcome.raw[label] = told["answers"]
+
+        await asking("calm")
+        before = rss_bytes(server.pid)
+        await attacker.ask(
+            "attack", timeout_s=ANSWER_S, kind=scenario.attack, port=port, secret=SECRET
+        )
+        await asyncio.sleep(SETTLE_S)  # it is in full swing
+        await asking("hostile")
+        done = await attacker.ask("stop", timeout_s=ANSWER_S)
+        asked_by_then = await source.ask("stop", timeout_s=ANSWER_S)
+        await asyncio.sleep(SETTLE_S)
+        asked_later = await source.ask("stop", timeout_s=ANSWER_S)
+        after = rss_bytes(server.pid)
+    outcome.raw |= {"attacker": done, "source": asked_later}
+    figures = outcome.figures
+    figures["p99_ratio"] = figures["p99_ms_hostile"] / figures["p99_ms_calm"]
+    figures["answered_pct"] = min(answered)
+    figures["attacks_per_s"] = sum(done["done"].values()) / done["seconds"]
+    figures["asked_per_s"] = asked_by_then["done"]["asked"] / asked_by_then["seconds"]
+    figures["asked_after"] = asked_later["done"]["asked"] - asked_by_then["done"]["asked"]
+    figures["rss_growth_mib"] = (after - before) / 2**20
     return outcome
 
 

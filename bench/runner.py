@@ -35,7 +35,7 @@ class Plan:
             for subject in self.subjects
             if scenario.way in subject.ways
             and scenario.kind in subject.kinds
-            and (subject.signs_in or not scenario.connections_per_user)
+            and (subject.signs_in or not (scenario.connections_per_user or scenario.attack))
         )
 
 

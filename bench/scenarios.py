@@ -21,6 +21,7 @@ class Kind(enum.Enum):
     JOINS = "new viewers that read a long history"
     REPLICAS = "the same entries with one replica and with several"
     HOSTILE = "entries to connected viewers, without and with hostile ones beside them"
+    ONE_USER = "a user's requests, without and with another user who means harm"
 
 
 class Better(enum.Enum):
@@ -56,8 +57,8 @@ class Scenario:
 
     With `sockets` the operations are shared by so many multiplexed ones. `server_args` are added to
     the gateway's command line. With `connections_per_user` viewers are signed in, and each user has
-    as many as are allowed. `gang` is the number of hostile viewers of each kind. The baseline knows
-    only `Way.SOCKET` and no users, and sits the others out.
+    as many as are allowed. `gang` is the number of hostile viewers of each kind, `attack` what one
+    user does to another. The baseline knows only `Way.SOCKET`, no users, and sits others out.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Scenario:
     server_args: tuple[str, ...] = ()
     connections_per_user: int = 0
     gang: int = 0
+    attack: str = ""
 
     @property
     def viewers(self) -> int:
@@ -90,6 +92,19 @@ class Scenario:
         return self
 
 
+ONE_USER_ROWS: Final = (
+    Row("p50_ms_calm", "another user's request p50, without", "ms"),
+    Row("p50_ms_hostile", "another user's request p50, with", "ms"),
+    Row("p99_ms_calm", "another user's request p99, without", "ms"),
+    Row("p99_ms_hostile", "another user's request p99, with", "ms"),
+    Row("p99_ratio", "p99: with / without", "x"),
+    Row("max_ms_hostile", "another user's longest request, with", "ms", None, 500.0),
+    Row("answered_pct", "answered, of asked", "%", None, 100.0, Better.HIGHER),
+    Row("attacks_per_s", "attacks, per second", "/s"),
+    Row("asked_per_s", "questions to the backend, per second", "/s"),
+    Row("asked_after", "questions to the backend after the attack", "", None, 100.0),
+    Row("rss_growth_mib", "growth of RSS under it", "MiB", None, 32.0),
+)
 DELIVERED: Final = Row("delivered_pct", "delivered, of expected", "%", None, 100.0, Better.HIGHER)
 # A replica lets in 4,000 per second, as a protection; here it is asked what it can do.
 NO_DOORMAN: Final = (
@@ -283,6 +298,24 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
             Row("rss_growth_mib", "growth of RSS under them", "MiB", None, 32.0),
             DELIVERED,
         ),
+    ),
+    Scenario(
+        name="refresh",
+        title="a user's requests: without and with 10 sockets of another who refreshes at once",
+        kind=Kind.ONE_USER,
+        operations=1,
+        viewers_each=1,
+        attack="refresh",
+        rows=ONE_USER_ROWS,
+    ),
+    Scenario(
+        name="source",
+        title="a user's requests: without and with 64 slow and 5 failing ids of another",
+        kind=Kind.ONE_USER,
+        operations=1,
+        viewers_each=1,
+        attack="source",
+        rows=ONE_USER_ROWS,
     ),
 )
 

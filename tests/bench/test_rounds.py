@@ -189,6 +189,18 @@ async def test_a_gang_does_its_harm_beside_the_viewers() -> None:
     assert one.raw["gang"]["ended"]["pings: close 4400"] >= 1
 
 
+@pytest.mark.parametrize("name", ["refresh", "source"])
+async def test_another_user_is_answered_beside_one_who_means_harm(name: str) -> None:
+    scenario = scenario_named(name)
+    one = await one_round(scenario, gateway(), seconds=SECONDS)
+
+    assert {row.metric for row in scenario.rows} <= one.figures.keys()
+    assert one.figures["answered_pct"] == 100
+    assert one.raw["attacker"]["done"]
+    with pytest.raises(BenchError, match="knows no users"):
+        await one_round(scenario)
+
+
 def test_each_kind_of_scenario_is_in_the_list() -> None:
     from bench.scenarios import SCENARIOS
 
