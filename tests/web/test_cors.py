@@ -120,10 +120,13 @@ async def test_a_preflight_names_what_may_be_sent(replica: Replica) -> None:
             )
             assert {
                 "Authorization",
+                "Cache-Control",
                 "Content-Type",
                 "Idempotency-Key",
                 "Last-Event-ID",
                 "If-None-Match",
+                "traceparent",
+                "tracestate",
             } == set(response.headers["access-control-allow-headers"].split(", "))
             assert int(response.headers["access-control-max-age"]) > 0
             assert await response.aread() == b"", path

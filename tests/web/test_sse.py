@@ -408,7 +408,7 @@ async def test_one_that_does_not_read_is_left_behind_and_then_caught_up(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(0)
         await loop.sock_connect(sock, ("127.0.0.1", replica.settings.server.port))
-        await loop.sock_sendall(sock, b"GET /sse/operations/42 HTTP/1.1\r\nHost: x\r\n\r\n")
+        await loop.sock_sendall(sock, b"GET /sse/operations/42 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: replica.viewers == 1)
         async with stream(replica, "42") as other:
             await other.next()
@@ -439,7 +439,9 @@ async def test_one_that_takes_nothing_is_cut_off(redis_server: Server, backend: 
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.settimeout(0)
             await loop.sock_connect(sock, ("127.0.0.1", replica.settings.server.port))
-            await loop.sock_sendall(sock, b"GET /sse/operations/42 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await loop.sock_sendall(
+                sock, b"GET /sse/operations/42 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
             await until(lambda: replica.hub.counters.joins == 1)
             await backend.publish_many("42", 3000, pad=1000, type_="log")
             await until(lambda: replica.viewers == 0)

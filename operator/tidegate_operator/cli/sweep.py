@@ -103,7 +103,7 @@ def sweep(
     """
     import asyncio
 
-    from tidegate.model.errors import InvalidInput, SettingsError, TidegateError
+    from tidegate.model.errors import InvalidInput, RedisUnavailable, SettingsError, TidegateError
     from tidegate.telemetry.logs import configure_logs
     from tidegate_operator.cli.views import view_for
 
@@ -140,7 +140,8 @@ def sweep(
     except SettingsError as error:
         fail(str(error), REFUSED)
     except TidegateError as error:
-        fail(f"{error}; what was done until then stays done, run it again", FAILED)
+        text = error.detail if isinstance(error, RedisUnavailable) else str(error)
+        fail(f"{text}; what was done until then stays done, run it again", FAILED)
 
 
 async def _sweep(

@@ -136,7 +136,8 @@ class SweepLoop:
             kind = "" if isinstance(error, RedisUnavailable) else f"{type(error).__name__}: "
             text = kind + (str(error) or type(error).__name__)
             if text != self.state.error:
-                log.warning("sweep interrupted", gateway=self._gateway, reason=text)
+                reason = error.detail if isinstance(error, RedisUnavailable) else text
+                log.warning("sweep interrupted", gateway=self._gateway, reason=reason)
             self.state = replace(self.state, error=text)
             return None, text
         except Exception as error:
