@@ -53,6 +53,7 @@ class PublicApp:
             version=__version__,
             docs_url=None,
             redoc_url=None,
+            redirect_slashes=False,  # it would lead to whatever host the request names
             exception_handlers={
                 RequestValidationError: _invalid,
                 HTTPException: _http_error,

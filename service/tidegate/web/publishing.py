@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -54,18 +54,28 @@ SayHere = Callable[[OperationId, bytes], int]
 class Rejected(Exception):
     """A request that is not carried out. Its fields make the problem+json answer."""
 
-    def __init__(self, status: int, code: str, detail: str, *, retry: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        retry: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.retry = retry
+        self.headers = headers or {}
 
     def response(self, *, close: bool = False) -> Response:
         """The answer; `close` the connection behind it, because its body was not read."""
         headers, body = problem(self.status, self.code, self.detail, retry=self.retry)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
+        headers |= self.headers
         if close:
             headers["connection"] = "close"
         return Response(body, self.status, headers)
@@ -99,6 +109,7 @@ class Publishing:
             self._check_token(credentials)
             operation = _operation(operation_id)
             key = _idempotency_key(request)
+            _check_coding(request)
             content = await self._read(body)
             texts = self._texts(_media_type(request), content)
             return await self._append(operation, texts, Once(key, content) if key else None, local)
@@ -158,7 +169,10 @@ class Publishing:
             texts = _split(body)
         else:
             raise Rejected(
-                415, "media_type", "send application/json or application/x-ndjson, in UTF-8"
+                415,
+                "media_type",
+                "send application/json or application/x-ndjson, in UTF-8",
+                headers={"accept": "application/json, application/x-ndjson"},
             )
         if not texts:
             raise Rejected(400, "bad_request", "there is no entry in the body")
@@ -308,6 +322,18 @@ def _media_type(request: Request) -> str:
     if name.lower() == "charset" and charset.strip('" ').lower() not in ("utf-8", "utf8"):
         return "another charset"
     return media_type.strip().lower()
+
+
+def _check_coding(request: Request) -> None:
+    """A compressed body may be a thousand times larger than what came, so none is unpacked."""
+    codings = ",".join(request.headers.getlist("content-encoding")).lower()
+    if any(word.strip() not in ("", "identity") for word in codings.split(",")):
+        raise Rejected(
+            415,
+            "content_encoding",
+            "send the body as it is, without Content-Encoding (only identity is allowed)",
+            headers={"accept-encoding": "identity"},
+        )
 
 
 def _idempotency_key(request: Request) -> str | None:
