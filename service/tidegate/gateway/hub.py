@@ -113,7 +113,11 @@ class Hub:
             counters=self.counters,
         )
         self.reader = StreamReader(
-            self._audiences, log, self._rules, newest=settings.viewer.history_entries + 1
+            self._audiences,
+            log,
+            self._rules,
+            newest=settings.viewer.history_entries + 1,
+            max_bytes=settings.dispatch.max_bytes,
         )
 
     # -- for the ways in --------------------------------------------------------------------------

@@ -7,7 +7,7 @@ entries as an attach reads, so that it is the same whether or not somebody watch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tidegate.core.ports import Log
 from tidegate.core.reading import EventsPage, Gap, OperationState
@@ -16,13 +16,12 @@ from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Topic, TopicRules, TopicState
 from tidegate.gateway.audience import Audience
-from tidegate.model.entries import RawEntry
 from tidegate.model.frames import Frame, GapReason
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
 
 class StreamReader:
-    """Reads; `newest` is how many entries tell the status."""
+    """Reads; `newest` is how many entries tell the status, `max_bytes` what goes into a page."""
 
     def __init__(
         self,
@@ -31,11 +30,13 @@ class StreamReader:
         rules: TopicRules,
         *,
         newest: int,
+        max_bytes: int,
     ) -> None:
         self._audiences = audiences
         self._log = log
         self._rules = rules
         self._newest = newest
+        self._max_bytes = max_bytes
 
     async def state(self, operation: OperationId) -> OperationState | None:
         """See `Reader`."""
@@ -43,13 +44,12 @@ class StreamReader:
         if topic is None:
             _, before = await self._log.locate(operation, self._newest)
             page = await self._log.after(operation, before)
-            entries = list(page.entries)
-            while page.more:
-                page = await self._log.after(operation, stream_id(entries[-1].id))
-                entries += page.entries
+            topic = self._snapshot(operation, page)
+            while page.more:  # one at a time: all of them may be 25 MB
+                page = await self._log.after(operation, stream_id(page.entries[-1].id))
+                topic = self._snapshot(operation, page, topic)
             if not page.info.exists:
                 return None
-            topic = self._snapshot(operation, page._replace(entries=entries))
         return OperationState(topic.status, topic.finished, topic.last)
 
     async def page(
@@ -60,8 +60,9 @@ class StreamReader:
         if topic is not None:
             frames = _from_ring(topic, after)
             if frames is not None:
-                more = len(frames) > limit
-                frames = frames[:limit]
+                chosen = self._fitting(frames[:limit])
+                more = len(frames) > len(chosen)
+                frames = chosen
                 cursor = frames[-1].id if more else topic.last
                 state = OperationState(topic.status, topic.finished, topic.last)
                 return EventsPage([f.payload for f in frames], cursor, more, None, state)
@@ -96,8 +97,12 @@ class StreamReader:
         if not info.exists:
             return None
         entries = page.entries[:limit]
-        more = page.more or len(page.entries) > limit
         topic = self._snapshot(operation, page._replace(entries=entries))
+        frames = self._fitting(topic.render(entries))
+        if len(frames) < len(entries):
+            entries = entries[: len(frames)]
+            topic = self._snapshot(operation, page._replace(entries=entries))
+        more = page.more or len(page.entries) > len(entries)
         cursor = stream_id(entries[-1].id) if more else info.last
         if more or len(entries) < min(self._newest, info.length):
             state = await self.state(operation)
@@ -109,17 +114,25 @@ class StreamReader:
         gap = None
         if reason is not None and after is not None:
             gap = Gap(after, stream_id(entries[0].id) if entries else None, reason)
-        return EventsPage(self._texts(topic, entries), cursor, more, gap, state)
+        return EventsPage([frame.payload for frame in frames], cursor, more, gap, state)
 
-    def _snapshot(self, operation: OperationId, page: Page) -> Topic:
-        """A topic that has just these entries."""
+    def _snapshot(self, operation: OperationId, page: Page, before: Topic | None = None) -> Topic:
+        """A topic that has just these entries, behind those of `before`."""
         ring = Ring(1, 1, RingBudget(1))
         topic = Topic(operation, ring, self._rules)
+        if before is not None:
+            topic.status, topic.finished = before.status, before.finished
         topic.page(page._replace(after=None, more=False))
         return topic
 
-    def _texts(self, topic: Topic, entries: Sequence[RawEntry]) -> list[bytes]:
-        return [frame.payload for frame in topic.render(entries)]
+    def _fitting(self, frames: list[Frame]) -> list[Frame]:
+        """As many as go into a page, but one in any case."""
+        size = 0
+        for index, frame in enumerate(frames):
+            size += len(frame.payload)
+            if index and size > self._max_bytes:
+                return frames[:index]
+        return frames
 
 
 def _from_ring(topic: Topic, after: StreamId | None) -> list[Frame] | None:

@@ -28,7 +28,8 @@ class DispatchSettings(Group):
         Field(
             ge=1_024,
             le=64 * 1_048_576,
-            description="Most bytes that one relay message carries.",
+            description="Most bytes that one relay message, or one page of events, carries; a "
+            "single entry in any case.",
         ),
     ] = 1_048_576
     max_entry_bytes: Annotated[
