@@ -39,13 +39,17 @@ class Replica:
         settings: Mapping[str, object] | None = None,
         *,
         auth: str = "none",
+        descriptors: int | None = None,
     ) -> None:
         self.index = index
         self.pod = f"pod-{index}"
         self.port = free_port()
         self.admin_port = free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="tidegate-replica-")
-        command: list[str | Path] = ["env"]
+        command: list[str | Path] = []
+        if descriptors is not None:
+            command += ["sh", "-c", f'ulimit -n {descriptors}; exec "$0" "$@"']
+        command.append("env")
         # A replica refuses TIDEGATE_ variables it does not know, such as those of this run.
         for name in os.environ:
             if name.startswith("TIDEGATE_"):

@@ -11,7 +11,7 @@ import pytest
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
-from tidegate.web.upgrade import UNREAD_MAX_BYTES
+from tidegate.web.http_protocol import UNREAD_MAX_BYTES
 
 SERVICE = "s" * 32
 #: Longer than a busy machine takes for an answer that should come before it.
@@ -174,7 +174,6 @@ async def test_small_bodies_where_none_is_read_are_let_pass(
     redis_server: Server, backend: Backend
 ) -> None:
     await backend.publish("42")
-    # Waited for below, and uvicorn closes a quiet connection after 5 s.
     bound_s = 1.0
     async with bounded(redis_server, bound_s) as replica, connection(replica) as raw:
         for _ in range(3):  # one connection, kept

@@ -300,7 +300,9 @@ async def test_a_drain_answers_who_waits(redis_server: Server, backend: Backend)
             await stopping
 
 
-async def test_the_door_counts_who_waits(redis_server: Server, backend: Backend) -> None:
+async def test_who_waits_has_a_place_and_one_more_connection_has_none(
+    redis_server: Server, backend: Backend
+) -> None:
     async with (
         Replica(redis_server.url, replica={"max_connections": 1}) as replica,
         http(replica) as client,
@@ -313,9 +315,9 @@ async def test_the_door_counts_who_waits(redis_server: Server, backend: Backend)
         body = problem(response, 503, "connections")
         assert body["retry"] is True
         assert "retry-after" in response.headers
-        await page(client)  # who does not wait needs no place
         await backend.publish("42")
         assert (await waiting).status_code == 200
+        await page(client)  # over the connection of the one that waited
 
 
 # --- state

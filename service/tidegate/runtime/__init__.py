@@ -10,6 +10,7 @@ import asyncio
 import signal
 
 from tidegate.model.settings import Settings
+from tidegate.runtime.descriptors import raise_descriptor_limit
 from tidegate.runtime.replica import Replica
 from tidegate.telemetry.logs import configure_logs
 
@@ -23,6 +24,7 @@ async def serve(settings: Settings) -> None:
         TidegateError: the start is refused; the text says why.
     """
     configure_logs(settings.log)
+    raise_descriptor_limit(settings)
     replica = Replica(settings)
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)

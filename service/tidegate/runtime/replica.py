@@ -39,6 +39,7 @@ from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
+from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.inside import Inside
 from tidegate.runtime.leaving import Leaving
 from tidegate.runtime.listening import BACKLOG, listen
@@ -51,6 +52,8 @@ from tidegate.web.admission import Admission
 from tidegate.web.auth.gate import Gate
 from tidegate.web.cut_off import CutOff
 from tidegate.web.door import Door
+from tidegate.web.http_protocol import bind_http
+from tidegate.web.port import admin_port, public_port
 from tidegate.web.protocol import bind
 from tidegate.web.public import PublicApp
 from tidegate.web.publishing import publishing_routes
@@ -82,6 +85,9 @@ class Replica:
         self._feed = RedisFeed(self._topology, self._log, settings, fanout)
         self._hub = Hub(settings, self._feed, self._log, self._spawn, fanout)
         self._door = Door(settings.replica)
+        descriptors = descriptor_limit()
+        self._public_port = public_port(settings, descriptors, self._door.refusals)
+        self._admin_port = admin_port(settings, descriptors)
         self._tracing = _tracing(settings)
         spans = None if self._tracing is None else self._tracing.connections
         self._connections = Connections(settings.log.connections_per_s, spans)
@@ -118,6 +124,7 @@ class Replica:
             feed=self._feed,
             log=self._log,
             door=self._door,
+            ports={"public": self._public_port, "admin": self._admin_port},
             admission=self._admission,
             pods=self._pods,
             slots=self._slots,
@@ -164,7 +171,7 @@ class Replica:
         viewer = self._settings.viewer
         viewers = self._server(
             self._public_app(),
-            http=bind_upgrade(self._door, self._settings.replica),
+            http=bind_upgrade(self._public_port, self._door),
             ws=bind(viewer),
             ws_max_size=viewer.max_message_bytes,
             ws_ping_interval=viewer.ping_interval_s,
@@ -182,6 +189,7 @@ class Replica:
                 disconnect=self._disconnect,
                 revoke=self._revoke,
             ),
+            http=bind_http(self._admin_port),
             ws="none",
         )
         self._report.start()
@@ -246,6 +254,7 @@ class Replica:
         return say_unstored(self._hub, operation, unstored_frame(operation, message))
 
     def _server(self, app: Any, **options: Any) -> Server:
+        keep_alive_s: Any = self._settings.replica.keep_alive_s  # `int`, but any number will do
         config = uvicorn.Config(
             CutOff(app),
             lifespan="off",
@@ -254,6 +263,7 @@ class Replica:
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
+            timeout_keep_alive=keep_alive_s,
             timeout_graceful_shutdown=max(1, round(self._settings.server.shutdown_timeout_s)),
             **options,
         )

@@ -24,6 +24,7 @@ from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers, Value
 from tidegate.web.admin import Readiness
 from tidegate.web.admission import Admission
 from tidegate.web.door import Door
+from tidegate.web.port import Port
 
 
 class _Told(NamedTuple):
@@ -47,6 +48,7 @@ class Report:
         feed: RedisFeed,
         log: RedisLog,
         door: Door,
+        ports: Mapping[str, Port],
         admission: Admission,
         pods: Pods,
         slots: RedisSlots,
@@ -60,6 +62,7 @@ class Report:
         self._feed = feed
         self._log = log
         self._door = door
+        self._ports = ports
         self._admission = admission
         self._pods = pods
         self._slots = slots
@@ -114,11 +117,18 @@ class Report:
         return {
             "tidegate_connections": visits.open,
             "tidegate_connections_limit": self._settings.replica.max_connections,
+            "tidegate_sockets": {name: port.open for name, port in self._ports.items()},
             "tidegate_connections_opened_total": visits.opened,
-            "tidegate_refusals_total": self._door.refusals + self._admission.refusals,
+            "tidegate_refusals_total": self._refusals(),
             "tidegate_closes_total": visits.ends,
             "tidegate_guests": len(self._admission),
         }
+
+    def _refusals(self) -> Counter[str]:
+        """By code; those of the admin port together: they are no viewers', and should be none."""
+        refusals = self._door.refusals + self._admission.refusals
+        refusals["admin_port"] = self._ports["admin"].refusals.total()
+        return +refusals
 
     def _of_viewers(self) -> Numbers:
         hub, totals, acks = self._hub.stats(), self._hub.counters, self._hub.acks

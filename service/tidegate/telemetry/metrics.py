@@ -76,7 +76,8 @@ SLOT_EVENTS = (
 REFUSAL_CODES = (
     # At the door, before anything is known of a connection.
     *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
-    *("body_size", "body_time", "first_frame_time"),
+    *("body_size", "body_time", "descriptors", "unread_answer", "first_frame_time"),
+    "admin_port",
     # Who it is.
     *("host", "origin"),
     *("token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
@@ -97,6 +98,14 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "tidegate_connections_limit",
             GAUGE,
             "Connections this replica takes at the most (replica.max_connections).",
+        ),
+        Row(
+            "tidegate_sockets",
+            GAUGE,
+            "TCP connections by port, whatever is spoken over them; those of the public port are "
+            "what the limit is for.",
+            "port",
+            ("public", "admin"),
         ),
         Row(
             "tidegate_connections_opened_total",

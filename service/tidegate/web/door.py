@@ -14,8 +14,7 @@ from typing import Protocol
 from tidegate.core.allowance import Allowance
 from tidegate.core.visit import Unseen, Visitors
 from tidegate.model.settings import ReplicaSettings
-
-RETRY_AFTER_S = 2
+from tidegate.web.problem import last_answer
 
 
 class Connection(Protocol):
@@ -33,21 +32,12 @@ class Door:
         self._allowance = Allowance(limits.connects_per_s, limits.connects_burst)
         self._inside: dict[Connection, Callable[[], None] | None] = {}
         self.is_shut = False
-        #: Connections that have not said what they want.
-        self.waiting = 0
         self.refusals: Counter[str] = Counter()
         #: Told of every connection that has come in, and when it is gone.
         self.visitors: Visitors = Unseen()
 
     def __len__(self) -> int:
         return len(self._inside)
-
-    def is_crowded(self) -> bool:
-        """Whether too many stand outside already, so that one more is sent away unheard."""
-        if self.waiting < self._limits.connects_burst:
-            return False
-        self.refusals["waiting"] += 1
-        return True
 
     def refusal(self, now: float) -> str | None:
         """Why one more connection cannot come in now; None when it may."""
@@ -86,9 +76,5 @@ class Door:
 
 def unavailable(reason: str) -> bytes:
     """The HTTP answer of a refusal."""
-    body = f"this replica cannot take the connection now: {reason}; come back or try another\n"
-    return (
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        f"Retry-After: {RETRY_AFTER_S}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
-    ).encode()
+    text = f"this replica cannot take the connection now: {reason}; come back or try another"
+    return last_answer(503, reason, text, retry=True)

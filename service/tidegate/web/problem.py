@@ -41,6 +41,15 @@ def problem_of(refusal: Refusal) -> tuple[int, dict[str, str], bytes]:
     return refusal.status, headers, body
 
 
+def last_answer(status: int, code: str, detail: str, *, retry: bool = False) -> bytes:
+    """A whole answer as bytes, for a connection that ends behind it."""
+    headers, body = problem(status, code, detail, retry=retry)
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name.title()}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
 async def send_response(
     send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     status: int,

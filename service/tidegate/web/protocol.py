@@ -57,6 +57,8 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     viewer_settings: ViewerSettings
     sender: DirectSender | None = None
+    #: Called once, when the connection has ended.
+    on_lost: Callable[[], None] | None = None
     _on_text: Callable[[str], None] | None = None
     _small = 0
     _small_since = 0.0
@@ -172,6 +174,9 @@ class DirectProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
         self._lost(close_codes.ABNORMAL)
         super().connection_lost(exc)
         # Cycles, which only a full collection would free: the parser is a generator that holds its

@@ -25,12 +25,12 @@ from tidegate.model.settings import Settings
 from tidegate.web.admission import Admission, Guest
 from tidegate.web.door import Door
 from tidegate.web.event_stream import EventStream
+from tidegate.web.http_protocol import TRANSPORT
 from tidegate.web.opening import Head
 from tidegate.web.problem import problem, problem_of, send_response
 from tidegate.web.query import read_ask
 from tidegate.web.refusal import Refusal
 from tidegate.web.sse_sender import SseSender
-from tidegate.web.upgrade import TRANSPORT
 
 PREFIX = "/sse/operations/"
 LAST_EVENT_ID = b"last-event-id"

@@ -158,7 +158,10 @@ class ReplicaSettings(Group):
         Field(
             ge=1,
             le=1_000_000,
-            description="Open connections. An idle one costs about 11 KiB, so 20,000 are 220 MiB.",
+            description="Open connections of the public port, whatever is spoken over them; an "
+            "idle HTTP connection makes room for a new one. An idle viewer costs about 11 KiB, so "
+            "20,000 are 220 MiB. Each is a descriptor of the process: `tidegate serve` raises the "
+            "limit of these as far as it may, and 128 are kept for Redis and the admin port.",
         ),
     ] = 20_000
     connects_per_s: Annotated[
@@ -195,6 +198,16 @@ class ReplicaSettings(Group):
             description="Time for a new connection to send its request; slower ones are cut.",
         ),
     ] = 10.0
+    keep_alive_s: Annotated[
+        float,
+        Field(
+            ge=0.1,
+            le=3_600,
+            description="Time that an HTTP connection may be without a request. Longer than a "
+            "load balancer keeps it (nginx and ALB: 60 s), or that one sends a request just as it "
+            "is closed here, and its client gets a 502.",
+        ),
+    ] = 75.0
     first_frame_timeout_s: Annotated[
         float,
         Field(
