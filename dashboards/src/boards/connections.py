@@ -105,7 +105,17 @@ CONNECTIONS = Board(
         ),
         Row(
             "Refusals and ends",
-            (refusals(width=12), closes(width=12)),
+            (
+                refusals(),
+                closes(),
+                graph(
+                    "TCP connections by port",
+                    "Whatever is spoken over them; those of the public port are what "
+                    "replica.max_connections is for. Far above the connections of viewers: idle "
+                    "HTTP connections, of a load balancer or of somebody who means harm.",
+                    Query(total("tidegate_sockets", by=("port",)), "{{port}}"),
+                ),
+            ),
         ),
         Row(
             "Limits of users",
