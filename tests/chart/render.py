@@ -109,6 +109,8 @@ CASES: dict[str, dict[str, Any]] = {
             "apiServerCidrs": ["10.0.0.1/32"],
         }
     },
+    "admin namespaces": {"networkPolicy": {"adminNamespaces": ["monitoring", "people"]}},
+    "no network policies": {"networkPolicy": {"admin": False}},
     "monitoring": {
         "monitoring": {
             "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},

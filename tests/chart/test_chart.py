@@ -311,8 +311,32 @@ def sources(case: str, component: str, port: int) -> list[Any]:
     return list(found.get("from", ()))
 
 
+def test_whoever_was_in_the_cluster_reached_the_admin_port() -> None:
+    """Unless `networkPolicy.enabled` was set, which is about everything else as well."""
+    for case, named in (("defaults", []), ("admin namespaces", ["monitoring", "people"])):
+        for component, port in (("gateway", 9090), ("operator", 9091)):
+            policy = only(case, "NetworkPolicy", f"tidegate-{component}")
+            assert policy["spec"]["policyTypes"] == ["Ingress"]
+            assert "egress" not in policy["spec"]
+            peers = sources(case, component, port)
+            if component == "gateway":
+                *peers, _ = peers  # the pod of `helm test`
+            selectors = [
+                {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+                for name in named
+            ]
+            assert peers == (selectors or [{"podSelector": {}}])
+        assert sources(case, "gateway", 8080) == []
+    made = {
+        case: {one["metadata"]["name"] for one in rendered(case) if one["kind"] == "NetworkPolicy"}
+        for case in ("defaults", "no network policies")
+    }
+    assert made["defaults"] == {"tidegate-gateway", "tidegate-operator"}
+    assert made["no network policies"] == set()
+
+
 def test_network_policies_let_the_test_of_helm_in() -> None:
-    """Once they did not, with `viewersFrom` or `metricsFrom`: `helm test` then waited in vain."""
+    """Once they did not, with `viewersFrom` or for the metrics: `helm test` then waited in vain."""
     labels = only("network policies", "Pod")["metadata"]["labels"].items()
     for case in ("network policies", "production"):
         ports = [("gateway", 9090)] + [("gateway", 8080)] * (case == "network policies")
