@@ -15,7 +15,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import uvloop
@@ -28,9 +28,12 @@ SMALL_BUFFER_BYTES: Final = 4096
 #: A member waits so long before it comes again, as somebody with few addresses has to.
 PAUSE_S: Final = 0.5
 SLOWLY_S: Final = 0.05
+#: Of requests sent ahead, as much as a loop reads at once.
+AHEAD_BYTES: Final = 256 * 1024
 #: Header lines of 1 KB: megabytes, for whoever keeps them.
 MANY: Final = 20_000
 LOOK_S: Final = 0.05
+PAGES: Final = 8
 
 TEXT: Final = 1
 CONTINUATION: Final = 0
@@ -86,6 +89,11 @@ class Wire:
         if self.head.startswith(b"HTTP/1.1 101"):
             return None
         return Ended("http", int(self.head[9:12]), self.head)
+
+    async def answered(self) -> None:
+        """Until the head of an answer is here, if it comes; nothing of it is taken."""
+        while b"\r\n\r\n" not in self._data and await self._read():
+            pass
 
     async def until_end(self) -> Ended:
         """Read and answer nothing until the other side ends it, or patience is over."""
@@ -196,11 +204,28 @@ async def endless_trailers(wire: Wire, path: str) -> Ended:
     await wire.send(
         b"POST /nothing HTTP/1.1\r\nHost: replica\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     )
+    await wire.answered()
     line = b"x-more: " + b"x" * 1000 + b"\r\n"
     for _ in range(MANY):
         if not await wire.send(line):
             break
     return await wire.until_end()
+
+
+async def requests_ahead(wire: Wire, path: str) -> Ended:
+    """The shortest requests there are, by the thousand, and no answer read."""
+    del path
+    one = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+    await wire.send(one * (AHEAD_BYTES // len(one)))
+    return await wire.hold()
+
+
+async def unread_pages(wire: Wire, path: str) -> Ended:
+    """The largest page, over and over, and not a byte of it read."""
+    page = f"/operations/{path.rpartition('/')[2]}/events?limit=500"
+    request = f"GET {page} HTTP/1.1\r\nHost: replica\r\n\r\n".encode()
+    await wire.send(request * PAGES)
+    return await wire.hold()
 
 
 # --- after it -----------------------------------------------------------------------------------
@@ -300,6 +325,8 @@ KINDS: Final[Mapping[str, Kind]] = {
         slow_second_request,
         endless_headers,
         endless_trailers,
+        requests_ahead,
+        unread_pages,
         silence,
         never_reading,
         one_byte_texts,
@@ -317,11 +344,16 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 
+NOT_READING: Final = frozenset(
+    kind.__name__ for kind in (never_reading, requests_ahead, unread_pages)
+)
+
+
 async def harm(kind: str, address: tuple[str, int], path: str, *, patience_s: float) -> Ended:
     """One connection of this kind, to its end."""
     with socket.socket() as sock:
         sock.settimeout(0)
-        if kind == never_reading.__name__:
+        if kind in NOT_READING:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -342,9 +374,12 @@ class Gang:
         self._ended: Counter[str] = Counter()
         self._started_s = time.monotonic()
 
-    async def start(self, *, port: int, each: int, path: str, patience_s: float) -> dict[str, Any]:
-        for index in range(each * len(KINDS)):
-            kind = list(KINDS)[index % len(KINDS)]
+    async def start(
+        self, *, port: int, each: int, path: str, patience_s: float, kinds: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        chosen = kinds or list(KINDS)
+        for index in range(each * len(chosen)):
+            kind = chosen[index % len(chosen)]
             work = self._again_and_again(kind, port, path, patience_s)
             self._members.add(asyncio.create_task(work, name=kind))
         return {"members": len(self._members)}

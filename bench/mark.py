@@ -43,9 +43,11 @@ def operation_name(index: int) -> str:
     return f"bench-{index:05d}"
 
 
-def message_template(status: str | None = None) -> bytes:
+def message_template(status: str | None = None, pad_bytes: int = 0) -> bytes:
     """The JSON of an entry as a template for `% (sent_ns, number)`."""
     extra = b"" if status is None else b',"status":"' + status.encode() + b'"'
+    if pad_bytes:
+        extra += b',"pad":"' + b"x" * pad_bytes + b'"'
     return (
         b'{"timestamp":1795000000.123,"type":"progress","data":{"mark":"'
         + _TEMPLATE
@@ -57,9 +59,9 @@ def message_template(status: str | None = None) -> bytes:
     )
 
 
-def xadd_template(operation: str) -> bytes:
+def xadd_template(operation: str, pad_bytes: int = 0) -> bytes:
     """A whole `XADD` in RESP as a template for `% (sent_ns, number)`."""
-    message = message_template()
+    message = message_template(pad_bytes=pad_bytes)
     size = len(message % (0, 0))
     arguments = (
         b"XADD",

@@ -40,6 +40,8 @@ GANG_PATIENCE_S: Final = 8.0
 GANG_NICENESS: Final = 10
 # What a user may have by default: the one who does harm has all of them.
 ONE_USER_CONNECTIONS: Final = 10
+# Of an entry that nobody watches: 500 of them are more than a page may carry.
+PAD_BYTES: Final = 50_000
 # Each is 200 joins.
 MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
@@ -156,6 +158,15 @@ async def _hostile(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     outcome, calm, besieged = Round(), Round(), Round()
     await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
     (server,) = stage.servers
+    target = operation_name(scenario.operations if scenario.history else 0)
+    if scenario.history:  # what those who read nothing ask for
+        await stage.publisher.ask(
+            "fill_large",
+            timeout_s=ANSWER_S,
+            operation=target,
+            entries=scenario.history,
+            pad_bytes=PAD_BYTES,
+        )
     await _stretch(stage, scenario, bed, calm)
     before = rss_bytes(server.pid)
     gang_command = (sys.executable, "-m", "bench.hostile")
@@ -172,7 +183,8 @@ async def _hostile(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
             timeout_s=ANSWER_S,
             port=stage.ports[0],
             each=scenario.gang,
-            path=f"/ws/operations/{operation_name(0)}",
+            path=f"/ws/operations/{target}",
+            kinds=scenario.kinds,
             patience_s=GANG_PATIENCE_S,
         )
         await _stretch(stage, scenario, bed, besieged, beside=gang)

@@ -141,6 +141,15 @@ class Publisher:
                 self._drain(0)
         return {"sent": operations * entries_each}
 
+    def fill_large(self, *, operation: str, entries: int, pad_bytes: int) -> dict[str, Any]:
+        """Write large entries to one operation, which is no other command's."""
+        template = xadd_template(operation, pad_bytes)
+        for number in range(entries):
+            self._send([template % (time.monotonic_ns(), number)])
+            self._drain(MAX_UNANSWERED)
+        self._drain(0)
+        return {"sent": entries}
+
     def publish(self, *, operations: int, entries: int, per_second: float) -> dict[str, Any]:
         """Write `entries` to the operations in turn, paced. Returns counts and own lateness."""
         self._know(operations)
@@ -213,6 +222,7 @@ def main() -> None:
         publisher = Publisher(("127.0.0.1", args.redis_port), RedisWire())
     verbs: dict[str, Callable[..., dict[str, Any]]] = {
         "fill": publisher.fill,
+        "fill_large": publisher.fill_large,
         "publish": publisher.publish,
     }
     for line in sys.stdin:

@@ -57,8 +57,10 @@ class Scenario:
 
     With `sockets` the operations are shared by so many multiplexed ones. `server_args` are added to
     the gateway's command line. With `connections_per_user` viewers are signed in, and each user has
-    as many as are allowed. `gang` is the number of hostile viewers of each kind, `attack` what one
-    user does to another. The baseline knows only `Way.SOCKET`, no users, and sits others out.
+    as many as are allowed. `gang` is the number of hostile viewers of each kind, or of each of
+    `kinds`; with `history` they have an operation of their own with so many large entries. `attack`
+    is what one user does to another. The baseline knows only `Way.SOCKET`, no users, and sits the
+    others out.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Scenario:
     connections_per_user: int = 0
     gang: int = 0
     attack: str = ""
+    kinds: tuple[str, ...] = ()
 
     @property
     def viewers(self) -> int:
@@ -153,6 +156,21 @@ def _live(
                 redis_reach,
             ),
         ),
+    )
+
+
+def _hostile_rows(*, growth_mib: float) -> tuple[Row, ...]:
+    return (
+        Row("p50_ms_calm", "latency p50, without", "ms"),
+        Row("p50_ms_hostile", "latency p50, with them", "ms"),
+        Row("p99_ms_calm", "latency p99, without", "ms"),
+        Row("p99_ms_hostile", "latency p99, with them", "ms"),
+        Row("p99_ratio", "p99: with / without", "x", None, 3.0),
+        Row("server_core_pct_calm", "server's share of its core, without", "%"),
+        Row("server_core_pct_hostile", "server's share of its core, with them", "%"),
+        Row("attacks_per_s", "hostile connections ended, per second", "/s"),
+        Row("rss_growth_mib", "growth of RSS under them", "MiB", None, growth_mib),
+        DELIVERED,
     )
 
 
@@ -280,24 +298,36 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     ),
     Scenario(
         name="hostile",
-        title="200 x 10 viewers, 1,000 entries/s: without and with 68 hostile ones",
+        title="200 x 10 viewers, 1,000 entries/s: without and with 76 hostile ones",
         kind=Kind.HOSTILE,
         operations=200,
         viewers_each=10,
         per_second=1000,
         gang=4,
-        rows=(
-            Row("p50_ms_calm", "latency p50, without", "ms"),
-            Row("p50_ms_hostile", "latency p50, with them", "ms"),
-            Row("p99_ms_calm", "latency p99, without", "ms"),
-            Row("p99_ms_hostile", "latency p99, with them", "ms"),
-            Row("p99_ratio", "p99: with / without", "x", None, 3.0),
-            Row("server_core_pct_calm", "server's share of its core, without", "%"),
-            Row("server_core_pct_hostile", "server's share of its core, with them", "%"),
-            Row("attacks_per_s", "hostile connections ended, per second", "/s"),
-            Row("rss_growth_mib", "growth of RSS under them", "MiB", None, 32.0),
-            DELIVERED,
-        ),
+        rows=_hostile_rows(growth_mib=32.0),
+    ),
+    Scenario(
+        name="requests-ahead",
+        title="200 x 10 viewers: without and with 14 connections that send requests, read nothing",
+        kind=Kind.HOSTILE,
+        operations=200,
+        viewers_each=10,
+        per_second=1000,
+        gang=14,
+        kinds=("requests_ahead",),
+        rows=_hostile_rows(growth_mib=20.0),
+    ),
+    Scenario(
+        name="unread-pages",
+        title="200 x 10 viewers: without and with 40 connections that read no large page",
+        kind=Kind.HOSTILE,
+        operations=200,
+        viewers_each=10,
+        per_second=1000,
+        history=500,
+        gang=40,
+        kinds=("unread_pages",),
+        rows=_hostile_rows(growth_mib=150.0),
     ),
     Scenario(
         name="refresh",

@@ -32,6 +32,8 @@ ENDS = {
     "slow_second_request": "cut",
     "endless_headers": "http 431",
     "endless_trailers": "http 404",  # and cut in the middle of them
+    "requests_ahead": "cut",  # as is whoever does not read an answer
+    "unread_pages": "cut",
     "silence": "close 1011",
     "never_reading": "patience",  # what ends it waits behind what it does not read
     "one_byte_texts": "close 4400",
