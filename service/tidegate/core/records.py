@@ -22,11 +22,13 @@ class Relay(NamedTuple):
     Attributes:
         origin: the pod that dispatched.
         previous: id of the entry just before the first one; empty when none exists (any more).
-        entries: may be empty when `created`.
+        entries: may be empty when `created`; empty as well when they are too large for a message.
         created: the consumer group was missing and has just been made: the log may be a new one.
         added: the stream's `entries-added` after the last entry; only given when `previous` is
         empty.
         asked_ns: when this replica called for it (Unix time); 0 when it did not, or is not traced.
+        unread: id of the last of entries that are too large for a message and have to be read from
+        the stream; empty when `entries` has them.
     """
 
     origin: bytes
@@ -35,6 +37,7 @@ class Relay(NamedTuple):
     created: bool
     added: int | None
     asked_ns: int = 0
+    unread: bytes = b""
 
 
 class StreamInfo(NamedTuple):

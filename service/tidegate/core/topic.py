@@ -7,7 +7,8 @@ is missing.
         +---- detached() from any state (Redis link lost)
 
 Only LIVE applies relay messages. In the other states they are ignored: the page that ends the state
-is read later than they were published, on the same connection, so it contains what they carry.
+is read later than they were published, on the same connection, so it contains what they carry. A
+page from elsewhere says `more`, which ends no state. What is too large to relay is read as well.
 Invariant: the ids delivered rise strictly; where they cannot, or where an entry may be missing, a
 gap frame comes first. Pure: methods return effects, the shell carries them out. After a rewound or
 re-created log `epoch` grows: a cursor is only comparable to positions of its own epoch.
@@ -42,6 +43,7 @@ class RepairCause(enum.Enum):
     """Why a page is read."""
 
     RELAY_GAP = "relay_gap"
+    LARGE = "large"
     MISSED_RELAY = "missed_relay"
     MORE = "more"
     VERIFY = "verify"
@@ -141,6 +143,8 @@ class Topic:
         """A relay message arrived."""
         if self.state is not TopicState.LIVE:
             return ()
+        if message.unread:
+            return self._repair(RepairCause.LARGE)
         if message.previous == self._last_raw and message.previous and not message.created:
             return self._apply(message.entries)
         fresh = self._fresh(message.entries)
@@ -221,7 +225,8 @@ class Topic:
             self.ring.append(frame)
         if info.exists and self.status == UNKNOWN_STATUS:
             self.status = RUNNING_STATUS
-        return self._settle(info)
+        settled = self._settle(info)
+        return self._repair(RepairCause.MORE) if page.more else settled
 
     def _settle(self, info: StreamInfo) -> Sequence[Effect]:
         """Everything up to `info` is applied."""

@@ -2,9 +2,12 @@
 
     soon --in turn--> SSUBSCRIBE, `attach` --page--> attached
                              |  refused, or evicted meanwhile --> soon
+                             |  too much for a page --> attached, the page comes from `pages`
                              +--no longer followed--> its consumer is removed
 
-`attach` is sent behind the subscription, so from its page on the relay misses nothing.
+`attach` is sent behind the subscription, so from its page on the relay misses nothing. How many are
+on their way at a time is bounded by the bytes that they may bring (`in_flight`), and a reconnect
+with 20,000 streams does not stop Redis for others.
 """
 
 from __future__ import annotations
@@ -18,12 +21,11 @@ from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.dispatcher import Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, keyspace_channel
+from tidegate.redis.in_flight import PAGE_BYTES, InFlight
 from tidegate.redis.link import Link, pack
+from tidegate.redis.pages import Pages
 from tidegate.redis.replies import read_page
 from tidegate.redis.watch import Watch
-
-#: Attaches in flight at a time: a reconnect with 20,000 streams must not stop Redis for others.
-ATTACH_WINDOW = 128
 
 
 class AttachQueue:
@@ -32,11 +34,15 @@ class AttachQueue:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        pages: Pages,
+        in_flight: InFlight,
         settings: Settings,
         db: int,
         on_attached: Callable[[Watch], None],
     ) -> None:
         self._dispatcher = dispatcher
+        self._pages = pages
+        self._limit = in_flight
         self._db = db
         self._on_attached = on_attached
         self._waiting: deque[Watch] = deque()
@@ -45,8 +51,6 @@ class AttachQueue:
         self._pod = settings.server.pod
         limits = settings.dispatch
         self._limits = (limits.max_entries, limits.max_bytes, limits.max_entry_bytes)
-        # One more than the default history, so that the position before it is known as well.
-        self._newest = settings.viewer.history_entries + 1
 
     def __len__(self) -> int:
         return len(self._waiting) + self._in_flight
@@ -86,7 +90,7 @@ class AttachQueue:
         link.send(pack("XGROUP", "DELCONSUMER", watch.key, self._group, self._pod), ignore)
 
     def _attach_more(self) -> None:
-        while self._waiting and self._in_flight < ATTACH_WINDOW:
+        while self._waiting and self._in_flight < self._limit.attaches:
             watch = self._waiting.popleft()
             if self._dispatcher.is_current(watch) and not watch.attached:
                 self._attach(watch)
@@ -103,7 +107,7 @@ class AttachQueue:
         after = watch.listener.resume_after
         packed = pack(
             *("EVALSHA", lua.ATTACH.sha, 1, watch.key, self._group, self._pod, *self._limits),
-            *("" if after is None else str(after), self._newest, watch.channel),
+            *("" if after is None else str(after), self._pages.newest, watch.channel, PAGE_BYTES),
         )
         link.send(packed, lambda reply: self._attached(watch, link, after, reply))
 
@@ -125,5 +129,9 @@ class AttachQueue:
                 watch.retry_s = 0.0
                 dispatcher.counts["attaches"] += 1
                 self._on_attached(watch)
-                watch.listener.on_page(read_page(reply, after))
+                page = read_page(reply, after)
+                if page.more:
+                    self._pages.too_large(watch, after)
+                else:
+                    watch.listener.on_page(page)
         self._attach_more()

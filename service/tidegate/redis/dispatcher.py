@@ -26,20 +26,20 @@ from tidegate.core.clock import ServerClock
 from tidegate.core.latency import EntryLatency
 from tidegate.core.records import PUBLISHER
 from tidegate.model.errors import StreamUnusable, TidegateError
-from tidegate.model.ids import StreamId, stream_id_ms
+from tidegate.model.ids import stream_id_ms
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.link import Link, pack
 from tidegate.redis.names import Names
-from tidegate.redis.replies import Trouble, is_dispatched, read_page, read_relay, trouble_of
+from tidegate.redis.replies import Trouble, is_dispatched, read_relay, trouble_of
 from tidegate.redis.rounds import DueTimes
 from tidegate.redis.watch import Watch
 
 log = structlog.get_logger(__name__)
 
 #: What a link calls by their digests.
-SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ)
+SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ_WHOLE)
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 #: The lag of dispatch is taken so often at the most.
 LAG_EVERY_S = 0.01
@@ -81,9 +81,6 @@ class Dispatcher:
         self._group = settings.redis.group.encode()
         self._asked_again_s = settings.redis.poll_interval_s
         self._traced = settings.tracing.exporter != "none"
-        limits = settings.dispatch
-        self._max_entries = limits.max_entries
-        self._max_bytes = (limits.max_bytes, limits.max_entry_bytes)
 
     def is_current(self, watch: Watch) -> bool:
         """Whether this stream is still followed here, and by this watch."""
@@ -105,16 +102,6 @@ class Dispatcher:
             watch.asked_ns = time.time_ns()
         self.counts["dispatch_calls"] += 1
         self.link.send_together(watch.dispatch, partial(self._dispatched, watch))
-
-    def read(self, watch: Watch, after: StreamId) -> None:
-        """Read a page above `after`; it goes to the listener in order with the relay."""
-        if self.link is None:
-            return  # the next attach reads from the listener's position
-        self.counts["repair_reads"] += 1
-        # One more, because the first may be the last one applied: a page has to bring something.
-        entries = self._max_entries + 1
-        packed = pack("EVALSHA", lua.READ.sha, 1, watch.key, str(after), entries, *self._max_bytes)
-        self.link.send(packed, lambda reply: self._paged(watch, after, reply))
 
     def _act(self, watch: Watch) -> None:
         """Its due time has come."""
@@ -184,6 +171,10 @@ class Dispatcher:
         own = relay.origin == self._pod
         published = relay.origin == PUBLISHER
         self.counts["relay_own" if own else "relay_foreign"] += 1
+        if relay.unread:
+            self.counts["relay_large"] += 1
+            watch.relayed = relay.unread
+            watch.is_far = True
         if relay.entries:
             watch.relayed = relay.entries[-1].id
             lag, link = self._lag, self.link
@@ -238,15 +229,6 @@ class Dispatcher:
         if self.is_current(watch) and not is_dispatched(reply, self._group, watch.relayed):
             self.dispatch(watch)
 
-    def _paged(self, watch: Watch, after: StreamId, reply: Any) -> None:
-        if not self.is_current(watch) or not watch.attached:
-            return
-        if isinstance(reply, Exception):
-            self.refused(watch, reply, lambda: self.read(watch, after))
-        else:
-            watch.retry_s = 0.0
-            watch.listener.on_page(read_page(reply, after))
-
     def refused(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
         """A command for this stream was refused; `again` sends it once more, where that helps."""
         if isinstance(error, TidegateError):
@@ -276,8 +258,17 @@ class Dispatcher:
                 self._later(watch, self._asked_again_s, again)
                 return
             case Trouble.FORBIDDEN | Trouble.LATER:
-                if watch.retry_s == 0.0:
-                    log.warning("redis refused", operation=watch.operation, error=str(error)[:200])
+                self.try_later(watch, error, again)
+                return
+        self._retry(watch, again)
+
+    def try_later(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
+        """Nothing is known that would help but time."""
+        if watch.retry_s == 0.0:
+            log.warning("redis refused", operation=watch.operation, error=str(error)[:200])
+        self._retry(watch, again)
+
+    def _retry(self, watch: Watch, again: Callable[[], None]) -> None:
         watch.retry_s = min(max(2 * watch.retry_s, RETRY_MIN_S), RETRY_MAX_S)
         self._later(watch, watch.retry_s * random.uniform(0.5, 1.5), again)
 

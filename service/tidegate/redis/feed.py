@@ -9,6 +9,7 @@ primary is not known yet wait here.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any, NamedTuple
 
@@ -56,6 +57,8 @@ class RedisFeed:
     def __init__(self, topology: Topology, log: RedisLog, settings: Settings, turn: Turn) -> None:
         self._topology = topology
         self._log = log
+        #: Has turns of its own, so that viewers who read do not hold up the streams.
+        self._pages = RedisLog(topology, settings)
         self._turn = turn
         self._detours: dict[OperationId, asyncio.Task[None]] = {}
         self._settings = settings
@@ -140,6 +143,11 @@ class RedisFeed:
         """Whether every primary that is known is connected."""
         return bool(self._primaries) and all(p.is_connected for p in self._primaries.values())
 
+    @property
+    def away_s(self) -> float:
+        """For how long some primary has not been connected; infinite before the first time."""
+        return max((primary.away_s for primary in self._primaries.values()), default=math.inf)
+
     def stats(self) -> list[PrimaryStats]:
         """One record for each primary."""
         return [primary.stats() for primary in self._primaries.values()]
@@ -174,6 +182,7 @@ class RedisFeed:
     def _arrange(self, tasks: asyncio.TaskGroup) -> None:
         """Start and stop primaries, and move the operations whose home has changed."""
         wanted = self._topology.primaries()
+        away_since = asyncio.get_running_loop().time() - self.away_s
         for node in wanted - self._primaries.keys():
             primary = Primary(
                 node,
@@ -182,6 +191,8 @@ class RedisFeed:
                 on_misplaced=self._look.set,
                 on_asked=lambda watch: self._detour(tasks, watch),
                 turn=self._turn,
+                log=self._pages,
+                away_since=away_since,
                 dispatch_lag=self.dispatch_lag if self._settings.metrics.enabled else None,
             )
             self._primaries[node] = primary

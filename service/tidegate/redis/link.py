@@ -10,6 +10,7 @@ hiredis' reader. No retries, no reconnecting: see `primary`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -65,6 +66,8 @@ class Link(asyncio.Protocol):
         self._next: list[tuple[bytes, OnReply]] = []
         #: Replies owed to the commands that `send_together` has sent.
         self._together = 0
+        #: Commands of one round together at the most; see `in_flight`.
+        self.at_once = sys.maxsize
         self._pace_s = pace_s
         self._alarm: Alarm | None = None
         #: Before this time (of `perf_counter`) nothing leaves together.
@@ -77,6 +80,9 @@ class Link(asyncio.Protocol):
         #: Loop time of the last bytes received, or of the command that began to wait.
         self.alive_at = 0.0
         self.lost = False
+        self._aborted = False
+        #: The other side has ended it, and did so while it owed a reply or in the middle of one.
+        self.ended_by_peer = self.cut_off = False
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -104,7 +110,7 @@ class Link(asyncio.Protocol):
         the one before, and between answers and round the connection is not even read: what
         arrives is handled in one go. It costs `pace_s` and a round trip at the most, and saves a
         third of the CPU per entry here and in Redis (docs/performance.md). Where fewer come,
-        nothing waits.
+        nothing waits. A round has `at_once` commands at the most.
         """
         if not self.lost:
             self._next.append((packed, on_reply))
@@ -152,6 +158,7 @@ class Link(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection now."""
+        self._aborted = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -165,11 +172,14 @@ class Link(asyncio.Protocol):
         if self._next and not self._together and self._may_leave():
             if not self._waiting:
                 self.alive_at = self._loop.time()
-            self._together = len(self._next)
-            for packed, on_reply in self._next:
+            leaving = self._next[: self.at_once]
+            self._together = len(leaving)
+            for packed, on_reply in leaving:
                 self._waiting.append((on_reply, TOGETHER))
                 self._out.append(packed)
-            self._next.clear()
+            del self._next[: self.at_once]
+            if self._next:  # the next round is full already: nothing is saved by waiting for it
+                self._hold_until = 0.0
         if self.lost:  # uvloop's transport raises when it is written to now
             self._out.clear()
         elif self._transport is not None and self._out:
@@ -257,6 +267,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
+        self.ended_by_peer = not self._aborted
+        self.cut_off = self.ended_by_peer and (bool(self._waiting) or self._reader.has_data())
         if self._alarm is not None:
             self._alarm.close()
         waiting, self._waiting = self._waiting, deque()

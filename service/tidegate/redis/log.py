@@ -58,9 +58,10 @@ class RedisLog:
         return read_page(reply, after)
 
     async def newest(self, operation: OperationId, count: int) -> Page:
-        """The newest entries, as an attach would give them."""
-        _, before = await self.locate(operation, count)
-        return (await self.after(operation, before))._replace(after=None)
+        """The newest entries, as many as a page holds."""
+        self.pages += 1
+        reply = await self._run(lua.NEWEST, operation, count, *self._limits[1:])
+        return read_page(reply, None)
 
     async def locate(
         self, operation: OperationId, newest: int | None

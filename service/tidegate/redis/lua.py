@@ -29,8 +29,10 @@ def load(name: str, *before: str, package: str = "tidegate.redis") -> Script:
 
 
 DISPATCH = load("dispatch", "common", "dispatching")
-ATTACH = load("attach", "common", "dispatching", "reading")
+ATTACH = load("attach", "common", "dispatching", "reading_whole")
 READ = load("read", "common", "reading")
+READ_WHOLE = load("read_whole", "common", "reading_whole")
+NEWEST = load("newest", "common", "reading")
 LOCATE = load("locate", "common")
 PUBLISH = load("publish", "common", "dispatching")
 POD_RENEW = load("pod_renew")

@@ -30,10 +30,14 @@ from tidegate.model.ids import StreamId
 from tidegate.model.settings import Settings
 from tidegate.redis.address import Address, Node
 from tidegate.redis.attach_queue import AttachQueue
+from tidegate.redis.buffer_cuts import ASK, Census, Verdict, judge, read_census, take_census
 from tidegate.redis.dispatcher import SCRIPTS, Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, Prober
+from tidegate.redis.in_flight import STEADY_S, InFlight
 from tidegate.redis.link import Link, connect, pack
+from tidegate.redis.log import RedisLog
 from tidegate.redis.names import Names
+from tidegate.redis.pages import Pages
 from tidegate.redis.replies import Trouble, trouble_of
 from tidegate.redis.rounds import Sweep
 from tidegate.redis.version import check_version
@@ -84,9 +88,16 @@ class Primary:
         on_misplaced: Callable[[], None],
         on_asked: Callable[[Watch], None],
         turn: Turn,
+        log: RedisLog,
         dispatch_lag: EntryLatency | None,
+        away_since: float,
     ) -> None:
-        """The callbacks are `Dispatcher`'s."""
+        """The callbacks are `Dispatcher`'s.
+
+        Args:
+            log: for pages that are too large for the link.
+            away_since: loop time since when the keys of this primary are not followed.
+        """
         self.node = node
         self._address = address
         self._settings = settings
@@ -103,8 +114,17 @@ class Primary:
             settings, names, on_misplaced, on_asked, self._evicted, self.clock, dispatch_lag
         )
         self._sweep = Sweep()
-        self._attaches = AttachQueue(self.dispatcher, settings, address.db, self._sweep.add)
+        self._in_flight = InFlight()
+        self._pages = Pages(self.dispatcher, log, self._in_flight, settings, self._gone)
+        self._attaches = AttachQueue(
+            *(self.dispatcher, self._pages, self._in_flight, settings, address.db, self._sweep.add)
+        )
         self._last_error: str | None = None
+        #: Of the server, while the link was up.
+        self._census = Census()
+        self._lost_link: Link | None = None
+        #: Loop time since when there is no link; None while there is.
+        self._away_since: float | None = away_since
 
     # -- what the feed asks ----------------------------------------------------------------------
 
@@ -122,8 +142,8 @@ class Primary:
             self._attaches.release(link, watch, leave=leave)
 
     def read(self, watch: Watch, after: StreamId) -> None:
-        """See `Dispatcher.read`."""
-        self.dispatcher.read(watch, after)
+        """Read a page above `after`; it goes to the listener in order with the relay."""
+        self._pages.read(watch, after)
 
     async def settled(self) -> None:
         """Until the server has answered everything sent so far, or the link is lost."""
@@ -139,6 +159,11 @@ class Primary:
     def is_connected(self) -> bool:
         """Whether the link is up."""
         return self.dispatcher.link is not None
+
+    @property
+    def away_s(self) -> float:
+        """For how long there is no link; 0 while there is."""
+        return 0.0 if self._away_since is None else self._loop.time() - self._away_since
 
     @property
     def watches(self) -> tuple[Watch, ...]:
@@ -170,6 +195,10 @@ class Primary:
 
     async def run(self) -> None:
         """Connect, follow, and connect again, until cancelled."""
+        async with asyncio.TaskGroup() as self._pages.tasks:
+            await self._keep_up()
+
+    async def _keep_up(self) -> None:
         redis = self._settings.redis
         delay = redis.backoff_min_s
         while True:
@@ -181,14 +210,23 @@ class Primary:
                 self._refused(str(error))
                 delay = redis.backoff_max_s
             else:
-                delay = redis.backoff_min_s
+                came_up = self._loop.time()
                 try:
                     await self._follow(link)
                 finally:
-                    self._detach()
-                    link.abort()
+                    self._detach(link)
+                lived_s = self._loop.time() - came_up
+                if lived_s < STEADY_S:
+                    self._in_flight.ask_less()
+                else:
+                    delay = redis.backoff_min_s
                 log.warning(
-                    "redis link lost", node=str(self.node), streams=len(self.dispatcher.watches)
+                    "redis link lost",
+                    node=str(self.node),
+                    streams=len(self.dispatcher.watches),
+                    lived_s=round(lived_s, 3),
+                    ended_by="redis or the network" if link.ended_by_peer else "this replica",
+                    reply_unfinished=link.cut_off,
                 )
             # A demoted or dead primary: somebody else may have its keys by now.
             self._on_misplaced()
@@ -230,6 +268,24 @@ class Primary:
         self.dispatcher.doorbell = await prober.choose(link, self._settings.redis.doorbell)
         for script in SCRIPTS:
             await link.call("SCRIPT", "LOAD", script.text)
+        self._judge(await take_census(link))
+
+    def _judge(self, census: Census) -> None:
+        """What has ended the link before, now that its server has been asked."""
+        before, self._census = self._census, census
+        lost, self._lost_link = self._lost_link, None
+        verdict = Verdict.NO if lost is None else judge(before, census, lost)
+        if verdict is Verdict.NO:
+            return
+        self.dispatcher.counts["buffer_cuts"] += 1
+        self._in_flight.ask_less()
+        log.warning(
+            "redis ended the link for its output buffer",
+            node=str(self.node),
+            evidence=verdict.value,
+            asks_for_bytes=self._in_flight.limit_bytes,
+            advice="if it goes on, raise client-output-buffer-limit pubsub on the server",
+        )
 
     async def _may_listen(self, link: Link) -> None:
         """Without the relay nothing would arrive. Raises RedisUnavailable."""
@@ -248,6 +304,9 @@ class Primary:
     async def _follow(self, link: Link) -> None:
         """Until the link is lost."""
         self._last_error = None
+        self._away_since = None
+        steady_since = self._loop.time()
+        link.at_once = self._in_flight.dispatches
         self.dispatcher.link = link
         self.dispatcher.counts["connects"] += 1
         log.info("redis link up", node=str(self.node), doorbell=self.dispatcher.doorbell.value)
@@ -274,8 +333,17 @@ class Primary:
                 link.send(pack("PING"), ignore)
             if now - self._clock_asked >= CLOCK_EVERY_S:
                 self._ask_time(link)
+            if now - steady_since >= STEADY_S:
+                steady_since = now
+                self._in_flight.ask_more()
+                link.at_once = self._in_flight.dispatches
+                link.send(ASK, self._counted)
             for watch in self._sweep.turn(looks_per_s * tick_s, self.dispatcher.is_current):
                 self.dispatcher.dispatch(watch)
+
+    def _counted(self, reply: Any) -> None:
+        if not isinstance(reply, TidegateError):  # else the link is lost
+            self._census = read_census(reply)
 
     def _ask_time(self, link: Link) -> None:
         self._clock_asked = self._loop.time()
@@ -300,14 +368,22 @@ class Primary:
             )
         return len(self.dispatcher.watches) / self._settings.dispatch.sweep_s
 
-    def _detach(self) -> None:
+    def _detach(self, link: Link) -> None:
+        self._lost_link = link
+        self._away_since = self._loop.time()
         self.dispatcher.unlink()
         self.clock.forget()
         self._attaches.clear()
+        self._pages.clear()
         self._sweep.clear()
         for watch in self.dispatcher.watches.values():
             watch.reset()
             watch.listener.on_detached()
+        link.abort()
+
+    def _gone(self, watch: Watch) -> None:
+        watch.attached = False
+        self._attaches.soon(watch)
 
     def _evicted(self, watch: Watch) -> None:
         self._on_misplaced()

@@ -64,10 +64,14 @@ def read_relay(payload: bytes) -> Relay | None:
     """A relay message, or None when it is not one of ours."""
     try:
         origin, previous, created, entries, added = msgpack.unpackb(payload, raw=True)
-        raws = tuple([_checked_entry(entry) for entry in entries])
+        unread = entries if type(entries) is bytes else b""
+        raws = () if unread else tuple([_checked_entry(entry) for entry in entries])
         if type(origin) is not bytes or (previous != b"" and not _is_id(previous)):
             return None
-        return Relay(origin, previous, raws, created == 1, added if type(added) is int else None)
+        if unread and not _is_id(unread):
+            return None
+        count = added if type(added) is int else None
+        return Relay(origin, previous, raws, created == 1, count, unread=unread)
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
 
@@ -110,6 +114,6 @@ def read_info(reply: list[Any] | None) -> StreamInfo:
 
 
 def read_page(reply: list[Any], after: StreamId | None) -> Page:
-    """The answer of `attach` and `read`."""
+    """The answer of the scripts that read pages."""
     info, entries, more = reply
     return Page(read_info(info), [_raw_entry(e) for e in entries], more == 1, after)

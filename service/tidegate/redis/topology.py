@@ -25,10 +25,15 @@ from tidegate.redis.names import Names
 #: Commands of one kind (reading history, publishing, operation hashes) on their way to one server:
 #: enough to keep one core of Redis busy, too few to drown it.
 TURNS = 8
-#: Connections to one server: for the three kinds that take turns (`redis.turns`), and as many again
-#: for slots, leases, control messages and redirected commands.
-MAX_CONNECTIONS = 4 * TURNS
+#: Pages of streams that are too large for the link, on their way from one server. Each is
+#: `dispatch.max_bytes` and an entry, and takes milliseconds in which this process does nothing else.
+LARGE_PAGES = 4
+#: Connections to one server: for the three kinds that take turns (`redis.turns`), and as many as
+#: one of them for slots, leases, control messages and redirected commands.
+MAX_CONNECTIONS = 4 * TURNS + LARGE_PAGES
 POOL_WAIT_S = 5
+#: Read at a time: each read of a page of history waits for its turn of a busy event loop.
+READ_BYTES = 262_144
 
 
 class Topology:
@@ -37,7 +42,7 @@ class Topology:
     def __init__(self, address: Address, settings: RedisSettings) -> None:
         self.address = address
         self.names = Names.of(address, settings)
-        self._options = client_options(address, settings)
+        self._options = client_options(address, settings) | {"socket_read_size": READ_BYTES}
         self._sentinel: Sentinel | None = None
         self._client: Redis | RedisCluster
         self._cluster: RedisCluster | None = None

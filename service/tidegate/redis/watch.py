@@ -20,10 +20,12 @@ class Watch:
         "channel",
         "dispatch",
         "evicted",
+        "is_far",
         "key",
         "left",
         "listener",
         "operation",
+        "question",
         "relayed",
         "retry_s",
         "rules",
@@ -55,6 +57,10 @@ class Watch:
         self.attached = False
         #: The server has ended the subscription while an attach was on its way.
         self.evicted = False
+        #: What is to be read next is known to be more than the link may carry.
+        self.is_far = False
+        #: Number of the page that is wanted now; an answer to an earlier one is dropped.
+        self.question = 0
         #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
         #: message that came of it has arrived.
         self.asked_ns = 0
@@ -69,4 +75,6 @@ class Watch:
         self.asked_ns = 0
         self.armed = False
         self.left = 0
+        self.is_far = False
+        self.question += 1
         self.attached = False

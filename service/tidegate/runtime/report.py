@@ -26,6 +26,10 @@ from tidegate.web.admission import Admission
 from tidegate.web.door import Door
 from tidegate.web.port import Port
 
+#: A replica stays ready for so long without Redis: its viewers stay connected, the other replicas
+#: have lost the same Redis, and a reconnect takes less (`redis.backoff_max_s`, once and a half).
+RECONNECT_GRACE_S = 5.0
+
 
 class _Told(NamedTuple):
     """Totals at the time of the last figures."""
@@ -94,7 +98,7 @@ class Report:
         """Whether viewers may be sent here."""
         if self._stopping_since is not None:
             return Readiness(ready=False, reason="stopping")
-        if not self._feed.is_connected:
+        if self._feed.away_s > RECONNECT_GRACE_S:
             return Readiness(ready=False, reason="redis is not connected")
         fault = self._rights.fault
         if fault is None:

@@ -66,7 +66,7 @@ REPAIR_CAUSES = tuple(cause.value for cause in RepairCause)
 REDIS_EVENTS = (
     *("connects", "connect_failures", "reply_timeouts", "attaches", "slots_moved"),
     *("error_no_script", "error_moved", "error_ask", "error_demoted", "error_not_a_stream"),
-    *("error_forbidden", "error_later"),
+    *("error_forbidden", "error_later", "buffer_cuts", "relay_large", "large_pages"),
 )
 REDIS_AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
 SLOT_EVENTS = (

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- KEYS[1] stream; ARGV: group, pod, max entries, max bytes, max bytes of one entry, after ('' = newest), newest count,
--- relay channel ('' = the stream's name).
+-- relay channel ('' = the stream's name), max bytes of the answer.
 -- Makes the group at the stream's end if it is missing, dispatches what waits, registers the consumer.
--- Returns {info or nil, entries, 1 if more is left}.
+-- Returns {info or nil, entries, 1 if they are too large for this answer (then it has none)}.
 local key, group, pod = KEYS[1], ARGV[1], ARGV[2]
 channel = ARGV[8] or ''
 local max_entries, max_bytes, max_entry_bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local whole_bytes = tonumber(ARGV[9])
 if redis.call('EXISTS', key) == 0 then return {false, {}, 0} end
 local made = redis.pcall('XGROUP', 'CREATE', key, group, '$')
 if made.err then
@@ -13,12 +14,13 @@ if made.err then
   local done = dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes)
   if done.err then return done end
 else
-  relay(key, pod, 1, {})
+  relay(key, pod, 1, {}, 0)
 end
 redis.call('XGROUP', 'CREATECONSUMER', key, group, pod)
-local info = inspect(key)
+local info, entries, beyond = inspect(key), nil, nil
 if ARGV[6] == '' then
-  return {info, read_newest(key, tonumber(ARGV[7]), max_bytes, max_entry_bytes), 0}
+  entries, beyond = whole_newest(key, tonumber(ARGV[7]), whole_bytes, max_entry_bytes)
+else
+  entries, beyond = whole_after(key, ARGV[6], max_entries, whole_bytes, max_entry_bytes)
 end
-local entries, more = read_after(key, ARGV[6], max_entries, max_bytes, max_entry_bytes)
-return {info, entries, more}
+return {info, entries, beyond}

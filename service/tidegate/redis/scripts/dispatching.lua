@@ -3,10 +3,15 @@
 
 -- Where entries are relayed; '' is the stream's own name. The script in front says it.
 local channel = ''
+-- The longest message with entries in it. Every replica that watches is pushed a copy, as fast as Redis runs and not as
+-- fast as it reads, and Redis ends a connection to which too much is on its way (client-output-buffer-limit pubsub: 32 MB).
+-- With this, `redis.in_flight` asks for 1 MiB at the most at a time, so that 20 replicas together stay below.
+local RELAY_BYTES = 16384
 
 -- Relay to every replica that watches. `previous` is '' when no entry comes before (any more); then `added` tells
--- how many were ever added, which can prove the same.
-local function relay(key, pod, created, entries)
+-- how many were ever added, which can prove the same. In place of entries that are too large (`size` is that of their
+-- fields) stands the id of the last one: each replica reads them itself.
+local function relay(key, pod, created, entries, size)
   local previous, added = '', false
   if #entries > 0 then
     local before = redis.call('XREVRANGE', key, '(' .. entries[1][1], '-', 'COUNT', 1)
@@ -16,7 +21,11 @@ local function relay(key, pod, created, entries)
       added = inspect(key)[4]
     end
   end
-  redis.call('SPUBLISH', channel == '' and key or channel, cmsgpack.pack({pod, previous, created, entries, added}))
+  local packed = size <= RELAY_BYTES and cmsgpack.pack({pod, previous, created, entries, added})
+  if not packed or #packed > RELAY_BYTES then
+    packed = cmsgpack.pack({pod, previous, created, entries[#entries][1], added})
+  end
+  redis.call('SPUBLISH', channel == '' and key or channel, packed)
 end
 
 -- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).
@@ -61,7 +70,7 @@ local function dispatch(key, group, pod, max_entries, max_bytes, max_entry_bytes
       end
     end
   end
-  if batch or created == 1 then relay(key, pod, created, batch or {}) end
+  if batch or created == 1 then relay(key, pod, created, batch or {}, size) end
   if batch then return {#batch, batch[#batch][1], more} end
   local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
   return {0, newest[1] and newest[1][1] or '', 0}
