@@ -14,9 +14,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import httpx
+
 from bench import users
 from bench.child import Child, running
-from bench.errors import NotPossible
+from bench.errors import BenchError, NotPossible
 from bench.mark import operation_name
 from bench.meter import Meter
 from bench.procfs import cpu_ns, rss_bytes
@@ -42,6 +44,7 @@ GANG_NICENESS: Final = 10
 ONE_USER_CONNECTIONS: Final = 10
 # Of an entry that nobody watches: 500 of them are more than a page may carry.
 PAD_BYTES: Final = 50_000
+LINKS_MADE: Final = 'tidegate_redis_events_total{event="connects"} '
 # Each is 200 joins.
 MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
@@ -106,6 +109,7 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
         Kind.CONNECTS: _connects,
         Kind.JOINS: _joins,
         Kind.HOSTILE: _hostile,
+        Kind.BURST: _burst,
     }[scenario.kind]
     async with staged(subject, redis_server=bed.redis_server, pinning=bed.pinning) as stage:
         return await play_on(stage, scenario, bed)
@@ -163,7 +167,7 @@ async def _hostile(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
         await stage.publisher.ask(
             "fill_large",
             timeout_s=ANSWER_S,
-            operation=target,
+            names=[target],
             entries=scenario.history,
             pad_bytes=PAD_BYTES,
         )
@@ -271,6 +275,82 @@ async def _one_user(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     figures["asked_after"] = asked_later["done"]["asked"] - asked_by_then["done"]["asked"]
     figures["rss_growth_mib"] = (after - before) / 2**20
     return outcome
+
+
+async def _burst(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
+    """The same viewers twice: among themselves, and while many come to other operations."""
+    outcome, calm, crowded = Round(), Round(), Round()
+    await stage.publisher.ask(
+        "fill_large",
+        timeout_s=ANSWER_S,
+        names=[operation_name(scenario.operations + n) for n in range(scenario.arrivals)],
+        entries=scenario.history,
+        pad_bytes=scenario.pad,
+    )
+    await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
+    (server,) = stage.servers
+    await _stretch(stage, scenario, bed, calm)
+    before, links = rss_bytes(server.pid), await _links_made(stage)
+    command = (sys.executable, "-m", "bench.burst")
+    # Niced: it shares its core with those whose latency is looked at.
+    async with running(
+        *("burst", command),
+        folder=stage.folder,
+        cores=stage.pinning.rest,
+        niceness=GANG_NICENESS,
+        talks=True,
+    ) as burst:
+
+        @asynccontextmanager
+        async def arriving(stage: Stage) -> AsyncIterator[None]:
+            arrived = asyncio.create_task(
+                burst.ask(
+                    "arrive",
+                    timeout_s=OPEN_S + ANSWER_S,
+                    port=stage.ports[0],
+                    first=scenario.operations,
+                    viewers=scenario.arrivals,
+                    entries_each=scenario.history - 1,  # what a viewer gets that asks for nothing
+                    patience_s=OPEN_S,
+                )
+            )
+            async with bed.watch(stage):
+                yield
+            outcome.raw["arrivals"] = await arrived
+
+        watched = replace(bed, watch=arriving)
+        await _stretch(stage, scenario, watched, crowded, beside=burst)
+    after, links_after = rss_bytes(server.pid), await _links_made(stage)
+    for label, part in (("calm", calm), ("burst", crowded)):
+        outcome.raw[label] = part.raw
+        outcome.problems += [f"{label}: {problem}" for problem in part.problems]
+        outcome.figures |= {f"{name}_{label}": value for name, value in part.figures.items()}
+    figures, came = outcome.figures, outcome.raw["arrivals"]
+    figures["joined_pct"] = 100 * came["arrived"] / came["expected"]
+    figures["cuts"] = links_after - links
+    figures["rss_growth_mib"] = (after - before) / 2**20
+    figures["delivered_pct"] = min(calm.figures["delivered_pct"], crowded.figures["delivered_pct"])
+    if came["lost"]:
+        outcome.problems.append(f"some of those who came have no history: {came['lost']}")
+    if came["slowest_s"] is not None:
+        figures["slowest_s"] = came["slowest_s"]
+    if calm.figures.get("p99_ms") and "p99_ms" in crowded.figures:
+        figures["p99_ratio"] = crowded.figures["p99_ms"] / calm.figures["p99_ms"]
+    return outcome
+
+
+async def _links_made(stage: Stage) -> float:
+    """How often the server has connected to Redis, by its own count.
+
+    Raises:
+        BenchError: it does not say.
+    """
+    async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S) as client:
+        answer = await client.get(stage.ready[0].replace("/readyz", "/metrics"))
+    for line in answer.text.splitlines():
+        if line.startswith(LINKS_MADE):
+            return float(line.removeprefix(LINKS_MADE))
+    raise BenchError(f"there are no metrics at {stage.ready[0]}'s server")
 
 
 async def _idle(stage: Stage, scenario: Scenario, bed: Bed) -> Round:

@@ -8,7 +8,7 @@ as possible, so the number of entries never depends on how busy the machine was,
 is reported. The time in an entry is read right before its write.
 
 Commands are JSON lines on standard input, answers JSON lines on standard output:
-`fill` (as fast as it goes: histories) and `publish` (paced).
+`fill` and `fill_large` (as fast as it goes: histories) and `publish` (paced).
 """
 
 import argparse
@@ -141,14 +141,15 @@ class Publisher:
                 self._drain(0)
         return {"sent": operations * entries_each}
 
-    def fill_large(self, *, operation: str, entries: int, pad_bytes: int) -> dict[str, Any]:
-        """Write large entries to one operation, which is no other command's."""
-        template = xadd_template(operation, pad_bytes)
-        for number in range(entries):
-            self._send([template % (time.monotonic_ns(), number)])
-            self._drain(MAX_UNANSWERED)
+    def fill_large(self, *, names: list[str], entries: int, pad_bytes: int) -> dict[str, Any]:
+        """Write so many large entries to each of these operations, which are no other command's."""
+        for name in names:
+            template = xadd_template(name, pad_bytes)
+            for number in range(entries):
+                self._send([template % (time.monotonic_ns(), number)])
+                self._drain(MAX_UNANSWERED)
         self._drain(0)
-        return {"sent": entries}
+        return {"sent": len(names) * entries}
 
     def publish(self, *, operations: int, entries: int, per_second: float) -> dict[str, Any]:
         """Write `entries` to the operations in turn, paced. Returns counts and own lateness."""

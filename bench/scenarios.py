@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     REPLICAS = "the same entries with one replica and with several"
     HOSTILE = "entries to connected viewers, without and with hostile ones beside them"
     ONE_USER = "a user's requests, without and with another user who means harm"
+    BURST = "entries to connected viewers, without and with many who come at once"
 
 
 class Better(enum.Enum):
@@ -59,8 +60,9 @@ class Scenario:
     the gateway's command line. With `connections_per_user` viewers are signed in, and each user has
     as many as are allowed. `gang` is the number of hostile viewers of each kind, or of each of
     `kinds`; with `history` they have an operation of their own with so many large entries. `attack`
-    is what one user does to another. The baseline knows only `Way.SOCKET`, no users, and sits the
-    others out.
+    is what one user does to another. `arrivals` viewers come at once, each to an operation with
+    `history` entries that are larger by `pad` bytes. The baseline knows only `Way.SOCKET`, no
+    users, and sits the others out.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Scenario:
     gang: int = 0
     attack: str = ""
     kinds: tuple[str, ...] = ()
+    arrivals: int = 0
+    pad: int = 0
 
     @property
     def viewers(self) -> int:
@@ -346,6 +350,29 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         viewers_each=1,
         attack="source",
         rows=ONE_USER_ROWS,
+    ),
+    Scenario(
+        name="burst",
+        title="20 bystanders, without and with 200 viewers at once of 101 entries of 4 KB each",
+        kind=Kind.BURST,
+        operations=20,
+        viewers_each=1,
+        per_second=200,
+        history=101,
+        arrivals=200,
+        pad=4096,
+        rows=(
+            Row("p50_ms_calm", "latency p50, without", "ms"),
+            Row("p50_ms_burst", "latency p50, with them", "ms"),
+            Row("p99_ms_calm", "latency p99, without", "ms"),
+            Row("p99_ms_burst", "latency p99, with them", "ms"),
+            Row("p99_ratio", "p99: with / without", "x"),
+            Row("slowest_s", "the last of them has its history after", "s", None, 5.0),
+            Row("joined_pct", "have it, of those who came", "%", None, 100.0, Better.HIGHER),
+            Row("cuts", "times that Redis ended the link", "", None, 0.0),
+            Row("rss_growth_mib", "growth of RSS under them", "MiB", None, 128.0),
+            DELIVERED,
+        ),
     ),
 )
 

@@ -81,6 +81,8 @@ class Stage:
     subject: Subject
     #: Addresses that a Prometheus asks meanwhile; empty when none does.
     scraped: tuple[str, ...] = ()
+    #: Addresses that say whether the servers are ready.
+    ready: tuple[str, ...] = ()
 
     def clock(self) -> Clock:
         """Raises `ProcessFailed` when a process of the round has ended."""
@@ -201,6 +203,7 @@ async def staged(
             folder=folder,
             pinning=pinning,
             subject=subject,
+            ready=tuple(subject.ready_url(**place) for place in places),
             scraped=tuple(subject.scraped_url(**place) for place in places if subject.scraped),
         )
 

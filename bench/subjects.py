@@ -56,6 +56,7 @@ NAIVE: Final = Subject(
     name="naive",
     argv=(sys.executable, "-m", "bench.naive", "--port", "{port}", "--redis", "{redis}"),
     ready="http://127.0.0.1:{port}/readyz",
+    kinds=frozenset(Kind) - {Kind.BURST},  # it has no link that could be ended
 )
 
 

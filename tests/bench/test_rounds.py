@@ -201,6 +201,18 @@ async def test_another_user_is_answered_beside_one_who_means_harm(name: str) -> 
         await one_round(scenario)
 
 
+async def test_many_come_at_once_beside_the_viewers() -> None:
+    burst = scenario_named("burst")
+    tiny = replace(burst, operations=2, per_second=200, arrivals=5, history=11, pad=100)
+    one = await one_round(tiny, gateway())
+
+    assert {row.metric for row in tiny.rows} <= one.figures.keys()
+    assert one.raw["arrivals"]["expected"] == 5
+    assert one.raw["arrivals"]["arrived"] == 5, one.raw["arrivals"]["lost"]
+    assert one.figures["cuts"] == 0
+    assert one.figures["delivered_pct"] == 100
+
+
 def test_each_kind_of_scenario_is_in_the_list() -> None:
     from bench.scenarios import SCENARIOS
 

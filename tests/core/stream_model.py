@@ -1,12 +1,13 @@
 """A Redis stream as the Lua scripts see it, in a few lines of Python, and a link that misbehaves.
 
-`Stream` answers `dispatch`, `attach` and `read` as the scripts do. Every entry ever written has a
+`Stream` answers `dispatch`, `attach` and reads as the scripts do. Every entry ever written has a
 number of its own, so that it can be told apart from one with a similar id in another log.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,6 +48,8 @@ class Stream:
     page_entries: int = PAGE_ENTRIES
     dispatch_entries: int = DISPATCH_ENTRIES
     newest_entries: int = PAGE_ENTRIES
+    #: What a relay message and a page over the link have room for.
+    whole_entries: int = sys.maxsize
 
     # --- what backends and operators do
 
@@ -104,7 +107,8 @@ class Stream:
             return relays, None
         return relays, str(self.log[-1].id).encode() if self.log else b""
 
-    def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page]:
+    def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page | None]:
+        """The relay messages and the page; None: it is too large."""
         if not self.exists:
             return [], Page(StreamInfo(), [], more=False, after=after)
         if self.group is None:
@@ -113,11 +117,32 @@ class Stream:
         else:
             relays, _ = self.dispatch(origin)
         if after is None:
-            newest = [entry.raw() for entry in self.log[-self.newest_entries :]]
-            return relays, Page(self.info(), newest, more=False, after=None)
+            return relays, self.newest()
         return relays, self.read(after)
 
+    def attach_whole(
+        self, origin: bytes, after: StreamId | None
+    ) -> tuple[list[Relay], Page | None]:
+        """The same where a page has a size; None: there is more than fits."""
+        relays, page = self.attach(origin, after)
+        if after is not None:
+            return relays, self.read_whole(after)
+        return relays, page if len(page.entries) <= self.whole_entries else None
+
+    def read_whole(self, after: StreamId) -> Page | None:
+        """What the link may carry; None: there is more than fits."""
+        newer = [entry.raw() for entry in self.log if entry.id > after]
+        if len(newer) > self.whole_entries:
+            return None
+        return Page(self.info(), newer, more=False, after=after)
+
+    def newest(self) -> Page:
+        """Over another connection."""
+        newest = [entry.raw() for entry in self.log[-self.newest_entries :]]
+        return Page(self.info(), newest, more=False, after=None)
+
     def read(self, after: StreamId) -> Page:
+        """Over another connection."""
         newer = [entry.raw() for entry in self.log if entry.id > after]
         size = self.page_entries
         return Page(self.info(), newer[:size], len(newer) > size, after)
@@ -138,4 +163,7 @@ class Stream:
                 previous = str(before[-1].id).encode()
             else:
                 added = self.added
+        if len(found) > self.whole_entries:
+            unread = str(found[-1].id).encode()
+            return Relay(origin, previous, (), created, added, unread=unread)
         return Relay(origin, previous, [entry.raw() for entry in found], created, added)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,18 +24,35 @@ from tidegate.model.entries import TerminalRules
 from tidegate.model.frames import Frame, FrameKind
 from tidegate.model.ids import ZERO, OperationId, StreamId
 
-Arrival = Relay | Page | bytes
+
+class Read(NamedTuple):
+    """A page that was asked for, as `Watch.question` has it; once seen, with the answer."""
+
+    question: int
+    after: StreamId | None
+    page: Page | None = None
+
+
+Arrival = Relay | Read | bytes
 
 
 class TopicMachine(RuleBasedStateMachine):
-    """`down` is what the server has sent on the link, `up` the reads it has not seen yet."""
+    """`down` is what the server has sent on the link, `up` the reads it has not seen yet.
+
+    `far` and `near` are the same for reads over another connection, which keep no order with these.
+    What is done about them is what `redis.pages` does.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stream = Stream()
+        self.stream = Stream(whole_entries=2)
         self.ms = 1000
         self.down: deque[Arrival] = deque()
-        self.up: deque[StreamId] = deque()
+        self.up: deque[Read] = deque()
+        self.far: deque[Read] = deque()
+        self.near: deque[Read] = deque()
+        self.question = 0
+        self.is_far = False
         self.past: list[Relay] = []
         self.linked = False
         self.began_at: int | None = None
@@ -106,6 +124,8 @@ class TopicMachine(RuleBasedStateMachine):
         self.linked = False
         self.down.clear()
         self.up.clear()
+        self.question += 1
+        self.is_far = False
         self.topic.detached()
 
     @precondition(lambda self: not self.linked)
@@ -113,14 +133,43 @@ class TopicMachine(RuleBasedStateMachine):
     def attach(self, relay_first: bool) -> None:
         """Redis 7.0 sends what a script publishes to its caller first, Valkey 9 the reply."""
         self.linked = True
-        relays, page = self.stream.attach(b"own", self.topic.resume_after)
-        self.down.extend([*relays, page] if relay_first else [page, *relays])
+        self.question += 1
+        after = self.topic.resume_after
+        relays, page = self.stream.attach_whole(b"own", after)
+        answer = Read(self.question, after, page)
+        self.down.extend([*relays, answer] if relay_first else [answer, *relays])
 
     @precondition(lambda self: self.up)
     @rule()
     def answer(self) -> None:
         """The server sees the oldest read."""
-        self.down.append(self.stream.read(self.up.popleft()))
+        read = self.up.popleft()
+        assert read.after is not None
+        self.down.append(read._replace(page=self.stream.read_whole(read.after)))
+
+    @precondition(lambda self: self.far)
+    @rule()
+    def answer_elsewhere(self) -> None:
+        """The server sees the oldest read of the other connection."""
+        read = self.far.popleft()
+        stream = self.stream
+        page = stream.newest() if read.after is None else stream.read(read.after)
+        self.near.append(read._replace(page=page))
+
+    @precondition(lambda self: self.near)
+    @rule(relay_first=st.booleans())
+    def arrive_from_elsewhere(self, relay_first: bool) -> None:
+        read = self.near.popleft()
+        if read.question != self.question or read.page is None:
+            return
+        if read.page.info.exists:
+            self.is_far = read.page.more and read.after is not None
+            self._page(read.page._replace(more=True))
+        elif read.after is None:
+            self.attach(relay_first)
+        else:
+            self.is_far = False
+            self.up.append(read._replace(page=None))
 
     @precondition(lambda self: self.down)
     @rule(count=st.integers(1, 4))
@@ -138,16 +187,25 @@ class TopicMachine(RuleBasedStateMachine):
     def _arrived(self, what: Arrival) -> None:
         match what:
             case Relay():
+                self.is_far |= what.unread != b""
                 self._carry_out(self.topic.relay(what))
-            case Page():
-                self._carry_out(self.topic.page(what))
-                if self.began_at is None:
-                    last = self.topic.last
-                    self.began_at = self._seen_at_first(last)
-                    self.last_id = last
-                    self.began_at_zero = last == ZERO
+            case Read(page=page):
+                if what.question != self.question:
+                    return
+                if page is None:
+                    self.far.append(what)
+                else:
+                    self._page(page)
             case bytes():
                 self._carry_out(self.topic.seen(what))
+
+    def _page(self, page: Page) -> None:
+        self._carry_out(self.topic.page(page))
+        if self.began_at is None:
+            last = self.topic.last
+            self.began_at = self._seen_at_first(last)
+            self.last_id = last
+            self.began_at_zero = last == ZERO
 
     def _seen_at_first(self, last: StreamId) -> int:
         """The number of the first entry that this topic has to deliver."""
@@ -160,7 +218,8 @@ class TopicMachine(RuleBasedStateMachine):
                     for frame in frames:
                         self._delivered(frame)
                 case ReadAfter(after=after):
-                    self.up.append(after)
+                    self.question += 1
+                    (self.far if self.is_far else self.up).append(Read(self.question, after))
                 case Vanished():
                     assert not self.stream.exists or self.topic.vanished
 
@@ -203,6 +262,10 @@ class TopicMachine(RuleBasedStateMachine):
                 self.arrive(len(self.down))
             elif self.up:
                 self.answer()
+            elif self.far:
+                self.answer_elsewhere()
+            elif self.near:
+                self.arrive_from_elsewhere(relay_first=True)
             else:
                 return
         raise AssertionError("it does not come to rest")

@@ -16,10 +16,13 @@ from tests.conftest import ON_EACH_SERVER
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
-from tests.harness.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S, until
 from tests.servers import binaries
 from tests.servers.standalone import Options, Server
 from tidegate.gateway import hub
+from tidegate.redis.in_flight import MIB, MOST_BYTES, RELAY_BYTES, InFlight
+from tidegate.redis.link import Link, pack
+from tidegate.runtime import report
 
 STRICT = Options(config={"client-output-buffer-limit": "pubsub 1mb 512kb 5"})
 LARGE = 200_000
@@ -137,3 +140,108 @@ async def test_pages_of_large_entries_after_a_reconnect_ended_the_link_again(nam
             seen = [frame["id"] for frame in viewer.frames if "id" in frame]
             assert seen[1:] == written[operation]
         assert replica.counts()["connects"] == 2
+
+
+@on_each_strict_server
+async def test_an_end_larger_than_a_page_of_the_link_left_its_operation_running(name: str) -> None:
+    async with strict(name) as (server, backend):
+        written = await backend.publish_many("42", 3, pad=40_000)
+        last = await backend.publish(
+            "42", "operation_completed", status="completed", result="x" * LARGE
+        )
+        async with Replica(server.url) as replica, replica.watch("42") as viewer:
+            await viewer.state()
+            assert await viewer.ids(4) == [*written, last]
+            _, close = await viewer.rest()
+            assert close.code == 1000
+            assert replica.counts()["connects"] == 1
+
+
+async def test_entries_that_were_published_together_and_too_large_to_relay_all_arrive(
+    any_server: Server, either: Backend
+) -> None:
+    """A viewer on each of two replicas, whichever of them dispatches."""
+    async with (
+        Replica(any_server.url, pod="pod-1") as one,
+        Replica(any_server.url, pod="pod-2") as two,
+        one.watch("42") as first,
+        two.watch("42") as second,
+    ):
+        await first.state()
+        await second.state()
+        written: list[str] = []
+        for count, pad in ((1, 0), (40, 1_000), (1, 0), (3, RELAY_BYTES), (2, 0)):
+            written += await either.publish_many("42", count, pad=pad, type_="log")
+        assert await first.ids(len(written)) == written
+        assert await second.ids(len(written)) == written
+        assert one.counts()["relay_large"]
+        assert two.counts()["relay_large"]
+
+
+async def test_a_link_that_lived_briefly_was_followed_at_once_by_one_that_asks_for_as_much(
+    redis_server: Server,
+) -> None:
+    async with Replica(redis_server.url, redis={"backoff_min_s": 0.05}) as replica:
+        asked = [in_flight(replica).limit_bytes]
+        pauses = []
+        for _ in range(4):
+            connects = replica.counts()["connects"]
+            lost = asyncio.get_running_loop().time()
+            link_of(replica).abort()
+            await until(lambda n=connects: replica.counts()["connects"] > n)  # type: ignore[misc]
+            pauses.append(asyncio.get_running_loop().time() - lost)
+            asked.append(in_flight(replica).limit_bytes)
+        assert asked == [MOST_BYTES // 2**n for n in range(5)]
+        assert pauses[2] >= 0.1, "0.05, 0.1, 0.2 s, each times 0.5 to 1.5"
+
+
+async def test_readiness_flipped_for_each_reconnect(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Replica(redis_server.url, redis={"backoff_min_s": 0.2}) as replica:
+        for _ in range(3):
+            link_of(replica).abort()
+            await until(lambda: not replica.feed.is_connected)
+            assert replica.runtime._report.readiness().ready
+            await until(lambda: replica.feed.is_connected)
+        monkeypatch.setattr(report, "RECONNECT_GRACE_S", 0.2)
+        await redis_server.stop()
+        await until(lambda: not replica.runtime._report.readiness().ready)
+
+
+async def test_a_replica_that_never_had_redis_is_not_ready() -> None:
+    async with Replica("redis://127.0.0.1:1/0", wait_for_redis=False) as replica:
+        assert not replica.runtime._report.readiness().ready
+
+
+@on_each_strict_server
+async def test_a_link_that_redis_ended_for_its_buffer_was_told_from_no_other(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with strict(name) as (server, backend), Replica(server.url) as replica:
+        async with replica.watch("42") as viewer:  # without a subscription it has no limit
+            await viewer.state()
+            large = pack("EVAL", f"return string.rep('x', {16 * MIB})", 0)
+            link_of(replica).send(large, lambda _: None)
+            await until(lambda: replica.counts()["connects"] == 2)
+            assert replica.counts()["buffer_cuts"] == 1
+            assert "redis ended the link for its output buffer" in capsys.readouterr().out
+            await viewer.until(type="live")
+            await server.restart()
+            await until(lambda: replica.counts()["connects"] == 3)
+            async with server.client() as client:
+                await viewer.until_id(await Backend(client).publish("42"))
+            link_of(replica).abort()
+            await until(lambda: replica.counts()["connects"] == 4)
+            assert replica.counts()["buffer_cuts"] == 1
+
+
+def link_of(replica: Replica) -> Link:
+    (primary,) = replica.feed._primaries.values()
+    assert primary.dispatcher.link is not None
+    return primary.dispatcher.link
+
+
+def in_flight(replica: Replica) -> InFlight:
+    (primary,) = replica.feed._primaries.values()
+    return primary._in_flight

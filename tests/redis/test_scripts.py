@@ -15,6 +15,7 @@ from tests.servers.standalone import Server
 from tidegate.core.records import Page, Relay
 from tidegate.model.ids import parse_stream_id
 from tidegate.redis import lua
+from tidegate.redis.in_flight import PAGE_BYTES, RELAY_BYTES
 from tidegate.redis.replies import read_info, read_page, read_relay
 
 KEY = PREFIX + "42"
@@ -32,8 +33,10 @@ async def dispatch(backend: Backend, *limits: int) -> tuple[int, bytes, int]:
     return count, newest, more
 
 
-async def attach(backend: Backend, after: str = "", newest: int = 101) -> Page:
-    reply = await run(backend, lua.ATTACH, GROUP, POD, *LIMITS, after, newest)
+async def attach(
+    backend: Backend, after: str = "", newest: int = 101, max_bytes: int = PAGE_BYTES
+) -> Page:
+    reply = await run(backend, lua.ATTACH, GROUP, POD, *LIMITS, after, newest, max_bytes)
     return read_page(reply, None)
 
 
@@ -113,6 +116,23 @@ async def test_a_call_is_bounded_in_bytes(either: Backend) -> None:
     assert total == 200
 
 
+async def test_entries_are_relayed_up_to_a_size_and_above_it_their_last_id(either: Backend) -> None:
+    await attach(either)
+    async with Ear(either) as ear:
+        previous = b""
+        for pad, is_carried in ((RELAY_BYTES - 500, True), (RELAY_BYTES, False), (10, True)):
+            *_, last = await either.publish_many("42", 2 if pad == 10 else 1, pad=pad)
+            await dispatch(either)
+            relay = await ear.next()
+            assert relay.previous == previous
+            assert bool(relay.entries) is is_carried
+            assert relay.unread == (b"" if is_carried else last.encode())
+            previous = last.encode()
+        await either.publish_many("42", 400)
+        await dispatch(either)
+        assert (await ear.next()).unread, "many small ones are large as well"
+
+
 async def test_an_entry_too_large_to_carry_is_cut(either: Backend) -> None:
     await either.publish_many("42", 1)
     large = await either.add("42", {"message": "x" * 5000})
@@ -178,17 +198,21 @@ async def test_dispatch_arms_the_doorbell_also_before_the_stream_exists(
             assert link.seen == [[b"invalidate", [KEY.encode()]]], "several writes ring once"
 
 
-@pytest.mark.parametrize("script", [lua.DISPATCH, lua.ATTACH, lua.READ, lua.LOCATE])
+SCRIPTS_ABOUT_A_STREAM = {
+    lua.DISPATCH: (GROUP, POD, *LIMITS),
+    lua.ATTACH: (GROUP, POD, *LIMITS, "", 10, PAGE_BYTES),
+    lua.READ: ("0-0", *LIMITS),
+    lua.READ_WHOLE: ("0-0", *LIMITS),
+    lua.NEWEST: LIMITS,
+    lua.LOCATE: (5,),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS_ABOUT_A_STREAM)
 async def test_a_key_that_is_no_stream_is_told_as_such(either: Backend, script: lua.Script) -> None:
     await either.client.set(KEY, "text")
-    args = {
-        lua.DISPATCH: (GROUP, POD, *LIMITS),
-        lua.ATTACH: (GROUP, POD, *LIMITS, "", 10),
-        lua.READ: ("0-0", *LIMITS),
-        lua.LOCATE: (5,),
-    }[script]
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await run(either, script, *args)
+        await run(either, script, *SCRIPTS_ABOUT_A_STREAM[script])
 
 
 # --- attach
@@ -243,6 +267,39 @@ async def test_read_is_bounded_and_goes_on(either: Backend) -> None:
         assert (page.info.first, page.info.length) == (parse_stream_id(written[0]), 100)
         seen += [entry.id.decode() for entry in page.entries]
     assert seen == written
+
+
+async def test_read_is_bounded_in_bytes_but_brings_two(either: Backend) -> None:
+    await either.publish_many("42", 20, pad=10_000)
+    for max_bytes, expected in ((1_024, 2), (25_000, 3), (300_000, 20)):
+        page = read_page(await run(either, lua.READ, "0-0", 30, max_bytes, 262_144), None)
+        assert (len(page.entries), page.more) == (expected, expected < 20)
+
+
+async def test_the_newest_are_bounded_in_bytes_but_one(either: Backend) -> None:
+    written = await either.publish_many("42", 20, pad=10_000)
+    for count, max_bytes, expected in (
+        (20, 1_024, 1),
+        (20, 25_000, 2),
+        (20, 300_000, 20),
+        (7, 300_000, 7),
+    ):
+        page = read_page(await run(either, lua.NEWEST, count, max_bytes, 262_144), None)
+        assert [entry.id.decode() for entry in page.entries] == written[-expected:]
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_the_link_gets_all_of_a_page_or_nothing(either: Backend, after: bool) -> None:
+    """On the wire, so that many short fields count for what they are there."""
+    await either.add("42", {str(n): "" for n in range(500)}, entry_id="1-0")
+    await either.add("42", {str(n): "" for n in range(500)}, entry_id="1-1")
+    for max_bytes, expected in ((8_000, 0), (64_000, 2)):
+        for script in (lua.READ_WHOLE, lua.ATTACH):
+            if script is lua.ATTACH:
+                page = await attach(either, "0-0" if after else "", max_bytes=max_bytes)
+            else:
+                page = read_page(await run(either, script, "0-0", 500, max_bytes, 262_144), None)
+            assert (len(page.entries), page.more) == (expected, not expected)
 
 
 async def test_read_of_nothing_makes_nothing(either: Backend) -> None:
@@ -313,6 +370,7 @@ BAD_MESSAGES: list[object] = [None, 7, b"x", [], {}, [1, 2, 3, 4, 5], GOOD[:4], 
 BAD_MESSAGES += [[b"pod", b"1-0", 0, entries, None] for entries in (None, 7)]
 BAD_MESSAGES += [[5, b"1-0", 0, [], None], [b"pod", 5, 0, [], None], [b"pod", b"x", 0, [], None]]
 BAD_MESSAGES += [[b"pod", b"1-0", 0, [entry], None] for entry in BAD_ENTRIES]
+BAD_MESSAGES += [[b"pod", b"1-0", 0, b"2-x", None]]
 
 
 @pytest.mark.parametrize("message", BAD_MESSAGES, ids=repr)

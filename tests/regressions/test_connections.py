@@ -13,6 +13,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.standalone import Options, Server
 from tidegate.gateway import hub
 from tidegate.model.close_codes import ComeBack, come_back
+from tidegate.runtime import report
 
 
 async def test_b09_a_refusal_can_be_read(replica: Replica) -> None:
@@ -87,7 +88,9 @@ async def test_b12_without_redis_a_storm_of_viewers_does_not_queue(
         assert took_s < 10, "one patience for all, not one for each"
 
 
-async def test_b12_redis_lost_after_the_start_is_told_and_heals(backend: Backend) -> None:
+async def test_b12_redis_lost_after_the_start_is_told_and_heals(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Redis lost later was never noticed, and the local-only mode never tried Redis again."""
     async with (
         Server(binaries.embedded(), Options(durable=True)) as server,
@@ -100,6 +103,7 @@ async def test_b12_redis_lost_after_the_start_is_told_and_heals(backend: Backend
         assert await viewer.ids(3) == ids
         await server.kill()
         assert (await viewer.next())["type"] == "stale"
+        monkeypatch.setattr(report, "RECONNECT_GRACE_S", 0.0)
         assert (await replica.admin("/readyz")).status_code == 503
         await server.restart()
         async with server.client() as client:

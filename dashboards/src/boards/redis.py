@@ -90,7 +90,8 @@ REDIS = Board(
                     "Events on the links",
                     "What happened on the links. `connect_failures`, `reply_timeouts`: away or "
                     "overloaded. `error_demoted`, `error_moved`: a failover or resharding. "
-                    "`error_forbidden`: the ACL user lacks a command; the log names it.",
+                    "`error_forbidden`: the ACL user lacks a command; the log names it. "
+                    "`buffer_cuts`: Redis ended the link for its output buffer.",
                     Query(rate("tidegate_redis_events_total", by=("event",)), "{{event}}"),
                     unit="ops",
                     width=6,

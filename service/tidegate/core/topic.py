@@ -144,7 +144,8 @@ class Topic:
         if self.state is not TopicState.LIVE:
             return ()
         if message.unread:
-            return self._repair(RepairCause.LARGE)
+            known = self._fresh([RawEntry(message.unread, None)]) == ()
+            return () if known and not message.created else self._repair(RepairCause.LARGE)
         if message.previous == self._last_raw and message.previous and not message.created:
             return self._apply(message.entries)
         fresh = self._fresh(message.entries)
