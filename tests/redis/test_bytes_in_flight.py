@@ -218,8 +218,9 @@ async def test_a_replica_that_never_had_redis_is_not_ready() -> None:
 async def test_a_link_that_redis_ended_for_its_buffer_was_told_from_no_other(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with strict(name) as (server, backend), Replica(server.url) as replica:
-        async with replica.watch("42") as viewer:  # without a subscription it has no limit
+    async with strict(name) as (server, _), Replica(server.url) as replica:
+        viewer = replica.watch("42")
+        async with viewer:  # without a subscription the link has no limit
             await viewer.state()
             large = pack("EVAL", f"return string.rep('x', {16 * MIB})", 0)
             link_of(replica).send(large, lambda _: None)

@@ -36,7 +36,7 @@ async def dispatch(backend: Backend, *limits: int) -> tuple[int, bytes, int]:
 async def attach(
     backend: Backend, after: str = "", newest: int = 101, max_bytes: int = PAGE_BYTES
 ) -> Page:
-    reply = await run(backend, lua.ATTACH, GROUP, POD, *LIMITS, after, newest, max_bytes)
+    reply = await run(backend, lua.ATTACH, GROUP, POD, *LIMITS, after, newest, "", max_bytes)
     return read_page(reply, None)
 
 
@@ -200,7 +200,7 @@ async def test_dispatch_arms_the_doorbell_also_before_the_stream_exists(
 
 SCRIPTS_ABOUT_A_STREAM = {
     lua.DISPATCH: (GROUP, POD, *LIMITS),
-    lua.ATTACH: (GROUP, POD, *LIMITS, "", 10, PAGE_BYTES),
+    lua.ATTACH: (GROUP, POD, *LIMITS, "", 10, "", PAGE_BYTES),
     lua.READ: ("0-0", *LIMITS),
     lua.READ_WHOLE: ("0-0", *LIMITS),
     lua.NEWEST: LIMITS,
