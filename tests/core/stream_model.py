@@ -107,8 +107,7 @@ class Stream:
             return relays, None
         return relays, str(self.log[-1].id).encode() if self.log else b""
 
-    def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page | None]:
-        """The relay messages and the page; None: it is too large."""
+    def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page]:
         if not self.exists:
             return [], Page(StreamInfo(), [], more=False, after=after)
         if self.group is None:

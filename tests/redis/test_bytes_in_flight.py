@@ -130,7 +130,7 @@ async def test_pages_of_large_entries_after_a_reconnect_ended_the_link_again(nam
             pipe.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             for operation in names:
                 for number in range(6):
-                    pipe.xadd(PREFIX + operation, {"n": number, "pad": "x" * LARGE})
+                    _ = pipe.xadd(PREFIX + operation, {"n": number, "pad": "x" * LARGE})
             replies = await pipe.execute()
         ids = [reply.decode() for reply in replies[1:]]
         for place, operation in enumerate(names):

@@ -3,6 +3,7 @@
 
 -- Where entries are relayed; '' is the stream's own name. The script in front says it.
 local channel = ''
+
 -- The longest message with entries in it. Every replica that watches is pushed a copy, as fast as Redis runs and not as
 -- fast as it reads, and Redis ends a connection to which too much is on its way (client-output-buffer-limit pubsub: 32 MB).
 -- With this, `redis.in_flight` asks for 1 MiB at the most at a time, so that 20 replicas together stay below.
