@@ -21,6 +21,9 @@ from tidegate.redis.topology import Topology
 from tidegate.redis.turns import Turns
 
 ALL = -1
+#: A page is turned into frames in one go, for which everybody else waits: 1 to 3 ms.
+PAGE_MAX_BYTES = 131_072
+NEWEST_MAX_BYTES = 2 * PAGE_MAX_BYTES
 
 
 class GroupPosition(NamedTuple):
@@ -46,9 +49,11 @@ class RedisLog:
         self._group = settings.redis.group
         self._limits = (
             settings.viewer.page_entries,
-            settings.dispatch.max_bytes,
+            min(settings.dispatch.max_bytes, PAGE_MAX_BYTES),
             settings.dispatch.max_entry_bytes,
         )
+        newest_bytes = min(settings.dispatch.max_bytes, NEWEST_MAX_BYTES)
+        self._newest_limits = (newest_bytes, settings.dispatch.max_entry_bytes)
         self.pages = 0
 
     async def after(self, operation: OperationId, after: StreamId) -> Page:
@@ -60,7 +65,7 @@ class RedisLog:
     async def newest(self, operation: OperationId, count: int) -> Page:
         """The newest entries, as many as a page holds."""
         self.pages += 1
-        reply = await self._run(lua.NEWEST, operation, count, *self._limits[1:])
+        reply = await self._run(lua.NEWEST, operation, count, *self._newest_limits)
         return read_page(reply, None)
 
     async def locate(

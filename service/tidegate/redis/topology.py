@@ -26,8 +26,8 @@ from tidegate.redis.names import Names
 #: enough to keep one core of Redis busy, too few to drown it.
 TURNS = 8
 #: Pages of streams that are too large for the link, on their way from one server. Each is
-#: `dispatch.max_bytes` and an entry, and takes milliseconds in which nothing else is done here.
-LARGE_PAGES = 4
+#: bounded in bytes (`redis.log`), and takes a few milliseconds in which nothing else is done here.
+LARGE_PAGES = 2
 #: Connections to one server: for the three kinds that take turns (`redis.turns`), and as many as
 #: one of them for slots, leases, control messages and redirected commands.
 MAX_CONNECTIONS = 4 * TURNS + LARGE_PAGES

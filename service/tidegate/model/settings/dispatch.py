@@ -28,9 +28,8 @@ class DispatchSettings(Group):
         Field(
             ge=1_024,
             le=64 * 1_048_576,
-            description="Most bytes of one dispatch call and of one page of history; one entry "
-            "more may be in it. Relay messages carry 16 KiB at the most: replicas read what is "
-            "larger.",
+            description="Most bytes that one dispatch call takes up; one chunk of entries more may "
+            "be in it. Relay messages carry 16 KiB at the most: replicas read what is larger.",
         ),
     ] = 1_048_576
     max_entry_bytes: Annotated[
