@@ -27,7 +27,7 @@ CONNECTIONS = 14
 SENT_BYTES = 256 * 1024
 GROWTH_BYTES = 20 * 2**20
 QUIET_S = 0.5
-SHORTEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+SHORTEST = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 NO_LINGER = struct.pack("ii", 1, 0)
 
 

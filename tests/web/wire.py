@@ -74,5 +74,5 @@ async def connected(port: int) -> AsyncIterator[Wire]:
 def request(method: str, path: str, *lines: str, body: bytes = b"", version: str = "1.1") -> bytes:
     """A request; with a body its length is told."""
     length = [f"Content-Length: {len(body)}"] if body else []
-    head = [f"{method} {path} HTTP/{version}", "Host: replica", *lines, *length, "", ""]
+    head = [f"{method} {path} HTTP/{version}", "Host: localhost", *lines, *length, "", ""]
     return "\r\n".join(head).encode() + body
