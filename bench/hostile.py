@@ -182,7 +182,7 @@ async def slow_headers(wire: Wire, path: str) -> Ended:
 async def slow_second_request(wire: Wire, path: str) -> Ended:
     """A good request first, and then slow headers on the same connection."""
     del path
-    await wire.send(b"GET /nothing HTTP/1.1\r\nHost: replica\r\n\r\nGET / HTTP/1.1\r\n")
+    await wire.send(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n")
     while await wire.send(b"x: y\r\n"):  # noqa: ASYNC110 - no event: the slowness is the point
         await asyncio.sleep(SLOWLY_S)
     return wire.over()
@@ -202,7 +202,7 @@ async def endless_trailers(wire: Wire, path: str) -> Ended:
     """A good request, answered, whose body then ends in headers without an end."""
     del path
     await wire.send(
-        b"POST /nothing HTTP/1.1\r\nHost: replica\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+        b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     )
     await wire.answered()
     line = b"x-more: " + b"x" * 1000 + b"\r\n"
@@ -215,7 +215,7 @@ async def endless_trailers(wire: Wire, path: str) -> Ended:
 async def requests_ahead(wire: Wire, path: str) -> Ended:
     """The shortest requests there are, by the thousand, and no answer read."""
     del path
-    one = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+    one = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
     await wire.send(one * (AHEAD_BYTES // len(one)))
     return await wire.hold()
 
@@ -223,7 +223,7 @@ async def requests_ahead(wire: Wire, path: str) -> Ended:
 async def unread_pages(wire: Wire, path: str) -> Ended:
     """The largest page, over and over, and not a byte of it read."""
     page = f"/operations/{path.rpartition('/')[2]}/events?limit=500"
-    request = f"GET {page} HTTP/1.1\r\nHost: replica\r\n\r\n".encode()
+    request = f"GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     await wire.send(request * PAGES)
     return await wire.hold()
 

@@ -142,7 +142,7 @@ async def half_a_post(
     reader, writer = await asyncio.open_connection(replica.host, replica.port)
     head = (
         "POST /operations/42/events HTTP/1.1",
-        "Host: gateway",
+        "Host: localhost",
         f"Authorization: Bearer {PUBLISH_TOKEN}",
         "Content-Type: application/json",
         "Content-Length: 1000",

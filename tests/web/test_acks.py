@@ -78,7 +78,7 @@ async def test_an_event_stream_has_no_way_back_and_is_not_asked(
     async with Replica(redis_server.url, metrics=OFTEN) as replica:
         port = replica.settings.server.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /sse/operations/42?acks=1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(b"GET /sse/operations/42?acks=1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await reader.readuntil(b"current_state")
         entry_id = await backend.publish("42")
         await reader.readuntil(f'{{"id":"{entry_id}"'.encode())

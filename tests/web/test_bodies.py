@@ -83,7 +83,7 @@ async def connection(replica: Replica) -> AsyncIterator[Raw]:
 
 
 def head(method: str, path: str, *lines: bytes) -> bytes:
-    first = f"{method} {path} HTTP/1.1\r\nHost: x".encode()
+    first = f"{method} {path} HTTP/1.1\r\nHost: localhost".encode()
     return b"\r\n".join([first, *lines, b"", b""])
 
 

@@ -374,7 +374,7 @@ async def test_the_largest_entry_is_delivered(api: Api) -> None:
 async def test_slow_and_broken_bodies(redis_server: Server) -> None:
     async with Api(redis_server.url, body_timeout_s=0.1) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        head = f"POST {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head = f"POST {EVENTS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         writer.write(f"{head}Content-Length: 100\r\n\r\n".encode() + b'{"data"')
         assert b" 408 " in await reader.readline()
         writer.close()

@@ -7,6 +7,7 @@ TidegateError
 │   └── InvalidRequest         a query parameter or a viewer's message
 ├── SettingsError              the start is refused: which setting, why, what is allowed
 ├── RedisUnavailable           Redis cannot be reached or cannot serve now; try again
+│   ├── RedisForbidden         the ACL of the login does not allow a command or a key
 │   └── WriteUncertain         the answer to a write was lost: perhaps it happened
 ├── RedisUnsupported           the server lacks something that cannot be done without
 ├── StreamUnusable             the key exists and is not a stream
@@ -73,6 +74,10 @@ class RedisUnavailable(TidegateError):
     def __init__(self, text: str, detail: str | None = None) -> None:
         super().__init__(text)
         self.detail = text if detail is None else detail
+
+
+class RedisForbidden(RedisUnavailable):
+    """The ACL of the login does not allow a command or a key."""
 
 
 class WriteUncertain(RedisUnavailable):

@@ -34,6 +34,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tidegate.model.errors import (
+    RedisForbidden,
     RedisUnavailable,
     StreamUnusable,
     TidegateError,
@@ -85,7 +86,8 @@ def translate(error: BaseException, operation: OperationId | None = None) -> Tid
         operation: whose stream the command was about.
     """
     unusable = _unusable(error, operation)
-    return unusable or RedisUnavailable(_text_of(error), in_words(error))
+    kind = RedisForbidden if isinstance(error, NoPermissionError) else RedisUnavailable
+    return unusable or kind(_text_of(error), in_words(error))
 
 
 def translate_write(error: BaseException, operation: OperationId) -> TidegateError:

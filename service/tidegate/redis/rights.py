@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import structlog
 
-from tidegate.model.errors import RedisUnavailable
+from tidegate.model.errors import RedisForbidden, RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.batches import Batches, end_if_cancelled
@@ -118,7 +118,7 @@ class Rights:
                 names = await self._batches.script(lua.RIGHTS, key, *packed)
             except RedisUnavailable as error:
                 # Of the script itself, or of its key.
-                if "no permissions" not in str(error).lower():
+                if not isinstance(error, RedisForbidden):
                     raise
                 found.append(Refused(area.name, where, ("evalsha", "eval")))
                 continue
