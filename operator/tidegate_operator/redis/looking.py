@@ -18,7 +18,7 @@ from tidegate_operator.streams.look import Look
 
 #: A stream above this may have a newest entry that is too large to carry just so.
 PLAIN_MAX_BYTES = 131_072
-#: An entry above this is not carried: it counts as not terminal.
+#: Of an entry above this only type, status and what is small is carried.
 MAX_ENTRY_BYTES = 262_144
 MAX_CONSUMERS = 256
 #: Commands for a stream, for the pace; a script is worth so many by what it costs Redis.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidegate.redis.lua import Script, load
+from tidegate.redis.lua import CUTTING, Script, load
 
 _PACKAGE = "tidegate_operator.redis"
 
@@ -11,7 +11,7 @@ def _about_streams(name: str) -> Script:
     return load(name, "prelude", package=_PACKAGE)
 
 
-LOOK = _about_streams("look")
+LOOK = load("look", "prelude", package=_PACKAGE, first=(CUTTING,))
 EXPIRE = _about_streams("expire")
 REVIVE = _about_streams("revive")
 TRIM = _about_streams("trim")

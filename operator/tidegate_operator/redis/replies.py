@@ -86,12 +86,10 @@ def read_look(outline: Outline, reply: list[Any] | None) -> Look | None:
     """
     if not reply:
         return None
-    last, newest, fields, length, group = reply
+    last, newest, fields, size_bytes, length, group = reply
     entry = None
     if newest:
-        too_large = isinstance(fields, int)
-        raw = RawEntry(newest, None, fields) if too_large else RawEntry(newest, fields)
-        entry = read_entry(stream_id(newest), raw)
+        entry = read_entry(stream_id(newest), RawEntry(newest, fields, size_bytes))
     return Look(
         key=outline.key,
         last=entry.id if entry else stream_id(last),

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring
-from tidegate.model.entries import MALFORMED_TYPE, Entry, RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import Entry, RawEntry, TerminalRules, read_entry
 from tidegate.model.frames import Frame, FrameKind, GapReason, entry_frame, gap_frame
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
@@ -277,7 +277,7 @@ class Topic:
                 self.finished = terminal.is_terminal(entry)
             elif self.status == UNKNOWN_STATUS:
                 self.status = RUNNING_STATUS
-            if entry.type == MALFORMED_TYPE:
+            if not entry.is_whole:
                 self.malformed += 1
         return frames
 

@@ -3,12 +3,14 @@
 The usual form is one field `message` with a JSON object `{"timestamp", "type", "data"}`; an object
 without `data` is the data itself. Without `message` the fields are the data and a field `type` is
 the type. The JSON of `data` is checked and passed on as it was written: numbers keep their digits,
-and nothing is encoded again. What cannot be read becomes type `malformed` with the text; it never
-stops the entries behind it.
+and nothing is encoded again. Of what is too large or cannot be read, type and status survive, with
+what else could be kept; without them it is type `malformed` with the text. Nothing that a publisher
+writes stops the entries behind it, and the end of an operation is never lost.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,16 +18,21 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
+from tidegate.model.damaged import NOT_UTF8, read_damaged
 from tidegate.model.ids import StreamId
 
 DEFAULT_TYPE = "update"
 MALFORMED_TYPE = "malformed"
 MALFORMED_TEXT_MAX_CHARS = 4096
+TOO_LARGE = "too large to deliver"
 
 
 class RawEntry(NamedTuple):
-    """An entry as Redis gave it: fields as a flat name/value list, or None when it was too large to
-    carry.
+    """An entry as Redis gave it: fields as a flat name/value list.
+
+    Attributes:
+        size_bytes: of an entry that was too large to carry; `fields` are what was kept of it then,
+            or None.
     """
 
     id: bytes
@@ -34,13 +41,21 @@ class RawEntry(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry that was read. `timestamp` and `data` are JSON texts."""
+    """An entry that was read.
+
+    Attributes:
+        timestamp: a JSON text.
+        data: a JSON text.
+        status: as the data has it.
+        is_whole: nothing of what the publisher wrote is lost.
+    """
 
     id: StreamId
     type: str
     timestamp: bytes
     data: bytes
     status: str | None
+    is_whole: bool = True
 
 
 class TerminalRules(NamedTuple):
@@ -85,8 +100,8 @@ _decode_status = msgspec.json.Decoder(_Status).decode
 def read_entry(entry_id: StreamId, raw: RawEntry) -> Entry:
     """Read one entry; never raises for what a publisher wrote."""
     fields = raw.fields
-    if fields is None:
-        return _malformed(entry_id, {"reason": "too large to deliver", "bytes": raw.size_bytes})
+    if raw.size_bytes or fields is None:
+        return _too_large(entry_id, raw)
     if len(fields) == 2 and fields[0] == b"message":
         return _read_message(entry_id, fields[1])
     by_name = dict(zip(fields[::2], fields[1::2], strict=False))
@@ -103,16 +118,7 @@ def _read_message(entry_id: StreamId, text: bytes) -> Entry:
         data = bytes(message.data) or text.strip()
         status = _decode_status(data).status if b'"status"' in data and data[0] == 123 else None
     except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
-        return _malformed(
-            entry_id,
-            {
-                "reason": str(error)[:200],
-                "bytes": len(text),
-                "text": text[: 4 * MALFORMED_TEXT_MAX_CHARS].decode(errors="replace")[
-                    :MALFORMED_TEXT_MAX_CHARS
-                ],
-            },
-        )
+        return _read_damaged(entry_id, text, str(error)[:200])
     return Entry(
         entry_id,
         message.type,
@@ -128,8 +134,64 @@ def _read_fields(entry_id: StreamId, by_name: Mapping[bytes, bytes]) -> Entry:
     return Entry(entry_id, entry_type, _time_of(entry_id), orjson.dumps(data), data.get("status"))
 
 
-def _malformed(entry_id: StreamId, data: dict[str, object]) -> Entry:
-    return Entry(entry_id, MALFORMED_TYPE, _time_of(entry_id), orjson.dumps(data), None)
+def _read_damaged(
+    entry_id: StreamId, text: bytes, error: str, size_bytes: int | None = None
+) -> Entry:
+    """A message that the parser refuses, or, with its size, what is kept of one."""
+    found = read_damaged(text)
+    marks: dict[str, object] = {
+        "bytes": len(text) if size_bytes is None else size_bytes,
+        "reason": found.reason if found.reason == NOT_UTF8 and size_bytes is None else error,
+    }
+    timestamp = _time_of(entry_id) if found.timestamp is None else found.timestamp.encode()
+    unnamed = DEFAULT_TYPE if found.is_complete else MALFORMED_TYPE
+    entry_type = unnamed if found.type is None else found.type
+    is_whole = found.reason is None and size_bytes is None
+    if is_whole and found.data is not None:
+        return Entry(entry_id, entry_type, timestamp, found.data.encode(), found.status)
+    if size_bytes is None and not found.is_complete:
+        start = text[: 4 * MALFORMED_TEXT_MAX_CHARS].decode(errors="replace")
+        marks["text"] = start[:MALFORMED_TEXT_MAX_CHARS]
+    if entry_type == MALFORMED_TYPE and found.status is None:
+        data = orjson.dumps(marks)
+    elif found.data is not None:
+        if found.status is not None and b'"status"' not in found.data.encode():
+            marks = {"status": found.status, **marks}
+        data = _marked(found.data.encode(), marks)
+    else:
+        kept = [b"%b:%b" % (_quoted(key), value.encode()) for key, value in found.kept.items()]
+        if found.status is not None and "status" not in found.kept:
+            marks = {"status": found.status, **marks}
+        data = _marked(b"{%b}" % b",".join(kept), marks)
+    return Entry(entry_id, entry_type, timestamp, data, found.status, is_whole=False)
+
+
+def _too_large(entry_id: StreamId, raw: RawEntry) -> Entry:
+    """What was kept of it on the server's side, read as if that were all."""
+    fields = raw.fields or ()
+    by_name = dict(zip(fields[::2], fields[1::2], strict=False))
+    message = by_name.get(b"message")
+    if message is not None:
+        return _read_damaged(entry_id, message, TOO_LARGE, raw.size_bytes)
+    entry = _read_fields(entry_id, by_name)
+    marks = {"bytes": raw.size_bytes, "reason": TOO_LARGE}
+    if not by_name:
+        return entry._replace(type=MALFORMED_TYPE, data=orjson.dumps(marks), is_whole=False)
+    return entry._replace(data=_marked(entry.data, marks), is_whole=False)
+
+
+def _marked(data: bytes, marks: Mapping[str, object]) -> bytes:
+    """`data` says what is wrong with it, in members that go before its own of these names."""
+    said = orjson.dumps({"truncated": True, **marks})
+    members = data.strip()[1:-1].rstrip() if data.lstrip().startswith(b"{") else b""
+    return b"{%b,%b" % (members, said[1:]) if members else said
+
+
+def _quoted(key: str) -> bytes:
+    try:
+        return orjson.dumps(key)
+    except TypeError:  # half a surrogate pair
+        return json.dumps(key).encode()
 
 
 def _time_of(entry_id: StreamId) -> bytes:

@@ -19,22 +19,29 @@ class Script(NamedTuple):
     sha: str
 
 
-def load(name: str, *before: str, package: str = "tidegate.redis") -> Script:
-    """The script `name` of a package's folder `scripts`, with these files of it in front."""
+def load(
+    name: str, *before: str, package: str = "tidegate.redis", first: tuple[str, ...] = ()
+) -> Script:
+    """The script `name` of a package's folder `scripts`, with these files of it in front.
+
+    `first` are texts of files of another package, in front of them all.
+    """
     folder = resources.files(package).joinpath("scripts")
     shebang, _, body = folder.joinpath(f"{name}.lua").read_text("utf-8").partition("\n")
     shared = [folder.joinpath(f"{one}.lua").read_text("utf-8") for one in before]
-    text = "\n".join([shebang, *shared, body])
+    text = "\n".join([shebang, *first, *shared, body])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-DISPATCH = load("dispatch", "common", "dispatching")
-ATTACH = load("attach", "common", "dispatching", "reading_whole")
-READ = load("read", "common", "reading")
-READ_WHOLE = load("read_whole", "common", "reading_whole")
-NEWEST = load("newest", "common", "reading")
+#: How an entry that is too large is cut, for others who carry entries.
+CUTTING = resources.files("tidegate.redis").joinpath("scripts", "cutting.lua").read_text("utf-8")
+DISPATCH = load("dispatch", "common", "cutting", "dispatching")
+ATTACH = load("attach", "common", "cutting", "dispatching", "reading_whole")
+READ = load("read", "common", "cutting", "reading")
+READ_WHOLE = load("read_whole", "common", "cutting", "reading_whole")
+NEWEST = load("newest", "common", "cutting", "reading")
 LOCATE = load("locate", "common")
-PUBLISH = load("publish", "common", "dispatching")
+PUBLISH = load("publish", "common", "cutting", "dispatching")
 POD_RENEW = load("pod_renew")
 POD_LIST = load("pod_list")
 REVOKE = load("revoke")

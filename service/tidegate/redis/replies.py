@@ -77,25 +77,26 @@ def read_relay(payload: bytes) -> Relay | None:
 
 
 def _checked_entry(entry: Sequence[Any]) -> RawEntry:
-    entry_id, fields = entry
+    entry_id, fields, *size = entry
     if not _is_id(entry_id):
         raise ValueError("not a stream id")
-    if type(fields) is int:
-        return RawEntry(entry_id, None, fields)
     if type(fields) is not list:
         raise ValueError("not fields")
     for text in fields:
         if type(text) is not bytes:
             raise ValueError("not a field")
-    return RawEntry(entry_id, fields)
+    if not size:
+        return RawEntry(entry_id, fields)
+    (size_bytes,) = size
+    if type(size_bytes) is not int or size_bytes <= 0:
+        raise ValueError("not a size")
+    return RawEntry(entry_id, fields, size_bytes)
 
 
 def _raw_entry(entry: Sequence[Any]) -> RawEntry:
-    entry_id, fields = entry
+    entry_id, fields, *size = entry
     stream_id(entry_id)  # raises ValueError when it is none
-    if type(fields) is int:
-        return RawEntry(entry_id, None, fields)
-    return RawEntry(entry_id, fields)
+    return RawEntry(entry_id, fields, *size)
 
 
 def read_info(reply: list[Any] | None) -> StreamInfo:
