@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from tests.client.test_watching import A, B, entry, state, watching
-from tidegate.cli.watch_views import LiveView
+from tidegate.cli.watch_views import LiveView, describe
 
 
 def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
@@ -27,3 +27,15 @@ def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
     assert "running (stale)" in second
     assert f"connecting to {B}" in second
     assert "1 reconnects · 1 gaps" in second
+
+
+def test_half_a_surrogate_pair_can_be_shown() -> None:
+    """Python's name for an undecodable file ended the command with a UnicodeEncodeError."""
+    w = watching()
+    w.received(state(), 0.0)
+    frame = entry("1000-0", file="\udcff", message="at \udcff", status="odd\udcff")
+    w.received(frame, 1.0)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(LiveView(w).render())
+    for text in (console.export_text(), describe(frame, w), w.closed(1000).text):
+        assert "?" in text.encode().decode()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import typer
 
 from tidegate.cli.console import stderr, stdout
-from tidegate.client.watching import Watching, milliseconds
+from tidegate.client.watching import Watching, milliseconds, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -139,6 +139,10 @@ class LiveView:
 
 def describe(frame: Mapping[str, Any], watching: Watching) -> str:
     """One line of text for a frame that ``watching`` has taken in."""
+    return printable(_line(frame, watching))
+
+
+def _line(frame: Mapping[str, Any], watching: Watching) -> str:
     data = frame.get("data")
     data = data if isinstance(data, Mapping) else {}
     type_ = str(frame.get("type"))

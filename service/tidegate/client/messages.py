@@ -7,6 +7,8 @@ stream.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +17,8 @@ import orjson
 
 from tidegate.model.errors import InvalidInput
 from tidegate.telemetry.current_span import current_traceparent
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def message(type_: str, data: Mapping[str, Any]) -> bytes:
@@ -29,30 +33,47 @@ def message(type_: str, data: Mapping[str, Any]) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     traceparent = current_traceparent()
     span = {} if traceparent is None else {"traceparent": traceparent}
-    try:
-        return orjson.dumps(
-            {"timestamp": now, "type": str(type_), **span, "data": dict(data)},
-            default=_plain,
-            option=orjson.OPT_NON_STR_KEYS,
-        )
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:  # orjson.JSONEncodeError is a TypeError
-        raise InvalidInput("data", f"cannot be written as JSON: {error}") from None
+    body = {"timestamp": now, "type": str(type_), **span, "data": _dict(data)}
+    return _dumps(body, orjson.OPT_NON_STR_KEYS)
 
 
 def request_of(type_: str, data: Mapping[str, Any]) -> bytes:
     """What tells one call from another: all of a message but its time."""
+    return _dumps([str(type_), _dict(data)], orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+
+
+def _dict(data: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return orjson.dumps(
-            [str(type_), dict(data)],
-            default=_plain,
-            option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS,
-        )
-    except (TypeError, ValueError, RecursionError) as error:
+        return dict(data)
+    except (TypeError, ValueError) as error:
         raise InvalidInput("data", f"cannot be written as JSON: {error}") from None
+
+
+def _dumps(value: Any, option: int) -> bytes:
+    try:
+        return orjson.dumps(value, default=_plain, option=option)
+    except (TypeError, ValueError, RecursionError) as error:  # JSONEncodeError is a TypeError
+        if "surrogates" in str(error):
+            # A file name that could not be decoded, for one: JSON can name it, by an escape.
+            mark = secrets.token_hex(8)
+            try:
+                text = orjson.dumps(_escaped(value, mark), default=_plain, option=option)
+            except (TypeError, ValueError, RecursionError) as other:
+                error = other
+            else:
+                return text.replace(mark.encode(), rb"\u")
+        raise InvalidInput("data", f"cannot be written as JSON: {error}") from None
+
+
+def _escaped(value: Any, mark: str) -> Any:
+    """The same with each half of a surrogate pair as `mark` and four digits."""
+    if isinstance(value, str):
+        return _SURROGATE.sub(lambda half: f"{mark}{ord(half[0]):04x}", value)
+    if isinstance(value, Mapping):
+        return {_escaped(key, mark): _escaped(one, mark) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_escaped(one, mark) for one in value]
+    return value
 
 
 def _plain(value: Any) -> Any:

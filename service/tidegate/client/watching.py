@@ -192,14 +192,14 @@ class Watching:
         self._take_progress(data)
         for key in ("message", "error", "text"):
             if isinstance(data.get(key), str):
-                self.message = data[key]
+                self.message = printable(data[key])
                 break
 
     def _take_status(self, status: object) -> None:
         # "unknown" is what a replica says of a stream without any status; it tells nothing new.
         if not isinstance(status, str) or status == "unknown":
             return
-        self.status = status
+        self.status = printable(status)
         self.finished = status in ENDS
 
     def _take_progress(self, data: Mapping[str, Any]) -> None:
@@ -263,6 +263,11 @@ def _meaning(code: int) -> str:
     if row is None:
         return f"close code {code}"
     return "the connection broke" if row is ABNORMAL else row.meaning
+
+
+def printable(text: str) -> str:
+    """JSON can name half a surrogate pair, which no terminal and no file can take."""
+    return text.encode(errors="replace").decode()
 
 
 def milliseconds(entry_id: str) -> int | None:

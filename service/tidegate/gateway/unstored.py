@@ -6,16 +6,19 @@ told how few it reached.
 
 from __future__ import annotations
 
-import orjson
+import time
 
 from tidegate.gateway.hub import Hub
-from tidegate.model.frames import text_frame
-from tidegate.model.ids import OperationId
+from tidegate.model.entries import RawEntry, read_entry
+from tidegate.model.frames import unstored_entry_frame
+from tidegate.model.ids import OperationId, StreamId
 
 
 def unstored_frame(operation: OperationId, message: bytes) -> bytes:
     """The frame of a message; like an entry's, but without an id."""
-    return text_frame(orjson.dumps({"operation": operation, **orjson.loads(message)}))
+    now = StreamId(int(time.time() * 1000), 0)  # the time of a message that has none
+    entry = read_entry(now, RawEntry(b"", [b"message", message]))
+    return unstored_entry_frame(entry, operation.encode())
 
 
 def say_unstored(hub: Hub, operation: OperationId, wire: bytes) -> int:

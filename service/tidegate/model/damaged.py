@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 #: So much of the end of a broken text is read backwards.
 TAIL_MAX_CHARS = 65_536
 NOT_UTF8 = "not UTF-8"
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)', re.DOTALL)
 # Of the reversed text: a string (a quote in front of an odd number of backslashes belongs to it), a
@@ -95,7 +95,7 @@ class _Tail(NamedTuple):
 
 def read_damaged(message: bytes) -> Damaged:
     """Read what can be read; never raises."""
-    message = message.removeprefix(_BOM)
+    message = message.removeprefix(BOM)
     try:
         text, reason = message.decode().strip(" \t\n\r"), None
     except UnicodeDecodeError:
@@ -122,6 +122,31 @@ def read_damaged(message: bytes) -> Damaged:
         _text(found.get("status")),
         reason,
     )
+
+
+def split_array(body: bytes) -> list[bytes]:
+    """The texts of an array's elements.
+
+    Raises:
+        ValueError: it cannot be read to its end.
+    """
+    text = body.decode()
+    elements: list[bytes] = []
+    at = _spaces(text, 1)
+    if text.startswith("]", at) and _spaces(text, at + 1) == len(text):
+        return elements
+    while True:
+        try:
+            _, end = _scan(text, at)
+        except (StopIteration, RecursionError):
+            raise ValueError(f"damaged at character {at}") from None
+        elements.append(text[at:end].encode())
+        at = _spaces(text, end)
+        if text.startswith("]", at) and _spaces(text, at + 1) == len(text):
+            return elements
+        if not text.startswith(",", at):
+            raise ValueError(f"damaged at character {at}")
+        at = _spaces(text, at + 1)
 
 
 def _broken(text: str, root: _Members) -> Damaged:

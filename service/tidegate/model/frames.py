@@ -88,6 +88,14 @@ def entry_frame(entry: Entry, raw_id: bytes, operation: bytes, kind: FrameKind) 
     )
 
 
+def unstored_entry_frame(entry: Entry, operation: bytes) -> bytes:
+    """An entry that is in no stream: without an id, nobody can resume from it."""
+    return text_frame(
+        b'{"operation":"%b","timestamp":%b,"type":%b,"data":%b}'
+        % (operation, entry.timestamp, _quote(entry.type), entry.data)
+    )
+
+
 def control_frame(kind: str, operation: OperationId | None, data: dict[str, object]) -> bytes:
     """Any frame that carries no entry."""
     body: dict[str, object] = {"type": kind}

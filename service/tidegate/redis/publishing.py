@@ -27,12 +27,14 @@ from tidegate.redis.errors import CLIENT_ERRORS, translate_for
 def message(type_: str, data: Mapping[str, object]) -> str:
     """The text of the ``message`` field: ``timestamp`` (UTC, ISO 8601), ``type``, ``data``."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps(
+    text = json.dumps(
         {"timestamp": now, "type": type_, "data": data},
         ensure_ascii=False,
         allow_nan=False,
         separators=(",", ":"),
     )
+    # Half a surrogate pair can be written as an escape only.
+    return "".join(f"\\u{ord(one):04x}" if "\ud800" <= one <= "\udfff" else one for one in text)
 
 
 class Publisher:

@@ -10,6 +10,7 @@ Only whoever has the service token gets in; without one in the settings, nobody 
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from tidegate.core.ports import Log
 from tidegate.core.writes import Once, Outcome, Writer
+from tidegate.model.damaged import BOM, split_array
 from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import (
     InvalidOperationId,
@@ -163,6 +165,7 @@ class Publishing:
     def _texts(self, media_type: str, body: bytes) -> list[bytes]:
         """The entries of a body, each checked."""
         most = self._settings.max_batch
+        body = body.removeprefix(BOM)
         if media_type in LINE_TYPES:
             texts = [line.strip() for line in body.split(b"\n", most * 2 + 1) if line.strip()]
         elif media_type in JSON_TYPES:
@@ -196,12 +199,13 @@ class Publishing:
         if text[:1] != b"{":
             raise Rejected(400, "bad_request", f"entry {number} is no JSON object")
         entry = read_entry(_SOME_ID, RawEntry(b"1-0", [b"message", text]))
-        if entry.type == MALFORMED_TYPE:
-            said = orjson.loads(entry.data)
-            reason = said.get("reason") if isinstance(said, dict) else None
-            if reason is None:
-                reason = "this type is the gateway's own"
+        if not entry.is_whole:
+            reason = json.loads(entry.data)["reason"]  # orjson refuses half a surrogate pair
             raise Rejected(400, "bad_request", f"entry {number}: {reason}")
+        if entry.type == MALFORMED_TYPE:
+            raise Rejected(
+                400, "bad_request", f"entry {number}: this type is the gateway's own"
+            )
 
     async def _append(
         self, operation: OperationId, texts: list[bytes], once: Once | None, local: bool
@@ -358,10 +362,12 @@ def _split(body: bytes) -> list[bytes]:
     if body[:1] != b"[":
         return [body] if body else []
     try:
-        elements = msgspec.json.decode(body, type=list[msgspec.Raw])
+        return [bytes(one) for one in msgspec.json.decode(body, type=list[msgspec.Raw])]
     except (ValueError, RecursionError) as error:
-        raise Rejected(400, "bad_request", f"JSON: {error}") from None
-    return [bytes(element) for element in elements]
+        try:
+            return split_array(body)
+        except ValueError:
+            raise Rejected(400, "bad_request", f"JSON: {error}") from None
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:
