@@ -41,6 +41,8 @@ class Stream:
     last: StreamId = ZERO
     added: int = 0
     group: StreamId | None = None
+    #: This replica's consumer is in the group.
+    registered: bool = False
     #: The greatest id that XDEL has removed.
     deleted: StreamId = ZERO
     logs: int = 0
@@ -59,7 +61,7 @@ class Stream:
             self.exists = True
             self.logs += 1
             self.log, self.last, self.added, self.group = [], ZERO, 0, None
-            self.deleted = ZERO
+            self.deleted, self.registered = ZERO, False
         entry = Written(len(self.history), StreamId(max(ms, self.last.ms + 1), self.logs), message)
         self.history.append(entry)
         self.log.append(entry)
@@ -76,7 +78,7 @@ class Stream:
         del self.log[len(self.log) - count :]
 
     def delete(self) -> None:
-        self.exists, self.log, self.group = False, [], None
+        self.exists, self.log, self.group, self.registered = False, [], None, False
         self.last, self.added = ZERO, 0
 
     # --- the scripts
@@ -110,14 +112,17 @@ class Stream:
     def attach(self, origin: bytes, after: StreamId | None) -> tuple[list[Relay], Page]:
         if not self.exists:
             return [], Page(StreamInfo(), [], more=False, after=after)
+        relays: list[Relay] = []
         if self.group is None:
-            self.group = self.last
-            relays = [self._relay(origin, [], created=True)]
+            self.group, self.registered = self.last, False  # its own relay is not told to anybody
         else:
             relays, _ = self.dispatch(origin)
+        registered, self.registered = not self.registered, True
         if after is None:
-            return relays, self.newest()
-        return relays, self.read(after)
+            page = self.newest()
+        else:
+            page = self.read(after)
+        return relays, page._replace(registered=registered)
 
     def attach_whole(
         self, origin: bytes, after: StreamId | None
@@ -125,7 +130,8 @@ class Stream:
         """The same where a page has a size; None: there is more than fits."""
         relays, page = self.attach(origin, after)
         if after is not None:
-            return relays, self.read_whole(after)
+            whole = self.read_whole(after)
+            return relays, whole and whole._replace(registered=page.registered)
         return relays, page if len(page.entries) <= self.whole_entries else None
 
     def read_whole(self, after: StreamId) -> Page | None:

@@ -97,7 +97,7 @@ class TopicMachine(RuleBasedStateMachine):
 
     @rule()
     def destroy_group(self) -> None:
-        self.stream.group = None
+        self.stream.group, self.stream.registered = None, False
 
     # --- the network
 

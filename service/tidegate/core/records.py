@@ -26,6 +26,7 @@ class Relay(NamedTuple):
         created: the consumer group was missing and has just been made: the log may be a new one.
         added: the stream's `entries-added` after the last entry; only given when `previous` is
         empty.
+        by_attach: `created` by an attach; whose it was is told by its page.
         asked_ns: when this replica called for it (Unix time); 0 when it did not, or is not traced.
         unread: id of the last of entries that are too large for a message and have to be read from
         the stream; empty when `entries` has them.
@@ -36,6 +37,7 @@ class Relay(NamedTuple):
     entries: Sequence[RawEntry]
     created: bool
     added: int | None
+    by_attach: bool = False
     asked_ns: int = 0
     unread: bytes = b""
 
@@ -60,12 +62,14 @@ class Page(NamedTuple):
     Attributes:
         after: the position that the read began after; None for the newest entries.
         more: the read stopped at a bound and more entries follow.
+        registered: this replica's consumer was not in the group, and is now; only told by an attach.
     """
 
     info: StreamInfo
     entries: Sequence[RawEntry]
     more: bool
     after: StreamId | None
+    registered: bool = False
 
 
 class Ask(NamedTuple):

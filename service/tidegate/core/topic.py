@@ -48,6 +48,7 @@ class RepairCause(enum.Enum):
     MORE = "more"
     VERIFY = "verify"
     REWOUND = "rewound"
+    RECREATED = "recreated"
 
 
 class Deliver(NamedTuple):
@@ -92,9 +93,13 @@ class Topic:
     __slots__ = (
         "_added",
         "_doubted",
+        "_first",
+        "_had_group",
+        "_is_registered",
         "_last_raw",
         "_operation_bytes",
         "_pending_gap",
+        "_recreated",
         "_rules",
         "_tail",
         "epoch",
@@ -136,13 +141,28 @@ class Topic:
         #: The next page begins with the last entry applied, if it is still the same log.
         self._doubted = False
         self._pending_gap: GapReason | None = None
+        #: The first entry when last looked at; `0-0` when there was none.
+        self._first = ZERO
+        #: The consumer group is known to have been there.
+        self._had_group = False
+        #: So is this replica's consumer in it.
+        self._is_registered = False
+        #: This is another log than the one that was delivered, whatever its ids say.
+        self._recreated = False
 
     # -- what the shell feeds --------------------------------------------------------------------
 
     def relay(self, message: Relay) -> Sequence[Effect]:
         """A relay message arrived."""
+        if message.created:
+            # A group lives and dies with its stream.
+            self._recreated |= self._had_group and self.last != ZERO
+            self._is_registered = False
+        self._had_group = True
         if self.state is not TopicState.LIVE:
             return ()
+        if self._recreated:
+            return self._repair(RepairCause.RECREATED)
         if message.unread:
             known = self._fresh([RawEntry(message.unread, None)]) == ()
             return () if known and not message.created else self._repair(RepairCause.LARGE)
@@ -164,12 +184,24 @@ class Topic:
         info = page.info
         first_look = self.state is TopicState.ATTACHING and page.after is None
         self.length = info.length
+        if self.state is TopicState.ATTACHING and info.exists:
+            self._recreated |= self._is_registered and page.registered and self.last != ZERO
+            self._had_group = self._is_registered = True
         if first_look:
             return self._begin(page)
         if not info.exists:
             return self._vanish()
-        if self._pending_gap is None:
+        if self._recreated and page.after != ZERO:
+            self._pending_gap = None
+            return self._repair(RepairCause.RECREATED)
+        reason: GapReason | None
+        if self._recreated:
+            reason, self._pending_gap = GapReason.RECREATED, None
+        elif self._pending_gap is None:
             reason = find_gap(self.last, info) or self._contradiction(page)
+            if reason is None and self._is_another(info):
+                self._recreated = True
+                return self._repair(RepairCause.RECREATED)
             if reason is GapReason.REWOUND and page.after != ZERO:
                 self._pending_gap = reason
                 self.state = TopicState.REPAIRING
@@ -211,6 +243,8 @@ class Topic:
         """Where a new attach has to read from; None when nothing was read yet."""
         if self._added is None and self.last == ZERO:
             return None
+        if self._recreated:
+            return ZERO
         return self.last.before() if self._doubted else self.last
 
     # -- inside ----------------------------------------------------------------------------------
@@ -233,6 +267,7 @@ class Topic:
         """Everything up to `info` is applied."""
         self._move_to(info.last)
         self._added = info.added
+        self._first = info.first
         self.vanished = False
         self.state = TopicState.LIVE
         if not len(self.ring):
@@ -314,9 +349,13 @@ class Topic:
         return not message.created and self._added + fresh == message.added
 
     def _repair(self, cause: RepairCause) -> Sequence[Effect]:
-        """Read on, beginning with the last entry: if it is not there, this is another log."""
-        self._doubted = self._can_doubt
+        """Read on, beginning with the last entry: if it is not there, this is another log. One that
+        is known to be another is read from its beginning.
+        """
         self.state = TopicState.REPAIRING
+        self._doubted = self._can_doubt and not self._recreated
+        if self._recreated:
+            return (ReadAfter(ZERO, cause),)
         return (ReadAfter(self.last.before() if self._doubted else self.last, cause),)
 
     @property
@@ -338,6 +377,14 @@ class Topic:
             return None
         return GapReason.REWOUND
 
+    def _is_another(self, info: StreamInfo) -> bool:
+        """Whether the stream's own figures say what its ids do not: entries are never added in
+        front of the first one, and a log has had as many as it ever had.
+        """
+        if self._added is not None and info.added < self._added:
+            return True
+        return bool(info.length) and self._first != ZERO and info.first < self._first
+
     def _vanish(self) -> Sequence[Effect]:
         self.state = TopicState.LIVE
         self._pending_gap = None
@@ -345,7 +392,7 @@ class Topic:
         if self.last == ZERO or self.vanished:
             self._added = 0
             return ()
-        self.vanished = True
+        self.vanished = self._recreated = True  # what comes in its place is another log
         return (Vanished(),)
 
     def _break(self, reason: GapReason, page: Page) -> Frame:
@@ -354,6 +401,8 @@ class Topic:
         frame = gap_frame(self.operation, self.last, first, reason)
         self.gaps += 1
         self._added = None
+        self._first = ZERO
+        self._recreated = False
         self.last = ZERO if first is None else first.before()
         self._last_raw = b""
         self.ring.clear(self.last if first is not None else None)

@@ -30,6 +30,9 @@ class Trouble(enum.Enum):
     LATER = "try again"
 
 
+#: Of a relay message: the group was missing, and an attach has made it.
+ATTACHED = 2
+
 _is_id = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}").fullmatch
 
 _BY_WORD = {
@@ -68,10 +71,10 @@ def read_relay(payload: bytes) -> Relay | None:
         raws = () if unread else tuple([_checked_entry(entry) for entry in entries])
         if type(origin) is not bytes or (previous != b"" and not _is_id(previous)):
             return None
-        if unread and not _is_id(unread):
+        if type(created) is not int or (unread and not _is_id(unread)):
             return None
         count = added if type(added) is int else None
-        return Relay(origin, previous, raws, created == 1, count, unread=unread)
+        return Relay(origin, previous, raws, created > 0, count, created == ATTACHED, unread=unread)
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
 
@@ -116,5 +119,6 @@ def read_info(reply: list[Any] | None) -> StreamInfo:
 
 def read_page(reply: list[Any], after: StreamId | None) -> Page:
     """The answer of the scripts that read pages."""
-    info, entries, more = reply
-    return Page(read_info(info), [_raw_entry(e) for e in entries], more == 1, after)
+    info, entries, more, *registered = reply
+    raws = [_raw_entry(entry) for entry in entries]
+    return Page(read_info(info), raws, more == 1, after, registered == [1])

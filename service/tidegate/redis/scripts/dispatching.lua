@@ -9,9 +9,10 @@ local channel = ''
 -- With this, `redis.in_flight` asks for 1 MiB at the most at a time, so that 20 replicas together stay below.
 local RELAY_BYTES = 16384
 
--- Relay to every replica that watches. `previous` is '' when no entry comes before (any more); then `added` tells
--- how many were ever added, which can prove the same. In place of entries that are too large (`size` is that of their
--- fields) stands the id of the last one: each replica reads them itself.
+-- Relay to every replica that watches. `created`: 1 when the group was missing, 2 when an attach has found that, 0 else.
+-- `previous` is '' when no entry comes before (any more); then `added` tells how many were ever added, which can prove
+-- the same. In place of entries that are too large (`size` is that of their fields) stands the id of the last one: each
+-- replica reads them itself.
 local function relay(key, pod, created, entries, size)
   local previous, added = '', false
   if #entries > 0 then
