@@ -101,6 +101,7 @@ class Stream:
         if not self.exists:
             return [], b""
         created = self.group is None
+        self.registered |= created
         cursor = self.group or ZERO
         found = [entry for entry in self.log if entry.id > cursor][: self.dispatch_entries]
         self.group = found[-1].id if found else cursor

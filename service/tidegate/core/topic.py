@@ -157,7 +157,7 @@ class Topic:
         if message.created:
             # A group lives and dies with its stream.
             self._recreated |= self._had_group and self.last != ZERO
-            self._is_registered = False
+            self._is_registered = True  # the shell does that
         self._had_group = True
         if self.state is not TopicState.LIVE:
             return ()

@@ -192,6 +192,10 @@ class Dispatcher:
             self._due.add(watch)
         if own and relay.by_attach:
             return  # its reply says so, and comes before this or after it, as the server likes
+        if relay.created and not own and self.link is not None:
+            # Whether it is still there tells after a lost link whether this is still the same log.
+            register = pack("XGROUP", "CREATECONSUMER", watch.key, self._group, self._pod)
+            self.link.send(register, ignore)
         if own and watch.asked_ns:
             relay = relay._replace(asked_ns=watch.asked_ns)
             watch.asked_ns = 0
