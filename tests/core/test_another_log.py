@@ -27,7 +27,13 @@ def raws(numbers: Iterable[int]) -> list[RawEntry]:
 def info(numbers: Sequence[int], added: int | None = None) -> StreamInfo:
     ids = [StreamId(n, 0) for n in numbers]
     first, last = (ids[0], ids[-1]) if ids else (ZERO, ZERO)
-    return StreamInfo(True, first, last, len(ids), len(ids) if added is None else added)
+    return StreamInfo(
+        exists=True,
+        first=first,
+        last=last,
+        length=len(ids),
+        added=len(ids) if added is None else added,
+    )
 
 
 def page(numbers: Sequence[int], after: StreamId | None, *, registered: bool = False) -> Page:
@@ -49,7 +55,7 @@ def topic() -> Topic:
 
 
 def created(numbers: Sequence[int]) -> Relay:
-    return Relay(b"pod", b"", raws(numbers), True, len(numbers))
+    return Relay(b"pod", b"", raws(numbers), created=True, added=len(numbers))
 
 
 def settle(topic: Topic, effects: Sequence[Effect], log: Sequence[int]) -> list[object]:
@@ -143,7 +149,7 @@ def test_a_group_that_others_make_for_the_first_time_is_no_proof() -> None:
 
 def test_after_the_gap_it_is_followed_like_any_other(topic: Topic) -> None:
     settle(topic, topic.relay(created(NEW)), NEW)
-    relay = Relay(b"pod", b"4-0", raws([5]), False, None)
+    relay = Relay(b"pod", b"4-0", raws([5]), created=False, added=None)
     assert settle(topic, topic.relay(relay), range(1, 6)) == [5]
     topic.detached()
     assert settle(topic, topic.page(page(range(1, 7), topic.resume_after)), range(1, 7)) == [6]

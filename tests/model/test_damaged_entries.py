@@ -59,7 +59,10 @@ END_LAST = '{"data":{%s,"status":"completed"},"type":"operation_completed"}'
         ("NaN", None),
         ("Infinity", None),
         ("-Infinity", None),
-        ('[1.10,NaN,{"y":-Infinity},"NaN \\" Infinity"]', [1.1, None, {"y": None}, 'NaN " Infinity']),
+        (
+            '[1.10,NaN,{"y":-Infinity},"NaN \\" Infinity"]',
+            [1.1, None, {"y": None}, 'NaN " Infinity'],
+        ),
         ('"\\udcff"', "\udcff"),
         ('"a\\ud83d"', "a\ud83d"),
         ('"\\ude00\\ud83d"', "\ude00\ud83d"),
@@ -79,7 +82,10 @@ def test_escaped_surrogates_and_numbers_go_through_as_they_are() -> None:
 
 
 def test_an_end_behind_a_byte_order_mark_is_an_end() -> None:
-    assert ended(b"\xef\xbb\xbf" + (END % '"a":1').encode())["data"] == {"status": "completed", "a": 1}
+    assert ended(b"\xef\xbb\xbf" + (END % '"a":1').encode())["data"] == {
+        "status": "completed",
+        "a": 1,
+    }
 
 
 @pytest.mark.parametrize("type_", ["null", "7", "true", "[]", "{}"])
@@ -162,6 +168,8 @@ def test_an_end_is_found_on_either_side_of_the_damage(text: str) -> None:
     "text",
     [
         '{"type":"step","data":{"steps":[{"status":"completed"}',
+        '{"type":"step","data":{"a":1},"status":"completed","x":tru}',
+        '{"type":"step","data":{"a":1},"status":"completed"} and more',
         '{"type":"step","data":{"steps":[{"status":"completed","type":"operation_completed"}',
         '{"type":"step","steps":{"status":"completed"},"x":tru}',
         '{"type":"step","steps":{"x":tru,"status":"completed"}}',

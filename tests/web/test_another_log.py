@@ -6,7 +6,6 @@ replicas watch, one of which dispatches while the other listens to it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -154,19 +153,19 @@ async def test_a_log_that_began_again_while_the_link_was_lost(
         async with (
             Replica(url, topic=PATIENT) as one,
             Replica(redis_server.url, pod="pod-2", topic=PATIENT) as two,
+            watched(backend, one) as (viewer,),
         ):
-            async with watched(backend, one) as (viewer,):
-                await proxy.refuse()
-                proxy.cut()
-                assert (await viewer.next())["type"] == "stale"
-                await at_once(backend)
-                if not is_first:
-                    async with two.watch("42") as other:
-                        await other.state()
-                        assert await other.ids(4) == NEW
-                await proxy.accept()
-                assert (await viewer.next())["type"] == "live"
-                await new_log(viewer, NEW)
+            await proxy.refuse()
+            proxy.cut()
+            assert (await viewer.next())["type"] == "stale"
+            await at_once(backend)
+            if not is_first:
+                async with two.watch("42") as other:
+                    await other.state()
+                    assert await other.ids(4) == NEW
+            await proxy.accept()
+            assert (await viewer.next())["type"] == "live"
+            await new_log(viewer, NEW)
 
 
 async def test_a_log_that_goes_on_while_the_link_was_lost_is_the_same(

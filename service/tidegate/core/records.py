@@ -62,7 +62,8 @@ class Page(NamedTuple):
     Attributes:
         after: the position that the read began after; None for the newest entries.
         more: the read stopped at a bound and more entries follow.
-        registered: this replica's consumer was not in the group, and is now; only told by an attach.
+        registered: this replica's consumer was missing in the group, and is there now; only an
+        attach tells.
     """
 
     info: StreamInfo

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from json.decoder import scanstring
 from typing import Any, NamedTuple
 
 #: So much of the end of a broken text is read backwards.
@@ -34,7 +33,7 @@ def _no_value(_text: str) -> None:
 
 _scan = json.JSONDecoder(
     parse_float=_no_value, parse_int=_no_value, parse_constant=_no_value
-).scan_once
+).raw_decode
 
 
 class Damaged(NamedTuple):
@@ -109,11 +108,12 @@ def read_damaged(message: bytes) -> Damaged:
     found = data if isinstance(data, dict) else {}
     type_ = root.values.get("type")
     if root.end != len(text):
-        # A bracket too many may have ended the object too soon.
         reason = f"text behind the object, at character {root.end}"
         tail = _tail(text)
-        found = {**tail.nameless, **tail.root, **root.values, **found}
-        type_ = type_ or tail.root.get("type")
+        if type_ is None and "type" in tail.root:
+            # A bracket too many has ended the object too soon.
+            found = {**tail.nameless, **tail.root, **root.values, **found}
+            type_ = tail.root["type"]
     return Damaged(
         _text(type_),
         root.texts.get("timestamp"),
@@ -138,7 +138,7 @@ def split_array(body: bytes) -> list[bytes]:
     while True:
         try:
             _, end = _scan(text, at)
-        except (StopIteration, RecursionError):
+        except (ValueError, RecursionError):
             raise ValueError(f"damaged at character {at}") from None
         elements.append(text[at:end].encode())
         at = _spaces(text, end)
@@ -166,8 +166,8 @@ def _broken(text: str, root: _Members) -> Damaged:
         kept = inner.texts
     elif "data" in root.values:
         # Perhaps a bracket too many has ended it too soon.
-        lost = tail.nameless if root.open is None else {}
-        found = {**lost, **tail.root, **(data if isinstance(data, dict) else {})}
+        lost = {**tail.nameless, **tail.root} if root.open is None else {}
+        found = {**lost, **(data if isinstance(data, dict) else {})}
     elif tail.data is not None:
         found = dict(tail.data)
     else:
@@ -194,7 +194,7 @@ def _members(text: str, at: int) -> _Members:
         return _Members(values, texts, at + 1)
     while text.startswith('"', at):
         try:
-            key, at = scanstring(text, at + 1, True)
+            key, at = _scan(text, at)
         except ValueError:
             break
         at = _spaces(text, at)
@@ -203,8 +203,6 @@ def _members(text: str, at: int) -> _Members:
         start = at = _spaces(text, at + 1)
         try:
             value, at = _scan(text, start)
-        except StopIteration as stop:
-            return _Members(values, texts, None, int(stop.value), (key, start))
         except json.JSONDecodeError as error:
             # A string without an end is told by its beginning.
             at = len(text) if error.msg.startswith("Unterminated") else error.pos
@@ -234,9 +232,9 @@ def _tail(text: str) -> _Tail:
     reverse = text[: -TAIL_MAX_CHARS - 1 : -1]
     at = 0
     while (match := _BACKWARDS.match(reverse, at)) is not None:
-        token, at = match[0][::-1], match.end()
-        if token in "]}":
-            if depth == 0 and token != "}":
+        part, at = match[0][::-1], match.end()
+        if part in "]}":
+            if depth == 0 and part != "}":
                 break
             depth += 1
             if depth == 2:
@@ -244,23 +242,23 @@ def _tail(text: str) -> _Tail:
             if depth <= 2:
                 recent = []
             continue
-        if token.isspace():
+        if part.isspace():
             continue
-        if token in "[{":
+        if part in "[{":
             depth -= 1
             if depth <= 0:
                 break
             if depth <= 2:
-                recent = [token]
+                recent = [part]
             continue
         if depth == 0:
             break
         if depth > 2:
             continue
-        if token == ",":
+        if part == ",":
             recent = []
             continue
-        recent.append(token)
+        recent.append(part)
         if len(recent) == 3:
             value, colon, key = recent
             if colon != ":" or not key.startswith('"'):

@@ -149,10 +149,11 @@ def _read_damaged(
     is_whole = found.reason is None and size_bytes is None
     if is_whole and found.data is not None:
         return Entry(entry_id, entry_type, timestamp, found.data.encode(), found.status)
-    if size_bytes is None and not found.is_complete:
+    is_lost = entry_type == MALFORMED_TYPE and found.status is None
+    if not found.is_complete and (size_bytes is None or is_lost):
         start = text[: 4 * MALFORMED_TEXT_MAX_CHARS].decode(errors="replace")
         marks["text"] = start[:MALFORMED_TEXT_MAX_CHARS]
-    if entry_type == MALFORMED_TYPE and found.status is None:
+    if is_lost:
         data = orjson.dumps(marks)
     elif found.data is not None:
         if found.status is not None and b'"status"' not in found.data.encode():

@@ -10,7 +10,11 @@ _ENTRY = {
     "type": "object",
     "description": "Without `data`, the object itself is the data.",
     "properties": {
-        "type": {"type": "string", "default": "update", "not": {"const": MALFORMED_TYPE}},
+        "type": {
+            "type": ["string", "null"],
+            "default": "update",
+            "not": {"const": MALFORMED_TYPE},
+        },
         "timestamp": {"description": "Any JSON; without it, the time of the entry's id."},
         "data": {"description": "Any JSON; `data.status` may end the operation."},
     },

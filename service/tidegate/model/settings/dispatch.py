@@ -37,8 +37,8 @@ class DispatchSettings(Group):
         Field(
             ge=256,
             le=64 * 1_048_576,
-            description="Longest entry that viewers get; a longer one arrives as `malformed`, "
-            "without its content.",
+            description="Longest entry that viewers get as a whole; of a longer one they get "
+            "type, status and what is small in it.",
         ),
     ] = 262_144
     pace_s: Annotated[
