@@ -15,7 +15,7 @@ from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Deliver, Effect, ReadAfter, Topic, TopicRules
 from tidegate.model.entries import RawEntry, TerminalRules
 from tidegate.model.frames import GapReason
-from tidegate.model.ids import ZERO, OperationId, StreamId
+from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
 OLD, NEW = range(1, 4), range(1, 5)
 
@@ -154,3 +154,54 @@ def test_after_the_gap_it_is_followed_like_any_other(topic: Topic) -> None:
     topic.detached()
     assert settle(topic, topic.page(page(range(1, 7), topic.resume_after)), range(1, 7)) == [6]
     assert topic.gaps == 1
+
+
+NOW_MS = 1_795_413_516_350
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"data":3}', [4]),
+        (b'{"data":"other"}', [GapReason.RECREATED, 1, "other", 4]),
+    ],
+    ids=["the same entry", "another one"],
+)
+@pytest.mark.parametrize("by", ["relay", "attach"])
+def test_with_ids_of_the_server_the_last_entry_tells_a_destroyed_group_from_another_log(
+    by: str, text: bytes, expected: list[object]
+) -> None:
+    def entry(number: int, said: bytes = b"") -> RawEntry:
+        return RawEntry(b"%d-0" % (NOW_MS + number), [b"message", said or b'{"data":%d}' % number])
+
+    def read(entries: list[RawEntry], after: StreamId | None, **given: bool) -> Page:
+        found = StreamInfo(
+            exists=True,
+            first=stream_id(entries[0].id),
+            last=stream_id(entries[-1].id),
+            length=len(entries),
+            added=len(entries),
+        )
+        newer = [one for one in entries if after is None or stream_id(one.id) > after]
+        return Page(found, newer, more=False, after=after, **given)
+
+    topic = Topic(
+        OperationId("42"),
+        Ring(9, 9999, RingBudget(9999)),
+        TopicRules(TerminalRules(), frozenset()),
+    )
+    topic.page(read([entry(1), entry(3)], None, registered=True))
+    log = [entry(1), entry(3, text), entry(4)]
+    if by == "relay":
+        queue = list(topic.relay(Relay(b"pod", b"", log, created=True, added=3)))
+    else:
+        topic.detached()
+        queue = list(topic.page(read(log, topic.resume_after, registered=True)))
+    got: list[object] = []
+    while queue:
+        match queue.pop(0):
+            case Deliver(frames, gap):
+                got += [gap] if gap else [json.loads(f.payload)["data"] for f in frames]
+            case ReadAfter(after):
+                queue += topic.page(read(log, after))
+    assert got == expected

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tidegate.model.entries import Entry, TerminalRules
+from tidegate.model.ids import OLDEST_TIME_MS
 from tidegate_operator.model.streams import Streams, Ttl
 from tidegate_operator.streams.liveness import Liveness
 from tidegate_operator.streams.look import Look
 
-#: Streams came with Redis 5 (October 2018); an id from before that year is not a time.
-OLDEST_TIME_MS = 1_514_764_800_000
 #: A publisher's clock may be ahead by so much; an id beyond is not a time.
 AHEAD_MS = 86_400_000
 #: Least time between the sweep that sets a TTL and the expiry. Two intervals at least, so that a

@@ -25,7 +25,7 @@ from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring
 from tidegate.model.entries import Entry, RawEntry, TerminalRules, read_entry
 from tidegate.model.frames import Frame, FrameKind, GapReason, entry_frame, gap_frame
-from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
+from tidegate.model.ids import OLDEST_TIME_MS, ZERO, OperationId, StreamId, stream_id
 
 UNKNOWN_STATUS = "unknown"
 RUNNING_STATUS = "running"
@@ -101,6 +101,7 @@ class Topic:
         "_pending_gap",
         "_recreated",
         "_rules",
+        "_suspected",
         "_tail",
         "epoch",
         "epoch_reason",
@@ -149,14 +150,16 @@ class Topic:
         self._is_registered = False
         #: This is another log than the one that was delivered, whatever its ids say.
         self._recreated = False
+        #: It may be; whether the last entry is still the same will tell.
+        self._suspected = False
 
     # -- what the shell feeds --------------------------------------------------------------------
 
     def relay(self, message: Relay) -> Sequence[Effect]:
         """A relay message arrived."""
         if message.created:
-            # A group lives and dies with its stream.
-            self._recreated |= self._had_group and self.last != ZERO
+            if self._had_group:
+                self._suspect()
             self._is_registered = True  # the shell does that
         self._had_group = True
         if self.state is not TopicState.LIVE:
@@ -185,12 +188,18 @@ class Topic:
         first_look = self.state is TopicState.ATTACHING and page.after is None
         self.length = info.length
         if self.state is TopicState.ATTACHING and info.exists:
-            self._recreated |= self._is_registered and page.registered and self.last != ZERO
+            if self._is_registered and page.registered:
+                self._suspect()
             self._had_group = self._is_registered = True
         if first_look:
             return self._begin(page)
         if not info.exists:
             return self._vanish()
+        if self._suspected and not self._recreated:
+            if page.after != self.last.before():
+                return self._repair(RepairCause.VERIFY)
+            self._recreated = not self._has_unchanged(page)
+            self._suspected = False
         if self._recreated and page.after != ZERO:
             self._pending_gap = None
             return self._repair(RepairCause.RECREATED)
@@ -377,6 +386,27 @@ class Topic:
             return None
         return GapReason.REWOUND
 
+    def _suspect(self) -> None:
+        """The group, or our consumer in it, was there and is gone; both live and die with the
+        stream.
+
+        Ids that a server has made are times, so that no other log has them: where the last entry is
+        still there and the same, somebody has destroyed the group only. A backend may choose the
+        same ids again, and the same entries.
+        """
+        if self.last.ms >= OLDEST_TIME_MS and self._can_doubt:
+            self._suspected = True
+        else:
+            self._recreated |= self.last != ZERO
+
+    def _has_unchanged(self, page: Page) -> bool:
+        """Whether a page that reads on from before the last entry begins with it."""
+        if not page.entries or page.entries[0].id != self._last_raw:
+            return False
+        _, kept = self.ring.newest(1)
+        unknown = not kept or kept[0].id != self.last
+        return unknown or kept[0].wire == self._frame(page.entries[0])[1].wire
+
     def _is_another(self, info: StreamInfo) -> bool:
         """Whether the stream's own figures say what its ids do not: entries are never added in
         front of the first one, and a log has had as many as it ever had.
@@ -402,7 +432,7 @@ class Topic:
         self.gaps += 1
         self._added = None
         self._first = ZERO
-        self._recreated = False
+        self._recreated = self._suspected = False
         self.last = ZERO if first is None else first.before()
         self._last_raw = b""
         self.ring.clear(self.last if first is not None else None)

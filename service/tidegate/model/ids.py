@@ -20,6 +20,8 @@ _OPERATION_ID = re.compile(OPERATION_ID_PATTERN, re.ASCII)
 
 # Redis keeps each half of a stream id in 64 bits: t_stream.c, streamID.
 HALF_MAX = 2**64 - 1
+#: Streams came with Redis 5 (October 2018); an id from before that year is not a time.
+OLDEST_TIME_MS = 1_514_764_800_000
 _STREAM_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?", re.ASCII)
 
 
