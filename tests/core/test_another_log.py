@@ -36,7 +36,7 @@ def info(numbers: Sequence[int], added: int | None = None) -> StreamInfo:
     )
 
 
-def page(numbers: Sequence[int], after: StreamId | None, *, registered: bool = False) -> Page:
+def page(numbers: Sequence[int], after: StreamId | None, *, registered: bool | None = None) -> Page:
     newer = [n for n in numbers if after is None or StreamId(n, 0) > after]
     return Page(info(numbers), raws(newer), more=False, after=after, registered=registered)
 

@@ -62,15 +62,15 @@ class Page(NamedTuple):
     Attributes:
         after: the position that the read began after; None for the newest entries.
         more: the read stopped at a bound and more entries follow.
-        registered: this replica's consumer was missing in the group, and is there now; only an
-        attach tells.
+        registered: this replica's consumer was missing in the group, and is there now; None where
+            it was not asked, which only an attach does.
     """
 
     info: StreamInfo
     entries: Sequence[RawEntry]
     more: bool
     after: StreamId | None
-    registered: bool = False
+    registered: bool | None = None
 
 
 class Ask(NamedTuple):

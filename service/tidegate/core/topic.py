@@ -187,7 +187,7 @@ class Topic:
         info = page.info
         first_look = self.state is TopicState.ATTACHING and page.after is None
         self.length = info.length
-        if self.state is TopicState.ATTACHING and info.exists:
+        if page.registered is not None and info.exists:
             if self._is_registered and page.registered:
                 self._suspect()
             self._had_group = self._is_registered = True

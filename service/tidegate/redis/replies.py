@@ -121,4 +121,5 @@ def read_page(reply: list[Any], after: StreamId | None) -> Page:
     """The answer of the scripts that read pages."""
     info, entries, more, *registered = reply
     raws = [_raw_entry(entry) for entry in entries]
-    return Page(read_info(info), raws, more == 1, after, registered == [1])
+    is_new = registered[0] == 1 if registered else None
+    return Page(read_info(info), raws, more == 1, after, is_new)
