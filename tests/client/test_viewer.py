@@ -57,6 +57,26 @@ async def test_from_the_first_entry_to_the_last(redis_server: Server) -> None:
     assert (viewer.status, viewer.cursor, viewer.reconnects) == ("completed", frames[-1].id, 0)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"message": b'{"data":{"x":"%b","status":"failed"}}' % (b"x" * 300_000)},
+        {"message": b'{"type":"operation_failed","data":{"f":"\\udcff","n":NaN,"t":"caf\xc3"}}'},
+        {"status": b"failed", "blob": b"x" * 400_000},
+    ],
+    ids=["large", "odd", "large fields"],
+)
+async def test_a_last_entry_that_is_hard_to_read_is_the_end(
+    redis_server: Server, backend: Backend, fields: dict[str, bytes]
+) -> None:
+    async with Replica(redis_server.url) as replica, Viewer("42", base(replica)) as viewer:
+        await anext(viewer)
+        entry = await backend.add("42", dict(fields))
+        (frame,) = [frame async for frame in viewer]
+    assert (frame.id, viewer.status, viewer.finished) == (entry, "failed", True)
+    assert frame.data["truncated"] is True
+
+
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 async def test_result(redis_server: Server, backend: Backend, end: str) -> None:
     await backend.finish("42", end)

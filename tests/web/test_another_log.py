@@ -34,23 +34,23 @@ async def add(client: Any, ids: list[str], log: str = "new", key: str = KEY) -> 
         await client.xadd(key, {"log": log}, id=entry_id)
 
 
-async def at_once(backend: Backend, *_: Replica) -> None:
+async def at_once(backend: Backend, *_replicas: Replica) -> None:
     async with backend.client.pipeline(transaction=False) as pipe:
-        pipe.delete(KEY)
+        _ = pipe.delete(KEY)
         for entry_id in NEW:
-            pipe.xadd(KEY, {"log": "new"}, id=entry_id)
+            _ = pipe.xadd(KEY, {"log": "new"}, id=entry_id)
         await pipe.execute()
 
 
-async def in_one_multi(backend: Backend, *_: Replica) -> None:
+async def in_one_multi(backend: Backend, *_replicas: Replica) -> None:
     async with backend.client.pipeline(transaction=True) as pipe:
-        pipe.delete(KEY)
+        _ = pipe.delete(KEY)
         for entry_id in NEW:
-            pipe.xadd(KEY, {"log": "new"}, id=entry_id)
+            _ = pipe.xadd(KEY, {"log": "new"}, id=entry_id)
         await pipe.execute()
 
 
-async def one_by_one(backend: Backend, *_: Replica) -> None:
+async def one_by_one(backend: Backend, *_replicas: Replica) -> None:
     await backend.client.delete(KEY)
     await add(backend.client, NEW)
 
@@ -61,7 +61,7 @@ async def later(backend: Backend, *replicas: Replica) -> None:
     await add(backend.client, NEW)
 
 
-async def expired(backend: Backend, *_: Replica) -> None:
+async def expired(backend: Backend, *_replicas: Replica) -> None:
     await backend.client.pexpire(KEY, 1)
     await until(lambda: _is_gone(backend), "expired")
     await add(backend.client, NEW)
@@ -76,16 +76,16 @@ def has_vanished(replica: Replica) -> bool:
     return audience is not None and audience.topic.vanished
 
 
-async def by_rename(backend: Backend, *_: Replica) -> None:
+async def by_rename(backend: Backend, *_replicas: Replica) -> None:
     await add(backend.client, NEW, key="elsewhere")
     await backend.client.rename("elsewhere", KEY)
 
 
-async def as_long_as_the_old_one(backend: Backend, *_: Replica) -> None:
+async def as_long_as_the_old_one(backend: Backend, *_replicas: Replica) -> None:
     async with backend.client.pipeline(transaction=True) as pipe:
-        pipe.delete(KEY)
+        _ = pipe.delete(KEY)
         for entry_id in OLD:
-            pipe.xadd(KEY, {"log": "new"}, id=entry_id)
+            _ = pipe.xadd(KEY, {"log": "new"}, id=entry_id)
         await pipe.execute()
 
 

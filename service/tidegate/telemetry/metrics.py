@@ -206,7 +206,11 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "reason",
             tuple(reason.value for reason in GapReason),
         ),
-        Row("tidegate_malformed_entries_total", COUNTER, "Entries that could not be read as a whole."),
+        Row(
+            "tidegate_malformed_entries_total",
+            COUNTER,
+            "Entries that could not be read as a whole.",
+        ),
         Row("tidegate_outbox_items", GAUGE, "Joined frames that wait for their pass."),
     ),
     "Dispatch and relay": (
