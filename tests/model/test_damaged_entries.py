@@ -88,11 +88,17 @@ def test_an_end_behind_a_byte_order_mark_is_an_end() -> None:
     }
 
 
-@pytest.mark.parametrize("type_", ["null", "7", "true", "[]", "{}"])
-def test_a_type_that_is_no_text_does_not_hide_the_status(type_: str) -> None:
-    entry, frame = read(b"message", b'{"type":%b,"data":{"status":"failed"}}' % type_.encode())
+def test_a_type_of_null_is_none() -> None:
+    entry, frame = read(b"message", b'{"type":null,"data":{"status":"failed"}}')
     assert (entry.type, entry.status, entry.is_whole) == ("update", "failed", True)
     assert frame["data"] == {"status": "failed"}
+
+
+@pytest.mark.parametrize("type_", ["7", "true", "[]", "{}"])
+def test_a_type_that_is_no_text_does_not_hide_the_status(type_: str) -> None:
+    entry, frame = read(b"message", b'{"type":%b,"data":{"status":"failed"}}' % type_.encode())
+    assert (entry.type, entry.status, entry.is_whole) == (MALFORMED_TYPE, "failed", False)
+    assert frame["data"]["status"] == "failed"
 
 
 def test_half_a_pair_in_type_or_status_can_be_written_wherever_they_are_needed() -> None:

@@ -116,7 +116,7 @@ async def test_b06_a_poison_entry_stops_nothing_and_is_not_left_pending(
         await viewer.state()
         poison = [
             await backend.add("42", {"message": text})
-            for text in (b"{", b"\xff\xfe", b"null", b'{"type": 7', b"[" * 100_000, b"")
+            for text in (b"{", b"\xff\xfe", b"null", b'{"type": 7}', b"[" * 100_000, b"")
         ]
         good = await backend.publish("42", value=1)
         frames = await viewer.entries(len(poison) + 1)

@@ -114,6 +114,10 @@ def read_damaged(message: bytes) -> Damaged:
             # A bracket too many has ended the object too soon.
             found = {**tail.nameless, **tail.root, **root.values, **found}
             type_ = tail.root["type"]
+    has_type = type_ is None or isinstance(type_, str)
+    # Numbers are read as None.
+    if not has_type or root.texts.get("type", "null")[0] not in 'n"':
+        has_type, reason = False, "the type is no text"
     return Damaged(
         _text(type_),
         root.texts.get("timestamp"),
@@ -121,6 +125,7 @@ def read_damaged(message: bytes) -> Damaged:
         {},
         _text(found.get("status")),
         reason,
+        is_complete=has_type,
     )
 
 

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from tidegate.core.ports import Log
 from tidegate.core.writes import Once, Outcome, Writer
 from tidegate.model.damaged import BOM, split_array
-from tidegate.model.entries import DEFAULT_TYPE, MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import (
     InvalidOperationId,
     RedisUnavailable,
@@ -204,8 +204,6 @@ class Publishing:
             raise Rejected(400, "bad_request", f"entry {number}: {reason}")
         if entry.type == MALFORMED_TYPE:
             raise Rejected(400, "bad_request", f"entry {number}: this type is the gateway's own")
-        if entry.type == DEFAULT_TYPE and _has_odd_type(text):
-            raise Rejected(400, "bad_request", f"entry {number}: its type is no text")
 
     async def _append(
         self, operation: OperationId, texts: list[bytes], once: Once | None, local: bool
@@ -311,20 +309,6 @@ def publishing_routes(
         return await publishing.remove(operation_id, token)
 
     return router
-
-
-class _Type(msgspec.Struct):
-    type: str | None = None
-
-
-def _has_odd_type(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text, type=_Type)
-    except msgspec.ValidationError:
-        return True
-    except (ValueError, RecursionError):  # what else is odd in it was read all the same
-        pass
-    return False
 
 
 def _operation(text: str) -> OperationId:
