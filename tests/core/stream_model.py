@@ -119,10 +119,7 @@ class Stream:
         else:
             relays, _ = self.dispatch(origin)
         registered, self.registered = not self.registered, True
-        if after is None:
-            page = self.newest()
-        else:
-            page = self.read(after)
+        page = self.newest() if after is None else self.read(after)
         return relays, page._replace(registered=registered)
 
     def attach_whole(

@@ -185,7 +185,7 @@ async def test_the_first_page_has_the_newest_entries_and_the_state_of_the_stream
 
 async def test_of_a_stream_that_is_not_there_the_page_says_so(side: Side) -> None:
     (page,) = (await watching(side)).of(Page)
-    assert page == Page(StreamInfo(), [], more=False, after=None)
+    assert page._replace(registered=None) == Page(StreamInfo(), [], more=False, after=None)
 
 
 async def test_relays_bring_each_entry_once_and_each_names_the_one_before(side: Side) -> None:

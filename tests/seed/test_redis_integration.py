@@ -125,7 +125,7 @@ async def test_send_operation_update_with_redis(app: Application, backend: Backe
     with pytest.raises(InvalidOperationId):
         await app.manager.send_update("4*", "progress", {})
     with pytest.raises(InvalidInput):
-        await app.manager.send_update("42", "progress", {"lone": "\ud800"})
+        await app.manager.send_update("42", "progress", {"no JSON": object()})
 
 
 async def test_send_operation_update_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,8 +130,9 @@ class AttachQueue:
                 dispatcher.counts["attaches"] += 1
                 self._on_attached(watch)
                 page = read_page(reply, after)
+                watch.registered = bool(watch.registered or page.registered)
                 if page.more:
                     self._pages.too_large(watch, after)
                 else:
-                    watch.listener.on_page(page)
+                    watch.deliver(page)
         self._attach_more()

@@ -137,7 +137,7 @@ class Pages:
         if page.more:
             self._fetch(wanted)
         else:
-            watch.listener.on_page(page)
+            watch.deliver(page)
 
     # -- over an ordinary connection -------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Pages:
         watch.retry_s = 0.0
         if page.info.exists:
             watch.is_far = page.more and wanted.after is not None
-            watch.listener.on_page(page._replace(more=True))
+            watch.deliver(page._replace(more=True))
         elif wanted.after is None:
             self._on_gone(watch)
         else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from tidegate.core.arming import Arming, ArmingRules
 from tidegate.core.ports import StreamListener
+from tidegate.core.records import Page
 from tidegate.model.ids import OperationId
 
 
@@ -26,6 +27,7 @@ class Watch:
         "listener",
         "operation",
         "question",
+        "registered",
         "relayed",
         "retry_s",
         "rules",
@@ -59,6 +61,8 @@ class Watch:
         self.evicted = False
         #: What is to be read next is known to be more than the link may carry.
         self.is_far = False
+        #: Whether an attach has made this replica's consumer; None when a page has told it.
+        self.registered: bool | None = None
         #: Number of the page that is wanted now; an answer to an earlier one is dropped.
         self.question = 0
         #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
@@ -68,6 +72,11 @@ class Watch:
         self.relayed = b""
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0
+
+    def deliver(self, page: Page) -> None:
+        """Give the listener a page, with what the attach before it has found."""
+        registered, self.registered = self.registered, None
+        self.listener.on_page(page._replace(registered=registered))
 
     def reset(self) -> None:
         """The connection is a new one: nothing is armed, nobody is known to lead."""
