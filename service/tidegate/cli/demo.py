@@ -31,6 +31,8 @@ from tidegate.model.settings import Settings
 READY_TIMEOUT_S = 30.0
 #: Nothing tells that a process is about to answer, so it is asked often.
 ASK_EVERY_S = 0.05
+#: Of each replica: what a shell's limit of 1,024 descriptors has room for.
+MAX_CONNECTIONS = 500
 BACKEND_GRACE_S = 3.0
 REPLICA_GRACE_S = 6.0
 SERVER_GRACE_S = 3.0
@@ -163,6 +165,7 @@ class Demo:
                 *("--host", options.host, "--port", str(port)),
                 *("--admin-host", "127.0.0.1", "--admin-port", str(admin)),
                 *(("--config", str(options.config)) if options.config is not None else ()),
+                *("--set", f"replica.max_connections={MAX_CONNECTIONS}"),
                 *(part for text in options.assignments for part in ("--set", text)),
                 *("--set", "server.demo=true", "--set", f"server.demo_replicas={','.join(urls)}"),
                 # The page of one replica connects to the others.
