@@ -21,6 +21,8 @@ from pathlib import Path
 BETWEEN_S = (2.0, 8.0)
 PAUSE_S = (0.2, 1.5)
 PYTEST = ("-m", "pytest", "--tier", "quick", "-n", "auto", "--dist", "loadgroup")
+#: Not of the quick tier, as in the Makefile.
+IGNORED = ("--ignore=tests/dashboards", "--ignore=tests/cluster")
 
 
 def parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -99,7 +101,7 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> int | None:
 def run(seed: int, options: list[str]) -> int:
     """One run; pytest's exit status."""
     chance = random.Random(seed)
-    command = [sys.executable, *PYTEST, *options]
+    command = [sys.executable, *PYTEST, *IGNORED, *options]
     print(f"pauses: seed {seed}: {shlex.join(command[1:])}", flush=True)
     process = subprocess.Popen(command)
     count = 0

@@ -268,11 +268,11 @@ async def test_a_viewer_ahead_of_a_gap_gets_nothing_twice() -> None:
 
 
 def topic_at(*ids: int) -> Topic:
-    """A topic that has applied entries with these ids, the whole log."""
+    """A topic that has applied entries with these ids, the whole log, and has attached to it."""
     budget = RingBudget(1_000_000)
     rules = TopicRules(TerminalRules(), frozenset({"progress"}))
     topic = Topic(OperationId("42"), Ring(100, 100_000, budget), rules)
-    topic.page(log_page(ids, None))
+    topic.page(log_page(ids, None)._replace(registered=True))
     return topic
 
 
