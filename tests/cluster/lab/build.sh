@@ -2,7 +2,7 @@
 # Builds a whole Kubernetes from Go modules: etcd, kube-*, kubelet, kubectl, CoreDNS, metrics-server,
 # helm (4, and 3 as `helm3`); `crds` are definitions of other projects that the chart has objects of.
 #   build.sh [NAME...]     only these programs; without names all of them
-# Less than 10 minutes on 2 idle cores from nothing, at once when the programs are there. Needs Go 1.26.
+# About 10 minutes on 2 cores from nothing, at once when the programs are there. Needs Go 1.26.
 # A program is put in its place only when it is whole, so a killed build does no harm, and what Go
 # has compiled is in its own cache: the next one goes on from there.
 set -euo pipefail
