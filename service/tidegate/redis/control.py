@@ -212,20 +212,8 @@ class Control:
     async def _subscribe(self, link: Link, greeting: dict[bytes, Any]) -> None:
         if greeting.get(b"role", b"master") not in (b"master", b"primary"):
             raise RedisUnavailable("the control channel's server is a replica")
-        confirmed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def settle(reply: Any) -> None:
-            if not confirmed.done():
-                if isinstance(reply, Exception):
-                    confirmed.set_exception(reply)
-                else:
-                    confirmed.set_result(reply)
-
         link.send(pack("CLIENT", "SETNAME", f"tidegate-control:{self._pod}"), _ignore)
-        link.send(
-            pack("SSUBSCRIBE", self._channel), settle, confirms=(b"ssubscribe", self._channel)
-        )
-        await confirmed
+        await link.subscribed("SSUBSCRIBE", self._channel)
 
     def _subscribed(self) -> None:
         self._last_error = None

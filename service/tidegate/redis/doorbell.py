@@ -18,7 +18,7 @@ from typing import Any
 import hiredis
 
 from tidegate.model.errors import RedisUnsupported
-from tidegate.redis.link import Link, pack
+from tidegate.redis.link import Link
 
 #: A server that has notifications on answers within a round trip; this is for a busy one.
 KEYSPACE_PATIENCE_S = 0.5
@@ -78,11 +78,7 @@ class Prober:
     async def _keyspace_works(self, link: Link) -> bool:
         channel = keyspace_channel(self._db, self._key)
         try:
-            subscribed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            confirms = (b"subscribe", channel)
-            link.send(pack("SUBSCRIBE", channel), subscribed.set_result, confirms)
-            if isinstance(await subscribed, Exception):
-                return False
+            await link.subscribed("SUBSCRIBE", channel)
             await link.call("SET", self._key, "1", "PX", 1000)
             async with asyncio.timeout(KEYSPACE_PATIENCE_S):
                 await self._heard.wait()

@@ -137,6 +137,16 @@ class Link(asyncio.Protocol):
             RedisUnavailable: the connection was lost.
             hiredis.ReplyError: the server refused.
         """
+        return await self._ask(pack(*args))
+
+    async def subscribed(self, command: str, channel: bytes) -> None:
+        """`SSUBSCRIBE` or `SUBSCRIBE`, and wait for the confirmation.
+
+        Raises: as `call`.
+        """
+        await self._ask(pack(command, channel), (command.lower().encode(), channel))
+
+    async def _ask(self, packed: bytes, confirms: Confirms | None = None) -> Any:
         reply: asyncio.Future[Any] = self._loop.create_future()
 
         def settle(value: Any) -> None:
@@ -148,7 +158,7 @@ class Link(asyncio.Protocol):
 
         if self.lost:
             raise RedisUnavailable("the connection to Redis is lost")
-        self.send(pack(*args), settle)
+        self.send(packed, settle, confirms)
         return await reply
 
     @property

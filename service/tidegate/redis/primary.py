@@ -291,15 +291,14 @@ class Primary:
         """Without the relay nothing would arrive. Raises RedisUnavailable."""
         stream = f"{self._settings.redis.key_prefix}rights-{secrets.token_hex(8)}"
         channel = self._names.relay(stream.encode())
-        replied: asyncio.Future[Any] = self._loop.create_future()
-        link.send(pack("SSUBSCRIBE", channel), replied.set_result, (b"ssubscribe", channel))
-        reply = await replied
-        if not isinstance(reply, Exception):
+        try:
+            await link.subscribed("SSUBSCRIBE", channel)
+        except hiredis.ReplyError as error:  # in a Cluster it may live elsewhere
+            if trouble_of(error) is Trouble.FORBIDDEN:
+                text = f"the login may not SSUBSCRIBE to {channel.decode()}: {error}"
+                raise RedisUnavailable(text) from None
+        else:
             link.unsubscribe("SUNSUBSCRIBE", channel)
-        elif isinstance(reply, RedisUnavailable):
-            raise reply
-        elif trouble_of(reply) is Trouble.FORBIDDEN:  # in a Cluster it may live elsewhere
-            raise RedisUnavailable(f"the login may not SSUBSCRIBE to {channel.decode()}: {reply}")
 
     async def _follow(self, link: Link) -> None:
         """Until the link is lost."""
