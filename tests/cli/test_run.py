@@ -87,8 +87,12 @@ class Run:
 
     async def nothing_is_left(self) -> None:
         """No process, no port, no folder. After a kill -9 of the parent this takes a moment."""
-        await until(lambda: not [pid for pid in self.pids if alive(pid)], "processes")
-        await until(lambda: not list(self.folder.iterdir()), "files")
+        await until(
+            lambda: not [pid for pid in self.pids if alive(pid)],
+            "processes",
+            within_s=GONE_WITHIN_S,
+        )
+        await until(lambda: not list(self.folder.iterdir()), "files", within_s=GONE_WITHIN_S)
         assert [port for port in self.ports if not is_free(port)] == []
 
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-POLL_S = 0.1
-
 
 class CommandFailed(Exception):
     """A command that ended with another status than 0; the text is what it wrote."""

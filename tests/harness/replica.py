@@ -28,7 +28,6 @@ from tidegate.redis.feed import RedisFeed
 from tidegate.runtime import Replica as Runtime
 
 TIMEOUT_S = 20.0
-_POLL_S = 0.002
 #: Waits that the defaults size for people.
 _QUICK: dict[str, dict[str, Any]] = {
     "server": {"auth": "none", "shutdown_timeout_s": 1},
