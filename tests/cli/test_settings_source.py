@@ -72,9 +72,9 @@ def test_an_empty_file_or_group_is_fine(config: Path, text: str) -> None:
 
 
 def test_one_line_for_each_mistake_with_path_value_allowed_and_source(config: Path) -> None:
-    config.write_text("server: {auth: some}\ntopic: {linger_s: true}\nlog: 3\nview: {}\n")
+    config.write_text("server: {auth: some}\ntopic: {max_topics: true}\nlog: 3\nview: {}\n")
     env = {"TIDEGATE_SERVER__PORT": "99999", "TIDEGATE_SERVER__PROT": "1"}
-    flags = [Given("viewer.lag", "1", "--set"), Given("topic.linger_s", "long", "--set")]
+    flags = [Given("viewer.lag", "1", "--set"), Given("topic.max_topics", "long", "--set")]
     assert problems(flags, config, env) == [
         f"log: must be a mapping of settings (from file {config})",
         f"view: no such group; did you mean viewer? (from file {config})",
@@ -85,15 +85,27 @@ def test_one_line_for_each_mistake_with_path_value_allowed_and_source(config: Pa
         "viewer.lag: no such setting; did you mean viewer.lagging_policy? (from --set)",
         "server.port = 99999: must be a whole number from 0 to 65535 (from TIDEGATE_SERVER__PORT)",
         f"server.auth = some: must be one of none, jwt (from file {config})",
-        "topic.linger_s = long: must be a number from 0 to 3600 (from --set)",
+        "topic.max_topics = long: must be a whole number from 1 to 10000000 (from --set)",
     ]
 
 
+def test_a_constant_is_no_setting(config: Path) -> None:
+    config.write_text("topic: {linger_s: 1}\n")
+    env = {"TIDEGATE_DISPATCH__PACE_S": "0"}
+    lines = problems([Given("viewer.low_water_bytes", "1", "--set")], config, env)
+    assert [line.split(":")[0] for line in lines] == [
+        "topic.linger_s",
+        "TIDEGATE_DISPATCH__PACE_S",
+        "viewer.low_water_bytes",
+    ]
+    assert all("no such" in line for line in lines)
+
+
 def test_a_rule_between_fields_says_where_the_value_came_from() -> None:
-    (line,) = problems(env={"TIDEGATE_VIEWER__LOW_WATER_BYTES": "70000"})
+    (line,) = problems(env={"TIDEGATE_VIEWER__HISTORY_ENTRIES": "70000"})
     assert line == (
-        "viewer.low_water_bytes = 70000: must be below viewer.high_water_bytes (65536) "
-        "(from TIDEGATE_VIEWER__LOW_WATER_BYTES)"
+        "viewer.history_entries = 70000: must be at most viewer.history_max_entries (10000) "
+        "(from TIDEGATE_VIEWER__HISTORY_ENTRIES)"
     )
 
 

@@ -14,7 +14,9 @@ from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.seed.application import Application
 from tests.servers.standalone import Server
+from tidegate.embed.environment import embedded_settings
 from tidegate.embed.state import GetterFailed, NoSuchOperation, ask
+from tidegate.model.errors import SettingsError
 
 
 async def test_serve_is_a_whole_endpoint(app: Application, backend: Backend) -> None:
@@ -108,6 +110,13 @@ async def test_an_administrator_reaches_the_viewers_of_an_application(
 @pytest.mark.parametrize("answer", [7, "text", object()])
 async def test_a_getter_may_answer_with_anything(answer: object) -> None:
     assert await ask(lambda operation: answer, "42") == {}
+
+
+@pytest.mark.parametrize("variable", ["TIDEGATE_TOPIC__LINGER_S", "TIDEGATE_TOPIC__LINGERS"])
+def test_a_constant_is_no_variable(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError, match=r"topic\.linger"):
+        embedded_settings(None, None)
 
 
 async def test_a_getter_that_fails() -> None:

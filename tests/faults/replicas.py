@@ -18,6 +18,7 @@ from typing import Any, Self
 import httpx
 
 from tests.faults.viewer import Door
+from tests.harness import gateway
 from tests.harness.plain_http import plain_client
 from tests.harness.waiting import until
 from tests.servers.ports import free_port
@@ -54,11 +55,11 @@ class Replica:
         for name in os.environ:
             if name.startswith("TIDEGATE_"):
                 command += ["-u", name]
-        command += [sys.executable, "-m", "tidegate.cli.main", "serve", "--auth", auth]
+        settings = settings or {}
+        command += [sys.executable, *gateway.arguments(settings), "serve", "--auth", auth]
         command += ["--host", self.host, "--port", str(self.port)]
         command += ["--admin-port", str(self.admin_port), "--redis", redis_url, "--pod", self.pod]
-        for name, value in (settings or {}).items():
-            command += ["--set", f"{name}={value}"]
+        command += gateway.flags(settings)
         self.process = Process(command, log_file=Path(self._directory.name) / f"{self.pod}.log")
 
     @property

@@ -36,7 +36,8 @@ def test_every_field_has_a_reason_and_every_number_has_bounds() -> None:
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         properties = model.model_json_schema()["properties"]
-        for name, field in model.model_fields.items():
+        for name in properties:  # those that are no constants
+            field = model.model_fields[name]
             assert field.description, f"{group}.{name} has no description"
             assert field.description.endswith("."), f"{group}.{name} is no sentence"
             if properties[name].get("type") in ("integer", "number"):
@@ -55,17 +56,12 @@ def test_every_default_keeps_its_own_bounds() -> None:
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        ({"viewer": {"low_water_bytes": 65_536}}, "viewer.low_water_bytes: must be below"),
         ({"viewer": {"history_entries": 20_000}}, "viewer.history_entries: must be at most"),
-        ({"redis": {"backoff_min_s": 3}}, "redis.backoff_min_s: must be at most"),
         ({"redis": {"tls_cert_file": "c.pem"}}, "redis.tls_cert_file: needs redis.tls_key_file"),
         ({"redis": {"tls_key_file": "k.pem"}}, "redis.tls_key_file: needs redis.tls_cert_file"),
         ({"redis": {"key_prefix": "{tidegate}:x"}}, "redis.key_prefix: must not start with"),
-        ({"redis": {"poll_interval_s": 11}}, "redis.poll_interval_s: must be at most dispatch"),
         ({"dispatch": {"max_bytes": 1024}}, "dispatch.max_entry_bytes: must be at most"),
-        ({"dispatch": {"follow_grace_s": 2}}, "dispatch.follow_grace_s: must be at most"),
-        ({"dispatch": {"sweep_s": 1}}, "dispatch.follow_arm_s: must be at most"),
-        ({"topic": {"total_ring_bytes": 2048}}, "topic.ring_bytes: must be at most"),
+        ({"topic": {"total_ring_bytes": 2048}}, "topic.total_ring_bytes: must be at least"),
         (
             {"topic": {"conflated_types": ["operation_failed"]}},
             "topic.conflated_types: must not hold operation_failed",
@@ -89,7 +85,7 @@ def test_unknown_names_are_errors(tree: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [True, False, "nan", "inf", -1, 1e9, "soon", None])
 def test_a_duration_is_a_number_within_bounds(value: object) -> None:
-    assert "linger_s" in refused({"topic": {"linger_s": value}})
+    assert "window_s" in refused({"drain": {"window_s": value}})
 
 
 @pytest.mark.parametrize("pod", ["", "a b", "a:b", "x" * 129, "pod\n", "päd"])

@@ -164,7 +164,7 @@ CONNECTIONS = Board(
                 ),
                 graph(
                     "Replicas as each sees them",
-                    "Replicas with a lease. Lines that differ for longer than slots.renew_s: they "
+                    "Replicas with a lease. Lines that differ for longer than 5 s: they "
                     "are not on the same Redis, or use different groups.",
                     Query(select("tidegate_pods"), REPLICA_LEGEND),
                 ),

@@ -166,7 +166,7 @@ DELIVERY = Board(
                 graph(
                     "Doorbell",
                     "Rings of followed streams, and armed bells that did not ring: the sweep had "
-                    "to find the entries, up to dispatch.sweep_s late. Any missed: runbook "
+                    "to find the entries, up to 10 s late. Any missed: runbook "
                     "TidegateDoorbellMissed.",
                     Query(rate("tidegate_doorbell_rings_total"), "rings"),
                     Query(rate("tidegate_doorbell_missed_total"), "missed"),
@@ -246,8 +246,7 @@ DELIVERY = Board(
                 graph(
                     "Entries replayed, pages read",
                     "Entries written as history or to catch up, and the pages read from streams "
-                    "for it. Many pages: rings are too small for how long viewers are away "
-                    "(topic.ring_entries).",
+                    "for it. Many pages: viewers are away for longer than 256 entries take.",
                     Query(rate("tidegate_replayed_entries_total"), "entries"),
                     Query(rate("tidegate_log_pages_total"), "pages"),
                     unit="ops",

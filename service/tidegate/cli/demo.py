@@ -25,6 +25,7 @@ from tidegate.cli.children import Child, Janitor, how_it_ended
 from tidegate.cli.demo_words import Shown, greeting, say, say_line
 from tidegate.cli.embedded_server import find_server, server_command
 from tidegate.cli.ports import free_port
+from tidegate.cli.settings_fields import setting_fields
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 
@@ -184,8 +185,10 @@ class Demo:
     def _environment(self, url: str) -> dict[str, str]:
         """For replicas and backend: the way to Redis. In flags everybody could read passwords."""
         environment = dict(os.environ)
-        for name, value in self._settings.redis:
-            environment[f"TIDEGATE_REDIS__{name.upper()}"] = _for_environment(value)
+        for field in setting_fields().values():
+            if field.group == "redis":
+                value = getattr(self._settings.redis, field.name)
+                environment[field.variable] = _for_environment(value)
         environment["TIDEGATE_REDIS__URL"] = url
         if self._options.embed:
             # A login that is meant for another server would be refused; empty means not set.

@@ -111,6 +111,8 @@ def setting_fields() -> Mapping[str, SettingField]:
             raise TypeError(f"settings.{group} is no group")
         properties = schema["$defs"][model.__name__]["properties"]
         for name, info in model.model_fields.items():
+            if name not in properties:
+                continue  # a constant
             field = properties[name]
             any_of = field.get("anyOf", ())
             fields[f"{group}.{name}"] = SettingField(

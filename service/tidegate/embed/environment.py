@@ -25,6 +25,18 @@ class _Environment(Settings, BaseSettings):
     )
 
 
+def _from_environment() -> Settings:
+    found = _Environment()
+    constants = [
+        f"{group}.{name}: no such setting"
+        for group, values in found
+        for name in sorted(values.model_fields_set - values.setting_names())
+    ]
+    if constants:
+        raise SettingsError(tuple(constants))
+    return found
+
+
 def embedded_settings(settings: Settings | None, redis_url: str | None) -> Settings:
     """The settings given, else those of the environment; `redis_url` goes before both.
 
@@ -32,7 +44,7 @@ def embedded_settings(settings: Settings | None, redis_url: str | None) -> Setti
         SettingsError: a variable or the URL cannot be used.
     """
     try:
-        found = settings or _Environment()
+        found = settings or _from_environment()
         if redis_url is not None:
             redis = type(found.redis).model_validate(
                 {**dict(found.redis), "url": RedisUrl(redis_url)}

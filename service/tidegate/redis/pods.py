@@ -1,6 +1,6 @@
 """This replica's lease, and its view of which replicas live.
 
-    none --renew--> held --renew, at least every renew_s--> held
+    none --renew--> held --renew, at least every renewal_s--> held
     held --no renewal for lease_s--> lapsed --renew--> held, with a new incarnation
 
 `pod_renew.lua` extends the lease and answers with the view in the same moment, by the server's
@@ -178,7 +178,7 @@ class Pods:
                 await self.renew()
                 patience = redis.backoff_min_s
                 # Early at random, never late: replicas that started together drift apart.
-                wait = slots.renew_s * random.uniform(0.8, 1.0)
+                wait = slots.renewal_s * random.uniform(0.8, 1.0)
             except RedisUnavailable:
                 wait = patience * random.uniform(0.5, 1.5)
                 patience = min(2 * patience, redis.backoff_max_s)

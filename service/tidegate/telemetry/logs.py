@@ -20,7 +20,7 @@ from tidegate.telemetry.log_values import clean, one_line
 #: Libraries that say at INFO or below what is ours to say, or that would write headers: uvicorn
 #: tells each connection, httpx each request, websockets (through uvicorn) each frame.
 QUIET = ("uvicorn", "httpx", "httpcore", "websockets", "urllib3")
-#: `log.connections_per_s` is theirs.
+#: `connections_per_s` of the settings is theirs.
 OWN_BOUNDS = ("tidegate.telemetry.connections",)
 #: Each failed try of the exporter; `span_queue` says once that it fails.
 SILENT = ("opentelemetry.exporter", "opentelemetry.sdk")

@@ -50,7 +50,7 @@ What cannot be told is counted by `tidegate_latency_unmeasured_total`:
 `tidegate_publish_to_viewer_seconds` ends when a viewer's answer to an `ack_request` is here.
 It holds the way back as well: it is an upper bound of what the viewer saw.
 Only viewers that offer it are asked ([protocol](protocol.md)),
-at most `metrics.acks_per_s` of them a second on a replica.
+at most two of them a second on a replica.
 
 A bucket of the first may carry an exemplar: the `trace_id` of an entry that was traced, also of one
 that is not in the sample.
@@ -83,7 +83,7 @@ A scrape takes 6 ms of a quiet replica.
 
 ## What a replica tells the operator
 
-At each renewal of its lease (`slots.renew_s`) a replica writes these fields
+At each renewal of its lease (every 5 s) a replica writes these fields
 into the hash `{tidegate}:pod:<incarnation>`:
 
 | field | what |

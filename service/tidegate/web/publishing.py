@@ -181,7 +181,7 @@ class Publishing:
             raise Rejected(400, "bad_request", "there is no entry in the body")
         if len(texts) > most:
             raise Rejected(
-                413, "too_large", f"more than {most} entries in one request (publish.max_batch)"
+                413, "too_large", f"more than {most} entries in one request; send several"
             )
         for number, text in enumerate(texts):
             self._check(number, text)

@@ -181,7 +181,6 @@ HTTPS = "https://id.example/keys"
             "must differ from redis.key_prefix",
         ),
         ({"server": {"auth": "none"}, "source": {"kind": "claims"}}, "needs server.auth = jwt"),
-        ({"auth": {"jwks_min_interval_s": 5, "jwks_max_age_s": 1}}, "auth.jwks_min_interval_s"),
         ({"auth": {"cookie": "a b"}}, "auth.cookie"),
     ],
 )

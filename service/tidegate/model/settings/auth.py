@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
-from tidegate.model.settings.values import Word, Words, pattern, split_list
+from tidegate.model.settings.values import Constant, Word, Words, pattern, split_list
 
 ALGORITHMS = (
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -115,32 +115,14 @@ class AuthSettings(Group):
     jwks_ca_file: Annotated[
         Path | None, Field(description="PEM file of the authority that signed the issuer's server.")
     ] = None
-    jwks_min_interval_s: Annotated[
-        float,
-        Field(
-            ge=0.05,
-            le=3_600,
-            description="Least time between two fetches, whatever asks for them: anybody can "
-            "make up a token with an unknown key id.",
-        ),
-    ] = 10.0
-    jwks_max_age_s: Annotated[
-        float,
-        Field(
-            ge=0.1,
-            le=604_800,
-            description="Keys are fetched again after this long, so that a withdrawn key is "
-            "forgotten. While the URL is down the old ones are used.",
-        ),
-    ] = 900.0
-    jwks_timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.05,
-            le=60,
-            description="Longest fetch of keys. A viewer with an unknown key id waits for it.",
-        ),
-    ] = 5.0
+    #: Least time between two fetches, whatever asks for them: anybody can make up a token with an
+    #: unknown key id.
+    jwks_min_interval_s: Constant[float] = 10.0
+    #: Keys are fetched again after this long, so that a withdrawn key is forgotten. While the URL
+    #: is down the old ones are used.
+    jwks_max_age_s: Constant[float] = 900.0
+    #: Longest fetch of keys. A viewer with an unknown key id waits for it.
+    jwks_timeout_s: Constant[float] = 5.0
     algorithms: Annotated[
         Algorithms,
         Field(
@@ -234,7 +216,6 @@ class AuthSettings(Group):
                 self.jwks_url,
                 "must start with https:// (auth.jwks_allow_http lifts this, for tests)",
             )
-        self._require("jwks_min_interval_s", "<=", "jwks_max_age_s")
         keys = self.key_settings
         if len(keys) > 1:
             raise rule_broken(

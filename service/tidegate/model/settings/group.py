@@ -26,6 +26,11 @@ class Group(BaseModel):
             raise ValueError("must be a number, not true or false")
         return value
 
+    @classmethod
+    def setting_names(cls) -> frozenset[str]:
+        """Of its fields, those that are no constants (`values.Constant`)."""
+        return frozenset(cls.model_json_schema().get("properties", ()))
+
     def _require(self, field: str, relation: str, other: str) -> None:
         """Refuse unless ``field < other`` or ``field <= other``; the message names both."""
         left, right = getattr(self, field), getattr(self, other)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tidegate.model.settings.auth import Secret32
 from tidegate.model.settings.group import Group, rule_broken
+from tidegate.model.settings.values import Constant
 
 
 class PublishSettings(Group):
@@ -52,19 +53,11 @@ class PublishSettings(Group):
             description="Longest request; a longer one is not read to its end (413).",
         ),
     ] = 1_048_576
-    max_batch: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="Most entries of one request. They are written in one step, in which "
-            "Redis does nothing else: 500 are a few milliseconds.",
-        ),
-    ] = 500
-    body_timeout_s: Annotated[
-        float,
-        Field(ge=0.1, le=600, description="Longest time for a request's body to arrive (408)."),
-    ] = 10.0
+    #: Most entries of one request. They are written in one step, in which Redis does nothing else:
+    #: 500 are a few milliseconds.
+    max_batch: Constant[int] = 500
+    #: Longest time for a request's body to arrive (408).
+    body_timeout_s: Constant[float] = 10.0
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.redis_url import RedisUrl, check_scheme
-from tidegate.model.settings.values import Word
+from tidegate.model.settings.values import Constant, Word
 
 
 class RedisSettings(Group):
@@ -72,10 +72,8 @@ class RedisSettings(Group):
             "stream. Replicas with different groups are separate gateways.",
         ),
     ] = "tidegate"
-    connect_timeout_s: Annotated[
-        float,
-        Field(ge=0.05, le=120, description="Longest time to connect, TLS and login included."),
-    ] = 5.0
+    #: Longest time to connect, TLS and login included.
+    connect_timeout_s: Constant[float] = 5.0
     reply_timeout_s: Annotated[
         float,
         Field(
@@ -85,28 +83,14 @@ class RedisSettings(Group):
             "5 s outlives a slow fork for a snapshot.",
         ),
     ] = 5.0
-    heartbeat_s: Annotated[
-        float,
-        Field(
-            ge=0.05,
-            le=60,
-            description="A quiet connection is asked for a reply this often: a half-open one "
-            "would otherwise look like a quiet stream.",
-        ),
-    ] = 2.0
-    backoff_min_s: Annotated[
-        float,
-        Field(ge=0.001, le=60, description="First wait before reconnecting; doubled each time."),
-    ] = 0.05
-    backoff_max_s: Annotated[
-        float,
-        Field(
-            ge=0.001,
-            le=300,
-            description="Longest wait before reconnecting. 2 s, so that viewers are live again "
-            "soon after Redis is; jitter keeps replicas apart.",
-        ),
-    ] = 2.0
+    #: A quiet connection is asked for a reply this often: a half-open one would otherwise look
+    #: like a quiet stream.
+    heartbeat_s: Constant[float] = 2.0
+    #: First wait before reconnecting; doubled each time.
+    backoff_min_s: Constant[float] = 0.05
+    #: Longest wait before reconnecting. 2 s, so that viewers are live again soon after Redis is;
+    #: jitter keeps replicas apart.
+    backoff_max_s: Constant[float] = 2.0
     doorbell: Annotated[
         Literal["auto", "tracking", "keyspace", "poll"],
         Field(
@@ -114,19 +98,12 @@ class RedisSettings(Group):
             "notifications, or a paced poll. `auto` takes the first that the server allows."
         ),
     ] = "auto"
-    poll_interval_s: Annotated[
-        float,
-        Field(
-            ge=0.01,
-            le=60,
-            description="Time between two looks at a stream when the doorbell is `poll`; it is "
-            "the delay a viewer sees.",
-        ),
-    ] = 0.25
+    #: Time between two looks at a stream when the doorbell is `poll`; it is the delay a viewer
+    #: sees.
+    poll_interval_s: Constant[float] = 0.25
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        self._require("backoff_min_s", "<=", "backoff_max_s")
         for field, other in (
             ("tls_cert_file", "tls_key_file"),
             ("tls_key_file", "tls_cert_file"),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
-from tidegate.model.settings.values import Host, Port, pattern, split_list
+from tidegate.model.settings.values import Constant, Host, Port, pattern, split_list
 
 
 def _host_name() -> str:
@@ -99,14 +99,10 @@ class ServerSettings(Group):
             "`*` lifts the check."
         ),
     ] = ()
-    sender: Annotated[
-        Literal["auto", "direct", "asgi"],
-        Field(
-            description="How frames reach sockets: `direct` writes prepared frames to the "
-            "transport, `asgi` sends one message per frame through the server's plain interface, "
-            "`auto` takes `direct` where the server offers it."
-        ),
-    ] = "auto"
+    #: How frames reach sockets: `direct` writes prepared frames to the transport, `asgi` sends one
+    #: message per frame through the server's plain interface, `auto` takes `direct` where the
+    #: server offers it.
+    sender: Constant[Literal["auto", "direct", "asgi"]] = "auto"
     demo: Annotated[
         bool,
         Field(description="Serve the demo page at `/`. Off: a gateway has no pages of its own."),
@@ -190,14 +186,8 @@ class ReplicaSettings(Group):
             description="Request line and headers. 16 KiB holds a token of 8 KiB and cookies.",
         ),
     ] = 16_384
-    header_timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.1,
-            le=300,
-            description="Time for a new connection to send its request; slower ones are cut.",
-        ),
-    ] = 10.0
+    #: Time for a new connection to send its request; slower ones are cut.
+    header_timeout_s: Constant[float] = 10.0
     keep_alive_s: Annotated[
         float,
         Field(
@@ -208,16 +198,10 @@ class ReplicaSettings(Group):
             "is closed here, and its client gets a 502.",
         ),
     ] = 75.0
-    first_frame_timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.1,
-            le=300,
-            description="Time from the handshake to a viewer's first frame: its token, its "
-            "operation source, its slot and Redis, all together. Whoever has none by then is told "
-            "to come back, so that what is slow behind the gateway does not fill it with waiters.",
-        ),
-    ] = 15.0
+    #: Time from the handshake to a viewer's first frame: its token, its operation source, its slot
+    #: and Redis, all together. Whoever has none by then is told to come back, so that what is slow
+    #: behind the gateway does not fill it with waiters.
+    first_frame_timeout_s: Constant[float] = 15.0
 
 
 class DrainSettings(Group):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
-from tidegate.model.settings.values import HttpUrl, Word, pattern
+from tidegate.model.settings.values import Constant, HttpUrl, Word, pattern
 
 _FunctionName = Annotated[
     str,
@@ -65,14 +65,8 @@ class SourceSettings(Group):
             description="Longest wait for an answer; the viewer waits for its first frame.",
         ),
     ] = 2.0
-    max_state_bytes: Annotated[
-        int,
-        Field(
-            ge=256,
-            le=16 * 1_048_576,
-            description="Largest answer; it becomes part of one frame.",
-        ),
-    ] = 65_536
+    #: Largest answer; it becomes part of one frame.
+    max_state_bytes: Constant[int] = 65_536
     cache_s: Annotated[
         float,
         Field(
@@ -82,37 +76,17 @@ class SourceSettings(Group):
             "operation; 0 asks every time. A deploy brings all viewers back at once.",
         ),
     ] = 5.0
-    cache_entries: Annotated[
-        int,
-        Field(ge=1, le=10_000_000, description="Most answers kept; the oldest give way."),
-    ] = 10_000
-    max_requests: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="For `http`: most requests to the backend at a time, and a quarter of "
-            "them for one user; others wait, as part of `timeout_s`.",
-        ),
-    ] = 32
-    breaker_failures: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="For `http`: after failures in a row for so many users the backend is "
-            "left alone. With 1, a single user can do that to all others.",
-        ),
-    ] = 5
-    breaker_open_s: Annotated[
-        float,
-        Field(
-            ge=0.05,
-            le=3_600,
-            description="For `http`: how long it is left alone before requests try again, one at "
-            "a time and one for each user.",
-        ),
-    ] = 5.0
+    #: Most answers kept; the oldest give way.
+    cache_entries: Constant[int] = 10_000
+    #: For `http`: most requests to the backend at a time, and a quarter of them for one user;
+    #: others wait, as part of `timeout_s`.
+    max_requests: Constant[int] = 32
+    #: For `http`: after failures in a row for so many users the backend is left alone. With 1, a
+    #: single user can do that to all others.
+    breaker_failures: Constant[int] = 5
+    #: For `http`: how long it is left alone before requests try again, one at a time and one for
+    #: each user.
+    breaker_open_s: Constant[float] = 5.0
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

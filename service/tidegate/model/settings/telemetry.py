@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from tidegate.model.settings.group import Group
-from tidegate.model.settings.values import HttpUrl, pattern
+from tidegate.model.settings.values import Constant, HttpUrl, pattern
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}=[\x21-\x2b\x2d-\x7e][\x20-\x2b\x2d-\x7e]*")
 
@@ -35,16 +35,10 @@ class LogSettings(Group):
         Literal["auto", "json", "pretty"],
         Field(description="`auto`: pretty on a terminal, one JSON object per line elsewhere."),
     ] = "auto"
-    connections_per_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=10_000,
-            description="Ends of connections told per second and way in (WebSocket, event stream "
-            "and so on), one line each; what is above it is counted. 10 are read by nobody, and "
-            "20,000 that leave with a drain would be 5 MB. 0: none is told.",
-        ),
-    ] = 10.0
+    #: Ends of connections told per second and way in (WebSocket, event stream and so on), one line
+    #: each; what is above it is counted. 10 are read by nobody, and 20,000 that leave with a drain
+    #: would be 5 MB. 0: none is told.
+    connections_per_s: Constant[float] = 10.0
 
 
 class MetricsSettings(Group):
@@ -60,15 +54,9 @@ class MetricsSettings(Group):
             "`/debug` read is counted all the same."
         ),
     ] = True
-    acks_per_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1_000,
-            description="Viewers asked per second, at the most, to say that they have an entry: "
-            "the latency that people see. Only those that offered it are asked. 0: none.",
-        ),
-    ] = 2.0
+    #: Viewers asked per second, at the most, to say that they have an entry: the latency that
+    #: people see. Only those that offered it are asked. 0: none.
+    acks_per_s: Constant[float] = 2.0
 
 
 class TracingSettings(Group):
@@ -120,43 +108,14 @@ class TracingSettings(Group):
             "all their connections traced."
         ),
     ] = False
-    queue_spans: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=1_000_000,
-            description="Spans that wait for the collector; those above it are dropped and "
-            "counted. About 2 KiB each.",
-        ),
-    ] = 4_096
-    batch_spans: Annotated[
-        int, Field(ge=1, le=10_000, description="Most spans of one request to the collector.")
-    ] = 512
-    send_every_s: Annotated[
-        float,
-        Field(
-            ge=0.01, le=60, description="Spans wait for others this long, unless a batch is full."
-        ),
-    ] = 1.0
-    timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.1,
-            le=60,
-            description="Longest time for one batch, with all tries. It is lost then, and counted.",
-        ),
-    ] = 5.0
-    flush_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=60,
-            description="Longest wait for the collector at the end of the process, after the "
-            "drain. What is left is dropped and counted.",
-        ),
-    ] = 2.0
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        self._require("batch_spans", "<=", "queue_spans")
-        return self
+    #: Spans that wait for the collector; those above it are dropped and counted. About 2 KiB each.
+    queue_spans: Constant[int] = 4_096
+    #: Most spans of one request to the collector.
+    batch_spans: Constant[int] = 512
+    #: Spans wait for others this long, unless a batch is full.
+    send_every_s: Constant[float] = 1.0
+    #: Longest time for one batch, with all tries. It is lost then, and counted.
+    timeout_s: Constant[float] = 5.0
+    #: Longest wait for the collector at the end of the process, after the drain. What is left is
+    #: dropped and counted.
+    flush_s: Constant[float] = 2.0

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
-from tidegate.model.settings.values import Words
+from tidegate.model.settings.values import Constant, Words
 
 
 class TopicSettings(Group):
@@ -15,18 +15,11 @@ class TopicSettings(Group):
 
     group_name = "topic"
 
-    ring_entries: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=100_000,
-            description="Most recent entries kept per operation: replay without Redis for a "
-            "viewer that was away for moments.",
-        ),
-    ] = 256
-    ring_bytes: Annotated[
-        int, Field(ge=1_024, le=256 * 1_048_576, description="Most bytes of one such ring.")
-    ] = 262_144
+    #: Most recent entries kept per operation: replay without Redis for a viewer that was away for
+    #: moments.
+    ring_entries: Constant[int] = 256
+    #: Most bytes of one such ring.
+    ring_bytes: Constant[int] = 262_144
     total_ring_bytes: Annotated[
         int,
         Field(
@@ -35,15 +28,8 @@ class TopicSettings(Group):
             description="Most bytes of all rings together; the longest unused give way first.",
         ),
     ] = 67_108_864
-    linger_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=3_600,
-            description="An operation without viewers is kept this long, so that a reload of a "
-            "page finds it warm.",
-        ),
-    ] = 5.0
+    #: An operation without viewers is kept this long, so that a reload of a page finds it warm.
+    linger_s: Constant[float] = 5.0
     terminal_statuses: Annotated[
         Words, Field(description="Values of `data.status` that end an operation.")
     ] = ("completed", "failed", "cancelled")
@@ -57,24 +43,12 @@ class TopicSettings(Group):
             "replaces the one before. All others are kept."
         ),
     ] = ("progress",)
-    terminal_grace_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=60,
-            description="Time from the terminal entry to close 1000: an entry that was written "
-            "a moment late is still seen.",
-        ),
-    ] = 0.5
-    expired_grace_s: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=3_600,
-            description="A watched stream that vanished closes its viewers with 4410 after "
-            "this long; a failover or a re-creation is quicker.",
-        ),
-    ] = 5.0
+    #: Time from the terminal entry to close 1000: an entry that was written a moment late is still
+    #: seen.
+    terminal_grace_s: Constant[float] = 0.5
+    #: A watched stream that vanished closes its viewers with 4410 after this long; a failover or a
+    #: re-creation is quicker.
+    expired_grace_s: Constant[float] = 5.0
     wait_for_stream_s: Annotated[
         float,
         Field(
@@ -96,7 +70,12 @@ class TopicSettings(Group):
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        self._require("ring_bytes", "<=", "total_ring_bytes")
+        if self.total_ring_bytes < self.ring_bytes:
+            raise rule_broken(
+                "topic.total_ring_bytes",
+                self.total_ring_bytes,
+                f"must be at least {self.ring_bytes}, the most of one ring",
+            )
         both = sorted(set(self.terminal_types) & set(self.conflated_types))
         if both:
             raise rule_broken(

@@ -20,33 +20,27 @@ from tidegate.model.settings.viewer import ViewerSettings
 
 
 class Settings(Group):
-    """All settings of a replica. Fields are groups; ``settings.viewer.high_water_bytes``."""
+    """All settings of a replica. Fields are groups, those first that people need first."""
 
     group_name = ""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
-    redis: RedisSettings = Field(default_factory=RedisSettings)
-    dispatch: DispatchSettings = Field(default_factory=DispatchSettings)
-    topic: TopicSettings = Field(default_factory=TopicSettings)
-    viewer: ViewerSettings = Field(default_factory=ViewerSettings)
-    replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
-    drain: DrainSettings = Field(default_factory=DrainSettings)
     slots: SlotSettings = Field(default_factory=SlotSettings)
+    viewer: ViewerSettings = Field(default_factory=ViewerSettings)
+    topic: TopicSettings = Field(default_factory=TopicSettings)
     publish: PublishSettings = Field(default_factory=PublishSettings)
+    drain: DrainSettings = Field(default_factory=DrainSettings)
+    replica: ReplicaSettings = Field(default_factory=ReplicaSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
+    dispatch: DispatchSettings = Field(default_factory=DispatchSettings)
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
-        if self.redis.poll_interval_s > self.dispatch.sweep_s:
-            raise rule_broken(
-                "redis.poll_interval_s",
-                self.redis.poll_interval_s,
-                f"must be at most dispatch.sweep_s ({self.dispatch.sweep_s})",
-            )
         if self.server.auth == "jwt":
             if not self.auth.key_settings:
                 raise rule_broken(

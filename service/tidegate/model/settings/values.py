@@ -1,14 +1,24 @@
 """Kinds of values that several groups use: texts with a pattern, and lists that may be one text.
 
 Each pattern is told in words for the reference page and the messages.
+
+A `Constant` is no setting: nobody could choose a value for it. It has no flag, variable or key in
+a file, and stands in its group with its reason, where the code looks for it; a test may shorten it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
+from pydantic.json_schema import SkipJsonSchema
+
+T = TypeVar("T")
+
+
+#: A field that the schema does not show, so that flags, files and pages do not know it.
+Constant = Annotated[T, SkipJsonSchema()]
 
 
 def split_list(value: Any) -> Any:
