@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.protocol import EXTENSION, bind
-from tidegate.web.session import Session
+from tidegate.web.ws.protocol import EXTENSION, bind
+from tidegate.web.ws.session import Session
 
 #: RFC 6455 section 7.4.1, and the registry it began: what may stand in a close frame.
 _MAY_BE_SENT = {1000, 1001, 1002, 1003, *range(1007, 1015)}

@@ -28,7 +28,7 @@ from tidegate.web.auth.credentials import TOKEN_MAX_BYTES, Token, find_token
 from tidegate.web.auth.keys import FixedKeys, secret_key
 from tidegate.web.auth.refusals import Unauthenticated
 from tidegate.web.auth.verifier import Verifier, read_claims
-from tidegate.web.publishing import Rejected, _split
+from tidegate.web.http.publish import Rejected, _split
 from tidegate.web.query import read_ask
 
 VIEWER = ViewerSettings()

@@ -8,7 +8,7 @@ from tests.harness.clock import START_S, run
 from tidegate.core.drain import TICK_S
 from tidegate.model.settings import DrainSettings, ReplicaSettings
 from tidegate.runtime.leaving import Leaving
-from tidegate.web.door import Connection, Door
+from tidegate.web.access.limits import Connection, Door
 
 
 class Inside:

@@ -25,7 +25,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tidegate.web.cut_off import CutOff
+from tidegate.web.http.shutdown_guard import CutOff
 
 LONG_S = 60.0
 SHORT_S = 30.0

@@ -24,7 +24,7 @@ from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.frames import text_frame
 from tidegate.telemetry.connections import Connections
-from tidegate.web.protocol import PROTOCOL_ERROR
+from tidegate.web.ws.protocol import PROTOCOL_ERROR
 
 SECRET = "a secret of 32 bytes, or more....."
 

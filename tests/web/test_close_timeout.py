@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from tests.harness.clock import run, settle
 from tidegate.model import close_codes
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.protocol import DirectProtocol, bind
+from tidegate.web.ws.protocol import DirectProtocol, bind
 
 
 class Transport(asyncio.Transport):

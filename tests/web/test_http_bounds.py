@@ -18,7 +18,7 @@ from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.wire import Wire, connected, request
 from tidegate.model.settings import Settings
-from tidegate.web.port import ADMIN_MAX_CONNECTIONS, Port
+from tidegate.web.server.port import ADMIN_MAX_CONNECTIONS, Port
 
 SERVICE = "s" * 32
 BEARER = f"Authorization: Bearer {SERVICE}"

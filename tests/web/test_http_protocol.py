@@ -1,5 +1,5 @@
-"""What `tidegate.web.http_protocol` takes for granted in uvicorn's private parts, and that nothing
-of a closed connection stays.
+"""What `web.server.http_protocol` takes for granted in uvicorn's private parts, and that nothing of
+a closed connection stays.
 
 When this fails after an update of uvicorn, the protocol has to be read against it before the range
 in pyproject.toml is moved.
@@ -22,8 +22,8 @@ from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.wire import connected, request
 from tidegate.model.settings import Settings
-from tidegate.web.http_protocol import HttpProtocol, bind_http
-from tidegate.web.port import admin_port
+from tidegate.web.server.http_protocol import HttpProtocol, bind_http
+from tidegate.web.server.port import admin_port
 
 #: Overridden or called by us, and the parameters we count on.
 METHODS: dict[str, list[str]] = {

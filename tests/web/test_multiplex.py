@@ -27,8 +27,8 @@ from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.gateway import hub
-from tidegate.web import watches
-from tidegate.web.outbox import WRITE_MAX_BYTES, Outbox
+from tidegate.web.ws import subscriptions
+from tidegate.web.ws.outbox import WRITE_MAX_BYTES, Outbox
 
 #: Entries of 2 KB for each of 20 operations.
 EACH = 300
@@ -341,7 +341,7 @@ async def test_frames_of_one_turn_go_out_in_one_write(
                 writes.append(len(self._parts))
             super().flush()
 
-    monkeypatch.setattr(watches, "Outbox", Spy)
+    monkeypatch.setattr(subscriptions, "Outbox", Spy)
     operations = [f"op-{n}" for n in range(50)]
     async with many(replica) as viewer:
         for operation in operations:

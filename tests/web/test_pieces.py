@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness.examples import examples
-from tidegate.web.pieces import PIECE_BYTES, Pieces
+from tidegate.web.server.pieces import PIECE_BYTES, Pieces
 
 heads = st.sampled_from([b"GET / HTTP/1.1\r\n\r\n", b"POST /x HTTP/1.1\r\nA: b\r\nC: d\r\n\r\n"])
 bodies = st.sampled_from([b"", b"x", b"\r\n\r\n", b"{}\r\n", b"\r\n\r\n\r\n" * 3, b"y" * 10_000])

@@ -19,8 +19,8 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.wire import connected, request
-from tidegate.web.cycle import Cycle
-from tidegate.web.http_protocol import PIPELINE_MAX
+from tidegate.web.server.cycle import Cycle
+from tidegate.web.server.http_protocol import PIPELINE_MAX
 
 SERVICE = "s" * 32
 CONNECTIONS = 14

@@ -1,8 +1,8 @@
 """What the subclass takes for granted in uvicorn's private parts, and that nothing of a closed
 connection stays.
 
-When this fails after an update of uvicorn, `tidegate.web.protocol` has to be read against it before
-the range in pyproject.toml is moved.
+When this fails after an update of uvicorn, `web.ws.protocol` has to be read against it before the
+range in pyproject.toml is moved.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.protocol import DirectProtocol, bind
+from tidegate.web.ws.protocol import DirectProtocol, bind
 
 #: Overridden or called by us, and the parameters we count on.
 METHODS: dict[str, list[str]] = {

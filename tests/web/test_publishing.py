@@ -29,7 +29,7 @@ from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis.appending import Appender, Retention
 from tidegate.redis.names import same_slot
-from tidegate.web.publishing import publishing_routes
+from tidegate.web.http.publish import publishing_routes
 
 TOKEN = "s" * 32
 OLD_TOKEN = "o" * 32
@@ -381,7 +381,7 @@ async def test_bounds(
     redis_server: Server, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A body of which something is left after that is answered by a close, which may win.
-    monkeypatch.setattr("tidegate.web.body.SKIP_MAX_S", 60)
+    monkeypatch.setattr("tidegate.web.http.body.SKIP_MAX_S", 60)
     async with Api(redis_server.url, max_body_bytes=400_000, max_batch=3) as api:
 
         async def endless() -> AsyncIterator[bytes]:
@@ -461,7 +461,7 @@ def test_no_body_breaks_what_viewers_get(body: bytes) -> None:
     """Whatever is taken can be read by a browser; whatever cannot is refused."""
     from tidegate.model.entries import RawEntry, read_entry
     from tidegate.model.ids import StreamId
-    from tidegate.web.publishing import Publishing, Rejected
+    from tidegate.web.http.publish import Publishing, Rejected
 
     unused: Any = None
     publishing = Publishing(unused, unused, quick_settings("redis://127.0.0.1:1/0"))

@@ -22,8 +22,8 @@ from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import split_texts, text_frame
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.protocol import EXTENSION, DirectProtocol, bind
 from tidegate.web.sender import AsgiSender
+from tidegate.web.ws.protocol import EXTENSION, DirectProtocol, bind
 
 HIGH, LOW = 65_536, 16_384
 LIMITS = ViewerSettings(high_water_bytes=HIGH, low_water_bytes=LOW, close_timeout_s=60)

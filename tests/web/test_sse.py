@@ -29,7 +29,7 @@ from tests.web.test_endings import Graces
 from tidegate.gateway import hub
 from tidegate.model.close_codes import FINISHED
 from tidegate.model.frames import text_frame
-from tidegate.web.event_stream import EventStream, end_event, event_of
+from tidegate.web.sse.encoding import EventStream, end_event, event_of
 
 
 @pytest.fixture

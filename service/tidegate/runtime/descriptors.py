@@ -8,7 +8,7 @@ import structlog
 
 from tidegate.model.settings import Settings
 from tidegate.runtime.listening import BACKLOG
-from tidegate.web.port import DESCRIPTORS_KEPT
+from tidegate.web.server.port import DESCRIPTORS_KEPT
 
 resource: ModuleType | None
 try:

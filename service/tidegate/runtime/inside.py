@@ -1,5 +1,5 @@
 """A look inside for people: one operation, and the tasks of the event loop. Implements
-`web.debug.Inside`.
+`web.admin.debug.Inside`.
 
 Nothing is kept for it but when a task was made; what is asked for is gathered then, and bounded.
 """
@@ -59,7 +59,7 @@ class Inside:
     # -- operations ------------------------------------------------------------------------------
 
     async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
-        """See `web.debug.Inside`. Viewers must not feel it: it goes on in small turns."""
+        """See `web.admin.debug.Inside`. Viewers must not feel it: it goes on in small turns."""
         every = list(self._hub.audiences.values())
         first: list[Audience] = []
         for start in range(0, len(every), TURN_OPERATIONS):
@@ -75,7 +75,7 @@ class Inside:
     # -- one operation ----------------------------------------------------------------------------
 
     async def operation(self, operation: OperationId) -> dict[str, Any] | None:
-        """See `web.debug.Inside`."""
+        """See `web.admin.debug.Inside`."""
         audience = self._hub.audiences.get(operation)
         body: dict[str, Any] = {"operation": operation, "followed": audience is not None}
         try:
@@ -149,7 +149,7 @@ class Inside:
     # -- tasks ------------------------------------------------------------------------------------
 
     def tasks(self, most: int) -> dict[str, Any]:
-        """See `web.debug.Inside`: the oldest first, then those whose age is not known."""
+        """See `web.admin.debug.Inside`: the oldest first, then those whose age is not known."""
         now = time.monotonic()
         tasks = asyncio.all_tasks()
         by_age = sorted(tasks, key=lambda task: (self._made.get(task, now), task.get_name()))

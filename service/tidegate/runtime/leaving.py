@@ -8,7 +8,7 @@ from collections import Counter
 
 from tidegate.core.drain import TICK_S, plan_drain
 from tidegate.model.settings import DrainSettings
-from tidegate.web.door import Door
+from tidegate.web.access.limits import Door
 
 
 class Leaving:

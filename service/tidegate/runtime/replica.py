@@ -47,17 +47,17 @@ from tidegate.runtime.report import Report
 from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
-from tidegate.web.admin import admin_app
-from tidegate.web.admission import Admission
-from tidegate.web.auth.gate import Gate
-from tidegate.web.cut_off import CutOff
-from tidegate.web.door import Door
-from tidegate.web.http_protocol import bind_http
-from tidegate.web.port import admin_port, public_port
-from tidegate.web.protocol import bind
-from tidegate.web.public import PublicApp
-from tidegate.web.publishing import publishing_routes
-from tidegate.web.upgrade import bind_upgrade
+from tidegate.web.access.authenticator import Gate
+from tidegate.web.access.limits import Door
+from tidegate.web.access.sessions import Admission
+from tidegate.web.admin.app import admin_app
+from tidegate.web.app import PublicApp
+from tidegate.web.http.publish import publishing_routes
+from tidegate.web.http.shutdown_guard import CutOff
+from tidegate.web.server.http_protocol import bind_http
+from tidegate.web.server.port import admin_port, public_port
+from tidegate.web.ws.http_upgrade import bind_upgrade
+from tidegate.web.ws.protocol import bind
 
 if TYPE_CHECKING:
     from tidegate.telemetry.tracing import Tracing

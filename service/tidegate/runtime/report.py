@@ -21,10 +21,10 @@ from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.gc_pauses import GcPauses
 from tidegate.telemetry.loop_lag import LoopLag
 from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers, Value
-from tidegate.web.admin import Readiness
-from tidegate.web.admission import Admission
-from tidegate.web.door import Door
-from tidegate.web.port import Port
+from tidegate.web.access.limits import Door
+from tidegate.web.access.sessions import Admission
+from tidegate.web.admin.app import Readiness
+from tidegate.web.server.port import Port
 
 #: A replica stays ready for so long without Redis: its viewers stay connected, the other replicas
 #: have lost the same Redis, and a reconnect takes less (`redis.backoff_max_s`, once and a half).

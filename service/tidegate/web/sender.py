@@ -19,7 +19,7 @@ from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import reconnect_frame, split_texts
 
 if TYPE_CHECKING:
-    from tidegate.web.protocol import DirectProtocol
+    from tidegate.web.ws.protocol import DirectProtocol
 
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from tidegate.cli.settings_source import load_settings
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.auth.gate import Gate
+from tidegate.web.access.authenticator import Gate
 from tidegate.web.auth.identity import ANONYMOUS
 from tidegate.web.auth.refusals import Forbidden, Refused, Unauthenticated
 from tidegate.web.auth.sources import HashSource

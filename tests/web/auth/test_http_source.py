@@ -17,9 +17,9 @@ from tests.web.auth.http_server import HttpServer, Reply, Request
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import SourceSettings
+from tidegate.web.access.authenticator import operation_source
 from tidegate.web.auth.breaker import State
 from tidegate.web.auth.credentials import Token
-from tidegate.web.auth.gate import operation_source
 from tidegate.web.auth.http_source import HttpSource
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.refusals import Forbidden, NotFound, Refused, SourceFailed

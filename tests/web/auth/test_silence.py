@@ -16,7 +16,7 @@ from tests.web.auth.http_server import HttpServer, Reply, Request
 from tests.web.auth.tokens import SECRET, jwk, jwks, pem, signed
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.auth.gate import Gate
+from tidegate.web.access.authenticator import Gate
 from tidegate.web.auth.refusals import Refused
 
 HOST = (b"host", b"gate.example")

@@ -14,9 +14,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
+from tidegate.web.admin.debug import Inside, check_token, debug_routes
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
-from tidegate.web.cors import SafeAnswers
-from tidegate.web.debug import Inside, check_token, debug_routes
+from tidegate.web.http.cors import SafeAnswers
 
 UserName = Annotated[str, Path(min_length=1, max_length=256)]
 Reason = Annotated[str, Query(max_length=64, pattern=r"^[a-z_]*$")]
@@ -57,8 +57,8 @@ def admin_app(
     """The application of the admin port.
 
     Health, readiness and metrics are open to whoever reaches it; what changes something needs
-    `server.admin_token`, and the look inside as `web.debug` has it. Without a registry there are no
-    metrics.
+    `server.admin_token`, and the look inside as `web.admin.debug` has it. Without a registry there
+    are no metrics.
     """
     app = FastAPI(
         title="Tidegate admin",

@@ -6,7 +6,7 @@ event for it, inbound texts go to a callback and outbound bytes to the transport
 ping and the closing handshake stay uvicorn's and websockets' work.
 
 Bound to the uvicorn range in pyproject.toml: the methods overridden here are not a public
-interface, so tests/web/test_protocol.py holds them to what is needed.
+interface, so tests/web/ws/test_protocol.py holds them to what is needed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A body that is refused is read to its end and dropped, so that the client gets to the answer; one
 that is far too large, or too slow, is not, and its connection has to be closed. Bodies that nobody
-reads are bounded by `web.http_protocol`.
+reads are bounded by `web.server.http_protocol`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from tidegate.web.http_protocol import READS_BODY
+from tidegate.web.server.http_protocol import READS_BODY
 
 #: Of a refused body: read and dropped, before the connection is closed instead.
 SKIP_MAX_BYTES = 16 * 1_048_576

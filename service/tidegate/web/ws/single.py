@@ -11,13 +11,13 @@ from tidegate.core.ports import Lobby
 from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
-from tidegate.web.acks import on_ack
-from tidegate.web.admission import Admission, Guest
-from tidegate.web.opening import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.query import OFFERS_ACKS, read_ask
 from tidegate.web.refusal import refuse
 from tidegate.web.sender import AsgiSender, DirectSender
-from tidegate.web.session import ONLY_PING, Session
+from tidegate.web.ws.acks import on_ack
+from tidegate.web.ws.handshake import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.ws.session import ONLY_PING, Session
 
 PREFIX = "/ws/operations/"
 

@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with bounds of its own: on heads, on bodies that nobody reads, on
 requests sent ahead, on answers that nobody reads, and on time without a request.
 
-What comes is parsed piece by piece (`web.pieces`), so that the parser is never further than the
-bounds allow. Once enough requests wait behind the one that is answered, the rest of what was read
-is held back and nothing more is read.
+What comes is parsed piece by piece (`web.server.pieces`), so that the parser is never further than
+the bounds allow. Once enough requests wait behind the one that is answered, the rest of what was
+read is held back and nothing more is read.
 
     data_received -> pieces -> _feed -> parser -> a request's task, or the pipeline
                                  ^                              |
@@ -11,7 +11,7 @@ is held back and nothing more is read.
 
 An upgrade that is not spoken here is ignored (RFC 9110 section 7.8): the parser takes what is
 behind such a head for another protocol, so a new one is given the head without the upgrade, and the
-body then. Bound to the uvicorn range in pyproject.toml, see tests/web/test_http_protocol.py.
+body then. Bound to the uvicorn range in pyproject.toml, see tests/web/server/test_http_protocol.py.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tidegate.web.cycle import Cycle
-from tidegate.web.door import unavailable
-from tidegate.web.flow import Flow, UnreadAnswers
-from tidegate.web.pieces import Pieces
-from tidegate.web.port import LINGERING_MAX, Port
+from tidegate.web.access.limits import unavailable
 from tidegate.web.problem import last_answer
+from tidegate.web.server.cycle import Cycle
+from tidegate.web.server.flow import Flow, UnreadAnswers
+from tidegate.web.server.pieces import Pieces
+from tidegate.web.server.port import LINGERING_MAX, Port
 
 #: Of a body that nobody reads. More than the loop reads at once (256 KiB), so that one that is to
 #: be read has been asked for before.

@@ -29,14 +29,14 @@ from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.auth.gate import Gate, Visitor
+from tidegate.web.access.authenticator import Gate, Visitor
+from tidegate.web.access.limits import Connection, Door
+from tidegate.web.access.renewal import Renewal, Spawn
 from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.refusals import Refused, Unauthenticated
-from tidegate.web.door import Connection, Door
-from tidegate.web.opening import Head
 from tidegate.web.refusal import Refusal, refusal_of
-from tidegate.web.renewal import Renewal, Spawn
+from tidegate.web.ws.handshake import Head
 
 #: A timer is set no further ahead, so that a clock that was set is noticed.
 LOOK_AGAIN_S = 3600.0

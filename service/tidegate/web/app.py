@@ -17,16 +17,12 @@ from tidegate import __version__
 from tidegate.core.ports import Lobby
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
-from tidegate.web.admission import Admission
-from tidegate.web.cors import CrossOrigin
+from tidegate.web.access.limits import Door
+from tidegate.web.access.sessions import Admission
 from tidegate.web.demo import demo_routes
-from tidegate.web.door import Door
-from tidegate.web.multiplex import PATH as MULTIPLEX_PATH
-from tidegate.web.multiplex import MultiplexSocket
-from tidegate.web.opening import Opening, Receive, Scope, Send
-from tidegate.web.operation_socket import OperationSocket
+from tidegate.web.http.cors import CrossOrigin
+from tidegate.web.http.operations import reading_routes
 from tidegate.web.problem import problem, problem_of
-from tidegate.web.reading import reading_routes
 from tidegate.web.reading_schema import (
     EVENT_STREAM,
     EVENT_STREAM_PATH,
@@ -34,8 +30,12 @@ from tidegate.web.reading_schema import (
     VIEWER_SCHEME,
 )
 from tidegate.web.refusal import refusal_of
-from tidegate.web.sse import PREFIX as SSE_PREFIX
-from tidegate.web.sse import SseEndpoint
+from tidegate.web.sse.endpoint import PREFIX as SSE_PREFIX
+from tidegate.web.sse.endpoint import SseEndpoint
+from tidegate.web.ws.handshake import Opening, Receive, Scope, Send
+from tidegate.web.ws.multiplex import PATH as MULTIPLEX_PATH
+from tidegate.web.ws.multiplex import MultiplexSocket
+from tidegate.web.ws.single import OperationSocket
 
 
 class PublicApp:

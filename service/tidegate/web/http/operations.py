@@ -23,10 +23,9 @@ from tidegate.model import close_codes
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
 from tidegate.model.settings import Settings
-from tidegate.web.admission import Admission, Guest
-from tidegate.web.door import Door
-from tidegate.web.long_poll import Bell
-from tidegate.web.opening import Head
+from tidegate.web.access.limits import Door
+from tidegate.web.access.sessions import Admission, Guest
+from tidegate.web.http.long_poll import Bell
 from tidegate.web.problem import problem_of
 from tidegate.web.reading_schema import (
     NEEDS_VIEWER,
@@ -36,6 +35,7 @@ from tidegate.web.reading_schema import (
     OperationPath,
 )
 from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.ws.handshake import Head
 
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100

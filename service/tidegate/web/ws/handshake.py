@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.settings import Settings
-from tidegate.web.door import Door
-from tidegate.web.protocol import EXTENSION
+from tidegate.web.access.limits import Door
 from tidegate.web.sender import AsgiSender, DirectSender
+from tidegate.web.ws.protocol import EXTENSION
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

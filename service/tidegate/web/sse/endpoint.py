@@ -2,7 +2,7 @@
 
 A raw ASGI endpoint, for the same reason as the sockets. The viewer is one like any other: the same
 frames, cursors, gaps and ends; only what a browser's EventSource makes of them is decided here and
-in `sse_sender`. EventSource sends its last `id:` as `Last-Event-ID`, which goes before the query.
+in `sse.sender`. EventSource sends its last `id:` as `Last-Event-ID`, which goes before the query.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame
 from tidegate.model.ids import ZERO, OperationId, parse_stream_id
 from tidegate.model.settings import Settings
-from tidegate.web.admission import Admission, Guest
-from tidegate.web.door import Door
-from tidegate.web.event_stream import EventStream
-from tidegate.web.http_protocol import TRANSPORT
-from tidegate.web.opening import Head
+from tidegate.web.access.limits import Door
+from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.problem import problem, problem_of, send_response
 from tidegate.web.query import read_ask
 from tidegate.web.refusal import Refusal
-from tidegate.web.sse_sender import SseSender
+from tidegate.web.server.http_protocol import TRANSPORT
+from tidegate.web.sse.encoding import EventStream
+from tidegate.web.sse.sender import SseSender
+from tidegate.web.ws.handshake import Head
 
 PREFIX = "/sse/operations/"
 LAST_EVENT_ID = b"last-event-id"

@@ -13,11 +13,11 @@ from tidegate.core.ports import Lobby
 from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
-from tidegate.web.admission import Admission, Guest
-from tidegate.web.opening import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.refusal import refuse
 from tidegate.web.sender import AsgiSender, DirectSender
-from tidegate.web.watches import Watches
+from tidegate.web.ws.handshake import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.ws.subscriptions import Watches
 
 PATH = "/ws"
 

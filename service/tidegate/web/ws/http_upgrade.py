@@ -13,10 +13,10 @@ import hashlib
 from typing import Any
 from urllib.parse import unquote
 
-from tidegate.web.door import Door, unavailable
-from tidegate.web.http_protocol import HttpProtocol
-from tidegate.web.port import Port
-from tidegate.web.protocol import DirectProtocol
+from tidegate.web.access.limits import Door, unavailable
+from tidegate.web.server.http_protocol import HttpProtocol
+from tidegate.web.server.port import Port
+from tidegate.web.ws.protocol import DirectProtocol
 
 #: RFC 6455 section 1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -28,13 +28,13 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.acks import read_ack
-from tidegate.web.admission import Guest
+from tidegate.web.access.sessions import Guest
 from tidegate.web.auth.refusals import Refused
-from tidegate.web.outbox import Outbox, drop
 from tidegate.web.query import make_ask
 from tidegate.web.refusal import Refusal
-from tidegate.web.session import Session
+from tidegate.web.ws.acks import read_ack
+from tidegate.web.ws.outbox import Outbox, drop
+from tidegate.web.ws.session import Session
 
 #: So many come back at a time, this often, while the socket has room.
 RESUMED_AT_ONCE = 8

@@ -35,7 +35,7 @@ from tidegate.model.errors import (
 )
 from tidegate.model.ids import OperationId, StreamId, parse_operation_id, stream_id
 from tidegate.model.settings import Settings
-from tidegate.web.body import Body, BodyTooLarge
+from tidegate.web.http.body import Body, BodyTooLarge
 from tidegate.web.problem import problem
 from tidegate.web.publishing_schema import BODY, RESPONSES
 from tidegate.web.reading_schema import OperationPath

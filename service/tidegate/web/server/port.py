@@ -5,7 +5,7 @@ place of the connection that has been without a request for the longest time; wh
 it is refused. The last descriptors of the process are nobody's, so that health is answered when
 clients have all the others.
 
-Nothing is known here of viewers; who of them may come in is `web.door`'s to say.
+Nothing is known here of viewers; who of them may come in is `web.access.limits`'s to say.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Who may connect, how many, and for how long."""

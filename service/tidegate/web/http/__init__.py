@@ -1,0 +1,1 @@
+"""Requests and their answers: state and pages, publishing, and what every answer needs."""

@@ -1,0 +1,1 @@
+"""Below the application: TCP connections and HTTP as uvicorn speaks it, within bounds."""
