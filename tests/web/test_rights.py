@@ -18,7 +18,7 @@ from tests.harness.replica import Replica
 from tests.harness.rights import documented_rights
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.test_admission import ADMIN_TOKEN, guarded, refused, token, watch
+from tests.web.access.test_admission import ADMIN_TOKEN, guarded, refused, token, watch
 
 SERVICE = "s" * 32
 

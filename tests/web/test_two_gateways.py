@@ -19,7 +19,7 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.cluster import Cluster
 from tests.servers.standalone import Server
-from tests.web.test_admission import ADMIN_TOKEN, guarded, token, watch
+from tests.web.access.test_admission import ADMIN_TOKEN, guarded, token, watch
 from tidegate.redis.names import Names, same_slot
 
 #: What the second one has other than the defaults.

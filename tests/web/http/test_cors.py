@@ -23,8 +23,8 @@ from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.servers import binaries
 from tests.servers.standalone import Server
-from tests.web.test_admission import guarded, token
-from tests.web.test_sse import EventReader
+from tests.web.access.test_admission import guarded, token
+from tests.web.sse.test_sse import EventReader
 from tidegate.web.auth.origin import OriginRules, origin_allowed
 
 LISTED = "https://app.example.com"

@@ -19,7 +19,7 @@ from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
-from tests.web.test_admission import guarded, token, watch
+from tests.web.access.test_admission import guarded, token, watch
 from tidegate.gateway import hub
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CLOSE_CODES, ComeBack

@@ -15,8 +15,8 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tests.web.access.test_admission import guarded, refused, token, watch
 from tests.web.auth.http_server import HttpServer, Reply, Request
-from tests.web.test_admission import guarded, refused, token, watch
 
 #: Far below what each step may take by itself.
 SHORT = {"first_frame_timeout_s": 0.3}

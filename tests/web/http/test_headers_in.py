@@ -10,7 +10,7 @@ import pytest
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
-from tests.web.test_admission import ADMIN_TOKEN, guarded, token
+from tests.web.access.test_admission import ADMIN_TOKEN, guarded, token
 
 SERVICE = "s" * 32
 LISTED = "https://app.example.com"

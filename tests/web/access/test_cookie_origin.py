@@ -14,8 +14,8 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
-from tests.web.test_admission import AUTH, guarded, refused, token
-from tests.web.test_admission_http import PATHS
+from tests.web.access.test_admission import AUTH, guarded, refused, token
+from tests.web.access.test_admission_http import PATHS
 
 LISTED = "https://app.example.com"
 

@@ -12,8 +12,8 @@ from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.test_admission import ends_soon, guarded, token
-from tests.web.test_sse import EventReader, url
+from tests.web.access.test_admission import ends_soon, guarded, token
+from tests.web.sse.test_sse import EventReader, url
 
 PATHS = (
     "/operations/42",

@@ -20,7 +20,7 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.wire import connected, request
+from tests.web.server.wire import connected, request
 from tidegate.model.settings import Settings
 from tidegate.web.server.http_protocol import HttpProtocol, bind_http
 from tidegate.web.server.port import admin_port

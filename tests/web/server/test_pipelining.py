@@ -18,7 +18,7 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.wire import connected, request
+from tests.web.server.wire import connected, request
 from tidegate.web.server.cycle import Cycle
 from tidegate.web.server.http_protocol import PIPELINE_MAX
 

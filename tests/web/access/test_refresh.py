@@ -13,9 +13,9 @@ from websockets.asyncio.client import connect
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tests.web.access.test_admission import SECRET, guarded, token, watch
 from tests.web.auth.http_server import HttpServer, Reply, Request
-from tests.web.test_admission import SECRET, guarded, token, watch
-from tests.web.test_multiplex import ManyViewer
+from tests.web.ws.test_multiplex import ManyViewer
 
 YES = Reply(body=b"{}")
 WATCHES = 20

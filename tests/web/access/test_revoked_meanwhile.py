@@ -14,10 +14,10 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tests.web.access.test_admission import guarded, token, watch
+from tests.web.access.test_admission_http import PATHS, client_of
+from tests.web.access.test_revocation import close_of, revoke
 from tests.web.auth.http_server import HttpServer, Reply, Request
-from tests.web.test_admission import guarded, token, watch
-from tests.web.test_admission_http import PATHS, client_of
-from tests.web.test_revocation import close_of, revoke
 
 YES = Reply(body=b'{"status": "running"}')
 

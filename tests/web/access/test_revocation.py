@@ -17,8 +17,8 @@ from tests.harness.replica import Replica, quick_settings
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.test_admission import ADMIN_TOKEN, AUTH, guarded, refused, token, watch
-from tests.web.test_sse import EventReader, url
+from tests.web.access.test_admission import ADMIN_TOKEN, AUTH, guarded, refused, token, watch
+from tests.web.sse.test_sse import EventReader, url
 from tidegate.core.revocation import REVOCATIONS_MAX, Revocation
 from tidegate.model.errors import InvalidRequest
 

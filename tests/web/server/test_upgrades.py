@@ -14,7 +14,7 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.wire import PATIENCE_S, Wire, connected, request
+from tests.web.server.wire import PATIENCE_S, Wire, connected, request
 
 SERVICE = "s" * 32
 EVENT = b'{"type":"log","data":{"n":1}}'

@@ -17,7 +17,7 @@ import pytest
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
-from tests.web.test_admission import AUTH, guarded, token
+from tests.web.access.test_admission import AUTH, guarded, token
 
 # Some 20 s when nobody else wants the CPU.
 pytestmark = pytest.mark.timeout(400)

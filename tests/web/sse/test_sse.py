@@ -25,7 +25,7 @@ from tests.harness.viewer import TIMEOUT_S, Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.standalone import Server
-from tests.web.test_endings import Graces
+from tests.web.ws.test_endings import Graces
 from tidegate.gateway import hub
 from tidegate.model.close_codes import FINISHED
 from tidegate.model.frames import text_frame

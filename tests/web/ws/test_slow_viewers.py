@@ -18,7 +18,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.test_endings import Graces
+from tests.web.ws.test_endings import Graces
 from tidegate.gateway.audience import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served
 from tidegate.gateway.viewer import ViewerState

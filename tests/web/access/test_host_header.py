@@ -13,8 +13,8 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica, quick_settings
 from tests.harness.viewer import Viewer
 from tests.servers.standalone import Server
-from tests.web.test_admission import guarded, refused, token
-from tests.web.test_admission_http import PATHS
+from tests.web.access.test_admission import guarded, refused, token
+from tests.web.access.test_admission_http import PATHS
 from tidegate.model.settings import ServerSettings
 from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.refusals import Forbidden

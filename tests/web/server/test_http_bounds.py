@@ -16,7 +16,7 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tests.web.wire import Wire, connected, request
+from tests.web.server.wire import Wire, connected, request
 from tidegate.model.settings import Settings
 from tidegate.web.server.port import ADMIN_MAX_CONNECTIONS, Port
 

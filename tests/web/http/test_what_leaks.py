@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness.replica import Replica
 from tests.servers.ports import free_port
-from tests.web.test_admission import ADMIN_TOKEN
+from tests.web.access.test_admission import ADMIN_TOKEN
 
 SERVICE = "s" * 32
 ENTRY = '{"type":"log","data":{}}'
