@@ -29,7 +29,7 @@ from tidegate.web.auth.keys import FixedKeys, secret_key
 from tidegate.web.auth.refusals import Unauthenticated
 from tidegate.web.auth.verifier import Verifier, read_claims
 from tidegate.web.http.publish import Rejected, _split
-from tidegate.web.query import read_ask
+from tidegate.web.request import read_ask
 
 VIEWER = ViewerSettings()
 AUTH = AuthSettings(secret="a secret of 32 bytes, or more.....", cookie="session")

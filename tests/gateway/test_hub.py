@@ -17,7 +17,7 @@ from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
 from tidegate.model.errors import Overloaded, RedisUnavailable, StreamUnusable
 from tidegate.model.ids import OperationId
-from tidegate.web.sender import send_away
+from tidegate.web.asgi_sender import send_away
 
 ASK = Ask(None, 100)
 

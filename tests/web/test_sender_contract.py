@@ -22,7 +22,7 @@ from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import split_texts, text_frame
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.sender import AsgiSender
+from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.ws.protocol import EXTENSION, DirectProtocol, bind
 
 HIGH, LOW = 65_536, 16_384

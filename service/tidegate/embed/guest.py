@@ -18,7 +18,7 @@ from tidegate.embed.state import CURRENT_STATE, State, with_state
 from tidegate.gateway.viewer import Viewer
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.sender import AsgiSender
+from tidegate.web.asgi_sender import AsgiSender
 
 
 class Guest:

@@ -48,7 +48,7 @@ from tidegate.model.frames import (
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
 from tidegate.web.auth.identity import is_user_id
-from tidegate.web.query import read_ask
+from tidegate.web.request import read_ask
 from tidegate.web.ws.handshake import SUBPROTOCOL
 from tidegate.web.ws.session import Session
 

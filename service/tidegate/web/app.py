@@ -32,7 +32,8 @@ from tidegate.web.reading_schema import (
 from tidegate.web.refusal import refusal_of
 from tidegate.web.sse.endpoint import PREFIX as SSE_PREFIX
 from tidegate.web.sse.endpoint import SseEndpoint
-from tidegate.web.ws.handshake import Opening, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
+from tidegate.web.ws.handshake import Opening
 from tidegate.web.ws.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.ws.multiplex import MultiplexSocket
 from tidegate.web.ws.single import OperationSocket

@@ -12,7 +12,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tidegate.web.query import QUERY_MAX_BYTES
+from tidegate.web.request import QUERY_MAX_BYTES
 
 
 async def test_the_first_frame_tells_state_and_cursor(replica: Replica, backend: Backend) -> None:

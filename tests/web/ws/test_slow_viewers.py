@@ -22,7 +22,8 @@ from tests.web.ws.test_endings import Graces
 from tidegate.gateway.audience import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served
 from tidegate.gateway.viewer import ViewerState
-from tidegate.web.sender import AsgiSender, DirectSender
+from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.ws.sender import DirectSender
 
 ENTRY_BYTES = 1000
 COUNT = 3000  # 3 MB: more than the kernel's buffers of both ends together

@@ -36,7 +36,7 @@ from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.auth.refusals import Refused, Unauthenticated
 from tidegate.web.refusal import Refusal, refusal_of
-from tidegate.web.ws.handshake import Head
+from tidegate.web.request import Head
 
 #: A timer is set no further ahead, so that a clock that was set is noticed.
 LOOK_AGAIN_S = 3600.0

@@ -35,7 +35,7 @@ from tidegate.web.reading_schema import (
     OperationPath,
 )
 from tidegate.web.refusal import Refusal, refusal_of
-from tidegate.web.ws.handshake import Head
+from tidegate.web.request import Head
 
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100

@@ -12,27 +12,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
+from starlette.types import Receive, Scope, Send
+from tidegate.web.request import Head
 from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.settings import Settings
 from tidegate.web.access.limits import Door
-from tidegate.web.sender import AsgiSender, DirectSender
+from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.ws.sender import DirectSender
 from tidegate.web.ws.protocol import EXTENSION
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 SUBPROTOCOL = "tidegate.v1"
-
-
-class Head(NamedTuple):
-    """What the request said."""
-
-    path: str
-    query: bytes
-    headers: Sequence[tuple[bytes, bytes]]
-    subprotocols: Sequence[str]
 
 
 class Talk(NamedTuple):

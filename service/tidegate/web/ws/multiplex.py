@@ -15,8 +15,11 @@ from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.refusal import refuse
-from tidegate.web.sender import AsgiSender, DirectSender
-from tidegate.web.ws.handshake import Head, Opening, Receive, Scope, Send, Talk
+from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.ws.sender import DirectSender
+from starlette.types import Receive, Scope, Send
+from tidegate.web.request import Head
+from tidegate.web.ws.handshake import Opening, Talk
 from tidegate.web.ws.subscriptions import Watches
 
 PATH = "/ws"

@@ -24,7 +24,7 @@ from tidegate.core.visit import VIEWER_LEFT
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.sender import DirectSender
+from tidegate.web.ws.sender import DirectSender
 
 EXTENSION = "tidegate.direct"
 #: The reason of an end by a frame that RFC 6455 does not allow.

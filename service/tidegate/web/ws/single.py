@@ -12,11 +12,14 @@ from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.access.sessions import Admission, Guest
-from tidegate.web.query import OFFERS_ACKS, read_ask
+from tidegate.web.request import OFFERS_ACKS, read_ask
 from tidegate.web.refusal import refuse
-from tidegate.web.sender import AsgiSender, DirectSender
+from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.ws.sender import DirectSender
 from tidegate.web.ws.acks import on_ack
-from tidegate.web.ws.handshake import Head, Opening, Receive, Scope, Send, Talk
+from starlette.types import Receive, Scope, Send
+from tidegate.web.request import Head
+from tidegate.web.ws.handshake import Opening, Talk
 from tidegate.web.ws.session import ONLY_PING, Session
 
 PREFIX = "/ws/operations/"

@@ -30,7 +30,7 @@ from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_opera
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.access.sessions import Guest
 from tidegate.web.auth.refusals import Refused
-from tidegate.web.query import make_ask
+from tidegate.web.request import make_ask
 from tidegate.web.refusal import Refusal
 from tidegate.web.ws.acks import read_ack
 from tidegate.web.ws.outbox import Outbox, drop

@@ -1,7 +1,11 @@
-"""What a viewer asks for, from path, query string or message, checked before it is used."""
+"""A viewer's request: what its head said, and what it asks for, from path, query string or message,
+checked before it is used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from tidegate.core.records import Ask
@@ -13,6 +17,15 @@ from tidegate.model.settings import ViewerSettings
 QUERY_MAX_BYTES = 12_288
 #: In the query of a socket that answers an `ack_request`.
 OFFERS_ACKS = b"acks=1"
+
+
+class Head(NamedTuple):
+    """What the request said."""
+
+    path: str
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    subprotocols: Sequence[str]
 
 
 def read_ask(operation: str, query: bytes, settings: ViewerSettings) -> tuple[OperationId, Ask]:

@@ -1,9 +1,9 @@
-"""Two ways to send frames to one socket, under one contract (`core.ports.Sender`).
+"""Sends frames through ASGI, under the contract of every sender (`core.ports.Sender`).
 
-`DirectSender` writes prepared bytes to the transport of a socket that `protocol.DirectProtocol`
-holds: no queue, no task. `AsgiSender` works on any ASGI server: it takes the frames apart again and
-hands them to `send` one by one, from one task. Both report a full buffer through `on_paused` before
-`write` returns, and take no data after `close`.
+`AsgiSender` works on any ASGI server: it takes the frames apart again and hands them to `send` one
+by one, from one task. It reports a full buffer through `on_paused` before `write` returns, and
+takes no data after `close`. What else sends through ASGI (`sse.sender`) goes by it; on our own
+server a WebSocket has a sender without ASGI (`ws.sender`).
 """
 
 from __future__ import annotations
@@ -11,73 +11,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tidegate.core.ports import Sender, SenderListener
 from tidegate.core.visit import Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import reconnect_frame, split_texts
 
-if TYPE_CHECKING:
-    from tidegate.web.ws.protocol import DirectProtocol
-
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def _drop(_data: bytes) -> None:
     """Nobody is there any more."""
-
-
-class DirectSender:
-    """Writes straight to the transport; `write` is the transport's own method."""
-
-    __slots__ = ("closed", "listener", "on_gone", "protocol", "visit", "writable", "write")
-
-    def __init__(self, protocol: DirectProtocol) -> None:
-        self.protocol = protocol
-        self.listener: SenderListener | None = None
-        self.visit: Visit | None = None
-        self.write: Callable[[bytes], None] = protocol.transport.write
-        self.writable = True
-        self.closed = False
-        #: Called once with this sender when its socket is gone.
-        self.on_gone: Callable[[DirectSender], None] | None = None
-
-    def close(self, code: CloseCode, reason: str = "") -> None:
-        """Send what was written, then a close frame; a peer that does not answer is cut off."""
-        if not self.closed:
-            self.closed = True
-            self.writable = False
-            if self.visit is not None:
-                self.visit.closed(code)
-            self.protocol.send_close(code.code, reason)
-
-    def send_away(self, after_ms: int) -> None:
-        """Tell it to come back after this time, and close."""
-        send_away(self, after_ms)
-
-    # Called by the protocol.
-
-    def paused(self) -> None:
-        self.writable = False
-        if self.listener is not None:
-            self.listener.on_paused()
-
-    def resumed(self) -> None:
-        if not self.closed:
-            self.writable = True
-            if self.listener is not None:
-                self.listener.on_resumed()
-
-    def lost(self) -> None:
-        self.closed = True
-        self.writable = False
-        listener, self.listener = self.listener, None
-        if listener is not None:
-            listener.on_closed()
-        on_gone, self.on_gone = self.on_gone, None
-        if on_gone is not None:
-            on_gone(self)
 
 
 class AsgiSender:

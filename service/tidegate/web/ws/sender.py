@@ -1,0 +1,78 @@
+"""Sends frames to a WebSocket of our own server, past ASGI (`core.ports.Sender`).
+
+`DirectSender` writes prepared bytes to the transport of a socket that `ws.protocol.DirectProtocol`
+holds: no queue, no task. It reports a full buffer through `on_paused` before `write` returns, and
+takes no data after `close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from tidegate.core.ports import SenderListener
+from tidegate.core.visit import Visit
+from tidegate.model.close_codes import CloseCode
+from tidegate.web.asgi_sender import send_away
+
+
+class Socket(Protocol):
+    """What it needs of the protocol that holds the socket."""
+
+    transport: asyncio.Transport
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Start the closing handshake."""
+
+
+class DirectSender:
+    """Writes straight to the transport; `write` is the transport's own method."""
+
+    __slots__ = ("closed", "listener", "on_gone", "protocol", "visit", "writable", "write")
+
+    def __init__(self, protocol: Socket) -> None:
+        self.protocol = protocol
+        self.listener: SenderListener | None = None
+        self.visit: Visit | None = None
+        self.write: Callable[[bytes], None] = protocol.transport.write
+        self.writable = True
+        self.closed = False
+        #: Called once with this sender when its socket is gone.
+        self.on_gone: Callable[[DirectSender], None] | None = None
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Send what was written, then a close frame; a peer that does not answer is cut off."""
+        if not self.closed:
+            self.closed = True
+            self.writable = False
+            if self.visit is not None:
+                self.visit.closed(code)
+            self.protocol.send_close(code.code, reason)
+
+    def send_away(self, after_ms: int) -> None:
+        """Tell it to come back after this time, and close."""
+        send_away(self, after_ms)
+
+    # Called by the protocol.
+
+    def paused(self) -> None:
+        self.writable = False
+        if self.listener is not None:
+            self.listener.on_paused()
+
+    def resumed(self) -> None:
+        if not self.closed:
+            self.writable = True
+            if self.listener is not None:
+                self.listener.on_resumed()
+
+    def lost(self) -> None:
+        self.closed = True
+        self.writable = False
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.on_closed()
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone(self)
