@@ -26,9 +26,9 @@ from tidegate.model.traceparent import parse_traceparent, traceparent_of
 from tidegate.redis.replies import read_relay
 from tidegate.web.auth.credentials import TOKEN_MAX_BYTES, Token, find_token
 from tidegate.web.auth.keys import FixedKeys, secret_key
-from tidegate.web.auth.refusals import Unauthenticated
 from tidegate.web.auth.verifier import Verifier, read_claims
 from tidegate.web.http.publish import Rejected, _split
+from tidegate.web.problem import Unauthenticated
 from tidegate.web.request import read_ask
 
 VIEWER = ViewerSettings()

@@ -48,6 +48,7 @@ from tidegate.model.frames import (
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
 from tidegate.web.auth.identity import is_user_id
+from tidegate.web.problem import Refusal, refuse
 from tidegate.web.request import read_ask
 from tidegate.web.ws.handshake import SUBPROTOCOL
 from tidegate.web.ws.session import Session
@@ -361,10 +362,7 @@ async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
 
 
 def _dismiss(guest: Guest, code: CloseCode, text: str, name: str = "") -> None:
-    if guest.sender.writable:
-        retry = code.come_back is not ComeBack.NO
-        guest.sender.write(error_frame(name or code.name, text, retry=retry))
-    guest.sender.close(code)
+    refuse(guest.sender, Refusal(code, name or code.name, text))
 
 
 async def _refuse(websocket: WebSocket, code: CloseCode, text: str) -> bool:

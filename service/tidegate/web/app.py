@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from tidegate import __version__
 from tidegate.core.ports import Lobby
@@ -22,17 +23,15 @@ from tidegate.web.access.sessions import Admission
 from tidegate.web.demo import demo_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.operations import reading_routes
-from tidegate.web.problem import problem, problem_of
+from tidegate.web.problem import problem, problem_of, refusal_of
 from tidegate.web.reading_schema import (
     EVENT_STREAM,
     EVENT_STREAM_PATH,
     NEEDS_VIEWER,
     VIEWER_SCHEME,
 )
-from tidegate.web.refusal import refusal_of
 from tidegate.web.sse.endpoint import PREFIX as SSE_PREFIX
 from tidegate.web.sse.endpoint import SseEndpoint
-from starlette.types import Receive, Scope, Send
 from tidegate.web.ws.handshake import Opening
 from tidegate.web.ws.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.ws.multiplex import MultiplexSocket

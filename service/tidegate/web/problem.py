@@ -1,20 +1,151 @@
-"""Errors over HTTP: problem+json (RFC 9457), with the same names as the `error` frame.
+"""Why a viewer or a request is refused, and how that is told: one table for every way in.
 
-`code` is for programs, `detail` for people, `retry` says whether the same request may succeed
-later; when it may, `Retry-After` says when.
+    TidegateError --refusal_of--> Refusal --refuse-----> `error` frame and close code   (sockets)
+                                          --problem_of-> status and problem+json        (HTTP)
+
+Refused                what admission raises, one class for each close code
+├── Unauthenticated    4401, or 1013 when it cannot be told now (keys not fetched)
+├── Forbidden          4403
+├── NotFound           4404
+└── SourceFailed       1013: the operation source gave no answer, so nobody is let in
+
+problem+json is RFC 9457, with the names of the `error` frame: `code` is for programs, `detail` for
+people, `retry` says whether the same request may succeed later; when it may, `Retry-After` says
+when. Texts are shown to the viewer: none repeats a token, a claim, or anything else that came with
+the request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 
-from tidegate.web.refusal import RETRY_AFTER_S, Refusal
+from tidegate.core.ports import Sender
+from tidegate.model import close_codes
+from tidegate.model.close_codes import CloseCode, ComeBack
+from tidegate.model.errors import (
+    InvalidInput,
+    Overloaded,
+    RedisUnavailable,
+    StreamUnusable,
+    TidegateError,
+)
+from tidegate.model.frames import error_frame
 
 MEDIA_TYPE = "application/problem+json"
+#: Soon: another replica may serve at once.
+RETRY_AFTER_S = 2
+
+# -- what admission raises -----------------------------------------------------------------------
+
+
+class Refused(TidegateError):
+    """Base of the refusals.
+
+    Attributes:
+        code: short name of the reason, for the `error` frame and the counter.
+        close: how the connection ends.
+        retry: whether the same request may succeed later.
+    """
+
+    def __init__(self, code: str, text: str, close: CloseCode, *, retry: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.close = close
+        self.retry = retry
+        #: More for programs, beside the text.
+        self.details: Mapping[str, object] = {}
+
+
+class Unauthenticated(Refused):
+    """The token is missing, wrong or expired; with `retry`, it could not be checked just now."""
+
+    def __init__(self, code: str, text: str, *, retry: bool = False) -> None:
+        close = close_codes.OVERLOADED if retry else close_codes.UNAUTHENTICATED
+        super().__init__(code, text, close, retry=retry)
+
+
+class Forbidden(Refused):
+    """The user, or the page that connects for the user, may not watch this."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code, text, close_codes.FORBIDDEN)
+
+
+class NotFound(Refused):
+    """The operation source knows no such operation."""
+
+    def __init__(self) -> None:
+        super().__init__("not_found", "there is no such operation", close_codes.NOT_FOUND)
+
+
+class SourceFailed(Refused):
+    """Nobody could say whether this user may watch; `detail` is for the log, not the viewer."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "source_failed",
+            "whether you may watch cannot be told now; come back later",
+            close_codes.OVERLOADED,
+            retry=True,
+        )
+        self.detail = detail
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+class Refusal(NamedTuple):
+    """A row: the close code, the name for programs, the text for people."""
+
+    close: CloseCode
+    code: str
+    message: str
+    details: Mapping[str, object] = MappingProxyType({})
+
+    @property
+    def retry(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.close.come_back is not ComeBack.NO
+
+    @property
+    def status(self) -> int:
+        """As an HTTP status: of a close code above 4400, that code without the 4000."""
+        if self.close.code >= 4400:
+            return self.close.code - 4000
+        return 503 if self.retry else 204
+
+
+def refusal_of(error: TidegateError) -> Refusal:
+    """The row of an error. Raises it again when it is none that a viewer should see."""
+    match error:
+        case Refused():
+            return Refusal(error.close, error.code, str(error), error.details)
+        case InvalidInput():
+            return Refusal(close_codes.BAD_REQUEST, "bad_request", str(error))
+        case RedisUnavailable():
+            return Refusal(close_codes.OVERLOADED, "redis_unavailable", str(error))
+        case Overloaded():
+            return Refusal(close_codes.OVERLOADED, "overloaded", str(error))
+        case StreamUnusable():
+            return Refusal(close_codes.NOT_FOUND, "not_a_stream", str(error))
+    raise error
+
+
+def refuse(sender: Sender, row: Refusal) -> None:
+    """Say why on a socket, then close it."""
+    if sender.visit is not None:
+        sender.visit.closed(row.close, row.code)
+    if sender.writable:
+        sender.write(error_frame(row.code, row.message, retry=row.retry, details=row.details))
+    sender.close(row.close)
+
+
+# -- over HTTP -----------------------------------------------------------------------------------
 
 
 def problem(status: int, code: str, detail: str, *, retry: bool) -> tuple[dict[str, str], bytes]:

@@ -20,8 +20,8 @@ from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.access.authenticator import Gate
 from tidegate.web.auth.identity import ANONYMOUS
-from tidegate.web.auth.refusals import Forbidden, Refused, Unauthenticated
 from tidegate.web.auth.sources import HashSource
+from tidegate.web.problem import Forbidden, Refused, Unauthenticated
 
 HOST = (b"host", b"gate.example")
 OWN_PAGE = (b"origin", b"https://gate.example")

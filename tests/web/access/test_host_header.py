@@ -17,7 +17,7 @@ from tests.web.access.test_admission import guarded, refused, token
 from tests.web.access.test_admission_http import PATHS
 from tidegate.model.settings import ServerSettings
 from tidegate.web.auth.host import HostRules
-from tidegate.web.auth.refusals import Forbidden
+from tidegate.web.problem import Forbidden
 
 
 def is_served(header: str | None, **server: object) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tidegate.model.settings import AuthSettings
 from tidegate.web.auth.credentials import TOKEN_MAX_BYTES, Token, find_token
-from tidegate.web.auth.refusals import Unauthenticated
+from tidegate.web.problem import Unauthenticated
 
 PLAIN = AuthSettings()
 OPEN = AuthSettings(token_in_query=True, cookie="session")

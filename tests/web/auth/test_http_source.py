@@ -22,7 +22,7 @@ from tidegate.web.auth.breaker import State
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.http_source import HttpSource
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.refusals import Forbidden, NotFound, Refused, SourceFailed
+from tidegate.web.problem import Forbidden, NotFound, Refused, SourceFailed
 
 ANN, BOB = Identity("ann"), Identity("bob")
 TOKEN = Token("head.body.sign")

@@ -18,8 +18,8 @@ from tidegate.model.settings import AuthSettings
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.fetch import Fetcher
 from tidegate.web.auth.jwks import DOCUMENT_MAX_BYTES, Jwks
-from tidegate.web.auth.refusals import Unauthenticated
 from tidegate.web.auth.verifier import Verifier
+from tidegate.web.problem import Unauthenticated
 
 OLD, NEW = jwk("rsa", "old"), jwk("p256", "new")
 

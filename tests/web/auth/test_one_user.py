@@ -11,7 +11,7 @@ from tests.web.auth.test_http_source import ANN, BOB, JOB, TOKEN, YES, asking, r
 from tidegate.model.ids import OperationId
 from tidegate.web.auth.breaker import State
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.refusals import SourceFailed
+from tidegate.web.problem import SourceFailed
 
 MALLORY = Identity("mallory")
 

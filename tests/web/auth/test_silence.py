@@ -17,7 +17,7 @@ from tests.web.auth.tokens import SECRET, jwk, jwks, pem, signed
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.access.authenticator import Gate
-from tidegate.web.auth.refusals import Refused
+from tidegate.web.problem import Refused
 
 HOST = (b"host", b"gate.example")
 CLAIM = "a-claim-that-nobody-should-see"

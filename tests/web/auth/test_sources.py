@@ -21,8 +21,8 @@ from tidegate.redis.operation_hash import FIELD_MAX_BYTES, OperationHash
 from tidegate.redis.topology import Topology
 from tidegate.web.auth.callable_source import CallableSource, load_function
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.refusals import Forbidden, NotFound, Refused, SourceFailed
 from tidegate.web.auth.sources import AnySource, ClaimsSource, HashSource, OperationSource
+from tidegate.web.problem import Forbidden, NotFound, Refused, SourceFailed
 
 OPERATION = OperationId("job-1")
 ANN = Identity("ann")

@@ -33,8 +33,8 @@ from tidegate.model.settings import AuthSettings
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.identity import Identity
 from tidegate.web.auth.keys import FixedKeys, VerifyingKey, pem_keys, secret_key
-from tidegate.web.auth.refusals import Unauthenticated
 from tidegate.web.auth.verifier import TIME_MAX, Verifier, read_claims
+from tidegate.web.problem import Unauthenticated
 
 NOW = 1_800_000_000.0
 SECRET_KEY = secret_key(SECRET)

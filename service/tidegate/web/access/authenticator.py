@@ -30,7 +30,6 @@ from tidegate.web.auth.keys import (
     secret_key,
 )
 from tidegate.web.auth.origin import comes_from_here, request_allowed
-from tidegate.web.auth.refusals import Forbidden, Unauthenticated
 from tidegate.web.auth.sources import (
     Allowed,
     AnySource,
@@ -40,6 +39,7 @@ from tidegate.web.auth.sources import (
     OperationSource,
 )
 from tidegate.web.auth.verifier import Verifier
+from tidegate.web.problem import Forbidden, Unauthenticated
 
 
 class Visitor(NamedTuple):

@@ -24,7 +24,7 @@ from tidegate.core.ports import Sender
 from tidegate.core.revocation import Revocations
 from tidegate.core.slots import Full, Replaced, SlotKeeper, Victim, new_connection_id
 from tidegate.model import close_codes
-from tidegate.model.close_codes import CloseCode, ComeBack
+from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
@@ -34,8 +34,7 @@ from tidegate.web.access.limits import Connection, Door
 from tidegate.web.access.renewal import Renewal, Spawn
 from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.refusals import Refused, Unauthenticated
-from tidegate.web.refusal import Refusal, refusal_of
+from tidegate.web.problem import Refusal, Refused, Unauthenticated, refusal_of, refuse
 from tidegate.web.request import Head
 
 #: A timer is set no further ahead, so that a clock that was set is noticed.
@@ -429,7 +428,4 @@ def _close(guest: Guest, code: CloseCode, name: str, message: str) -> None:
     listener, sender.listener = sender.listener, None
     if listener is not None:
         listener.on_closed()
-    if sender.visit is not None:
-        sender.visit.closed(code, name)
-    _tell(guest, error_frame(name, message, retry=code.come_back is not ComeBack.NO))
-    sender.close(code)
+    refuse(sender, Refusal(code, name, message))

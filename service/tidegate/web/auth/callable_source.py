@@ -22,8 +22,8 @@ from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.identity import Identity
-from tidegate.web.auth.refusals import NotFound, SourceFailed
 from tidegate.web.auth.sources import Allowed, forbidden
+from tidegate.web.problem import NotFound, SourceFailed
 
 log = structlog.get_logger(__name__)
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qsl
 
 from tidegate.model.settings import AuthSettings
-from tidegate.web.auth.refusals import Unauthenticated
+from tidegate.web.problem import Unauthenticated
 
 TOKEN_MAX_BYTES = 8192
 SUBPROTOCOL_PREFIX = "access_token."

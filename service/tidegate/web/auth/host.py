@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from tidegate.model.settings import ServerSettings
-from tidegate.web.auth.refusals import Forbidden
+from tidegate.web.problem import Forbidden
 
 #: What `server.host` is when it names no address of its own.
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", "[::]"})  # noqa: S104 - compared with, not bound

@@ -34,8 +34,8 @@ from tidegate.web.auth.breaker import Breaker
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoTurn
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.refusals import NotFound, SourceFailed
 from tidegate.web.auth.sources import Allowed, forbidden
+from tidegate.web.problem import NotFound, SourceFailed
 
 NOT_FOUND_HOLDS_S = 1.0
 #: Of `source.max_requests`, one user has this part at a time, so that several slow ones are needed

@@ -24,7 +24,7 @@ import structlog
 
 from tidegate.web.auth.fetch import Fetcher, FetchFailed
 from tidegate.web.auth.keys import KeyUnusable, VerifyingKey, jwks_keys
-from tidegate.web.auth.refusals import Unauthenticated
+from tidegate.web.problem import Unauthenticated
 
 DOCUMENT_MAX_BYTES = 262_144
 #: A token without a key id may be tried with so many keys, no more: each try costs up to 0.1 ms.

@@ -28,7 +28,7 @@ from tidegate.model.ids import OperationId
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.identity import Identity
 from tidegate.web.auth.patterns import matches
-from tidegate.web.auth.refusals import Forbidden, NotFound, SourceFailed
+from tidegate.web.problem import Forbidden, NotFound, SourceFailed
 
 log = structlog.get_logger(__name__)
 

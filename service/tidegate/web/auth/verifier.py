@@ -27,7 +27,7 @@ from tidegate.web.auth.credentials import TOKEN_MAX_BYTES, Token
 from tidegate.web.auth.identity import Identity, is_user_id
 from tidegate.web.auth.keys import KeySource, VerifyingKey, new_checker
 from tidegate.web.auth.patterns import PATTERN_MAX_LENGTH
-from tidegate.web.auth.refusals import Unauthenticated
+from tidegate.web.problem import Unauthenticated
 
 KID_MAX_LENGTH = 256
 TOKEN_ID_MAX_LENGTH = 256

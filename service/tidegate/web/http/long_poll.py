@@ -18,7 +18,7 @@ from tidegate.core.visit import VIEWER_LEFT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import split_texts
 from tidegate.model.ids import OperationId
-from tidegate.web.refusal import Refusal
+from tidegate.web.problem import Refusal
 
 _ERROR = b'{"type":"error"'
 #: How the frames begin for which a request waits: entries, and gaps between them.

@@ -26,7 +26,7 @@ from tidegate.model.settings import Settings
 from tidegate.web.access.limits import Door
 from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.http.long_poll import Bell
-from tidegate.web.problem import problem_of
+from tidegate.web.problem import Refusal, problem_of, refusal_of
 from tidegate.web.reading_schema import (
     NEEDS_VIEWER,
     PAGE_RESPONSES,
@@ -34,7 +34,6 @@ from tidegate.web.reading_schema import (
     STATE_RESPONSES,
     OperationPath,
 )
-from tidegate.web.refusal import Refusal, refusal_of
 from tidegate.web.request import Head
 
 WAIT_MAX_S = 60.0

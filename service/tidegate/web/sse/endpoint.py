@@ -24,13 +24,11 @@ from tidegate.model.ids import ZERO, OperationId, parse_stream_id
 from tidegate.model.settings import Settings
 from tidegate.web.access.limits import Door
 from tidegate.web.access.sessions import Admission, Guest
-from tidegate.web.problem import problem, problem_of, send_response
-from tidegate.web.request import read_ask
-from tidegate.web.refusal import Refusal
+from tidegate.web.problem import Refusal, problem, problem_of, send_response
+from tidegate.web.request import Head, read_ask
 from tidegate.web.server.http_protocol import TRANSPORT
 from tidegate.web.sse.encoding import EventStream
 from tidegate.web.sse.sender import SseSender
-from tidegate.web.request import Head
 
 PREFIX = "/sse/operations/"
 LAST_EVENT_ID = b"last-event-id"

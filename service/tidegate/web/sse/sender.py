@@ -24,9 +24,8 @@ from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
 from tidegate.model.frames import split_texts
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.problem import problem_of, send_response
-from tidegate.web.refusal import Refusal
 from tidegate.web.asgi_sender import AsgiSend, AsgiSender
+from tidegate.web.problem import Refusal, problem_of, send_response
 from tidegate.web.sse.encoding import HEART_BEAT, EventStream, end_event, retry_event
 
 HEADERS = [

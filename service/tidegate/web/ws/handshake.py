@@ -9,18 +9,19 @@ what `Talk.on_text` holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
-from tidegate.web.request import Head
+
 from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.settings import Settings
 from tidegate.web.access.limits import Door
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.ws.sender import DirectSender
+from tidegate.web.request import Head
 from tidegate.web.ws.protocol import EXTENSION
+from tidegate.web.ws.sender import DirectSender
 
 SUBPROTOCOL = "tidegate.v1"
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.types import Receive, Scope, Send
+
 from tidegate.core.ports import Lobby
 from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.access.sessions import Admission, Guest
-from tidegate.web.refusal import refuse
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.ws.sender import DirectSender
-from starlette.types import Receive, Scope, Send
+from tidegate.web.problem import refuse
 from tidegate.web.request import Head
 from tidegate.web.ws.handshake import Opening, Talk
+from tidegate.web.ws.sender import DirectSender
 from tidegate.web.ws.subscriptions import Watches
 
 PATH = "/ws"

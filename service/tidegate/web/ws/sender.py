@@ -17,7 +17,7 @@ from tidegate.model.close_codes import CloseCode
 from tidegate.web.asgi_sender import send_away
 
 
-class Socket(Protocol):
+class DirectSocket(Protocol):
     """What it needs of the protocol that holds the socket."""
 
     transport: asyncio.Transport
@@ -31,7 +31,7 @@ class DirectSender:
 
     __slots__ = ("closed", "listener", "on_gone", "protocol", "visit", "writable", "write")
 
-    def __init__(self, protocol: Socket) -> None:
+    def __init__(self, protocol: DirectSocket) -> None:
         self.protocol = protocol
         self.listener: SenderListener | None = None
         self.visit: Visit | None = None

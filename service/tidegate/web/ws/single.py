@@ -7,19 +7,19 @@ closes with a code of the table.
 
 from __future__ import annotations
 
+from starlette.types import Receive, Scope, Send
+
 from tidegate.core.ports import Lobby
 from tidegate.core.visit import Stage, VisitKind
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.access.sessions import Admission, Guest
-from tidegate.web.request import OFFERS_ACKS, read_ask
-from tidegate.web.refusal import refuse
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.ws.sender import DirectSender
+from tidegate.web.problem import refuse
+from tidegate.web.request import OFFERS_ACKS, Head, read_ask
 from tidegate.web.ws.acks import on_ack
-from starlette.types import Receive, Scope, Send
-from tidegate.web.request import Head
 from tidegate.web.ws.handshake import Opening, Talk
+from tidegate.web.ws.sender import DirectSender
 from tidegate.web.ws.session import ONLY_PING, Session
 
 PREFIX = "/ws/operations/"

@@ -29,9 +29,8 @@ from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.access.sessions import Guest
-from tidegate.web.auth.refusals import Refused
+from tidegate.web.problem import Refusal, Refused
 from tidegate.web.request import make_ask
-from tidegate.web.refusal import Refusal
 from tidegate.web.ws.acks import read_ack
 from tidegate.web.ws.outbox import Outbox, drop
 from tidegate.web.ws.session import Session
