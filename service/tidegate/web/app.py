@@ -24,7 +24,7 @@ from tidegate.web.demo import demo_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.operations import reading_routes
 from tidegate.web.problem import problem, problem_of, refusal_of
-from tidegate.web.reading_schema import (
+from tidegate.web.schemas import (
     EVENT_STREAM,
     EVENT_STREAM_PATH,
     NEEDS_VIEWER,

@@ -40,7 +40,7 @@ MEDIA_TYPE = "application/problem+json"
 #: Soon: another replica may serve at once.
 RETRY_AFTER_S = 2
 
-# -- what admission raises -----------------------------------------------------------------------
+# -- what admission raises -------------------------------------------------------------------------
 
 
 class Refused(TidegateError):
@@ -96,7 +96,7 @@ class SourceFailed(Refused):
         self.detail = detail
 
 
-# -- the table -----------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 
 
 class Refusal(NamedTuple):
@@ -145,7 +145,7 @@ def refuse(sender: Sender, row: Refusal) -> None:
     sender.close(row.close)
 
 
-# -- over HTTP -----------------------------------------------------------------------------------
+# -- over HTTP -------------------------------------------------------------------------------------
 
 
 def problem(status: int, code: str, detail: str, *, retry: bool) -> tuple[dict[str, str], bytes]:

@@ -27,14 +27,14 @@ from tidegate.web.access.limits import Door
 from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.http.long_poll import Bell
 from tidegate.web.problem import Refusal, problem_of, refusal_of
-from tidegate.web.reading_schema import (
+from tidegate.web.request import Head
+from tidegate.web.schemas import (
     NEEDS_VIEWER,
     PAGE_RESPONSES,
     POSITION,
     STATE_RESPONSES,
     OperationPath,
 )
-from tidegate.web.request import Head
 
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100

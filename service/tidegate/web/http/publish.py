@@ -37,8 +37,7 @@ from tidegate.model.ids import OperationId, StreamId, parse_operation_id, stream
 from tidegate.model.settings import Settings
 from tidegate.web.http.body import Body, BodyTooLarge
 from tidegate.web.problem import problem
-from tidegate.web.publishing_schema import BODY, RESPONSES
-from tidegate.web.reading_schema import OperationPath
+from tidegate.web.schemas import PUBLISH_BODY, PUBLISH_RESPONSES, OperationPath
 
 JSON_TYPES = frozenset({"application/json", ""})
 LINE_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -273,8 +272,8 @@ def publishing_routes(
         "/operations/{operation_id}/events",
         status_code=201,
         summary="Publish entries",
-        responses=RESPONSES,
-        openapi_extra=BODY,
+        responses=PUBLISH_RESPONSES,
+        openapi_extra=PUBLISH_BODY,
         response_class=Response,
     )
     async def publish(
@@ -300,7 +299,7 @@ def publishing_routes(
     @router.delete(
         "/operations/{operation_id}",
         summary="End and remove an operation",
-        responses=RESPONSES,
+        responses=PUBLISH_RESPONSES,
         response_class=Response,
     )
     async def remove(operation_id: OperationPath, credentials: Credentials) -> Response:

@@ -1,6 +1,7 @@
-"""What the OpenAPI description says of reading: the answers, and the event stream.
+"""What the OpenAPI description says: of reading, of the event stream, and of publishing.
 
-The event stream is no route of the framework's (see `sse`), so its whole description is here.
+Described only: what comes in is checked where it is read, the same for every way in. The event
+stream is no route of the framework's (see `sse.endpoint`), so its whole description is here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,15 @@ from typing import Annotated, Any
 
 from fastapi import Path
 
+from tidegate.model.entries import MALFORMED_TYPE
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OPERATION_ID_PATTERN
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/problem+json": {}}}
+
+
+# -- an operation, and a position ------------------------------------------------------------------
 
 #: Checked by `parse_operation_id`, for every way in alike; here it is described only.
 OPERATION_ID: dict[str, Any] = {
@@ -27,6 +36,9 @@ POSITION: dict[str, Any] = {
     "examples": ["1795413516350-0"],
 }
 _POSITION = {"type": "string", "examples": ["1795413516350-0"]}
+
+# -- state and pages -------------------------------------------------------------------------------
+
 _STATUS = {
     "type": "string",
     "description": "The last `data.status` of an entry; `running` when none has set one.",
@@ -79,10 +91,6 @@ _PAGE = {
 }
 
 
-def _problem(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/problem+json": {}}}
-
-
 def _refusals(not_found: str) -> dict[int | str, dict[str, Any]]:
     return {
         400: _problem("The id or the query cannot be understood"),
@@ -111,13 +119,6 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     **_refusals("There is no stream of this operation, and none began while waiting"),
 }
 
-
-def _parameter(
-    name: str, place: str, text: str, schema: dict[str, Any], **more: Any
-) -> dict[str, Any]:
-    return {"name": name, "in": place, "description": text, "schema": schema, **more}
-
-
 #: Where `server.auth` is jwt, what a viewer asks needs this.
 VIEWER_SCHEME = {
     "viewer": {
@@ -128,6 +129,8 @@ VIEWER_SCHEME = {
     }
 }
 NEEDS_VIEWER: dict[str, Any] = {"security": [{"viewer": []}]}
+
+# -- the event stream ------------------------------------------------------------------------------
 
 _EVENT_STREAM_EVENT = {
     "type": "object",
@@ -150,6 +153,13 @@ _HISTORY = {
     "pattern": "^([0-9]{1,3}|all|none)?$",
 }
 
+
+def _parameter(
+    name: str, place: str, text: str, schema: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    return {"name": name, "in": place, "description": text, "schema": schema, **more}
+
+
 EVENT_STREAM_PATH = "/sse/operations/{operation_id}"
 EVENT_STREAM: dict[str, Any] = {
     "get": {
@@ -171,4 +181,68 @@ EVENT_STREAM: dict[str, Any] = {
             **{str(status): row for status, row in _refusals("The key is no stream").items()},
         },
     }
+}
+
+# -- publishing ------------------------------------------------------------------------------------
+
+_ENTRY = {
+    "type": "object",
+    "description": "Without `data`, the object itself is the data.",
+    "properties": {
+        "type": {
+            "type": ["string", "null"],
+            "default": "update",
+            "not": {"const": MALFORMED_TYPE},
+        },
+        "timestamp": {"description": "Any JSON; without it, the time of the entry's id."},
+        "data": {"description": "Any JSON; `data.status` may end the operation."},
+    },
+}
+PUBLISH_BODY: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "schema": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "pattern": "^[!-~]+$",
+            },
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [_ENTRY, {"type": "array", "minItems": 1, "items": _ENTRY}]}
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    },
+}
+_DONE = {
+    "type": "object",
+    "required": ["operation", "ids"],
+    "properties": {
+        "operation": {"type": "string"},
+        "ids": {"type": "array", "items": {"type": "string"}},
+        "status": {"type": "string"},
+        "viewers": {"type": "integer"},
+    },
+}
+PUBLISH_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Done", "content": {"application/json": {"schema": _DONE}}},
+    201: {"description": "Written", "content": {"application/json": {"schema": _DONE}}},
+    202: {"description": "Not written", "content": {"application/json": {"schema": _DONE}}},
+    400: _problem("The id, the body or the key cannot be used"),
+    401: _problem("Without the service token"),
+    403: _problem("Publishing over HTTP is off"),
+    404: _problem("No such operation"),
+    408: _problem("The body did not arrive in time"),
+    409: _problem("The key holds no stream"),
+    413: _problem("Larger than a bound, which is named"),
+    415: _problem("Neither JSON nor NDJSON"),
+    422: _problem("The idempotency key was used for something else"),
+    503: _problem("Redis is away; with `code` `uncertain` it may have been written"),
 }
