@@ -2,6 +2,9 @@
 
 Texts are JSON objects with a `type`; `ping` is answered, a way in may know more types, everything
 else is told to be unknown. A message that makes much work counts as so many others.
+
+`{"type":"ack","id":...}` is what it says when it was asked whether it has an entry. Read strictly,
+because it comes from outside; whether it was asked for is known to the lobby.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from types import MappingProxyType
 
 import msgspec
 
-from tidegate.core.ports import Sender
+from tidegate.core.ports import Lobby, Sender
 from tidegate.model import close_codes
+from tidegate.model.errors import InvalidInput
 from tidegate.model.frames import PONG, error_frame
+from tidegate.model.ids import StreamId, parse_stream_id
 
 #: What else a viewer may say: type -> who reads the whole text.
 Handlers = Mapping[str, Callable[[str], None]]
@@ -83,3 +88,41 @@ class Session:
     def _answer(self, wire: bytes) -> None:
         if self.sender.writable:  # one that does not read its answers gets none
             self.sender.write(wire)
+
+
+class _Ack(msgspec.Struct):
+    """The message; `operation` on a socket with several."""
+
+    id: str
+    operation: str | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+def read_ack(text: str) -> tuple[StreamId, str | None]:
+    """The entry's id, and the operation if one is named.
+
+    Raises:
+        InvalidInput: it is no such message, or the id is none.
+    """
+    try:
+        message = _decode_ack(text)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise InvalidInput("ack", str(error)) from None
+    return parse_stream_id(message.id, "id"), message.operation
+
+
+def on_ack(lobby: Lobby, sender: Sender) -> Callable[[str], None]:
+    """Reads the acknowledgements of a socket with one operation."""
+
+    def read(text: str) -> None:
+        try:
+            entry_id, _ = read_ack(text)
+        except InvalidInput as error:
+            if sender.writable:
+                sender.write(error_frame("bad_message", str(error), retry=False))
+            return
+        lobby.acked(sender, entry_id)
+
+    return read

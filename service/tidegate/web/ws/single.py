@@ -17,10 +17,9 @@ from tidegate.web.access.sessions import Admission, Guest
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.problem import refuse
 from tidegate.web.request import OFFERS_ACKS, Head, read_ask
-from tidegate.web.ws.acks import on_ack
 from tidegate.web.ws.handshake import Opening, Talk
 from tidegate.web.ws.sender import DirectSender
-from tidegate.web.ws.session import ONLY_PING, Session
+from tidegate.web.ws.session import ONLY_PING, Session, on_ack
 
 PREFIX = "/ws/operations/"
 

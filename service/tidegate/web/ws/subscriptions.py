@@ -31,9 +31,8 @@ from tidegate.model.settings import ViewerSettings
 from tidegate.web.access.sessions import Guest
 from tidegate.web.problem import Refusal, Refused
 from tidegate.web.request import make_ask
-from tidegate.web.ws.acks import read_ack
 from tidegate.web.ws.outbox import Outbox, drop
-from tidegate.web.ws.session import Session
+from tidegate.web.ws.session import Session, read_ack
 
 #: So many come back at a time, this often, while the socket has room.
 RESUMED_AT_ONCE = 8
