@@ -14,7 +14,6 @@ where the channel lives now, which is what a failover or a moved slot needs.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
@@ -24,6 +23,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from tidegate.core.backoff import Backoff
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import Node
@@ -167,19 +167,18 @@ class Control:
     async def run(self) -> None:
         """Listen, and listen again wherever the channel is by then."""
         redis = self._settings.redis
-        patience = redis.backoff_min_s
+        backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
         while True:
             try:
                 await self._topology.refresh()
                 await self._listen()
-                patience = redis.backoff_min_s
+                backoff.reset()
             except (OSError, TimeoutError, hiredis.HiredisError, RedisUnavailable) as error:
                 self._refused(str(error) or type(error).__name__)
             finally:
                 self._listening.clear()
             end_if_cancelled()
-            await asyncio.sleep(patience * random.uniform(0.5, 1.5))
-            patience = min(2 * patience, redis.backoff_max_s)
+            await asyncio.sleep(backoff.next_s())
 
     async def listening(self) -> None:
         """Until it listens."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from typing import Any, NamedTuple
 
 import structlog
 
 from tidegate.core.arming import ArmingRules
+from tidegate.core.backoff import Backoff
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
 from tidegate.core.latency import EntryLatency
@@ -111,18 +111,18 @@ class RedisFeed:
     async def run(self) -> None:
         """Keep the primaries known and connected."""
         async with asyncio.TaskGroup() as tasks:
-            patience = self._settings.redis.backoff_min_s
+            redis = self._settings.redis
+            backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
             while True:
                 self._look.clear()
                 try:
                     await self._topology.refresh()
                     self._arrange(tasks)
-                    patience = self._settings.redis.backoff_min_s
+                    backoff.reset()
                     wait = REFRESH_S
                 except RedisUnavailable as error:
                     log.warning("topology unknown", error=error.detail)
-                    patience = min(2 * patience, self._settings.redis.backoff_max_s)
-                    wait = patience * random.uniform(0.5, 1.5)
+                    wait = backoff.next_s()
                 end_if_cancelled()
                 await asyncio.sleep(min(REFRESH_MIN_S, wait))
                 try:

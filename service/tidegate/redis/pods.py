@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
@@ -171,17 +172,16 @@ class Pods:
     async def run(self) -> None:
         """Renew until cancelled; retries while Redis is away."""
         slots, redis = self._settings.slots, self._settings.redis
-        patience = redis.backoff_min_s
+        backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
         while not self._left:
             self._kick.clear()
             try:
                 await self.renew()
-                patience = redis.backoff_min_s
+                backoff.reset()
                 # Early at random, never late: replicas that started together drift apart.
                 wait = slots.renewal_s * random.uniform(0.8, 1.0)
             except RedisUnavailable:
-                wait = patience * random.uniform(0.5, 1.5)
-                patience = min(2 * patience, redis.backoff_max_s)
+                wait = backoff.next_s()
             end_if_cancelled()
             await asyncio.sleep(min(KICK_MIN_S, wait))
             try:

@@ -10,7 +10,6 @@ once in `dispatch.sweep_s`, so a lost ring delays an entry and never loses it.
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import hiredis
 import structlog
 
 from tidegate.core.arming import Duty
+from tidegate.core.backoff import Backoff
 from tidegate.core.bounds import LATENCY_S
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
@@ -200,7 +200,7 @@ class Primary:
 
     async def _keep_up(self) -> None:
         redis = self._settings.redis
-        delay = redis.backoff_min_s
+        backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
         while True:
             try:
                 link = await self._connect()
@@ -208,7 +208,7 @@ class Primary:
                 self._refused(str(error) or type(error).__name__)
             except RedisUnsupported as error:
                 self._refused(str(error))
-                delay = redis.backoff_max_s
+                backoff.exhaust()
             else:
                 came_up = self._loop.time()
                 try:
@@ -219,7 +219,7 @@ class Primary:
                 if lived_s < STEADY_S:
                     self._in_flight.ask_less()
                 else:
-                    delay = redis.backoff_min_s
+                    backoff.reset()
                 log.warning(
                     "redis link lost",
                     node=str(self.node),
@@ -230,8 +230,7 @@ class Primary:
                 )
             # A demoted or dead primary: somebody else may have its keys by now.
             self._on_misplaced()
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))
-            delay = min(2 * delay, redis.backoff_max_s)
+            await asyncio.sleep(backoff.next_s())
 
     def _refused(self, reason: str) -> None:
         if reason != self._last_error:

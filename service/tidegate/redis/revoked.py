@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.core.revocation import REVOCATIONS_MAX, Revocation, Revocations
 from tidegate.model.errors import InvalidRequest, RedisUnavailable
 from tidegate.model.settings import Settings
@@ -78,17 +79,16 @@ class RevokedTokens:
     async def run(self) -> None:
         """Read the list, again and again."""
         redis = self._settings.redis
-        patience = redis.backoff_min_s
+        backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
         while True:
             self._kick.clear()
             try:
                 await self._read()
-                patience = redis.backoff_min_s
+                backoff.reset()
                 wait_s = READ_AGAIN_S * random.uniform(0.8, 1.0)
             except RedisUnavailable:
                 self.counts["read_failures"] += 1
-                wait_s = patience * random.uniform(0.5, 1.5)
-                patience = min(2 * patience, redis.backoff_max_s)
+                wait_s = backoff.next_s()
             end_if_cancelled()
             try:
                 async with asyncio.timeout(wait_s):

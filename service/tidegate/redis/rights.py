@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.model.errors import RedisForbidden, RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
@@ -75,19 +76,19 @@ class Rights:
     async def run(self) -> None:
         """Wait, first for the others to start, try, and say what has changed."""
         redis = self._settings.redis
-        wait_s = patience_s = redis.backoff_min_s
+        backoff = Backoff(redis.backoff_min_s, redis.backoff_max_s)
+        wait_s = backoff.next_s()
         while True:
-            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
-            wait_s = TRY_AGAIN_S
+            await asyncio.sleep(wait_s)
+            wait_s = TRY_AGAIN_S * random.uniform(0.8, 1.2)
             try:
                 self._tried(await self._try())
-                patience_s = redis.backoff_min_s
+                backoff.reset()
             except RedisUnavailable as error:
                 if str(error) != self._last_error:
                     log.warning("rights in Redis not tried", reason=str(error))
                 self._last_error = str(error)
-                wait_s = patience_s
-                patience_s = min(2 * patience_s, redis.backoff_max_s)
+                wait_s = backoff.next_s()
             end_if_cancelled()
 
     @property

@@ -14,7 +14,6 @@ after the other. A command whose reply was lost may be executed any time later; 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -22,13 +21,14 @@ from typing import NamedTuple
 
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.core.bounds import SLOT_USE
 from tidegate.core.histogram import Histogram
 from tidegate.core.slots import Full, Replaced, Taken, Verdict, Victim
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
-from tidegate.redis.batches import BATCH, Argument, Batches, end_if_cancelled
+from tidegate.redis.batches import BATCH, Batches, end_if_cancelled
 from tidegate.redis.pods import Pods
 from tidegate.redis.topology import Topology
 
@@ -234,7 +234,7 @@ class RedisSlots:
 
     async def _keep(self) -> None:
         loop, redis = asyncio.get_running_loop(), self._settings.redis
-        patience, before = redis.backoff_min_s, loop.time()
+        backoff, before = Backoff(redis.backoff_min_s, redis.backoff_max_s), loop.time()
         while not self._leaving:
             self._wake.clear()
             now = loop.time()
@@ -242,14 +242,13 @@ class RedisSlots:
             before = now
             try:
                 while await self.turn():
-                    patience = redis.backoff_min_s
+                    backoff.reset()
                     end_if_cancelled()
                     await asyncio.sleep(PACE_S if self._urgent else 0)
             except RedisUnavailable:
                 self._pods.kick()
                 end_if_cancelled()
-                await asyncio.sleep(patience * random.uniform(0.5, 1.5))
-                patience = min(2 * patience, redis.backoff_max_s)
+                await asyncio.sleep(backoff.next_s())
                 continue
             try:
                 async with asyncio.timeout(TICK_S):
@@ -334,7 +333,7 @@ class RedisSlots:
 
     # -- scripts -----------------------------------------------------------------------------------
 
-    def _head(self, incarnation: str) -> list[Argument]:
+    def _head(self, incarnation: str) -> list[lua.Argument]:
         view = self._pods.view()
         ttl_ms = int(TTL_LEASES * self._settings.slots.lease_s * 1000)
         # Without an order nobody is dropped, so nobody has to be named.
