@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tidegate.redis.lua import Command
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.primary import Argument, Call, Primary, is_error
+from tidegate_operator.redis.primary import Call, Primary, is_error
 from tidegate_operator.redis.replies import Outline, complete, read_look, read_outline
 from tidegate_operator.redis.steps import Names
 from tidegate_operator.streams.look import Look
@@ -34,7 +35,7 @@ async def look_at(
     Raises:
         RedisUnavailable: the primary is lost.
     """
-    commands: list[tuple[Argument, ...]] = []
+    commands: list[Command] = []
     for key in keys:
         commands.append(("PEXPIRETIME", key))
         # The newest entry's node is always counted, the others by a sample.
@@ -75,7 +76,7 @@ async def _complete(
     primary: Primary, outlines: Sequence[Outline], names: Names, *, with_length: bool
 ) -> tuple[list[Look], list[Outline]]:
     """Looks, and those that need another look because they have no entry."""
-    commands: list[tuple[Argument, ...]] = []
+    commands: list[Command] = []
     for one in outlines:
         commands.append(("XREVRANGE", one.key, "+", "-", "COUNT", 1))
         if one.consumers:

@@ -18,7 +18,6 @@ from redis.exceptions import (
     AskError,
     MovedError,
     NoPermissionError,
-    NoScriptError,
     ReadOnlyError,
     ResponseError,
     TryAgainError,
@@ -26,9 +25,10 @@ from redis.exceptions import (
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
+from tidegate.redis import lua
 from tidegate.redis.address import Address, Node, client_options
 from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
-from tidegate.redis.lua import Script
+from tidegate.redis.lua import Argument, Command, Script
 
 #: Commands or scripts of one pipeline: half a millisecond of Redis.
 BATCH = 50
@@ -37,8 +37,6 @@ BATCH = 50
 SCAN_KEY_COST = 1 / 3
 #: The key's slot is, or will be, elsewhere: somebody else's turn.
 MOVED = (MovedError, AskError, TryAgainError)
-
-Argument = str | bytes | int
 
 
 class Call(NamedTuple):
@@ -106,16 +104,8 @@ class Primary:
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one pipeline; see `together`."""
-        sent = [("EVALSHA", c.script.sha, 1, c.key, *c.args) for c in calls]
-        replies = await self.together(sent)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            again = [
-                ("EVAL", calls[i].script.text, 1, calls[i].key, *calls[i].args) for i in unknown
-            ]
-            for i, reply in zip(unknown, await self.together(again), strict=True):
-                replies[i] = reply
-        return replies
+        sent = [lua.call(c.script, c.key, *c.args) for c in calls]
+        return await lua.run_together(self.together, sent, [c.script for c in calls])
 
     async def close(self) -> None:
         """Any number of times."""
@@ -128,7 +118,7 @@ class Primary:
         except CLIENT_ERRORS as error:
             raise self._lost(error) from None
 
-    async def together(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def together(self, commands: Sequence[Command]) -> list[Any]:
         """Commands in one pipeline; an error in place of each reply that is one.
 
         Raises:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from tidegate.redis.lua import Argument
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.primary import MOVED, Argument, Call, is_error
+from tidegate_operator.redis.primary import MOVED, Call, is_error
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.plan import (
     Expire,

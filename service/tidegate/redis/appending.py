@@ -12,7 +12,6 @@ behind on each stream for each process that ever wrote to it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
 
 from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, Once, Outcome
@@ -78,8 +76,8 @@ class _Call:
         once: Once | None,
         newest: str,
         remove: bool,
-    ) -> tuple[Any, ...]:
-        """Number of keys, keys, arguments."""
+    ) -> tuple[list[str], tuple[Any, ...]]:
+        """Keys and arguments."""
         key = self.key(operation)
         keys = [key]
         tail: tuple[Any, ...] = ("", "", 0, 0)
@@ -87,8 +85,7 @@ class _Call:
             beside = same_slot(key)
             keys += [f"{beside}:once", f"{beside}:once-order"]
             tail = (once.field, once.digest, ONCE_MAX, ONCE_TTL_S)
-        return (
-            *(len(keys), *keys),
+        return keys, (
             *(*self._dispatch, *self._retention, newest, int(remove)),
             *(*tail, self._names.relay(key.encode()), *texts),
         )
@@ -136,9 +133,7 @@ class Appender:
         try:
             client = await self._client()
             async with self._turns.at(self._call.key(operation)):
-                with contextlib.suppress(NoScriptError):
-                    return _outcome(await client.evalsha(lua.PUBLISH.sha, *arguments))
-                return _outcome(await client.eval(lua.PUBLISH.text, *arguments))
+                return _outcome(await lua.run(client, lua.PUBLISH, *arguments))
         except CLIENT_ERRORS as error:
             raise translate_write(error, operation) from None
 
@@ -194,9 +189,7 @@ class SyncAppender:
         """As `Appender.append`."""
         arguments = self._call.arguments(operation, texts, once, ANY, remove=False)
         try:
-            with contextlib.suppress(NoScriptError):
-                return _outcome(self._client.evalsha(lua.PUBLISH.sha, *arguments))
-            return _outcome(self._client.eval(lua.PUBLISH.text, *arguments))
+            return _outcome(lua.run_blocking(self._client, lua.PUBLISH, *arguments))
         except CLIENT_ERRORS as error:
             raise translate_write(error, operation) from None
 

@@ -14,12 +14,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError
-
 from tidegate.model.errors import RedisUnavailable
+from tidegate.redis import lua
 from tidegate.redis.address import Node
 from tidegate.redis.errors import CLIENT_ERRORS, in_words, translate
-from tidegate.redis.lua import Script
+from tidegate.redis.lua import Argument, Command, Script
 from tidegate.redis.topology import Topology
 
 #: Commands of one pipeline: a few milliseconds of Redis at the most.
@@ -27,11 +26,9 @@ BATCH = 64
 #: Commands that may wait for a primary; a caller beyond is refused at once.
 QUEUE_MAX = 20_000
 
-Argument = str | bytes | int
-
 
 class _Call(NamedTuple):
-    command: tuple[Argument, ...]
+    command: Command
     script: Script | None
     reply: asyncio.Future[Any]
 
@@ -63,13 +60,13 @@ class Batches:
 
     async def script(self, script: Script, key: bytes, *args: Argument) -> Any:
         """Run a script on its one key. Raises RedisUnavailable."""
-        return await self._call(("EVALSHA", script.sha, 1, key, *args), script, key)
+        return await self._call(lua.call(script, key, *args), script, key)
 
     async def command(self, name: str, key: bytes, *args: Argument) -> Any:
         """Send a command about one key. Raises RedisUnavailable."""
         return await self._call((name, key, *args), None, key)
 
-    async def _call(self, command: tuple[Argument, ...], script: Script | None, key: bytes) -> Any:
+    async def _call(self, command: Command, script: Script | None, key: bytes) -> Any:
         if self._tasks is None:
             raise RedisUnavailable("nothing is sent before the start or after the end")
         node = self._topology.node_for(key)
@@ -106,17 +103,9 @@ class Batches:
             return
         try:
             async with asyncio.timeout(self._timeout_s):
-                replies = await self._execute([call.command for call in calls])
-                unknown = [
-                    (call, call.script)
-                    for call, reply in zip(calls, replies, strict=True)
-                    if isinstance(reply, NoScriptError) and call.script is not None
-                ]
-                if unknown:
-                    texts = [("EVAL", script.text, *call.command[2:]) for call, script in unknown]
-                    again = await self._execute(texts)
-                    for (call, _), reply in zip(unknown, again, strict=True):
-                        _settle(call, reply)
+                replies = await lua.run_together(
+                    self._execute, [call.command for call in calls], [call.script for call in calls]
+                )
         except CLIENT_ERRORS as error:
             unanswered = translate(error)
             _fail(calls, str(unanswered), in_words(error))
@@ -124,7 +113,7 @@ class Batches:
         for call, reply in zip(calls, replies, strict=True):
             _settle(call, reply)
 
-    async def _execute(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def _execute(self, commands: Sequence[Command]) -> list[Any]:
         client: Any = self._topology.client
         pipeline = client.pipeline(transaction=False)
         for command in commands:
@@ -143,10 +132,7 @@ async def run_script(
     """
     client: Any = topology.client
     try:
-        try:
-            return await client.evalsha(script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await client.eval(script.text, len(keys), *keys, *args)
+        return await lua.run(client, script, keys, args)
     except CLIENT_ERRORS as error:
         raise translate(error) from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from tidegate.core.records import Page, StreamInfo
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
@@ -105,10 +105,7 @@ class RedisLog:
         client: Any = self._topology.client
         try:
             async with self._turns.at(key):
-                try:
-                    return await client.evalsha(script.sha, 1, key, *args)
-                except NoScriptError:
-                    return await client.eval(script.text, 1, key, *args)
+                return await lua.run(client, script, (key,), args)
         except CLIENT_ERRORS as error:
             raise translate(error, operation) from None
 

@@ -1,15 +1,21 @@
 """The Lua scripts, loaded from `scripts/*.lua`; each has what it shares with others in front of
-its own body.
+its own body. And how redis-py runs them, one or many.
 
 `EVALSHA` is what is sent; after a flush or on a new primary the server says NOSCRIPT, then `EVAL`
-loads the text again.
+loads the text again. The connection with subscriptions is not redis-py's: see `dispatcher`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+Argument = bytes | str | int | float
+Command = tuple[Argument, ...]
 
 
 class Script(NamedTuple):
@@ -48,3 +54,50 @@ REVOKE = load("revoke")
 RIGHTS = load("rights")
 SLOT_TAKE = load("slot_take", "slot_prelude")
 SLOT_SYNC = load("slot_sync", "slot_prelude")
+
+
+async def run(
+    client: Any, script: Script, keys: Sequence[Argument], args: Sequence[Argument]
+) -> Any:
+    """Run one script. Raises what redis-py raises."""
+    try:
+        return await client.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return await client.eval(script.text, len(keys), *keys, *args)
+
+
+def run_blocking(
+    client: Any, script: Script, keys: Sequence[Argument], args: Sequence[Argument]
+) -> Any:
+    """The same without an event loop."""
+    try:
+        return client.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return client.eval(script.text, len(keys), *keys, *args)
+
+
+def call(script: Script, key: Argument, *args: Argument) -> Command:
+    """A script on its one key as a command for `run_together`."""
+    return ("EVALSHA", script.sha, 1, key, *args)
+
+
+async def run_together(
+    execute: Callable[[Sequence[Command]], Awaitable[list[Any]]],
+    commands: Sequence[Command],
+    scripts: Sequence[Script | None],
+) -> list[Any]:
+    """The replies of commands that go together, errors among them; `scripts` are those of `call`.
+
+    Only what the server refused with NOSCRIPT is sent twice.
+    """
+    replies = await execute(commands)
+    unknown = [
+        (i, script)
+        for i, script in enumerate(scripts)
+        if script is not None and isinstance(replies[i], NoScriptError)
+    ]
+    if unknown:
+        again = await execute([("EVAL", one.text, *commands[i][2:]) for i, one in unknown])
+        for (i, _), reply in zip(unknown, again, strict=True):
+            replies[i] = reply
+    return replies
