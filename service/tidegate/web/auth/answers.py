@@ -27,7 +27,6 @@ class Answers(Generic[Value]):
         self._clock = clock
         self._kept: OrderedDict[Hashable, tuple[float, Value]] = OrderedDict()
         self._asked: dict[Hashable, asyncio.Future[Value]] = {}
-        self.hits = 0
         self.shared = 0
 
     def __len__(self) -> int:
@@ -40,7 +39,6 @@ class Answers(Generic[Value]):
         while True:
             kept = self._kept.get(key)
             if kept is not None and self._clock() < kept[0]:
-                self.hits += 1
                 return kept[1]
             asked = self._asked.get(key)
             if asked is None:
