@@ -153,6 +153,8 @@ async def test_b13_connections_to_redis_do_not_grow_with_operations(
     for viewer in viewers:
         await viewer.entries(1)
     now = await connections()
-    assert len(now) <= 4, "the link, the control channel, and a pool that shares"
+    # The link, the control channel, and as many of the pool as tasks of the replica may send at the
+    # same moment: topology, leases, slots, revocations, rights, and a look at what Redis can do.
+    assert len(now) <= 2 + 6, "it grows with the operations"
     assert all("b" not in connection["flags"] for connection in now), "blocked"
     await asyncio.gather(*(viewer.__aexit__() for viewer in viewers))
