@@ -127,7 +127,7 @@ CASES: dict[str, dict[str, Any]] = {
         }
     },
     "streams": {
-        "settings": {"redis": {"key_prefix": "op:", "group": "other"}},
+        "settings": {"redis": {"key_prefix": "jobs:", "group": "other"}},
         "streams": {"dryRun": True},
         "rebalance": {"ratePerS": 10},
     },

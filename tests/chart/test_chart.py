@@ -259,7 +259,7 @@ def test_the_operator_logs_in_to_redis_as_the_gateway_does(case: str) -> None:
 
 def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
     streams = only("streams", "Gateway")["spec"]["streams"]
-    assert streams == {"dryRun": True, "prefix": "op:", "group": "other"}
+    assert streams == {"dryRun": True, "prefix": "jobs:", "group": "other"}
 
 
 @every_case
@@ -426,6 +426,8 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
             "set redis.sentinelPasswordKey as well",
         ),
         ({"settings": {"redis": {"sentinel_username": "me"}}}, "sentinel_username"),
+        ({"settings": {"redis": {"key_prefix": "op:"}}}, "prefixes of 4 characters and more"),
+        ({"streams": {"prefix": "op:"}}, "/streams/prefix"),
         ({"valkey": {"enabled": False}}, "there is no Redis: set redis.url"),
         (
             {"redis": {"url": "redis://a", "existingSecret": "b", "urlKey": "c"}},

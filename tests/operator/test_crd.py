@@ -31,7 +31,7 @@ PATH = f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}"
 NAMESPACE = "/api/v1/namespaces/default"
 
 #: What the schema of each version comes to, without its descriptions.
-DIGESTS = {1: "d9bbef102e4dcf98"}
+DIGESTS = {1: "de0c2cc32f910acc"}
 
 Spec = dict[str, Any]
 
@@ -91,8 +91,12 @@ BAD: list[tuple[Spec, str]] = [
     (spec_with("rebalance.ratePerS", 0), "spec.rebalance.ratePerS"),
     (spec_with("rebalance.enabled", "yes"), "spec.rebalance.enabled"),
     (spec_with("streams.prefix", ""), "spec.streams.prefix"),
-    (spec_with("streams.prefix", "*"), "spec.streams.prefix"),
-    (spec_with("streams.prefix", "a[b]"), "spec.streams.prefix"),
+    (spec_with("streams.prefix", "job"), "spec.streams.prefix"),
+    (spec_with("streams.prefix", "jobs*"), "spec.streams.prefix"),
+    (spec_with("streams.prefix", "jobs[b]"), "spec.streams.prefix"),
+    (spec_with("streams.prefix", "tide"), "streams.prefix must not cover keys"),
+    (spec_with("streams.prefix", "tidegate:slots:x"), "streams.prefix must not cover keys"),
+    (spec_with("streams.prefix", "tidegate/1/jobs:"), "streams.prefix must not cover keys"),
     (spec_with("streams.prefix", "{tidegate}:"), "spec.streams.prefix"),
     (spec_with("streams.ttl.finishedS", 5), "finishedS must be 60 or more"),
     (spec_with("streams.ttl.idleS", 40_000_000), "spec.streams.ttl.idleS"),
@@ -125,6 +129,8 @@ BAD: list[tuple[Spec, str]] = [
 #: What the Gateway of the documentation has, and everything else that is rare.
 GOOD: list[Spec] = [
     spec_with("replicas", 0),
+    spec_with("streams.prefix", "tidegate-jobs:"),
+    spec_with("streams.prefix", "jobs"),
     {
         "target": {"name": "tidegate-gateway"},
         "replicas": 3,

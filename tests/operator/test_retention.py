@@ -122,14 +122,18 @@ def test_times_by_prefix_the_longest_wins_and_zero_keeps() -> None:
     assert left("a-1", {"status": "failed"}) == DAY_S
 
 
+#: The gateway's group, which was given everything there is.
+GIVEN = Group(position=StreamId(NOW_MS + DAY_S * 1000, 0))
+
+
 @pytest.mark.parametrize(
     ("look", "state"),
     [
         (stream(DAY_S - 1), State.RUNNING),
         (stream(DAY_S), State.ORPHAN),
         (stream(DAY_S, group=Group()), State.IDLE),
-        (stream(DAY_S, other_groups=1), State.IDLE),
-        (stream(DAY_S, other_groups=1, other_pending=1), State.RUNNING),
+        (stream(DAY_S, other_groups=1, group=GIVEN), State.IDLE),
+        (stream(DAY_S, other_groups=1, other_pending=1, group=GIVEN), State.RUNNING),
         (stream(DAY_S, group=watched_by("pod-a")), State.RUNNING),
         (stream(DAY_S, group=watched_by("pod-dead")), State.IDLE),
         (stream(DAY_S, group=watched_by("pod-dead", idle_ms=5)), State.RUNNING),
@@ -143,6 +147,32 @@ def test_times_by_prefix_the_longest_wins_and_zero_keeps() -> None:
 )
 def test_only_who_is_quiet_and_alone_is_idle(look: Look, state: State) -> None:
     assert steps(look)[0] is state
+
+
+@pytest.mark.parametrize("fields", [END, {"type": "progress"}])
+def test_a_stream_with_groups_and_none_of_ours_is_left_alone(fields: dict[str, str]) -> None:
+    """With a wrong prefix it was another team's, and was given a TTL."""
+    retention = Retention.of(spec(trim={"finished_entries": 1}))
+    look = stream(9 * DAY_S, fields, other_groups=1, length=7)
+    assert steps(look, retention=retention) == (State.FOREIGN, [])
+
+
+def test_a_stream_that_others_read_is_ours_once_our_group_was_given_all_of_it() -> None:
+    look = stream(9 * DAY_S, END, other_groups=1)
+    behind = watched_by("pod-dead")._replace(position=look.last.before())
+    assert steps(look._replace(group=behind)) == (State.FOREIGN, []), "its dead pods stay as well"
+    assert steps(look._replace(group=behind, other_groups=0))[0] is State.FINISHED
+    assert steps(look._replace(group=behind._replace(position=look.last)))[0] is State.FINISHED
+
+
+def test_our_mark_stands_for_our_group_until_something_new_is_written() -> None:
+    """The group of an ended stream is removed, and a reader of somebody else's may come or stay."""
+    at = NOW_MS + 1000
+    look = stream(0, END, other_groups=1, expires_at_ms=at)
+    assert steps(look._replace(mark=Mark(look.last, at))) == (State.FINISHED, [])
+    mark = Mark(look.last.before(), at)
+    assert steps(look._replace(mark=mark)) == (State.FOREIGN, [Revive(mark)]), "our TTL goes"
+    assert steps(look._replace(mark=mark, expires_at_ms=at + 1)) == (State.FOREIGN, [])
 
 
 def test_ids_that_are_no_times_still_go_when_they_have_ended() -> None:

@@ -30,7 +30,7 @@ from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Options, Server
 from tidegate.model.errors import RedisUnavailable
-from tidegate_operator.model.streams import Streams
+from tidegate_operator.model.streams import Streams, Trim
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import MAX_CONSUMERS, MAX_ENTRY_BYTES
 from tidegate_operator.redis.sweep import Sweep
@@ -130,10 +130,61 @@ async def test_the_prefix_is_taken_as_it_is_written(backend: Streamer, sweep: Sw
     assert await backend.client.ttl("axb-1") == -1
 
 
-@pytest.mark.parametrize("prefix", ["", "*", "a*", "a?", "[a]", "a\\", " ", "{tidegate}:", "ä"])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "job", "*", "jobs*", "jobs?", "[jobs]", "jobs\\", "jobs ", "{tidegate}:", "jöbs"]
+    + ["tide", "tidegate", "tidegate:", "tidegate:slots:a", "tidegate/", "tidegate/1/x"],
+)
 def test_a_prefix_that_could_match_more_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):
         spec(prefix=prefix)
+
+
+async def test_streams_of_another_team_are_left_alone_and_counted(
+    backend: Streamer, sweep: Sweep
+) -> None:
+    """With a prefix that matched them they were given a TTL, and cut down to an entry."""
+    client = backend.client
+    await live(client, "pod-a")
+    for name in ("theirs", "not-given", "given", "ours"):
+        await backend.publish_many(name, 3)
+        await backend.ended(name)
+    for name in ("theirs", "not-given", "given"):
+        await client.xgroup_create(PREFIX + name, "theirs", "0")
+    for name in ("not-given", "given"):
+        await backend.watch(name, "pod-dead")
+    await client.xreadgroup(GROUP, "pod-dead", {PREFIX + "given": ">"}, noack=True)
+    left = {name: await client.dump(PREFIX + name) for name in ("theirs", "not-given")}
+    report = await sweep.round(ALL.model_copy(update={"trim": Trim(finished_entries=1)}))
+    assert counts(report.tally.streams) == {"foreign": 2, "finished": 2}
+    assert report.as_dict()["streams"]["foreign"] == 2
+    assert {name: await client.dump(PREFIX + name) for name in left} == left
+    assert await backend.ttl_s("theirs") is None
+    assert await backend.ttl_s("not-given") is None
+    for name in ("given", "ours"):
+        assert near(await backend.ttl_s(name), HOUR_S)
+        assert await client.xlen(PREFIX + name) == 1
+    assert await backend.group_names("given") == {"theirs", MARK}
+
+
+async def test_a_group_of_others_that_comes_between_look_and_change_is_noticed(
+    any_server: Server,
+) -> None:
+    async with any_server.client() as client:
+        backend = Streamer(client)
+        await backend.publish("1")
+        await backend.ended("1")
+        trimming = ALL.model_copy(update={"trim": Trim(finished_entries=1)})
+        late = await held_back(any_server.url, trimming)
+        await client.xgroup_create(PREFIX + "1", "theirs", "0")
+        assert await arrive(client, late) == [b"foreign", [b"foreign", 0]]
+        assert await backend.ttl_s("1") is None
+        assert await client.xlen(PREFIX + "1") == 2
+        # Ids of any length are compared as numbers.
+        await client.xgroup_create(PREFIX + "1", GROUP, "9-18446744073709551615")
+        assert await arrive(client, late) == [b"foreign", [b"foreign", 0]]
+        await client.xgroup_setid(PREFIX + "1", GROUP, "$")
+        assert await arrive(client, late) == [b"done", [b"done", 1]]
 
 
 async def test_an_expired_stream_that_is_written_again_gets_a_ttl_again(
@@ -832,7 +883,7 @@ async def test_streams_of_any_kind_are_seen_through(backend: Streamer, sweep: Sw
     await client.xdel(PREFIX + "undone", later)
     report = await sweep.round(ALL)
     assert not report.tally.left["refused"]
-    assert counts(report.tally.streams) == {"finished": 6, "running": 7}
+    assert counts(report.tally.streams) == {"finished": 6, "running": 6, "foreign": 1}
     assert report.tally.undatable == 3
     assert near(await backend.ttl_s("future"), HOUR_S)
     assert near(await backend.ttl_s("zero"), HOUR_S)

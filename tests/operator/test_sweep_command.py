@@ -55,7 +55,8 @@ async def test_once_as_json(redis_server: Server, backend: Streamer) -> None:
     done = await finish(await start("--once", "--json", "--redis", redis_server.url))
     assert done.code == 0, done.err
     report = json.loads(done.out)
-    assert report["streams"] == {"running": 1, "finished": 1, "failed": 1, "idle": 0, "orphan": 0}
+    others = {"idle": 0, "orphan": 0, "foreign": 0}
+    assert report["streams"] == {"running": 1, "finished": 1, "failed": 1, **others}
     assert report["expiring"] == {"finished": 1, "failed": 1, "idle": 0, "orphan": 0}
     assert not report["dryRun"]
     assert await backend.ttl_s("1") == pytest.approx(HOUR_S, abs=30)
@@ -189,7 +190,9 @@ async def test_the_help_says_what_each_flag_does_with_the_defaults_as_they_are()
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--prefix", "*"), "--prefix: must be 1 to 128 characters"),
+        (("--prefix", "*jobs"), "--prefix: must be 4 to 128 characters"),
+        (("--prefix", "b"), "--prefix: must be 4 to 128 characters"),
+        (("--prefix", "tide"), "streams.prefix must not cover keys that the gateway keeps"),
         (("--prefix", ""), "prefix"),
         (("--finished", "soon"), "--finished: must be a time such as 90s, 30m, 24h or 7d"),
         (("--finished", "-1"), "--finished: must be a time"),

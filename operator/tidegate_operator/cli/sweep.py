@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FILE_MAX_BYTES = 1_048_576
 _SPEC = "What is kept"
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
-_PREFIX = re.compile(r"[A-Za-z0-9_.:@~+=/#-]{1,128}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9_.:@~+=/#-]{4,128}", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -180,7 +180,7 @@ def _streams(settings: Settings, gateway: Path | None, flags: dict[str, Any]) ->
     if flags["prefix"] is not None and _PREFIX.fullmatch(flags["prefix"]) is None:
         raise InvalidInput(
             "--prefix",
-            "--prefix: must be 1 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = / # -. It is taken "
+            "--prefix: must be 4 to 128 characters of A-Z a-z 0-9 _ . : @ ~ + = / # -. It is taken "
             "as it is, and never as a pattern that could match the keys of others",
         )
     if gateway is None:

@@ -38,6 +38,7 @@ _REASONS = {
     "gone": "gone meanwhile",
     "sooner": "expires sooner",
     "watched": "somebody came to watch",
+    "foreign": "somebody else's group came meanwhile",
     "moved": "its slot is moving",
     "fresh": "the consumer has read since",
     "more": "too much for one step, the next round goes on",
@@ -153,7 +154,7 @@ def table(report: Report) -> Table:
     shown.add_column("TTL to be set" if report.dry_run else "TTL set", justify="right")
     tally = report.tally
     for state in State:
-        ttl = "" if state is State.RUNNING else f"{tally.expiring[state]:,}"
+        ttl = f"{tally.expiring[state]:,}" if state.goes else ""
         shown.add_row(state.value, f"{tally.streams[state]:,}", ttl)
     shown.add_section()
     for label, value in _rest(report):

@@ -31,7 +31,7 @@ def _counters(keeper: Keeper) -> Iterator[_Value]:
         yield "decisions_total", (reason.value,), keeper.scaling.decisions[reason]
     for direction in ("up", "down"):
         yield "scales_total", (direction,), keeper.scaling.scales[direction]
-    for state in State:
+    for state in filter(lambda one: one.goes, State):
         yield "streams_expired_total", (state.value,), keeper.sweep.expired[state.value]
     yield from _each("action_failures_total", keeper.scaling.failures)
     yield from _each("sweep_changes_total", keeper.sweep.changes)

@@ -70,6 +70,9 @@ class SweepCounts(Part):
     failed: Annotated[int, Field(ge=0, description="Of those: failed.")] = 0
     idle: Annotated[int, Field(ge=0, description="Of those: idle.")] = 0
     orphan: Annotated[int, Field(ge=0, description="Of those: never watched.")] = 0
+    foreign: Annotated[
+        int, Field(ge=0, description="Of those: somebody else's, so left alone.")
+    ] = 0
     ttl_set: Annotated[int, Field(ge=0, description="Streams that were given a TTL.")] = 0
     ttl_removed: Annotated[
         int, Field(ge=0, description="Streams that run again and lost their TTL.")

@@ -15,9 +15,27 @@ YEAR_S = 31_536_000
 #: A viewer that was cut off at the end of an operation comes back within this.
 TTL_MIN_S = 60
 
-#: Printable ASCII, without the glob characters of SCAN MATCH and without braces at the front, where
-#: the gateway has its own keys.
-KeyPrefix = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.:@~+=/#-]+$")]
+#: A shorter prefix soon matches what others keep on the same server.
+PREFIX_MIN_LENGTH = 4
+#: Printable ASCII, without the glob characters of SCAN MATCH and without braces, where the gateway
+#: has its own keys.
+KeyPrefix = Annotated[
+    str,
+    Field(min_length=PREFIX_MIN_LENGTH, max_length=128, pattern=r"^[A-Za-z0-9_.:@~+=/#-]+$"),
+]
+#: What the gateway's own keys without braces begin with, see `tidegate.redis.names`; its setting
+#: `redis.key_prefix` may not begin so either.
+OWN_KEYS = ("tidegate:", "tidegate/")
+
+
+def _covers_own_keys(prefix: str) -> bool:
+    return any(own.startswith(prefix) or prefix.startswith(own) for own in OWN_KEYS)
+
+
+def _covers_own_keys_in_cel() -> str:
+    return " || ".join(
+        f"'{own}'.startsWith(self.prefix) || self.prefix.startsWith('{own}')" for own in OWN_KEYS
+    )
 
 
 def _ttl_rule(field: str, name: str) -> Rule:
@@ -167,6 +185,13 @@ class Streams(Part):
     memory: Annotated[Memory, Field(description="What is done when Redis fills up.")] = Memory()
 
     rules = (
+        Rule(
+            f"!({_covers_own_keys_in_cel()})",
+            "streams.prefix must not cover keys that the gateway keeps for itself "
+            f"({' and '.join(OWN_KEYS)}): take another prefix for streams",
+            ".prefix",
+            lambda part: not _covers_own_keys(part.prefix),
+        ),
         Rule(
             "self.overrides.all(o, o.prefix.startsWith(self.prefix))",
             "streams.overrides: each prefix must begin with streams.prefix, or it would match "

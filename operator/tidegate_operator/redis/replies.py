@@ -39,7 +39,9 @@ def read_outline(
         if name == mark_name:
             mark = Mark(stream_id(by[b"last-delivered-id"]), by.get(b"entries-read") or -1)
         elif name == group_name:
-            group, consumers = Group((), by[b"pending"], _lag(by.get(b"lag"))), by[b"consumers"]
+            position = stream_id(by[b"last-delivered-id"])
+            group = Group((), by[b"pending"], _lag(by.get(b"lag")), position=position)
+            consumers = by[b"consumers"]
         else:
             others += 1
             pending += by[b"pending"]
@@ -107,12 +109,12 @@ def read_look(outline: Outline, reply: list[Any] | None) -> Look | None:
 def _read_group(reply: list[Any] | None) -> Group | None:
     if not reply:
         return None
-    lag, pending, all_told, *rows = reply
+    position, lag, pending, all_told, *rows = reply
     consumers = tuple(
         Consumer(_text(name), count, idle)
         for name, count, idle in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
     )
-    return Group(consumers, pending, _lag(lag), all_told == 1)
+    return Group(consumers, pending, _lag(lag), all_told == 1, stream_id(position))
 
 
 def _lag(reply: int | None) -> int | None:

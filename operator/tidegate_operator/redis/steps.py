@@ -57,10 +57,11 @@ def call_of(act: Act, names: Names) -> Call:
             noted = (str(mark.position), mark.expires_at_ms)
             return Call(lua.REVIVE, look.key, (names.mark, *noted))
         case Trim(keep):
-            return Call(lua.TRIM, look.key, (*judged_by, keep, TRIM_MOST))
+            limits = (keep, TRIM_MOST)
+            return Call(lua.TRIM, look.key, (*judged_by, *limits, names.group, names.mark))
         case RemoveConsumer(name, heir, fresh_ms):
-            limits = (CLAIM_BATCH, CLAIM_TIMES, fresh_ms)
-            return Call(lua.REMOVE_CONSUMER, look.key, (names.group, name, heir or "", *limits))
+            args = (names.group, name, heir or "", CLAIM_BATCH, CLAIM_TIMES, fresh_ms)
+            return Call(lua.REMOVE_CONSUMER, look.key, args)
         case RemoveGroup():
             return Call(lua.REMOVE_GROUP, look.key, (names.group, *judged_by))
 

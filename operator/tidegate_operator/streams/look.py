@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tidegate.model.entries import Entry
-from tidegate.model.ids import StreamId
+from tidegate.model.ids import ZERO, StreamId
 
 
 class Consumer(NamedTuple):
@@ -21,15 +21,21 @@ class Consumer(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The gateway's group; `lag` is None where Redis cannot tell it.
+    """The gateway's group.
 
-    `consumers` are at most as many as a look carries; `all_told` says whether that is all.
+    Attributes:
+        consumers: at most as many as a look carries.
+        pending: entries that its consumers have not acknowledged.
+        lag: entries that it has not read; None where Redis cannot tell.
+        all_told: whether `consumers` are all there are.
+        position: the last id that it was given.
     """
 
     consumers: tuple[Consumer, ...] = ()
     pending: int = 0
     lag: int | None = None
     all_told: bool = True
+    position: StreamId = ZERO
 
 
 class Mark(NamedTuple):
@@ -77,3 +83,13 @@ class Look(NamedTuple):
     def is_ours(self) -> bool:
         """Whether the TTL that it has is one that the sweep set."""
         return self.mark is not None and self.mark.expires_at_ms == self.expires_at_ms
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody else reads it with a group, and there is something in it that ours was
+        not given, or ours was never there. A mark of ours stands for a group that we removed.
+        """
+        if not self.other_groups:
+            return False
+        known = [one.position for one in (self.group, self.mark) if one is not None]
+        return not known or max(known) < self.last

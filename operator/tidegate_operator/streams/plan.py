@@ -35,7 +35,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """Take our own TTL back: the stream runs, or is watched, again."""
+    """Take our own TTL back: the stream runs, is watched, or is somebody else's by now."""
 
     mark: Mark
 
@@ -72,14 +72,15 @@ Step = Expire | Revive | Trim | RemoveConsumer | RemoveGroup
 
 def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -> Iterator[Step]:
     """The steps for this stream; none for most of them, once the sweep has been round."""
+    if not judged.state.goes and look.mark is not None and look.is_ours:
+        yield Revive(look.mark)
+    if judged.state is State.FOREIGN:
+        return
     consumers = () if look.group is None else look.group.consumers
     dead = tuple(one.name for one in consumers if liveness.is_dead(one))
-    over = judged.state is not State.RUNNING
     ended = judged.state in (State.FINISHED, State.FAILED)
-    if over and judged.expire_at_ms is not None and _is_due(look, judged.expire_at_ms):
+    if judged.expire_at_ms is not None and _is_due(look, judged.expire_at_ms):
         yield Expire(judged.state, judged.expire_at_ms, judged.least_ms, not ended, dead)
-    if not over and look.mark is not None and look.is_ours:
-        yield Revive(look.mark)
     keep = retention.keep_entries
     if ended and keep is not None and look.length is not None and look.length > keep:
         yield Trim(keep)

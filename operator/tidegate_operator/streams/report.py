@@ -24,7 +24,7 @@ class Tally:
     #: consumers, groups, slots.
     done: Counter[str] = field(default_factory=Counter)
     #: What was not done, by reason: changed, gone, sooner, watched, moved, fresh, more, refused,
-    #: failed.
+    #: failed, foreign.
     left: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
@@ -98,7 +98,7 @@ class Report:
             "streams": {state.value: tally.streams[state] for state in State},
             "undatable": tally.undatable,
             "undispatched": tally.undispatched,
-            "expiring": {s.value: tally.expiring[s] for s in State if s is not State.RUNNING},
+            "expiring": {s.value: tally.expiring[s] for s in State if s.goes},
             "done": dict(sorted(tally.done.items())),
             "left": dict(sorted(tally.left.items())),
             "memoryLevel": self.level.value,

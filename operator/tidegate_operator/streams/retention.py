@@ -1,5 +1,6 @@
 """How long a stream is kept: its state, and the moment at which it may go.
 
+    others read it with a group, and ours was not given all of it --> FOREIGN
     has a terminal entry as its newest?  -- yes, of a failure --> FAILED
                                          -- yes --------------> FINISHED
     somebody watches, its ids tell no time, or entries wait for others' consumers --> RUNNING
@@ -7,7 +8,8 @@
     nothing written for orphanS, and it has none  --> ORPHAN
     else --> RUNNING
 
-A running stream is kept, whatever else. The other states get a TTL and never a deletion: who reads
+A foreign stream is somebody else's: of it only our own TTL is ever taken back. A running stream is
+kept, whatever else. The other states get a TTL and never a deletion: who reads
 or writes late finds the stream for a grace yet, and the next sweep takes the TTL back when it runs
 again. The age is that of the last id by the server's clock; ids that are no times (`1-0`, `2-0`)
 tell no age, so such streams only ever go when they have ended.
@@ -40,6 +42,12 @@ class State(enum.Enum):
     FAILED = "failed"
     IDLE = "idle"
     ORPHAN = "orphan"
+    FOREIGN = "foreign"
+
+    @property
+    def goes(self) -> bool:
+        """Whether such a stream is given a TTL."""
+        return self not in (State.RUNNING, State.FOREIGN)
 
 
 class Judged(NamedTuple):
@@ -93,6 +101,8 @@ class Retention:
 
     def judge(self, look: Look, liveness: Liveness, now_ms: int) -> Judged:
         """The state of a stream, and until when it is kept. `now_ms` is the server's time."""
+        if look.is_foreign:
+            return Judged(State.FOREIGN)
         ttl = self.ttl_of(look.key)
         age_ms = age_of(look, now_ms)
         state = self.end_of(look.entry)

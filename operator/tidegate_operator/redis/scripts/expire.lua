@@ -7,6 +7,7 @@ local key, mark, last = KEYS[1], ARGV[1], ARGV[2]
 local info = inspect(key)
 if not info then return 'gone' end
 if not is_same(info, last, ARGV[3]) then return 'changed' end
+if is_foreign(key, ARGV[7], mark, last) then return 'foreign' end
 if ARGV[6] == '1' then
   if subscribers(key) > 0 then return 'watched' end
   local dead = {}

@@ -3,7 +3,7 @@
 -- For a stream of which something may be too large to carry as it is; behind the gateway's cutting.lua. Returns {greatest
 -- id, newest entry's id or '', its fields, 0 or its size if that is not all of them, length, group or nil}, or nil when
 -- there is no stream.
--- A group is {lag or -1, pending, 1 if these are all consumers, then of each: name, pending, idle in ms}.
+-- A group is {last id that it was given, lag or -1, pending, 1 if these are all consumers, then of each: name, pending, idle in ms}.
 local key = KEYS[1]
 local info = inspect(key)
 if not info then return false end
@@ -17,7 +17,7 @@ end
 local found, ours = group_of(key, ARGV[1]), false
 if found then
   local all, most = consumers_of(key, ARGV[1]), tonumber(ARGV[3])
-  ours = {found.lag or -1, found.pending, #all > most and 0 or 1}
+  ours = {found['last-delivered-id'], found.lag or -1, found.pending, #all > most and 0 or 1}
   for i = 1, math.min(#all, most) do
     local consumer = named(all[i])
     ours[#ours + 1] = consumer.name

@@ -38,6 +38,28 @@ local function consumers_of(key, group)
   return reply
 end
 
+-- Whether the first id is before the second; the halves are too long for a number of Lua.
+local function is_before(one, other)
+  local ms, seq = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)-(%d+)$')
+  if ms == other_ms then ms, other_ms = seq, other_seq end
+  return #ms < #other_ms or (#ms == #other_ms and ms < other_ms)
+end
+
+-- Whether somebody else reads the stream with a group, and neither our group nor our mark has come to `last`.
+local function is_foreign(key, group, mark, last)
+  local others, behind = false, true
+  for _, row in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local by = named(row)
+    if by.name ~= group and by.name ~= mark then
+      others = true
+    elseif not is_before(by['last-delivered-id'], last) then
+      behind = false
+    end
+  end
+  return others and behind
+end
+
 local function group_of(key, name)
   local all = redis.call('XINFO', 'GROUPS', key)
   for i = 1, #all do
