@@ -14,12 +14,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from tidegate.model.errors import SettingsError
 from tidegate.model.settings import Group, LogSettings, RedisSettings, RedisUrl, rule_broken
+from tidegate.model.settings.values import split_list
+from tidegate.redis.address import parse_address
 from tidegate_operator.leader.election import DURATION_MAX_S, Terms
+from tidegate_operator.model.streams import PREFIX_MIN_LENGTH
 
 VARIABLE_PREFIX = "TIDEGATE_OPERATOR_"
 
@@ -33,6 +44,8 @@ _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _SERVICE_LINK = re.compile(
     r"^(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$"
 )
+#: A host with or without a port; an IPv6 address in brackets.
+_HOST = re.compile(r"^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")
 _SERVICE_LINK_URL = re.compile(r"^(tcp|udp|sctp)://")
 
 
@@ -50,13 +63,30 @@ def _object_name(text: str) -> str:
     return text
 
 
+def _optional_name(text: str | None) -> str | None:
+    return None if text is None else _object_name(text)
+
+
+def _hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    plain = tuple(text.lower().rstrip(".") for text in texts)
+    for text in plain:
+        if len(text) > 300 or not _HOST.match(text):
+            raise ValueError(
+                "must be hosts with or without a port, such as redis-0.redis,10.0.0.7:6380"
+            )
+        _ = urlsplit(f"//{text}").port  # raises where that is none
+    return plain
+
+
 def _check_url(url: RedisUrl | None) -> RedisUrl | None:
     if url is not None:
         # The gateway's own check, and its words.
         try:
-            RedisSettings(url=url)
+            parse_address(RedisSettings(url=url))
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        except SettingsError as error:
+            raise ValueError(str(error).removeprefix("redis.url: ")) from None
     return url
 
 
@@ -85,6 +115,31 @@ class OperatorSettings(Group):
             description="Namespace whose `Gateway` resources are served, and where the Lease is.",
         ),
     ]
+    gateway: Annotated[
+        str | None,
+        AfterValidator(_optional_name),
+        Field(
+            description="Name of the only `Gateway` that is served; others are left to other "
+            "operators. Unset: all of the namespace are.",
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        AfterValidator(_optional_name),
+        Field(
+            description="Name of the only Deployment that a `Gateway` may have scaled. Unset: any "
+            "that the Role allows.",
+        ),
+    ] = None
+    key_prefix: Annotated[
+        str | None,
+        Field(
+            min_length=PREFIX_MIN_LENGTH,
+            max_length=128,
+            description="What the `spec.streams.prefix` of a `Gateway` must begin with. Unset: any "
+            "prefix will do.",
+        ),
+    ] = None
     identity: Annotated[
         str,
         AfterValidator(_object_name),
@@ -141,6 +196,17 @@ class OperatorSettings(Group):
             "gateway's `redis.url`."
         ),
     ] = None
+    redis_hosts: Annotated[
+        tuple[str, ...],
+        Field(
+            max_length=256,
+            description="Hosts of Redis and of Sentinels, with or without a port and separated by "
+            "commas, that `spec.redis.url` may name beside those of `redis_url`. A login is sent "
+            "to no others, except to an address that is in the same Secret.",
+        ),
+        BeforeValidator(split_list),
+        AfterValidator(_hosts),
+    ] = ()
     redis_username: Annotated[
         str | None, Field(description="ACL user, where `spec.redis` names none.")
     ] = None

@@ -28,16 +28,15 @@ def _settings() -> Iterator[str]:
             case "identity":
                 default = "the host's name"
             case _:
-                default = "not set" if field.default is None else f"`{field.default}`"
+                default = "not set" if field.default in (None, ()) else f"`{field.default}`"
         yield f"| `{VARIABLE_PREFIX}{name.upper()}` | {default} | {field.description} |"
 
 
 def _permissions() -> Iterator[str]:
-    yield "| API group | resource | verbs | only these names | needed by | for |"
+    yield "| API group | resource | verbs | only on | needed by | for |"
     yield "|---|---|---|---|---|---|"
     for one in PERMISSIONS:
         group = f"`{one.group}`" if one.group else "core"
-        named = "yes" if one.named else ""
         when = one.when or "always"
         verbs = ", ".join(one.verbs)
-        yield f"| {group} | `{one.resource}` | {verbs} | {named} | {when} | {one.why} |"
+        yield f"| {group} | `{one.resource}` | {verbs} | {one.only} | {when} | {one.why} |"

@@ -159,6 +159,11 @@ CASES: dict[str, dict[str, Any]] = {
         "operator": {"serviceAccount": {"name": "mine-too"}, "rbac": {"create": False}},
         "tests": {"enabled": False},
     },
+    "more hosts of redis": {
+        "redis": {"url": "redis+sentinel://one,two:7000/main", "existingSecret": "redis"},
+        "operator": {"redisHosts": ["three", "four:26380", "[fd00::7]"]},
+        "streams": {"prefix": "jobs:night:"},
+    },
     "long names": {"fullnameOverride": "a-name-of-just-forty-characters-in-total"},
 }
 

@@ -78,6 +78,16 @@ class Api:
         warnings = "".join(f"warning: {one}\n" for one in answer.headers.get_list("warning"))
         return answer.status_code, warnings + answer.text
 
+    async def allows(self, account: str, attributes: dict[str, str]) -> bool:
+        """Whether a service account of the namespace may do this there."""
+        asked = {
+            "user": f"system:serviceaccount:some:{account}",
+            "resourceAttributes": {"namespace": "some", **attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        answer = (await self._client.post(path, json={"spec": asked})).raise_for_status()
+        return bool(answer.json()["status"]["allowed"])
+
     async def takes(self, manifest: Manifest) -> None:
         """It would take this one, and warns of nothing."""
         text = json.dumps(manifest, sort_keys=True, default=str)
@@ -170,6 +180,33 @@ async def test_a_wrong_field_of_another_project_would_be_noticed(api: Api) -> No
     status, told = await api.apply(route, dry_run=True)
     assert status == 422
     assert "spec.rules[0].timeouts.request" in told
+
+
+async def test_the_operators_account_cannot_scale_a_foreign_deployment(api: Api) -> None:
+    """The Role as it is rendered, asked of the API server's own authorizer."""
+    for kind in ("ServiceAccount", "Role", "RoleBinding"):
+        status, told = await api.apply(only("defaults", kind, "tidegate-operator"), dry_run=False)
+        assert status in (200, 201), told
+    scale = {"group": "apps", "resource": "deployments", "subresource": "scale", "verb": "patch"}
+    make = {"group": "autoscaling", "resource": "horizontalpodautoscalers", "verb": "create"}
+
+    async def allowed() -> bool:
+        return await api.allows("tidegate-operator", {**scale, "name": "tidegate-gateway"})
+
+    await until(allowed, "who authorizes learns of it a moment later")
+    assert await api.allows("tidegate-operator", {**make, "name": "tidegate"})
+    for refused in (
+        {**scale, "name": "payments-api"},
+        scale,
+        {**scale, "verb": "update", "name": "tidegate-gateway"},
+        {**scale, "subresource": "", "name": "tidegate-gateway"},
+        {**scale, "subresource": "", "verb": "get", "name": "payments-api"},
+        {**make, "name": "payments-api"},
+        {**make, "verb": "delete", "name": "payments-api"},
+        {"group": "", "resource": "secrets", "verb": "get", "name": "payments"},
+        {"group": "", "resource": "secrets", "verb": "list"},
+    ):
+        assert not await api.allows("tidegate-operator", refused), refused
 
 
 def gateway_deployment() -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -14,11 +15,14 @@ import pytest
 import yaml
 
 from tests.chart.render import CASES, CHART, container, environment, helm, only, rendered, template
+from tests.operator.secrets import Clock, Secrets
 from tidegate.cli.settings_source import load_settings
 from tidegate.model.settings import Settings
-from tidegate_operator.kube.permissions import PERMISSIONS
+from tidegate_operator.kube.permissions import DEPLOYMENT, LEASE, OWN, PERMISSIONS, SECRETS
+from tidegate_operator.loops.scope import Scope
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.parts import KeyOf
+from tidegate_operator.observe.way import RedisNotNamed, RedisWay
 from tidegate_operator.settings import load_settings as load_operator_settings
 
 pytestmark = pytest.mark.real("helm")
@@ -204,8 +208,47 @@ def test_the_operator_takes_its_settings_and_its_resource(case: str) -> None:
     assert settings.lease == name == only(case, "Lease")["metadata"]["name"]
     assert settings.host == "0.0.0.0"
     assert settings.port == container(only(case, "Deployment", name))["ports"][0]["containerPort"]
-    spec = read_spec(only(case, "Gateway")["spec"])
+    resource = only(case, "Gateway")
+    spec = read_spec(resource["spec"])
     assert spec.target.name == name_of(case, "gateway")
+    # And nothing but this one is what it serves.
+    assert settings.gateway == resource["metadata"]["name"]
+    scope = Scope.of(settings)
+    scope.check(spec)
+    assert (scope.target, scope.key_prefix) == (spec.target.name, spec.streams.prefix)
+
+
+@pytest.mark.parametrize(
+    ("case", "refused"),
+    [
+        ("defaults", "tidegate-valkey:6380,mine"),
+        ("existing secrets", "mine"),
+        ("redis with tls", "one:6379,mine"),
+        ("redis cluster with tls", "one:6379,two:7002"),
+        ("more hosts of redis", "one:6379,four,mine"),
+    ],
+)
+async def test_a_password_goes_to_the_hosts_of_the_values_only(case: str, refused: str) -> None:
+    """All of an address, Sentinels and nodes of a Cluster among them, and no other one."""
+    env = environment(only(case, "Deployment", OPERATOR)) | {
+        "TIDEGATE_OPERATOR_NAMESPACE": "some",
+        "TIDEGATE_OPERATOR_IDENTITY": "pod-1",
+    }
+    secrets = Secrets()
+    source = read_spec(only(case, "Gateway")["spec"]).redis
+    for key in (source.password_secret, source.ca_secret):
+        if key is not None:
+            secrets.values.setdefault(key.name, {})[key.key] = "geheim"
+    source = source.model_copy(update={"ca_secret": None, "certificate_secret": None})
+    way = RedisWay(secrets, load_operator_settings({}, env), Clock())
+    try:
+        assert (await way.open(source)).topology.address.password == "geheim"
+        for host in refused.split(","):
+            other = source.model_copy(update={"url": f"redis://{host}"})
+            with pytest.raises(RedisNotNamed, match="so not to"):
+                await way.open(other)
+    finally:
+        await way.close()
 
 
 @every_case
@@ -293,12 +336,21 @@ def test_the_role_is_what_the_operator_says_it_needs(case: str) -> None:
 
 @every_case
 def test_named_permissions_are_for_names_only(case: str) -> None:
-    named = {(one.group, one.resource) for one in PERMISSIONS if one.named}
+    """The Deployment above all: a Gateway scaled that of another team."""
+    gateway, target = name_of(case, "").removesuffix("-"), name_of(case, "gateway")
+    names = {OWN: [gateway], DEPLOYMENT: [target], LEASE: [name_of(case, "operator")]}
+    only_on = {
+        (one.group, one.resource, verb): one.only for one in PERMISSIONS for verb in one.verbs
+    }
     for role in rendered(case):
         for rule in role.get("rules", ()) if role["kind"] == "Role" else ():
-            for resource in rule["resources"]:
-                if (rule["apiGroups"][0], resource) in named:
-                    assert rule["resourceNames"], rule
+            for resource, verb in itertools.product(rule["resources"], rule["verbs"]):
+                what = only_on[rule["apiGroups"][0], resource, verb]
+                given = rule.get("resourceNames")
+                if what == SECRETS:
+                    assert given, rule
+                else:
+                    assert given == names.get(what), rule
 
 
 # --- the world outside

@@ -509,7 +509,9 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
         if code != 403:
             names.add((*call, ref.get("name", "")))
         if code == 201 and event["verb"] == "patch":
-            used.add((*call[:2], "create"))  # an apply that creates is asked for both
+            # An apply that creates is asked for both, by name.
+            used.add((*call[:2], "create"))
+            names.add((*call[:2], "create", ref["name"]))
     granted = {
         (group, resource, verb)
         for rule in role["rules"]

@@ -30,7 +30,14 @@ from tidegate.redis.batches import end_if_cancelled
 from tidegate.redis.pods import Figures, Pods
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.objects import DELETION_COST
-from tidegate_operator.kube.permissions import PERMISSIONS, Permission
+from tidegate_operator.kube.permissions import (
+    DEPLOYMENT,
+    LEASE,
+    OWN,
+    PERMISSIONS,
+    SECRETS,
+    Permission,
+)
 from tidegate_operator.model.gateway import GROUP, KIND, PLURAL, VERSION
 from tidegate_operator.model.schema import crd
 
@@ -123,12 +130,20 @@ class Stage:
         return f"{api}/namespaces/{self.namespace}/{kind}{end}"
 
     async def grant(
-        self, permissions: Sequence[Permission] = PERMISSIONS, *, names: Sequence[str] = ()
+        self,
+        permissions: Sequence[Permission] = PERMISSIONS,
+        *,
+        names: Sequence[str] = (),
+        gateways: Sequence[str] = ("main",),
+        leases: Sequence[str] = ("tidegate-operator",),
+        targets: Sequence[str] = (TARGET,),
     ) -> None:
         """A Role with exactly these for the operator's user; those of the whole cluster left out.
 
-        `names` are the Secrets; the Lease is always named.
+        `names` are the Secrets.
         """
+        only = {LEASE: list(leases), DEPLOYMENT: list(targets)}
+        only |= {SECRETS: list(names), OWN: list(gateways)}
         rules = []
         for one in permissions:
             if one.when == "zones":
@@ -138,10 +153,8 @@ class Stage:
                 "resources": [one.resource],
                 "verbs": list(one.verbs),
             }
-            if one.named:
-                rule["resourceNames"] = (
-                    ["tidegate-operator"] if one.resource == "leases" else list(names)
-                )
+            if one.only:
+                rule["resourceNames"] = only[one.only]
             if rule.get("resourceNames") != []:
                 rules.append(rule)
         api = "/apis/rbac.authorization.k8s.io/v1"
@@ -280,14 +293,20 @@ class Stage:
         return {"status": {}, **await self.send("GET", f"{self.gateways}/{name}")}
 
     async def condition(
-        self, kind: str, status: str, reason: str | None = None, *, within_s: float = PATIENCE_S
+        self,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        gateway: str = "main",
+        within_s: float = PATIENCE_S,
     ) -> Object:
         """Wait for a condition of the Gateway, and return it."""
         last: Object = {}
 
         async def holds() -> bool:
             nonlocal last
-            last = conditions_of(await self.gateway()).get(kind, {})
+            last = conditions_of(await self.gateway(gateway)).get(kind, {})
             return last.get("status") == status and reason in (None, last.get("reason"))
 
         await until(holds, lambda: f"{kind}={status} {reason or ''}: {last}", within_s=within_s)
@@ -332,7 +351,7 @@ class Operator:
         self.name = name
         self.url = ""
         given = {"INTERVAL_S": "0.5", "STATUS_S": str(STATUS_S), "PORT": "0", "LOG_FORMAT": "json"}
-        given |= variables
+        given |= {"REDIS_HOSTS": "127.0.0.1"} | variables
         self.process = Process(
             [
                 *(sys.executable, "-m", "tidegate_operator.cli.main", "run"),

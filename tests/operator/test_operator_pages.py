@@ -53,6 +53,12 @@ def test_variables_of_a_service_with_the_operators_name_are_passed_over() -> Non
         ({"TIDEGATE_OPERATOR_INTERVAL_S": "nan"}, "interval_s: "),
         ({"TIDEGATE_OPERATOR_STUCK_S": "6"}, "stuck_s: must be more than twice"),
         ({"TIDEGATE_OPERATOR_REDIS_URL": "http://redis"}, "redis_url: must start with one of"),
+        ({"TIDEGATE_OPERATOR_REDIS_URL": "redis://:geheim@"}, "the host is missing"),
+        ({"TIDEGATE_OPERATOR_REDIS_HOSTS": "redis://a"}, "redis_hosts: must be hosts with or"),
+        ({"TIDEGATE_OPERATOR_REDIS_HOSTS": "a,b:70000"}, "redis_hosts: "),
+        ({"TIDEGATE_OPERATOR_TARGET": "A_b"}, "target: must be a name"),
+        ({"TIDEGATE_OPERATOR_GATEWAY": "*"}, "gateway: must be a name"),
+        ({"TIDEGATE_OPERATOR_KEY_PREFIX": "b"}, "key_prefix: "),
         ({"TIDEGATE_OPERATOR_PORT": "99999"}, "port: "),
         (
             {"TIDEGATE_OPERATOR_REDIS_CERT_FILE": "c.pem"},

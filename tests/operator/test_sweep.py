@@ -132,8 +132,10 @@ async def test_the_prefix_is_taken_as_it_is_written(backend: Streamer, sweep: Sw
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "job", "*", "jobs*", "jobs?", "[jobs]", "jobs\\", "jobs ", "{tidegate}:", "jöbs"]
-    + ["tide", "tidegate", "tidegate:", "tidegate:slots:a", "tidegate/", "tidegate/1/x"],
+    [
+        *("", "job", "*", "jobs*", "jobs?", "[jobs]", "jobs\\", "jobs ", "{tidegate}:", "jöbs"),
+        *("tide", "tidegate", "tidegate:", "tidegate:slots:a", "tidegate/", "tidegate/1/x"),
+    ],
 )
 def test_a_prefix_that_could_match_more_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="prefix"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from tidegate_operator.redis.primary import Primary
 class Scene:
     def __init__(self) -> None:
         self.clock, self.secrets = Clock(), Secrets()
-        self.way = RedisWay(self.secrets, settings(), self.clock)
+        own = settings(redis_hosts="one,127.0.0.1,127.1")
+        self.way = RedisWay(self.secrets, own, self.clock)
 
     async def open(self, **fields: Any) -> Way:
         return await self.way.open(source(**fields))
@@ -124,6 +126,60 @@ async def test_what_is_missing_is_named(scene: Scene, fields: Any, reason: str, 
     assert "geheim" not in str(told.value)
 
 
+# --- where a login goes
+
+PASSWORD = {"passwordSecret": {"name": "redis", "key": "password"}}
+FROM_SECRET = {"urlSecret": {"name": "redis", "key": "url"}}
+ELSEWHERE = {"passwordSecret": {"name": "other", "key": "password"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"url": "redis://own"}, ""),
+        ({"url": "redis://OWN.:6379/3", **PASSWORD}, ""),
+        ({"url": "rediss://two"}, ""),
+        ({"url": "redis+sentinel://two,two:7000,[FD00::7]:26379/main", **PASSWORD}, ""),
+        ({"url": "redis://own:6380", **PASSWORD}, "own:6380"),
+        ({"url": "redis://mine", **PASSWORD}, "mine:6379"),
+        ({"url": "redis://mine"}, "mine:6379"),
+        ({"url": "redis://10.0.0.7", **PASSWORD}, "10.0.0.7:6379"),
+        ({"url": "redis://own.mine", **PASSWORD}, "own.mine:6379"),
+        ({"url": "redis+cluster://own,mine:7000", **PASSWORD}, "mine:7000"),
+        ({"url": "redis+sentinel://two,mine/own", **PASSWORD}, "mine:26379"),
+        ({"url": "redis+sentinel://[fd00::7]:6379/main"}, "fd00::7:6379"),
+        ({**FROM_SECRET}, ""),
+        ({**FROM_SECRET, **PASSWORD}, ""),
+        ({**FROM_SECRET, **ELSEWHERE}, "author:6379"),
+        (
+            {**FROM_SECRET, "sentinelPasswordSecret": {"name": "other", "key": "password"}},
+            "author:6379",
+        ),
+    ],
+)
+async def test_a_password_went_to_whatever_host_a_gateway_named(
+    fields: dict[str, Any], refused: str
+) -> None:
+    """The operator reads Secrets with its own rights, not with those of who wrote the Gateway."""
+    secrets = Secrets()
+    secrets.values["redis"] = {"password": "geheim", "url": "redis://:geheim@author"}
+    secrets.values["other"] = {"password": "geheim"}
+    hosts = "two,[fd00::7]:26379, 10.0.0.8"
+    own = settings(redis_url=RedisUrl("redis://own"), redis_hosts=hosts)
+    way = RedisWay(secrets, own, Clock())
+    try:
+        if refused:
+            with pytest.raises(RedisNotNamed, match=rf"so not to {re.escape(refused)}:") as told:
+                await way.open(source(**fields))
+            assert told.value.reason == "HostNotAllowed"
+            assert "own:6379" in str(told.value)
+            assert "geheim" not in str(told.value)
+        else:
+            await way.open(source(**fields))
+    finally:
+        await way.close()
+
+
 # --- the operator's own login
 
 
@@ -133,6 +189,7 @@ async def test_the_operators_own_login_goes_to_its_own_address_only(
     url = "rediss+sentinel://own/main"
     own = settings(
         redis_url=RedisUrl(url),
+        redis_hosts=("elsewhere",),
         redis_password=SecretStr("geheim-own"),
         redis_sentinel_username="own-name",
         redis_sentinel_password=SecretStr("geheim-sentinel"),

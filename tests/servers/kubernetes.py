@@ -128,11 +128,11 @@ class Kubernetes:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def client(self) -> httpx.AsyncClient:
-        """As admin; `async with`."""
+    def client(self, user: str = "admin") -> httpx.AsyncClient:
+        """As this user; `async with`."""
         return httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": "Bearer token-admin"},
+            headers={"Authorization": f"Bearer token-{user}"},
             verify=ssl.create_default_context(cafile=str(self.certificates.ca_file)),
             timeout=20,
         )

@@ -30,6 +30,11 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 {{- end -}}
 {{- end -}}
 
+{{- /* What the names of streams begin with. */ -}}
+{{- define "tidegate.streams.prefix" -}}
+{{- .Values.streams.prefix | default (dig "redis" "key_prefix" "" .Values.settings) | default "operation-progress:" -}}
+{{- end -}}
+
 {{- /* Name of the Secret with the password; empty without one. */ -}}
 {{- define "tidegate.redis.passwordSecret" -}}
 {{- if include "tidegate.redis.builtIn" . -}}

@@ -15,7 +15,7 @@ class Permission(NamedTuple):
     """A line of the Role: API group, resource, verbs, and why.
 
     Attributes:
-        named: only on the objects with these names, which the chart knows.
+        only: on which objects, by `resourceNames`; empty: all of the namespace.
         when: the feature that needs it; empty: always.
     """
 
@@ -23,37 +23,57 @@ class Permission(NamedTuple):
     resource: str
     verbs: tuple[str, ...]
     why: str
-    named: bool = False
+    only: str = ""
     when: str = ""
 
 
+#: What `only` says; the chart knows the names.
+LEASE, DEPLOYMENT, SECRETS, OWN = "the Lease", "the Deployment", "its Secrets", "the Gateway's name"
+
 PERMISSIONS: tuple[Permission, ...] = (
     Permission(GROUP, "gateways", ("list", "watch"), "what is to be done"),
-    Permission(GROUP, "gateways/status", ("patch",), "what was done, and the conditions"),
+    Permission(GROUP, "gateways/status", ("patch",), "what was done, and the conditions", only=OWN),
     Permission("coordination.k8s.io", "leases", ("create",), "the election"),
+    Permission("coordination.k8s.io", "leases", ("get", "patch"), "the election", only=LEASE),
     Permission(
-        "coordination.k8s.io",
-        "leases",
-        ("get", "patch"),
-        "the election; the Lease only",
-        named=True,
+        "apps", "deployments", ("get",), "replicas and the state of a rollout", only=DEPLOYMENT
     ),
-    Permission("apps", "deployments", ("get",), "replicas and the state of a rollout"),
-    Permission("apps", "deployments/scale", ("patch",), "scaling, in `internal` and `none`"),
+    Permission(
+        "apps",
+        "deployments/scale",
+        ("patch",),
+        "scaling, in `internal` and `none`",
+        only=DEPLOYMENT,
+    ),
     Permission("", "pods", ("list", "patch"), "which are ready; the deletion cost before they go"),
-    Permission("", "secrets", ("get",), "the login of Redis; those Secrets only", named=True),
+    Permission("", "secrets", ("get",), "the login of Redis", only=SECRETS),
     Permission("events.k8s.io", "events", ("create",), "scale decisions and failures"),
     Permission(
         "autoscaling",
         "horizontalpodautoscalers",
-        ("list", "create", "patch", "delete"),
-        "mode `hpa`; in every mode, who else writes the scale",
+        ("list",),
+        "in every mode, who else writes the scale",
+    ),
+    Permission(
+        "autoscaling",
+        "horizontalpodautoscalers",
+        ("create", "patch", "delete"),
+        "mode `hpa`",
+        only=OWN,
     ),
     Permission(
         "keda.sh",
         "scaledobjects",
-        ("list", "create", "patch", "delete"),
-        "mode `keda`; in every mode, who else writes the scale",
+        ("list",),
+        "in every mode, who else writes the scale",
+        when="keda",
+    ),
+    Permission(
+        "keda.sh",
+        "scaledobjects",
+        ("create", "patch", "delete"),
+        "mode `keda`",
+        only=OWN,
         when="keda",
     ),
     Permission("", "nodes", ("get",), "zones before Kubernetes 1.35; a ClusterRole", when="zones"),

@@ -62,7 +62,7 @@ class Facts:
 
     Attributes:
         generation: of the resource that was acted on.
-        spec: None: it cannot be read, and `problem` says why.
+        spec: None: it cannot be read, or asks for what is not allowed, and `problem` says why.
         problem: reason and text of what keeps the gateway from being looked at.
         seen, decision, done: of the last round; None if there was none.
         scaled: the last change of replicas by this leader, if any.
@@ -149,7 +149,7 @@ def _limited(facts: Facts) -> Say:
 def _swept(facts: Facts, now: datetime) -> Say:
     sweep, spec = facts.sweep, facts.spec
     if spec is None:
-        return Say("Unknown", "InvalidSpec", "the spec cannot be read")
+        return Say("Unknown", *(facts.problem or ("InvalidSpec", "the spec cannot be read")))
     if not spec.streams.enabled:
         return Say("True", "SwitchedOff", "spec.streams.enabled is false")
     interval_s = spec.streams.pace.interval_s

@@ -26,6 +26,7 @@ from tidegate_operator.leader.candidate import Leader
 from tidegate_operator.loops.keeper import Keeper
 from tidegate_operator.loops.numbers import numbers_of
 from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.scope import Scope
 from tidegate_operator.settings import OperatorSettings
 from tidegate_operator.telemetry.health import Health, serve_health
 from tidegate_operator.telemetry.metrics import Numbers, new_registry
@@ -52,6 +53,8 @@ class Operator:
         self._pulse = Pulse(self._clock)
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._scope = Scope.of(settings)
+        self._others: set[str] = set()
         self._keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
         self._leader = Leader(
             kube,
@@ -134,7 +137,13 @@ class Operator:
 
     async def _muster(self, tasks: asyncio.TaskGroup) -> None:
         """A keeper for each Gateway, and each Gateway for its keeper to look at."""
-        found = {str(one["metadata"]["name"]): one for one in await self._kube.gateways()}
+        every = {str(one["metadata"]["name"]): one for one in await self._kube.gateways()}
+        found = {name: one for name, one in every.items() if self._scope.serves(name)}
+        others = set(every) - set(found)
+        for name in sorted(others - self._others):
+            serves = self._settings.gateway
+            log.info("gateway left to another operator", gateway=name, serves=serves)
+        self._others = others
         for name in sorted(set(self._keepers) - set(found)):
             log.info("gateway gone", gateway=name)
             keeper, task = self._keepers.pop(name)

@@ -23,6 +23,7 @@ from tidegate_operator.kube.errors import Conflict, KubeError, NotFound
 from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
 from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.scope import OutOfScope, Scope
 from tidegate_operator.loops.status import compose, flips, is_news, is_same, version_of
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
@@ -65,6 +66,7 @@ class ScalingLoop:
         self._gateway = gateway
         self._api = api
         self._settings = settings
+        self._scope = Scope.of(settings)
         self._pulse = pulse
         self._sweep = sweep
         self._may_continue = may_continue
@@ -115,6 +117,7 @@ class ScalingLoop:
         seen, decision, done = None, None, None
         try:
             spec = read_spec(resource.get("spec") or {})
+            self._scope.check(spec)
             self._know(spec)
             undispatched = self._sweep.undispatched(spec)
             seen = await self._observer.look(self._gateway, gateway.uid, spec, undispatched)
@@ -126,6 +129,10 @@ class ScalingLoop:
         except InvalidInput as error:
             self._know(None)
             problem = ("InvalidSpec", str(error))
+        except OutOfScope as error:
+            self._know(None)
+            self._see(None)
+            problem = (error.reason, str(error))
         except NotFound as error:
             self._see(None)
             text = f"there is no Deployment {self.spec.target.name}" if self.spec else str(error)

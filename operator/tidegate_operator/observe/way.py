@@ -17,13 +17,15 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import SecretStr, ValidationError
 
 from tidegate.model.errors import SettingsError, TidegateError
+from tidegate.model.settings import RedisSettings
 from tidegate.model.settings import Settings as GatewaySettings
-from tidegate.redis.address import parse_address
+from tidegate.redis.address import Address, parse_address
 from tidegate.redis.names import GROUP, KEY_PREFIX
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.errors import Forbidden, NotFound
 from tidegate_operator.model.gateway import RedisSource
 from tidegate_operator.model.parts import CertificateOf, KeyOf
+from tidegate_operator.observe.hosts import AllowedHosts
 from tidegate_operator.settings import OperatorSettings
 
 #: A Secret is read again after so long.
@@ -70,6 +72,16 @@ class _Certificate(NamedTuple):
 
 
 class _Login(NamedTuple):
+    """All that a connection needs.
+
+    Attributes:
+        source: the field that says where Redis is, for people.
+        of_one_secret: the address and all passwords are in one Secret, whose author may send them
+            wherever they like.
+    """
+
+    source: str
+    of_one_secret: bool
     url: str
     key_prefix: str
     group: str
@@ -95,6 +107,11 @@ class RedisWay:
         self._read_at = float("-inf")
         self._way: Way | None = None
         self._folder: Path | None = None
+        own = settings.redis_url
+        self._allowed = AllowedHosts(
+            settings.redis_hosts,
+            None if own is None else parse_address(RedisSettings(url=own)),
+        )
 
     async def open(
         self, source: RedisSource, *, key_prefix: str = KEY_PREFIX, group: str = GROUP
@@ -141,11 +158,12 @@ class RedisWay:
 
     async def _read(self, source: RedisSource, key_prefix: str, group: str) -> _Login:
         own = self._settings
-        url = source.url
+        url, field = source.url, "spec.redis.url"
         if source.url_secret is not None:
             url = await self._value("redis.urlSecret", source.url_secret)
+            field = "spec.redis.urlSecret"
         if url is None and own.redis_url is not None:
-            url = own.redis_url.get_secret_value()
+            url, field = own.redis_url.get_secret_value(), "redis_url"
         if url is None:
             raise RedisNotNamed(
                 "NoAddress",
@@ -181,6 +199,8 @@ class RedisWay:
                 key_file=_path(own.redis_key_file),
             )
         return _Login(
+            source=field,
+            of_one_secret=_is_of_one_secret(source),
             url=url,
             key_prefix=key_prefix,
             group=group,
@@ -251,12 +271,24 @@ class RedisWay:
         }
         try:
             settings = GatewaySettings.model_validate(tree)
-            return Way(Topology(parse_address(settings.redis), settings.redis), settings)
+            address = parse_address(settings.redis)
         except ValidationError as error:
             text = "; ".join(one["msg"] for one in error.errors(include_input=False))
             raise RedisNotNamed("AddressUnusable", f"the address of Redis: {text}") from None
         except SettingsError as error:
             raise RedisNotNamed("AddressUnusable", str(error)) from None
+        if not login.of_one_secret:
+            self._check_hosts(login.source, address)
+        return Way(Topology(address, settings.redis), settings)
+
+    def _check_hosts(self, field: str, address: Address) -> None:
+        if refused := self._allowed.refused(address):
+            raise RedisNotNamed(
+                "HostNotAllowed",
+                f"{field}: this operator logs in to {self._allowed}, so not to "
+                f"{', '.join(refused)}: add it to the operator's setting redis_hosts (with the "
+                "chart: operator.redisHosts), or put address and passwords into one Secret",
+            )
 
     def _file(self, name: str, text: str | None) -> str | None:
         """A PEM text as a file, which is how the TLS library takes it; None takes it away."""
@@ -271,6 +303,13 @@ class RedisWay:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         return str(path)
+
+
+def _is_of_one_secret(source: RedisSource) -> bool:
+    """Certificates may come from elsewhere: their key is not sent to anybody."""
+    passwords = (source.password_secret, source.sentinel_password_secret)
+    address = source.url_secret
+    return address is not None and {one.name for one in passwords if one} <= {address.name}
 
 
 def _check_pair(said: str, cert_file: str, key_file: str) -> None:
