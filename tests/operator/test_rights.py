@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ async def scale_of_foreign(stage: Stage) -> int:
     return int(found["spec"]["replicas"])
 
 
-TO_ZERO = {"target": {"name": FOREIGN}, "replicas": 0, "scaling": {"mode": "none"}}
+TO_ZERO: dict[str, Any] = {"target": {"name": FOREIGN}, "replicas": 0, "scaling": {"mode": "none"}}
 
 
 async def test_a_gateway_scaled_the_deployment_of_another_team(stage: Stage) -> None:

@@ -164,8 +164,8 @@ OPERATOR = Board(
                     "Streams by state",
                     "What the last sweep saw. Growing `finished` or `orphan`: their time to live "
                     "is too long, or the sweep only looks (dryRun). Growing `running`: backends "
-                    "that never finish an operation. `foreign`: streams of others behind the prefix of "
-                    "this gateway, which are left alone.",
+                    "that never finish an operation. `foreign`: streams of others behind the "
+                    "prefix of this gateway, which are left alone.",
                     Query(_gauge("streams", by="gateway, state"), f"{{{{state}}}} {_GATEWAY}"),
                     stacked=True,
                 ),
