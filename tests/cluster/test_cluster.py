@@ -429,31 +429,35 @@ async def test_bad_gateways_are_refused_or_told_and_harm_nobody(
                     "patch", "gateways.tidegate.dev", NAME, "--type=merge", "--patch", patch
                 )
             assert names in str(refused.value)
-        await _a_gateway_without_its_deployment(cluster)
+        await _a_gateway_of_somebody_else(cluster)
         await release.healthy(5)
         await crowd.recover(30)
         assert crowd.left() == 0
 
 
-async def _a_gateway_without_its_deployment(cluster: Cluster) -> None:
-    """The API server cannot know; the operator says so, in a condition."""
+async def _a_gateway_of_somebody_else(cluster: Cluster) -> None:
+    """Aimed at another Deployment of the namespace: nobody scales it, and the operator says so."""
     stray = {
         "apiVersion": "tidegate.dev/v1alpha1",
         "kind": "Gateway",
         "metadata": {"name": "stray"},
-        "spec": {"target": {"name": "nowhere"}},
+        "spec": {
+            "target": {"name": f"{NAME}-operator"},
+            "replicas": 0,
+            "scaling": {"mode": "none"},
+        },
     }
     await cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(stray))
+    selector = "app.kubernetes.io/component=operator"
 
     async def told() -> bool:
-        found = await cluster.get("gateways.tidegate.dev", "stray")
-        conditions = found.get("status", {}).get("conditions", ())
-        return any(
-            one["type"] == "Ready" and one["status"] == "False" and "nowhere" in one["message"]
-            for one in conditions
-        )
+        log = await cluster.kubectl("logs", "--selector", selector, "--tail=-1")
+        return any("left to another operator" in one and "stray" in one for one in log.splitlines())
 
-    await until(told, "a condition that names the Deployment", within_s=30)
+    await until(told, "a line that says whose it is not", within_s=30)
+    deployment = await cluster.get("deployment", f"{NAME}-operator")
+    assert deployment["spec"]["replicas"] == 2
+    assert not (await cluster.get("gateways.tidegate.dev", "stray")).get("status", {}).get("mode")
     await cluster.kubectl("delete", "gateways.tidegate.dev", "stray")
 
 
