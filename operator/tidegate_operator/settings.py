@@ -181,8 +181,8 @@ class OperatorSettings(Group):
     kubeconfig: Annotated[
         Path | None,
         Field(
-            description="File with the way to the API server. Unset: the pod's service account, "
-            "else `KUBECONFIG`, else ~/.kube/config."
+            description="Kubeconfig file: address and login of the API server. Unset: the pod's "
+            "service account, else `KUBECONFIG`, else ~/.kube/config."
         ),
     ] = None
     api_timeout_s: Annotated[

@@ -22,7 +22,7 @@ from tidegate_operator.kube.permissions import DEPLOYMENT, LEASE, OWN, PERMISSIO
 from tidegate_operator.loops.scope import Scope
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.parts import KeyOf
-from tidegate_operator.observe.way import RedisNotNamed, RedisWay
+from tidegate_operator.observe.redis_connection import RedisConnector, RedisNotConfigured
 from tidegate_operator.settings import load_settings as load_operator_settings
 
 pytestmark = pytest.mark.real("helm")
@@ -240,15 +240,15 @@ async def test_a_password_goes_to_the_hosts_of_the_values_only(case: str, refuse
         if key is not None:
             secrets.values.setdefault(key.name, {})[key.key] = "geheim"
     source = source.model_copy(update={"ca_secret": None, "certificate_secret": None})
-    way = RedisWay(secrets, load_operator_settings({}, env), Clock())
+    connector = RedisConnector(secrets, load_operator_settings({}, env), Clock())
     try:
-        assert (await way.open(source)).topology.address.password == "geheim"
+        assert (await connector.open(source)).topology.address.password == "geheim"
         for host in refused.split(","):
             other = source.model_copy(update={"url": f"redis://{host}"})
-            with pytest.raises(RedisNotNamed, match="so not to"):
-                await way.open(other)
+            with pytest.raises(RedisNotConfigured, match="so not to"):
+                await connector.open(other)
     finally:
-        await way.close()
+        await connector.close()
 
 
 @every_case

@@ -1,4 +1,4 @@
-"""Secrets of a namespace and a clock, for tests that ask the operator for its way to Redis."""
+"""Secrets of a namespace and a clock, for tests of the operator's connection to Redis."""
 
 from __future__ import annotations
 

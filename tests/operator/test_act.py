@@ -99,7 +99,7 @@ def seen(**fields: Any) -> Seen:
         "names_taken": frozenset(),
         "has_keda": True,
         "disagreement": Disagreement(),
-        "way": None,
+        "connection": None,
     }
     return Seen(**(state | fields))
 

@@ -16,8 +16,8 @@ from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, P
 from tidegate_operator.model.gateway import GatewaySpec, read_spec
 from tidegate_operator.observe.leases import DISAGREE_S, figures_of
 from tidegate_operator.observe.observer import KEDA_S, Observer
+from tidegate_operator.observe.redis_connection import RedisConnector
 from tidegate_operator.observe.scalers import sort_scalers
-from tidegate_operator.observe.way import RedisWay
 from tidegate_operator.observe.zones import ZONE_S
 
 SPEC = read_spec({"target": {"name": "gw"}})
@@ -169,8 +169,8 @@ class Scene:
     def __init__(self, url: str | None) -> None:
         self.cluster, self.clock, self.secrets = Cluster(), Clock(), Secrets()
         fields = {} if url is None else {"redis_url": url}
-        self.way = RedisWay(self.secrets, settings(**fields), self.clock)
-        self.observer = Observer(self.cluster, self.way, self.clock)
+        self.connector = RedisConnector(self.secrets, settings(**fields), self.clock)
+        self.observer = Observer(self.cluster, self.connector, self.clock)
 
     async def look(self, spec: GatewaySpec = SPEC) -> Any:
         return await self.observer.look("main", "me", spec, None)
@@ -215,7 +215,7 @@ async def test_disagreements_are_told_after_a_while_and_forgotten_when_healed(
             assert not seen.disagreement.pods_without_lease
             assert not seen.disagreement.leases_without_pod
     finally:
-        await scene.way.close()
+        await scene.connector.close()
 
 
 async def test_a_role_without_nodes_is_not_asked_again_and_again() -> None:

@@ -12,7 +12,7 @@ from tests.operator.test_act import SPEC, seen
 from tidegate_operator.act.actor import Done
 from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
-from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.status import compose, flips, is_news, is_same
 from tidegate_operator.loops.sweeping import SweepLoop, tick_s
 from tidegate_operator.model.gateway import read_spec
@@ -148,7 +148,7 @@ def test_a_count_is_believed_until_the_next_sweep_can_have_ended() -> None:
     ever taken away.
     """
     now = [0.0]
-    loop = SweepLoop("gw", Pulse(), may_continue=lambda: True, clock=lambda: now[0])
+    loop = SweepLoop("gw", LoopHealth(), may_continue=lambda: True, clock=lambda: now[0])
     spec = read_spec({"target": {"name": "gw"}})
     assert loop.undispatched(spec) is None
     loop.state = SweepState(NOW, replace(report(), seconds=1_800), NOW)
@@ -228,23 +228,23 @@ def test_a_message_is_bounded() -> None:
 
 def test_a_loop_without_a_beat_is_stuck_and_a_slow_pace_is_not() -> None:
     now = 0.0
-    pulse = Pulse(lambda: now)
-    pulse.beat("waits")
-    with pulse.round("works"):
+    health = LoopHealth(lambda: now)
+    health.beat("waits")
+    with health.round("works"):
         now = 100.0
-        pulse.beat("waits")
-        assert pulse.stuck(90) == ["works"]
-    assert pulse.stuck(90) == []
-    assert pulse.loops["works"].lasted_s == 100
+        health.beat("waits")
+        assert health.stuck(90) == ["works"]
+    assert health.stuck(90) == []
+    assert health.loops["works"].lasted_s == 100
     slow = Pace.model_validate({"commandsPerS": 10, "scanCount": 10_000, "changesPerS": 1})
-    with pulse.round("sweeps", allow_s=tick_s(slow)):
+    with health.round("sweeps", allow_s=tick_s(slow)):
         now += 10_000 / 10
-        assert "sweeps" not in pulse.stuck(180)
+        assert "sweeps" not in health.stuck(180)
         now += tick_s(slow)
-        assert "sweeps" in pulse.stuck(180)
-    with pytest.raises(ValueError, match="broken"), pulse.round("works"):
+        assert "sweeps" in health.stuck(180)
+    with pytest.raises(ValueError, match="broken"), health.round("works"):
         raise ValueError("broken")
-    assert (pulse.loops["works"].errors, pulse.loops["works"].error) == (1, "broken")
+    assert (health.loops["works"].errors, health.loops["works"].error) == (1, "broken")
 
 
 def test_the_version_that_the_server_fills_in_is_no_change() -> None:

@@ -177,9 +177,9 @@ class Actor:
         raise Conflict("the Deployment changes too quickly; the next round tries again", 409)
 
     async def _shed(self, done: Done, seen: Seen, sheds: Sequence[Shed]) -> None:
-        if seen.way is None:
+        if seen.connection is None:
             return
-        control = Control(seen.way.topology, seen.way.settings, _ignore)
+        control = Control(seen.connection.topology, seen.connection.settings, _ignore)
         for one in sheds:
             self._fence()
             message = Rebalance(one.pod, one.connections, _bounded(one.over_s))

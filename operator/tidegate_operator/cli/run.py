@@ -31,7 +31,8 @@ def run(
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The way to the API server, in place of the service account."
+            metavar="FILE",
+            help="Kubeconfig for the API server, in place of the service account.",
         ),
     ] = None,
     log_level: Annotated[Text, typer.Option(help="debug, info, warning or error.")] = None,

@@ -1,1 +1,1 @@
-"""What runs: one replica, a keeper for each Gateway while it leads, and what it tells of them."""
+"""What runs: one replica, a reconciler for each Gateway while it leads, and their status."""

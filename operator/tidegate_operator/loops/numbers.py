@@ -1,4 +1,4 @@
-"""The metrics of one Gateway, read from its keeper."""
+"""The metrics of one Gateway, read from its reconciler."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tidegate_operator.decide.records import Reason
-from tidegate_operator.loops.keeper import Keeper
+from tidegate_operator.loops.reconciler import GatewayReconciler
 from tidegate_operator.streams.retention import State
 
 _TRUTH = {"True": 1.0, "False": 0.0}
 _P = "tidegate_operator_"
 
 
-def numbers_of(keeper: Keeper, now: float) -> dict[str, dict[tuple[str, ...], float]]:
+def numbers_of(
+    reconciler: GatewayReconciler, now: float
+) -> dict[str, dict[tuple[str, ...], float]]:
     """By metric, then by labels. Counters are there from the start, gauges once they are known."""
     made: dict[str, dict[tuple[str, ...], float]] = {}
-    for name, labels, value in (*_counters(keeper), *_gauges(keeper), *_swept(keeper, now)):
-        made.setdefault(_P + name, {})[(keeper.name, *labels)] = value
-    lost = keeper.scaling.counts["events_lost"]
+    for name, labels, value in (
+        *_counters(reconciler),
+        *_gauges(reconciler),
+        *_swept(reconciler, now),
+    ):
+        made.setdefault(_P + name, {})[(reconciler.name, *labels)] = value
+    lost = reconciler.scaling.counts["events_lost"]
     made[_P + "events_lost_total"] = {(): lost}
     return made
 
@@ -26,19 +32,19 @@ def numbers_of(keeper: Keeper, now: float) -> dict[str, dict[tuple[str, ...], fl
 _Value = tuple[str, tuple[str, ...], float]
 
 
-def _counters(keeper: Keeper) -> Iterator[_Value]:
+def _counters(reconciler: GatewayReconciler) -> Iterator[_Value]:
     for reason in Reason:
-        yield "decisions_total", (reason.value,), keeper.scaling.decisions[reason]
+        yield "decisions_total", (reason.value,), reconciler.scaling.decisions[reason]
     for direction in ("up", "down"):
-        yield "scales_total", (direction,), keeper.scaling.scales[direction]
+        yield "scales_total", (direction,), reconciler.scaling.scales[direction]
     for state in filter(lambda one: one.goes, State):
-        yield "streams_expired_total", (state.value,), keeper.sweep.expired[state.value]
-    yield from _each("action_failures_total", keeper.scaling.failures)
-    yield from _each("sweep_changes_total", keeper.sweep.changes)
-    yield from _each("sweep_skipped_total", keeper.sweep.skipped)
-    yield "shed_connections_total", (), keeper.scaling.counts["shed"]
-    yield "sweep_commands_total", (), keeper.sweep.counts["commands"]
-    yield "sweep_interruptions_total", (), keeper.sweep.counts["interruptions"]
+        yield "streams_expired_total", (state.value,), reconciler.sweep.expired[state.value]
+    yield from _each("action_failures_total", reconciler.scaling.failures)
+    yield from _each("sweep_changes_total", reconciler.sweep.changes)
+    yield from _each("sweep_skipped_total", reconciler.sweep.skipped)
+    yield "shed_connections_total", (), reconciler.scaling.counts["shed"]
+    yield "sweep_commands_total", (), reconciler.sweep.counts["commands"]
+    yield "sweep_interruptions_total", (), reconciler.sweep.counts["interruptions"]
 
 
 def _each(name: str, counts: Mapping[str, int]) -> Iterator[_Value]:
@@ -46,10 +52,10 @@ def _each(name: str, counts: Mapping[str, int]) -> Iterator[_Value]:
         yield name, (word,), number
 
 
-def _gauges(keeper: Keeper) -> Iterator[_Value]:
-    for condition, status in keeper.scaling.conditions.items():
+def _gauges(reconciler: GatewayReconciler) -> Iterator[_Value]:
+    for condition, status in reconciler.scaling.conditions.items():
         yield "condition", (str(condition),), _TRUTH.get(status, -1.0)
-    seen, decision = keeper.scaling.seen, keeper.scaling.decision
+    seen, decision = reconciler.scaling.seen, reconciler.scaling.decision
     if seen is None:
         return
     look: Any = seen.observation
@@ -69,12 +75,12 @@ def _gauges(keeper: Keeper) -> Iterator[_Value]:
             yield "demand_pods", (demand.signal,), demand.least
 
 
-def _swept(keeper: Keeper, now: float) -> Iterator[_Value]:
-    report = keeper.sweep.state.report
+def _swept(reconciler: GatewayReconciler, now: float) -> Iterator[_Value]:
+    report = reconciler.sweep.state.report
     if report is None:
         return
     yield "sweep_duration_seconds", (), report.seconds
-    yield "sweep_age_seconds", (), now - keeper.sweep.ended_at
+    yield "sweep_age_seconds", (), now - reconciler.sweep.ended_at
     yield "undispatched_entries", (), report.tally.undispatched
     for state in State:
         yield "streams", (state.value,), report.tally.streams[state]

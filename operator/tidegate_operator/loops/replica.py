@@ -1,10 +1,10 @@
-"""One replica of the operator: the election, and while it leads, a `Keeper` for each Gateway.
+"""One replica of the operator: the election, and while it leads, a reconciler for each Gateway.
 
-    run: health port > election > (leading) rounds of the fleet > keepers
+    run: health port > election > (leading) rounds of the fleet > reconcilers
                      > watchdog
 
-All tasks belong to one TaskGroup. Each round lists the Gateways and shows each one to its keeper,
-so a watch that went silent delays a change and loses none. Whatever ends one of these tasks ends
+All tasks belong to one TaskGroup. Each round lists the Gateways and shows each one to its
+reconciler, so a watch that went silent delays a change and loses none. Whatever ends one of these tasks ends
 the process, after the Lease was given up: Kubernetes starts it again, and another one goes on.
 """
 
@@ -23,9 +23,9 @@ from tidegate.model.errors import TidegateError
 from tidegate_operator.kube.client import Kube
 from tidegate_operator.kube.errors import KubeError
 from tidegate_operator.leader.candidate import Leader
-from tidegate_operator.loops.keeper import Keeper
+from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.numbers import numbers_of
-from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.reconciler import GatewayReconciler
 from tidegate_operator.loops.scope import Scope
 from tidegate_operator.settings import OperatorSettings
 from tidegate_operator.telemetry.health import Health, serve_health
@@ -50,12 +50,12 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self._clock = time.monotonic
-        self._pulse = Pulse(self._clock)
+        self._health = LoopHealth(self._clock)
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._scope = Scope.of(settings)
         self._others: set[str] = set()
-        self._keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
+        self._reconcilers: dict[str, tuple[GatewayReconciler, asyncio.Task[None]]] = {}
         self._leader = Leader(
             kube,
             lease=settings.lease,
@@ -63,7 +63,7 @@ class Operator:
             terms=settings.terms,
             work=self._lead,
         )
-        #: What keepers of ended leaderships and deleted Gateways have counted.
+        #: What reconcilers of ended leaderships and deleted Gateways have counted.
         self._counted: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
 
     def wake(self) -> None:
@@ -116,16 +116,16 @@ class Operator:
                 while True:
                     self._woken.clear()
                     try:
-                        with self._pulse.round(FLEET):
-                            await self._muster(tasks)
+                        with self._health.round(FLEET):
+                            await self._reconcile_all(tasks)
                     except KubeError as error:
                         log.warning("gateways not listed", reason=str(error))
                     await self._rest()
         finally:
-            for keeper, _ in self._keepers.values():
-                self._count(keeper)
-            self._keepers.clear()
-            self._pulse.forget(FLEET)
+            for reconciler, _ in self._reconcilers.values():
+                self._count(reconciler)
+            self._reconcilers.clear()
+            self._health.forget(FLEET)
 
     async def _rest(self) -> None:
         """Until the next round is due or asked for."""
@@ -135,8 +135,8 @@ class Operator:
         except TimeoutError:
             pass
 
-    async def _muster(self, tasks: asyncio.TaskGroup) -> None:
-        """A keeper for each Gateway, and each Gateway for its keeper to look at."""
+    async def _reconcile_all(self, tasks: asyncio.TaskGroup) -> None:
+        """A reconciler for each Gateway, and each Gateway for its reconciler to look at."""
         every = {str(one["metadata"]["name"]): one for one in await self._kube.gateways()}
         found = {name: one for name, one in every.items() if self._scope.serves(name)}
         others = set(every) - set(found)
@@ -144,27 +144,30 @@ class Operator:
             serves = self._settings.gateway
             log.info("gateway left to another operator", gateway=name, serves=serves)
         self._others = others
-        for name in sorted(set(self._keepers) - set(found)):
+        for name in sorted(set(self._reconcilers) - set(found)):
             log.info("gateway gone", gateway=name)
-            keeper, task = self._keepers.pop(name)
+            reconciler, task = self._reconcilers.pop(name)
             task.cancel()
-            self._count(keeper)
+            self._count(reconciler)
         for name, resource in sorted(found.items()):
-            if name not in self._keepers:
-                if len(self._keepers) >= GATEWAYS_MAX:
+            if name not in self._reconcilers:
+                if len(self._reconcilers) >= GATEWAYS_MAX:
                     log.error("too many gateways", limit=GATEWAYS_MAX, left_out=name)
                     continue
                 log.info("gateway found", gateway=name)
-                keeper = Keeper(
+                reconciler = GatewayReconciler(
                     name,
                     self._kube,
                     self._settings,
-                    self._pulse,
+                    self._health,
                     may_continue=self._leader.leads,
                     clock=self._clock,
                 )
-                self._keepers[name] = keeper, tasks.create_task(keeper.run(), name=f"keep {name}")
-            self._keepers[name][0].show(resource)
+                self._reconcilers[name] = (
+                    reconciler,
+                    tasks.create_task(reconciler.run(), name=f"reconcile {name}"),
+                )
+            self._reconcilers[name][0].show(resource)
 
     # -- health ------------------------------------------------------------------------------------
 
@@ -172,14 +175,14 @@ class Operator:
         """Ends the process when a loop is stuck: the Lease is given up on the way out."""
         while True:
             await asyncio.sleep(WATCH_S)
-            if stuck := self._pulse.stuck(self._settings.stuck_s):
+            if stuck := self._health.stuck(self._settings.stuck_s):
                 raise LoopStuck(
                     f"no round of {', '.join(stuck)} ended within {self._settings.stuck_s:g} s"
                 )
 
     def alive(self) -> Health:
         """Whether a restart would not help."""
-        stuck = self._pulse.stuck(self._settings.stuck_s)
+        stuck = self._health.stuck(self._settings.stuck_s)
         if time.monotonic() - self._leader.turned_at > self._settings.stuck_s:
             stuck.append("election")
         if stuck:
@@ -203,15 +206,17 @@ class Operator:
             "holder": self._leader.holder,
             "loops": {
                 name: {
-                    "age_s": round(self._pulse.age_s(name), 1),
+                    "age_s": round(self._health.age_s(name), 1),
                     "lasted_s": round(loop.lasted_s, 3),
                     "rounds": loop.rounds,
                     "errors": loop.errors,
                     "error": loop.error,
                 }
-                for name, loop in sorted(self._pulse.loops.items())
+                for name, loop in sorted(self._health.loops.items())
             },
-            "gateways": {name: keeper.state() for name, (keeper, _) in self._keepers.items()},
+            "gateways": {
+                name: reconciler.state() for name, (reconciler, _) in self._reconcilers.items()
+            },
         }
 
     # -- metrics -----------------------------------------------------------------------------------
@@ -221,16 +226,16 @@ class Operator:
         made: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
         for name, values in self._counted.items():
             made[name].update(values)
-        keepers = [keeper for keeper, _ in self._keepers.values()]
-        for keeper in keepers:
-            for name, values in numbers_of(keeper, self._clock()).items():
+        reconcilers = [reconciler for reconciler, _ in self._reconcilers.values()]
+        for reconciler in reconcilers:
+            for name, values in numbers_of(reconciler, self._clock()).items():
                 _add(made[name], values)
         made["tidegate_operator_leader"][()] = int(self._leader.leads())
-        made["tidegate_operator_gateways"][()] = len(keepers)
+        made["tidegate_operator_gateways"][()] = len(reconcilers)
         for event, number in self._leader.counts.items():
             made["tidegate_operator_election_events_total"][(event,)] = number
-        for name, loop in self._pulse.loops.items():
-            made["tidegate_operator_loop_age_seconds"][(name,)] = self._pulse.age_s(name)
+        for name, loop in self._health.loops.items():
+            made["tidegate_operator_loop_age_seconds"][(name,)] = self._health.age_s(name)
             made["tidegate_operator_loop_duration_seconds"][(name,)] = loop.lasted_s
             made["tidegate_operator_loop_rounds_total"][(name,)] = loop.rounds
             made["tidegate_operator_loop_errors_total"][(name,)] = loop.errors
@@ -238,9 +243,9 @@ class Operator:
             made["tidegate_operator_api_calls_total"][call] = number
         return made
 
-    def _count(self, keeper: Keeper) -> None:
-        """Keep the counters of a keeper that ends; its gauges end with it."""
-        for name, values in numbers_of(keeper, self._clock()).items():
+    def _count(self, reconciler: GatewayReconciler) -> None:
+        """Keep the counters of a reconciler that ends; its gauges end with it."""
+        for name, values in numbers_of(reconciler, self._clock()).items():
             if name.endswith("_total"):
                 _add(self._counted[name], values)
 

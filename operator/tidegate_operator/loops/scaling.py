@@ -22,14 +22,14 @@ from tidegate_operator.decide.records import Decision, Shed
 from tidegate_operator.kube.errors import Conflict, KubeError, NotFound
 from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
-from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.scope import OutOfScope, Scope
 from tidegate_operator.loops.status import compose, flips, is_news, is_same, version_of
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
 from tidegate_operator.observe.observer import Cluster, Observer, Seen
-from tidegate_operator.observe.way import RedisWay, Secrets
+from tidegate_operator.observe.redis_connection import RedisConnector, Secrets
 from tidegate_operator.settings import OperatorSettings
 
 log = structlog.get_logger(__name__)
@@ -54,9 +54,9 @@ class ScalingLoop:
         self,
         gateway: str,
         api: Api,
-        redis: RedisWay,
+        redis: RedisConnector,
         settings: OperatorSettings,
-        pulse: Pulse,
+        health: LoopHealth,
         sweep: SweepLoop,
         *,
         may_continue: Callable[[], bool],
@@ -67,7 +67,7 @@ class ScalingLoop:
         self._api = api
         self._settings = settings
         self._scope = Scope.of(settings)
-        self._pulse = pulse
+        self._health = health
         self._sweep = sweep
         self._may_continue = may_continue
         self._clock = clock
@@ -98,9 +98,9 @@ class ScalingLoop:
     async def run(self) -> None:
         """Rounds, until cancelled."""
         while True:
-            await self._pulse.wait(self.name, self._shown)
+            await self._health.wait(self.name, self._shown)
             try:
-                with self._pulse.round(self.name) as told:
+                with self._health.round(self.name) as told:
                     told.error = await self._round(self._resource)
             except NoLongerLeading:
                 continue  # the end of the leadership cancels this, unless it was renewed yet

@@ -16,11 +16,11 @@ import structlog
 
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate_operator.loops.conditions import SweepState
-from tidegate_operator.loops.pulse import BEAT_S, Pulse
+from tidegate_operator.loops.loop_health import BEAT_S, LoopHealth
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe.observer import Seen
-from tidegate_operator.observe.way import Way
+from tidegate_operator.observe.redis_connection import RedisConnection
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST
 from tidegate_operator.redis.sweep import Sweep
@@ -44,14 +44,14 @@ class SweepLoop:
     def __init__(
         self,
         gateway: str,
-        pulse: Pulse,
+        health: LoopHealth,
         *,
         may_continue: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self.name = f"sweep/{gateway}"
         self._gateway = gateway
-        self._pulse = pulse
+        self._health = health
         self._may_continue = may_continue
         self._clock = clock
         self._changed = asyncio.Event()
@@ -71,7 +71,7 @@ class SweepLoop:
         self._changed.set()
 
     def see(self, seen: Seen | None) -> None:
-        """The last look, with the way to Redis and the pods that exist; None: there is none."""
+        """The last look: the connection to Redis, and the pods that exist; None: there is none."""
         self._seen = seen
         if seen is not None:
             self._seen_at = self._clock()
@@ -90,26 +90,26 @@ class SweepLoop:
     async def run(self) -> None:
         """Sweeps, one after the other, while there is something to sweep; until cancelled."""
         sweep: Sweep | None = None
-        of: Way | None = None
+        of: RedisConnection | None = None
         patience_s = BACKOFF_MIN_S
         next_s = self._clock() + random.uniform(*FIRST_SWEEP_S)
         try:
             while True:
-                way = None if self._seen is None else self._seen.way
+                connection = None if self._seen is None else self._seen.connection
                 spec = self._spec
-                if spec is None or way is None or not spec.streams.enabled:
-                    await self._pulse.wait(self.name, self._changed)
+                if spec is None or connection is None or not spec.streams.enabled:
+                    await self._health.wait(self.name, self._changed)
                     continue
-                if sweep is None or way is not of:
+                if sweep is None or connection is not of:
                     if sweep is not None:
                         await sweep.close()
-                    sweep, of = self._new_sweep(way), way
+                    sweep, of = self._new_sweep(connection), connection
                 if (left_s := next_s - self._clock()) > 0:
-                    self._pulse.beat(self.name)
+                    self._health.beat(self.name)
                     await asyncio.sleep(min(left_s, BEAT_S))
                     continue
                 try:
-                    with self._pulse.round(self.name, allow_s=tick_s(spec.streams.pace)) as told:
+                    with self._health.round(self.name, allow_s=tick_s(spec.streams.pace)) as told:
                         report, told.error = await self._tick(sweep, spec)
                 except Fenced:
                     next_s = self._clock() + BEAT_S  # as above
@@ -168,13 +168,13 @@ class SweepLoop:
             **{name: number for name, number in sorted(tally.done.items()) if number},
         )
 
-    def _new_sweep(self, way: Way) -> Sweep:
+    def _new_sweep(self, connection: RedisConnection) -> Sweep:
         return Sweep(
-            way.topology,
-            way.settings.redis,
+            connection.topology,
+            connection.settings.redis,
             may_continue=self._may_continue,
             kubernetes_pods=self._pods,
-            lease_s=way.settings.slots.lease_s,
+            lease_s=connection.settings.slots.lease_s,
         )
 
     def _pods(self) -> frozenset[str] | None:

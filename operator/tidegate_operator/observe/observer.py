@@ -18,8 +18,12 @@ from tidegate_operator.kube.errors import Forbidden
 from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.observe.leases import Comparison, Disagreement, figures_of
+from tidegate_operator.observe.redis_connection import (
+    RedisConnection,
+    RedisConnector,
+    RedisNotConfigured,
+)
 from tidegate_operator.observe.scalers import sort_scalers
-from tidegate_operator.observe.way import RedisNotNamed, RedisWay, Way
 from tidegate_operator.observe.zones import Nodes, Zones
 
 #: A cluster without KEDA is asked again after so long.
@@ -52,7 +56,7 @@ class Seen:
         names_taken: names of autoscalers that are not this gateway's, by api.
         has_keda: whether the cluster knows ScaledObjects.
         disagreement: between Kubernetes and the leases.
-        way: to Redis; None while it is not known.
+        connection: to Redis; None while it is not known.
         redis_reason, redis_text: why Redis could not be asked; empty if it could.
     """
 
@@ -63,7 +67,7 @@ class Seen:
     names_taken: frozenset[tuple[str, str]]
     has_keda: bool
     disagreement: Disagreement
-    way: Way | None
+    connection: RedisConnection | None
     redis_reason: str = ""
     redis_text: str = ""
 
@@ -76,7 +80,7 @@ class Seen:
 class Observer:
     """Looks at one gateway again and again."""
 
-    def __init__(self, cluster: Cluster, redis: RedisWay, clock: Callable[[], float]) -> None:
+    def __init__(self, cluster: Cluster, redis: RedisConnector, clock: Callable[[], float]) -> None:
         self._cluster = cluster
         self._redis = redis
         self._clock = clock
@@ -109,7 +113,7 @@ class Observer:
         every += scaled or []
         scalers = tuple(one for one in every if one.target == ("Deployment", spec.target.name))
         own, foreign = sort_scalers(name, uid, scalers)
-        way, roster, reason, text = await self._ask_redis(spec)
+        connection, roster, reason, text = await self._ask_redis(spec)
         figures = None if roster is None else figures_of(roster)
         now = self._clock()
         observation = Observation(
@@ -143,7 +147,7 @@ class Observer:
             names_taken=frozenset((one.api, one.name) for one in every if one.owner != uid),
             has_keda=scaled is not None,
             disagreement=self._comparison.look(spec.target.name, pods, roster, now),
-            way=way,
+            connection=connection,
             redis_reason=reason,
             redis_text=text,
         )
@@ -162,16 +166,16 @@ class Observer:
 
     async def _ask_redis(
         self, spec: GatewaySpec
-    ) -> tuple[Way | None, list[PodRecord] | None, str, str]:
-        way = None
+    ) -> tuple[RedisConnection | None, list[PodRecord] | None, str, str]:
+        connection = None
         try:
-            way = await self._redis.open(
+            connection = await self._redis.open(
                 spec.redis, key_prefix=spec.streams.prefix, group=spec.streams.group
             )
-            pods = Pods(way.topology, way.settings, clock=self._clock)
-            return way, await pods.roster(), "", ""
-        except RedisNotNamed as error:
+            pods = Pods(connection.topology, connection.settings, clock=self._clock)
+            return connection, await pods.roster(), "", ""
+        except RedisNotConfigured as error:
             return None, None, error.reason, str(error)
         except RedisUnavailable as error:
             self._redis.distrust()
-            return way, None, "Unreachable", str(error)
+            return connection, None, "Unreachable", str(error)

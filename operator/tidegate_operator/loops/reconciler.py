@@ -1,4 +1,4 @@
-"""Looks after one Gateway while this process leads: a loop that scales, and one that sweeps.
+"""Reconciles one Gateway while this process leads: a loop that scales, and one that sweeps.
 
 shown --> observe --> decide --> act --> status --> wait until it is shown again
 due   --> tick, tick, ... --> report --> wait for the interval
@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidegate_operator.loops.pulse import Pulse
+from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.scaling import Api, ScalingLoop
 from tidegate_operator.loops.sweeping import SweepLoop
-from tidegate_operator.observe.way import RedisWay
+from tidegate_operator.observe.redis_connection import RedisConnector
 from tidegate_operator.settings import OperatorSettings
 
 
-class Keeper:
+class GatewayReconciler:
     """One Gateway. `show` it, and `run` until cancelled."""
 
     def __init__(
@@ -25,21 +25,21 @@ class Keeper:
         name: str,
         api: Api,
         settings: OperatorSettings,
-        pulse: Pulse,
+        health: LoopHealth,
         *,
         may_continue: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self.name = name
-        self._pulse = pulse
-        self._redis = RedisWay(api, settings, clock)
-        self.sweep = SweepLoop(name, pulse, may_continue=may_continue, clock=clock)
+        self._health = health
+        self._redis = RedisConnector(api, settings, clock)
+        self.sweep = SweepLoop(name, health, may_continue=may_continue, clock=clock)
         self.scaling = ScalingLoop(
             name,
             api,
             self._redis,
             settings,
-            pulse,
+            health,
             self.sweep,
             may_continue=may_continue,
             clock=clock,
@@ -58,7 +58,7 @@ class Keeper:
                     tasks.create_task(loop.run(), name=loop.name)
         finally:
             for loop in loops:
-                self._pulse.forget(loop.name)
+                self._health.forget(loop.name)
             await self._redis.close()
 
     def state(self) -> dict[str, Any]:

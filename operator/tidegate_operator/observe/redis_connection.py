@@ -1,4 +1,4 @@
-"""The way to a gateway's Redis: what its resource names, else what the operator's settings say.
+"""The connection to a gateway's Redis, as its resource names it, else the operator's settings.
 
 Secrets are read again once a minute, and before the next attempt after Redis refused us: a rotated
 password or certificate is picked up without a restart. Another address or login makes a new
@@ -32,7 +32,7 @@ from tidegate_operator.settings import OperatorSettings
 SECRETS_S = 60.0
 
 
-class RedisNotNamed(TidegateError):
+class RedisNotConfigured(TidegateError):
     """It cannot be said where Redis is, or how to log in.
 
     Attributes:
@@ -50,8 +50,8 @@ class Secrets(Protocol):
     async def secret(self, name: str) -> dict[str, str]: ...
 
 
-class Way(NamedTuple):
-    """An open way to Redis, and the settings that the gateway's own modules take."""
+class RedisConnection(NamedTuple):
+    """Redis as it is reached for one gateway, and the settings that the gateway's modules take."""
 
     topology: Topology
     settings: GatewaySettings
@@ -95,8 +95,8 @@ class _Login(NamedTuple):
     certificate: _Certificate
 
 
-class RedisWay:
-    """The way for one gateway; `close` at the end."""
+class RedisConnector:
+    """Opens the connection of one gateway, and keeps it; `close` at the end."""
 
     def __init__(self, secrets: Secrets, settings: OperatorSettings, clock: Any) -> None:
         self._secrets = secrets
@@ -105,7 +105,7 @@ class RedisWay:
         self._opened: tuple[RedisSource, str, str] | None = None
         self._login: _Login | None = None
         self._read_at = float("-inf")
-        self._way: Way | None = None
+        self._connection: RedisConnection | None = None
         self._folder: Path | None = None
         own = settings.redis_url
         self._allowed = AllowedHosts(
@@ -115,8 +115,8 @@ class RedisWay:
 
     async def open(
         self, source: RedisSource, *, key_prefix: str = KEY_PREFIX, group: str = GROUP
-    ) -> Way:
-        """The way that this part of the resource names, the same one as before if nothing changed.
+    ) -> RedisConnection:
+        """The connection that this part of the resource names: the same one if nothing changed.
 
         Args:
             source: where Redis is.
@@ -124,19 +124,19 @@ class RedisWay:
             group: likewise.
 
         Raises:
-            RedisNotNamed: what is missing, and where.
+            RedisNotConfigured: what is missing, and where.
             KubeError: a Secret could not be read now.
         """
         fresh = self._clock() - self._read_at < SECRETS_S
         opened = (source, key_prefix, group)
-        if self._way is not None and opened == self._opened and fresh:
-            return self._way
+        if self._connection is not None and opened == self._opened and fresh:
+            return self._connection
         login = await self._read(source, key_prefix, group)
-        if self._way is None or login != self._login:
+        if self._connection is None or login != self._login:
             await self._drop()
-            self._way = self._make(login)
+            self._connection = self._make(login)
         self._opened, self._login, self._read_at = opened, login, self._clock()
-        return self._way
+        return self._connection
 
     def distrust(self) -> None:
         """Redis refused us: read the Secrets again before the next attempt."""
@@ -152,9 +152,9 @@ class RedisWay:
     # -- inside ------------------------------------------------------------------------------------
 
     async def _drop(self) -> None:
-        way, self._way = self._way, None
-        if way is not None:
-            await way.topology.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.topology.close()
 
     async def _read(self, source: RedisSource, key_prefix: str, group: str) -> _Login:
         own = self._settings
@@ -165,7 +165,7 @@ class RedisWay:
         if url is None and own.redis_url is not None:
             url, field = own.redis_url.get_secret_value(), "redis_url"
         if url is None:
-            raise RedisNotNamed(
+            raise RedisNotConfigured(
                 "NoAddress",
                 "neither spec.redis.url, spec.redis.urlSecret nor the operator's setting "
                 "redis_url says where Redis is: give one of them",
@@ -229,11 +229,11 @@ class RedisWay:
         try:
             there = await self._secrets.secret(name)
         except NotFound:
-            raise RedisNotNamed(
+            raise RedisNotConfigured(
                 "SecretMissing", f"spec.{field}: there is no Secret {name}: make it"
             ) from None
         except Forbidden:
-            raise RedisNotNamed(
+            raise RedisNotConfigured(
                 "SecretForbidden",
                 f"spec.{field}: the operator may not read the Secret {name}: allow `get` on it in "
                 "its Role",
@@ -241,12 +241,12 @@ class RedisWay:
         values = [there.get(key, "").strip() for key in keys]
         for key, value in zip(keys, values, strict=True):
             if not value:
-                raise RedisNotNamed(
+                raise RedisNotConfigured(
                     "SecretMissing", f"spec.{field}: the Secret {name} has no key {key}"
                 )
         return values
 
-    def _make(self, login: _Login) -> Way:
+    def _make(self, login: _Login) -> RedisConnection:
         certificate = login.certificate
         ca_file = self._file("ca.pem", login.ca_text) or login.ca_file
         cert_file = self._file("client.pem", certificate.cert_text) or certificate.cert_file
@@ -274,16 +274,16 @@ class RedisWay:
             address = parse_address(settings.redis)
         except ValidationError as error:
             text = "; ".join(one["msg"] for one in error.errors(include_input=False))
-            raise RedisNotNamed("AddressUnusable", f"the address of Redis: {text}") from None
+            raise RedisNotConfigured("AddressUnusable", f"the address of Redis: {text}") from None
         except SettingsError as error:
-            raise RedisNotNamed("AddressUnusable", str(error)) from None
+            raise RedisNotConfigured("AddressUnusable", str(error)) from None
         if not login.of_one_secret:
             self._check_hosts(login.source, address)
-        return Way(Topology(address, settings.redis), settings)
+        return RedisConnection(Topology(address, settings.redis), settings)
 
     def _check_hosts(self, field: str, address: Address) -> None:
         if refused := self._allowed.refused(address):
-            raise RedisNotNamed(
+            raise RedisNotConfigured(
                 "HostNotAllowed",
                 f"{field}: this operator logs in to {self._allowed}, so not to "
                 f"{', '.join(refused)}: add it to the operator's setting redis_hosts (with the "
@@ -313,19 +313,21 @@ def _is_of_one_secret(source: RedisSource) -> bool:
 
 
 def _check_pair(said: str, cert_file: str, key_file: str) -> None:
-    """Raises RedisNotNamed for what TLS could not show; else redis-py would, at each connection."""
+    """Raises RedisNotConfigured for what TLS could not show, as redis-py would at each connect."""
     try:
         # Without a passphrase of ours OpenSSL would ask a terminal for that of an encrypted key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert_file, key_file, "")
     except ssl.SSLError as error:
         reason = f" ({error.reason.replace('_', ' ').lower()})" if error.reason else ""
-        raise RedisNotNamed(
+        raise RedisNotConfigured(
             "CertificateUnusable",
             f"{said} must be a certificate and its own key, as PEM and not encrypted{reason}",
         ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise RedisNotNamed("CertificateUnusable", f"{said} cannot be read: {reason}") from None
+        raise RedisNotConfigured(
+            "CertificateUnusable", f"{said} cannot be read: {reason}"
+        ) from None
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

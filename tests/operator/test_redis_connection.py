@@ -1,4 +1,4 @@
-"""The way to Redis: whose login goes where, what is missing, and certificates as private files."""
+"""The connection to Redis: whose login goes where, what is missing, certificates as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisUrl
 from tidegate.redis.pods import Pods
 from tidegate_operator.model.gateway import RedisSource
-from tidegate_operator.observe.way import SECRETS_S, RedisNotNamed, RedisWay, Way
+from tidegate_operator.observe.redis_connection import (
+    SECRETS_S,
+    RedisConnection,
+    RedisConnector,
+    RedisNotConfigured,
+)
 from tidegate_operator.redis.primary import Primary
 
 
@@ -35,36 +40,36 @@ class Scene:
     def __init__(self) -> None:
         self.clock, self.secrets = Clock(), Secrets()
         own = settings(redis_hosts="one,127.0.0.1,127.1")
-        self.way = RedisWay(self.secrets, own, self.clock)
+        self.connector = RedisConnector(self.secrets, own, self.clock)
 
-    async def open(self, **fields: Any) -> Way:
-        return await self.way.open(source(**fields))
+    async def open(self, **fields: Any) -> RedisConnection:
+        return await self.connector.open(source(**fields))
 
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     scene = Scene()
     yield scene
-    await scene.way.close()
+    await scene.connector.close()
 
 
 def source(**fields: Any) -> RedisSource:
     return RedisSource.model_validate(fields)
 
 
-async def asked(way: Way) -> None:
+async def asked(connection: RedisConnection) -> None:
     """Everybody who connects: the leases by the topology, the sweep by a connection of its own."""
-    await Pods(way.topology, way.settings, clock=lambda: 0.0).roster()
-    await way.topology.refresh()
-    (node,) = way.topology.primaries()
-    primary = Primary(node, way.topology.address, way.settings.redis)
+    await Pods(connection.topology, connection.settings, clock=lambda: 0.0).roster()
+    await connection.topology.refresh()
+    (node,) = connection.topology.primaries()
+    primary = Primary(node, connection.topology.address, connection.settings.redis)
     try:
         assert (await primary.identity()).is_primary
     finally:
         await primary.close()
 
 
-async def refused(way: Way, words: str) -> None:
+async def refused(connection: RedisConnection, words: str) -> None:
     """In these words, where they come through: in TLS 1.3 the server judges after the handshake,
     what we have sent by then makes its kernel reset the connection, and its alert may be lost.
     """
@@ -72,7 +77,7 @@ async def refused(way: Way, words: str) -> None:
     async with asyncio.timeout(20):
         while "Connection reset by peer" in said:
             with pytest.raises(RedisUnavailable) as caught:
-                await asked(way)
+                await asked(connection)
             said = str(caught.value)
     assert words in said
 
@@ -90,7 +95,7 @@ async def test_secrets_are_read_once_a_minute_and_when_redis_refused_us(scene: S
     assert await scene.open(urlSecret=place) is first  # read, and the same
     scene.secrets.values["redis"]["url"] = "redis://two:6379"
     assert await scene.open(urlSecret=place) is first
-    scene.way.distrust()
+    scene.connector.distrust()
     second = await scene.open(urlSecret=place)
     assert str(next(iter(second.topology.primaries()))) == "two:6379"
 
@@ -120,7 +125,7 @@ ONE = {"url": "rediss://one"}
 )
 async def test_what_is_missing_is_named(scene: Scene, fields: Any, reason: str, words: str) -> None:
     scene.secrets.values["redis"] = {"url": "redis://one", "bad": "geheim", "ca": "no PEM"}
-    with pytest.raises(RedisNotNamed, match=words) as told:
+    with pytest.raises(RedisNotConfigured, match=words) as told:
         await scene.open(**fields)
     assert told.value.reason == reason
     assert "geheim" not in str(told.value)
@@ -166,18 +171,20 @@ async def test_a_password_went_to_whatever_host_a_gateway_named(
     secrets.values["other"] = {"password": "geheim"}
     hosts = "two,[fd00::7]:26379, 10.0.0.8"
     own = settings(redis_url=RedisUrl("redis://own"), redis_hosts=hosts)
-    way = RedisWay(secrets, own, Clock())
+    connector = RedisConnector(secrets, own, Clock())
     try:
         if refused:
-            with pytest.raises(RedisNotNamed, match=rf"so not to {re.escape(refused)}:") as told:
-                await way.open(source(**fields))
+            with pytest.raises(
+                RedisNotConfigured, match=rf"so not to {re.escape(refused)}:"
+            ) as told:
+                await connector.open(source(**fields))
             assert told.value.reason == "HostNotAllowed"
             assert "own:6379" in str(told.value)
             assert "geheim" not in str(told.value)
         else:
-            await way.open(source(**fields))
+            await connector.open(source(**fields))
     finally:
-        await way.close()
+        await connector.close()
 
 
 # --- the operator's own login
@@ -203,11 +210,11 @@ async def test_the_operators_own_login_goes_to_its_own_address_only(
         ({"url": "rediss+sentinel://elsewhere/main"}, False),
         ({"url": "rediss+sentinel://own,elsewhere/main"}, False),
     ):
-        way = RedisWay(Secrets(), own, Clock())
+        connector = RedisConnector(Secrets(), own, Clock())
         try:
-            redis = (await way.open(source(**given))).settings.redis
+            redis = (await connector.open(source(**given))).settings.redis
         finally:
-            await way.close()
+            await connector.close()
         passwords = [redis.password, redis.sentinel_password]
         if is_own:
             assert passwords == [SecretStr("geheim-own"), SecretStr("geheim-sentinel")]
@@ -232,10 +239,10 @@ async def test_what_a_gateway_names_goes_before_the_operators_own(
         redis_cert_file=certificates.client_cert_file,
         redis_key_file=certificates.client_key_file,
     )
-    way = RedisWay(secrets, own, Clock())
+    connector = RedisConnector(secrets, own, Clock())
     place = {"name": "redis", "key": "sentinel"}
     try:
-        opened = await way.open(
+        opened = await connector.open(
             source(sentinelPasswordSecret=place, certificateSecret={"name": "redis"})
         )
         redis = opened.settings.redis
@@ -244,7 +251,7 @@ async def test_what_a_gateway_names_goes_before_the_operators_own(
         assert redis.tls_cert_file not in (None, certificates.client_cert_file)
         assert redis.tls_key_file not in (None, certificates.client_key_file)
     finally:
-        await way.close()
+        await connector.close()
 
 
 async def test_own_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -252,9 +259,11 @@ async def test_own_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     own = settings(
         redis_url=RedisUrl("rediss://own"), redis_cert_file=missing, redis_key_file=missing
     )
-    way = RedisWay(Secrets(), own, Clock())
-    with pytest.raises(RedisNotNamed, match=r"redis_cert_file .* cannot be read: No such") as told:
-        await way.open(source())
+    connector = RedisConnector(Secrets(), own, Clock())
+    with pytest.raises(
+        RedisNotConfigured, match=r"redis_cert_file .* cannot be read: No such"
+    ) as told:
+        await connector.open(source())
     assert told.value.reason == "CertificateUnusable"
 
 
@@ -305,7 +314,7 @@ async def test_certificates_go_to_private_files_that_are_removed(
     opened = await scene.open(**NAMED)
     assert opened.settings.redis.tls_key_file is not None
     folder = opened.settings.redis.tls_key_file.parent
-    await scene.way.close()
+    await scene.connector.close()
     assert not folder.exists()
 
 
@@ -343,7 +352,7 @@ async def test_a_rotated_certificate_is_picked_up(scene: Scene, certificates: Ce
 async def test_a_certificate_that_cannot_be_shown_is_told(
     scene: Scene, certificates: Certificates, changed: dict[str, str], reason: str, words: str
 ) -> None:
-    """And when it is mended the way is there again, even if it is the one from before."""
+    """And when it is mended the connection is there again, even if it is the one from before."""
     good = client(certificates)
     scene.secrets.values["redis"] = good
     await scene.open(**NAMED)
@@ -356,7 +365,7 @@ async def test_a_certificate_that_cannot_be_shown_is_told(
     scene.secrets.values["redis"] = good | bad
     scene.clock.now += SECRETS_S
     for _ in range(2):
-        with pytest.raises(RedisNotNamed, match=words) as told:
+        with pytest.raises(RedisNotConfigured, match=words) as told:
             await scene.open(**NAMED)
         assert told.value.reason == reason
         assert str(told.value).startswith("spec.redis.certificateSecret: ")

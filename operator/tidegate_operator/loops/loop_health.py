@@ -1,4 +1,4 @@
-"""How the loops are: when each last ended a round, how long that took, and whether one is stuck.
+"""Health of the loops: when each last ended a round, how long that took, and whether one is stuck.
 
 A loop that waits for its next round says so with `beat`, so a loop without a beat for long sits in
 something that does not end: a restart may help, and nothing else will.
@@ -18,7 +18,7 @@ BEAT_S = 5.0
 
 @dataclass(slots=True)
 class Loop:
-    """One loop. Times by the clock of its `Pulse`, in seconds; `beat_at` may lie ahead."""
+    """One loop. Times by the clock of its `LoopHealth`, in seconds; `beat_at` may lie ahead."""
 
     beat_at: float
     ended_at: float | None = None
@@ -28,7 +28,7 @@ class Loop:
     error: str = ""
 
 
-class Pulse:
+class LoopHealth:
     """The loops of this process by name; they come and go with Gateways and leadership."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
