@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.operator.test_observe import autoscaler, deployment, pod
-from tidegate_operator.act.actor import KEEP_AGAIN_S, Actor, Done, NoLongerLeading
+from tidegate_operator.act.actor import KEEP_AGAIN_S, ActionResult, Actor, NoLongerLeading
 from tidegate_operator.decide.records import (
     Decision,
     DeletionCost,
@@ -22,7 +22,7 @@ from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFou
 from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.observe.leases import Disagreement
-from tidegate_operator.observe.observer import Seen
+from tidegate_operator.observe.observer import ClusterSnapshot
 
 GATEWAY = Reference("tidegate.dev/v1alpha1", "Gateway", "main", "me")
 SPEC = read_spec({"target": {"name": "gw"}})
@@ -89,7 +89,7 @@ class Writer:
         self._call("delete", api, name)
 
 
-def seen(**fields: Any) -> Seen:
+def snapshot(**fields: Any) -> ClusterSnapshot:
     pods = {name: pod(name) for name in ("gw-a", "gw-b", "gw-c")}
     state: dict[str, Any] = {
         "observation": Observation(0.0, datetime(2026, 11, 23, tzinfo=UTC), 3, ()),
@@ -101,7 +101,7 @@ def seen(**fields: Any) -> Seen:
         "disagreement": Disagreement(),
         "connection": None,
     }
-    return Seen(**(state | fields))
+    return ClusterSnapshot(**(state | fields))
 
 
 def decision(**fields: Any) -> Decision:
@@ -115,53 +115,53 @@ async def act(
     writer: Writer,
     decided: Decision,
     *,
-    look: Seen | None = None,
+    look: ClusterSnapshot | None = None,
     spec: Any = SPEC,
     may_continue: Callable[[], bool] = lambda: True,
-) -> Done:
+) -> ActionResult:
     actor = Actor(writer, may_continue, lambda: 0.0)
-    return await actor.carry_out(GATEWAY, spec, look or seen(), decided)
+    return await actor.carry_out(GATEWAY, spec, look or snapshot(), decided)
 
 
 async def test_costs_go_before_the_scale_each_to_its_own_pod() -> None:
     writer = Writer()
-    done = await act(writer, decision(scale=DOWN))
+    result = await act(writer, decision(scale=DOWN))
     assert writer.calls == [
         ("cost", "gw-b", "uid-gw-b", -2),
         ("cost", "gw-a", "uid-gw-a", -1),
         ("scale", "gw", "7", 1),
     ]
-    assert done.scaled == DOWN
-    assert done.costs == 2
+    assert result.scaled == DOWN
+    assert result.costs == 2
 
 
 async def test_a_pod_that_went_by_itself_needs_no_cost() -> None:
     writer = Writer()
     writer.errors["cost"] = [NotFound("gone", 404)]
-    done = await act(writer, decision(scale=DOWN))
-    assert done.scaled == DOWN
-    assert (done.costs, done.failures) == (1, {})
+    result = await act(writer, decision(scale=DOWN))
+    assert result.scaled == DOWN
+    assert (result.costs, result.failures) == (1, {})
 
 
 async def test_costs_that_cannot_be_written_do_not_stop_the_scale() -> None:
     writer = Writer()
     writer.errors["cost"] = [Forbidden("pods may not be patched", 403)]
-    done = await act(writer, decision(scale=DOWN))
+    result = await act(writer, decision(scale=DOWN))
     assert [call[0] for call in writer.calls] == ["cost", "scale"]  # the second is not tried
-    assert done.failures == {"DeletionCostFailed": "pods may not be patched"}
-    assert done.scaled == DOWN
+    assert result.failures == {"DeletionCostFailed": "pods may not be patched"}
+    assert result.scaled == DOWN
 
 
 async def test_a_deployment_that_changed_otherwise_is_scaled_by_its_new_version() -> None:
     writer = Writer(deployment(replicas=3, version="8"))
     writer.errors["scale"] = [Conflict("changed", 409)]
-    done = await act(writer, decision(scale=Scale(3, 4)))
+    result = await act(writer, decision(scale=Scale(3, 4)))
     assert writer.calls == [
         ("scale", "gw", "7", 4),
         ("deployment", "gw"),
         ("scale", "gw", "8", 4),
     ]
-    assert done.scaled is not None
+    assert result.scaled is not None
 
 
 @pytest.mark.parametrize(
@@ -170,24 +170,24 @@ async def test_a_deployment_that_changed_otherwise_is_scaled_by_its_new_version(
 async def test_a_number_that_somebody_else_wrote_is_left_alone(now: DeploymentState) -> None:
     writer = Writer(now)
     writer.errors["scale"] = [Conflict("changed", 409)]
-    done = await act(writer, decision(scale=Scale(3, 4)))
-    assert done.scaled is None
-    assert "somebody else" in done.failures["ScaleFailed"]
+    result = await act(writer, decision(scale=Scale(3, 4)))
+    assert result.scaled is None
+    assert "somebody else" in result.failures["ScaleFailed"]
     assert [call[0] for call in writer.calls] == ["scale", "deployment"]
 
 
 async def test_a_deployment_that_never_rests_is_left_for_the_next_round() -> None:
     writer = Writer(deployment(replicas=3, version="8"))
     writer.errors["scale"] = [Conflict("changed", 409)] * 9
-    done = await act(writer, decision(scale=Scale(3, 4)))
-    assert done.scaled is None
-    assert "too quickly" in done.failures["ScaleFailed"]
+    result = await act(writer, decision(scale=Scale(3, 4)))
+    assert result.scaled is None
+    assert "too quickly" in result.failures["ScaleFailed"]
 
 
 @pytest.mark.parametrize("steps", range(4))
 async def test_the_fence_is_asked_before_each_step(steps: int) -> None:
     writer, left = Writer(), iter([True] * steps + [False] * 9)
-    look = seen(scalers=(autoscaler(owner="me"),))
+    look = snapshot(scalers=(autoscaler(owner="me"),))
     decided = decision(remove=frozenset({Scaler.HPA}), scale=DOWN)
     with pytest.raises(NoLongerLeading):
         await act(writer, decided, look=look, may_continue=lambda: next(left))
@@ -195,7 +195,7 @@ async def test_the_fence_is_asked_before_each_step(steps: int) -> None:
 
 
 async def test_only_our_own_autoscaler_is_removed_and_once() -> None:
-    look = seen(
+    look = snapshot(
         scalers=(
             autoscaler(owner="me"),
             autoscaler(name="theirs", owner="somebody"),
@@ -204,24 +204,24 @@ async def test_only_our_own_autoscaler_is_removed_and_once() -> None:
         )
     )
     writer = Writer()
-    done = await act(writer, decision(remove=frozenset({Scaler.HPA})), look=look)
+    result = await act(writer, decision(remove=frozenset({Scaler.HPA})), look=look)
     assert writer.calls == [("delete", "hpa", "main")]
-    assert done.removed == ("HorizontalPodAutoscaler/main",)
+    assert result.removed == ("HorizontalPodAutoscaler/main",)
 
 
 async def test_a_failed_removal_is_told() -> None:
     writer = Writer()
     writer.errors["delete"] = [Unreachable("no answer")]
-    look = seen(scalers=(autoscaler(owner="me"),))
-    done = await act(writer, decision(remove=frozenset({Scaler.HPA})), look=look)
-    assert done.failures == {"RemoveFailed": "no answer"}
-    assert done.removed == ()
+    look = snapshot(scalers=(autoscaler(owner="me"),))
+    result = await act(writer, decision(remove=frozenset({Scaler.HPA})), look=look)
+    assert result.failures == {"RemoveFailed": "no answer"}
+    assert result.removed == ()
 
 
 async def test_an_hpa_as_the_spec_describes_it() -> None:
     writer = Writer()
-    done = await act(writer, decision(keep=Scaler.HPA), spec=HPA_SPEC)
-    assert done.kept == "HorizontalPodAutoscaler/main"
+    result = await act(writer, decision(keep=Scaler.HPA), spec=HPA_SPEC)
+    assert result.kept == "HorizontalPodAutoscaler/main"
     [made] = writer.manifests
     spec = made["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 9)
@@ -269,8 +269,8 @@ async def test_an_autoscaler_is_written_when_it_differs_and_now_and_then() -> No
     actor = Actor(writer, lambda: True, lambda: now)
     keep = decision(keep=Scaler.HPA)
 
-    async def look(mark: str) -> Done:
-        there = seen(scalers=(autoscaler(owner="me", mark=mark),))
+    async def look(mark: str) -> ActionResult:
+        there = snapshot(scalers=(autoscaler(owner="me", mark=mark),))
         return await actor.carry_out(GATEWAY, HPA_SPEC, there, keep)
 
     await look("other")
@@ -284,15 +284,15 @@ async def test_an_autoscaler_is_written_when_it_differs_and_now_and_then() -> No
 
 async def test_an_autoscaler_with_our_name_is_left_alone() -> None:
     writer = Writer()
-    look = seen(names_taken=frozenset({("hpa", "main")}))
-    done = await act(writer, decision(keep=Scaler.HPA), spec=HPA_SPEC, look=look)
+    look = snapshot(names_taken=frozenset({("hpa", "main")}))
+    result = await act(writer, decision(keep=Scaler.HPA), spec=HPA_SPEC, look=look)
     assert writer.calls == []
-    assert "NameTaken" in done.failures
+    assert "NameTaken" in result.failures
 
 
 async def test_keda_that_is_missing_is_told() -> None:
     writer = Writer()
-    look = seen(has_keda=False)
-    done = await act(writer, decision(keep=Scaler.KEDA), spec=KEDA_SPEC, look=look)
+    look = snapshot(has_keda=False)
+    result = await act(writer, decision(keep=Scaler.KEDA), spec=KEDA_SPEC, look=look)
     assert writer.calls == []
-    assert "install KEDA" in done.failures["KedaMissing"]
+    assert "install KEDA" in result.failures["KedaMissing"]

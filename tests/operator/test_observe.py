@@ -179,13 +179,15 @@ class Scene:
 async def test_without_an_address_figures_are_unknown_and_the_rest_is_seen() -> None:
     scene = Scene(None)
     scene.cluster.pods_there = [pod("gw-abc-aaaaa"), pod("gw-abc-bbbbb", phase="Failed")]
-    seen = await scene.look()
-    assert seen.redis_reason == "NoAddress"
-    assert "spec.redis.url" in seen.redis_text
-    assert not seen.observation.redis_reachable
-    assert [(one.name, one.figures) for one in seen.observation.pods] == [("gw-abc-aaaaa", None)]
+    snapshot = await scene.look()
+    assert snapshot.redis_reason == "NoAddress"
+    assert "spec.redis.url" in snapshot.redis_text
+    assert not snapshot.observation.redis_reachable
+    assert [(one.name, one.figures) for one in snapshot.observation.pods] == [
+        ("gw-abc-aaaaa", None)
+    ]
     assert scene.cluster.asked[0] == "app=gw,tier"
-    assert seen.selector == "app=gw,tier"
+    assert snapshot.selector == "app=gw,tier"
 
 
 async def test_disagreements_are_told_after_a_while_and_forgotten_when_healed(
@@ -201,19 +203,19 @@ async def test_disagreements_are_told_after_a_while_and_forgotten_when_healed(
         async with redis_server.client() as redis:
             for name in ("gw-abc1-ghost", "gw-x-abc1-ghost", "elsewhere"):
                 await redis.zadd("{tidegate}:pods", {f"{name}.5.x": 2e13})
-            seen = await scene.look()
-            assert seen.observation.redis_reachable
-            assert not seen.disagreement.pods_without_lease
+            snapshot = await scene.look()
+            assert snapshot.observation.redis_reachable
+            assert not snapshot.disagreement.pods_without_lease
             scene.clock.now += DISAGREE_S
-            seen = await scene.look()
-            assert seen.disagreement.pods_without_lease == ("gw-abc-aaaaa",)
+            snapshot = await scene.look()
+            assert snapshot.disagreement.pods_without_lease == ("gw-abc-aaaaa",)
             # Only what carries this Deployment's names: others may share the Redis.
-            assert seen.disagreement.leases_without_pod == ("gw-abc1-ghost",)
+            assert snapshot.disagreement.leases_without_pod == ("gw-abc1-ghost",)
             await redis.zadd("{tidegate}:pods", {"gw-abc-aaaaa.6.y": 2e13})
             await redis.zrem("{tidegate}:pods", "gw-abc1-ghost.5.x")
-            seen = await scene.look()
-            assert not seen.disagreement.pods_without_lease
-            assert not seen.disagreement.leases_without_pod
+            snapshot = await scene.look()
+            assert not snapshot.disagreement.pods_without_lease
+            assert not snapshot.disagreement.leases_without_pod
     finally:
         await scene.connector.close()
 

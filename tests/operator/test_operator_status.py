@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.operator.test_act import SPEC, seen
-from tidegate_operator.act.actor import Done
+from tests.operator.test_act import SPEC, snapshot
+from tidegate_operator.act.actor import ActionResult
 from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
 from tidegate_operator.loops.loop_health import LoopHealth
@@ -36,16 +36,16 @@ STEADY = Decision(2, Reason.STEADY, "there are 2")
 def look(**fields: Any) -> Any:
     observed: dict[str, Any] = {"at_s": 0.0, "wall": NOW, "replicas": 2, "pods": PODS}
     own = {name: fields.pop(name) for name in tuple(fields) if name in Observation.__slots__}
-    return seen(observation=Observation(**(observed | own)), **fields)
+    return snapshot(observation=Observation(**(observed | own)), **fields)
 
 
 def facts(**fields: Any) -> Facts:
     state: dict[str, Any] = {
         "generation": 4,
         "spec": SPEC,
-        "seen": look(),
+        "snapshot": look(),
         "decision": STEADY,
-        "done": Done(),
+        "result": ActionResult(),
         "sweep": SweepState(NOW),
     }
     return Facts(**(state | fields))
@@ -91,7 +91,7 @@ def test_times_move_only_with_a_flip_and_conditions_of_others_stay() -> None:
     foreign = {"type": "Audited", "status": "True", "reason": "X", "lastTransitionTime": "then"}
     first = compose({"conditions": [foreign]}, facts(), NOW)
     away = look(redis_reachable=False, redis_reason="Unreachable", redis_text="refused")
-    second = compose(first, facts(seen=away, generation=5), LATER)
+    second = compose(first, facts(snapshot=away, generation=5), LATER)
     times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
     assert times["RedisReachable"] == "2026-11-23T09:01:30Z"
     assert times["ScalingActive"] == "2026-11-23T09:00:00Z"
@@ -109,7 +109,7 @@ def test_wording_and_figures_are_no_news() -> None:
     assert first != second
     assert not is_news(first, second)
     assert is_news(first, compose(first, facts(generation=5), LATER))
-    assert is_news(first, compose(first, facts(seen=look(replicas=3), decision=None), LATER))
+    assert is_news(first, compose(first, facts(snapshot=look(replicas=3), decision=None), LATER))
 
 
 def test_a_new_leader_does_not_forget_what_the_one_before_knew() -> None:
@@ -171,13 +171,13 @@ def test_a_policy_that_drops_running_streams_is_told() -> None:
     ("fields", "kind", "head"),
     [
         (
-            {"problem": ("InvalidSpec", "spec.x: no"), "spec": None, "seen": None},
+            {"problem": ("InvalidSpec", "spec.x: no"), "spec": None, "snapshot": None},
             "Ready",
             ("False", "InvalidSpec"),
         ),
-        ({"seen": look(pods=())}, "Ready", ("False", "NoReadyPods")),
+        ({"snapshot": look(pods=())}, "Ready", ("False", "NoReadyPods")),
         (
-            {"done": Done(failures={"ScaleFailed": "forbidden"})},
+            {"result": ActionResult(failures={"ScaleFailed": "forbidden"})},
             "ScalingActive",
             ("False", "ScaleFailed"),
         ),
@@ -187,12 +187,12 @@ def test_a_policy_that_drops_running_streams_is_told() -> None:
             ("True", "TooMuchLoad"),
         ),
         (
-            {"seen": look(disagreement=Disagreement(("a", "b"), ("c",)))},
+            {"snapshot": look(disagreement=Disagreement(("a", "b"), ("c",)))},
             "LeasesAgree",
             ("False", "PodsWithoutLease"),
         ),
         (
-            {"seen": look(disagreement=Disagreement((), ("c",)))},
+            {"snapshot": look(disagreement=Disagreement((), ("c",)))},
             "LeasesAgree",
             ("False", "LeasesWithoutPod"),
         ),
@@ -213,8 +213,8 @@ def test_what_is_not_well_is_named(
 
 
 def test_a_failure_of_costs_is_in_the_words_and_scaling_goes_on() -> None:
-    failed = Done(failures={"DeletionCostFailed": "pods may not be patched"})
-    made = compose({}, facts(done=failed), NOW)
+    failed = ActionResult(failures={"DeletionCostFailed": "pods may not be patched"})
+    made = compose({}, facts(result=failed), NOW)
     [scaling] = [one for one in made["conditions"] if one["type"] == "ScalingActive"]
     assert scaling["status"] == "True"
     assert "without deletion costs: pods may not be patched" in scaling["message"]
@@ -222,7 +222,7 @@ def test_a_failure_of_costs_is_in_the_words_and_scaling_goes_on() -> None:
 
 def test_a_message_is_bounded() -> None:
     away = look(redis_reachable=False, redis_reason="Unreachable", redis_text="x" * 100_000)
-    made = compose({}, facts(seen=away), NOW)
+    made = compose({}, facts(snapshot=away), NOW)
     assert max(len(one["message"]) for one in made["conditions"]) <= 1_024
 
 

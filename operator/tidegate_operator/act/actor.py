@@ -21,7 +21,7 @@ from tidegate_operator.decide.records import Decision, DeletionCost, Scale, Scal
 from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
 from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import GatewaySpec
-from tidegate_operator.observe.observer import Seen
+from tidegate_operator.observe.observer import ClusterSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Writer(Protocol):
 
 
 @dataclass(slots=True)
-class Done:
+class ActionResult:
     """What was done. `failures` are sentences for people, by a word for programs."""
 
     scaled: Scale | None = None
@@ -75,26 +75,28 @@ class Actor:
         self._kept_at: dict[str, float] = {}
 
     async def carry_out(
-        self, gateway: Reference, spec: GatewaySpec, seen: Seen, decision: Decision
-    ) -> Done:
+        self, gateway: Reference, spec: GatewaySpec, snapshot: ClusterSnapshot, decision: Decision
+    ) -> ActionResult:
         """Do what the decision says.
 
         Raises:
             NoLongerLeading: before the step that was not taken.
         """
-        done = Done()
+        result = ActionResult()
         for scaler in sorted(decision.remove):
-            await self._try(done, "RemoveFailed", self._remove(done, gateway, seen, scaler))
+            await self._try(result, "RemoveFailed", self._remove(result, gateway, snapshot, scaler))
         if decision.keep is not None:
-            keep = self._keep(done, gateway, spec, seen, decision.keep)
-            await self._try(done, "AutoscalerFailed", keep)
-        await self._write_costs(done, seen, decision.costs)
+            keep = self._keep(result, gateway, spec, snapshot, decision.keep)
+            await self._try(result, "AutoscalerFailed", keep)
+        await self._write_costs(result, snapshot, decision.costs)
         if decision.scale is not None:
-            await self._write_costs(done, seen, decision.scale.costs)
-            await self._try(done, "ScaleFailed", self._scale(done, spec, seen, decision.scale))
+            await self._write_costs(result, snapshot, decision.scale.costs)
+            await self._try(
+                result, "ScaleFailed", self._scale(result, spec, snapshot, decision.scale)
+            )
         if decision.shed:
-            await self._shed(done, seen, decision.shed)
-        return done
+            await self._shed(result, snapshot, decision.shed)
+        return result
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -102,38 +104,45 @@ class Actor:
         if not self._may_continue():
             raise NoLongerLeading("another operator leads, or may soon")
 
-    async def _try(self, done: Done, word: str, step: Awaitable[None]) -> None:
+    async def _try(self, result: ActionResult, word: str, step: Awaitable[None]) -> None:
         try:
             await step
         except KubeError as error:
-            done.failures[word] = str(error)
+            result.failures[word] = str(error)
 
-    async def _remove(self, done: Done, gateway: Reference, seen: Seen, scaler: Scaler) -> None:
-        for one in seen.scalers:
+    async def _remove(
+        self, result: ActionResult, gateway: Reference, snapshot: ClusterSnapshot, scaler: Scaler
+    ) -> None:
+        for one in snapshot.scalers:
             if one.owner == gateway.uid and one.api == _API[scaler] and not one.deleting:
                 self._fence()
                 await self._writer.delete_autoscaler(one.api, one.name)
-                done.removed = (*done.removed, f"{scaler}/{one.name}")
+                result.removed = (*result.removed, f"{scaler}/{one.name}")
 
     async def _keep(
-        self, done: Done, gateway: Reference, spec: GatewaySpec, seen: Seen, scaler: Scaler
+        self,
+        result: ActionResult,
+        gateway: Reference,
+        spec: GatewaySpec,
+        snapshot: ClusterSnapshot,
+        scaler: Scaler,
     ) -> None:
         api = _API[scaler]
-        if (api, gateway.name) in seen.names_taken:
-            done.failures["NameTaken"] = (
+        if (api, gateway.name) in snapshot.names_taken:
+            result.failures["NameTaken"] = (
                 f"there is another {scaler} with the name {gateway.name}: rename or delete it"
             )
             return
-        if api == "keda" and not seen.has_keda:
-            done.failures["KedaMissing"] = (
+        if api == "keda" and not snapshot.has_keda:
+            result.failures["KedaMissing"] = (
                 "mode keda needs KEDA and the right to write its ScaledObjects: install KEDA, "
                 "or choose another mode"
             )
             return
         make = autoscaler.hpa if scaler is Scaler.HPA else autoscaler.scaled_object
-        manifest = make(gateway, spec.target.name, spec.scaling, seen.observation.wall)
+        manifest = make(gateway, spec.target.name, spec.scaling, snapshot.observation.wall)
         mark = manifest["metadata"]["annotations"][MARK]
-        there = [one for one in seen.scalers if one.api == api and one.owner == gateway.uid]
+        there = [one for one in snapshot.scalers if one.api == api and one.owner == gateway.uid]
         since = self._clock() - self._kept_at.get(api, float("-inf"))
         if there and there[0].mark == mark and since < KEEP_AGAIN_S:
             return
@@ -141,57 +150,63 @@ class Actor:
         await self._writer.apply_autoscaler(api, manifest)
         self._kept_at[api] = self._clock()
         if not there or there[0].mark != mark:
-            done.kept = f"{scaler}/{gateway.name}"
+            result.kept = f"{scaler}/{gateway.name}"
 
-    async def _write_costs(self, done: Done, seen: Seen, costs: Sequence[DeletionCost]) -> None:
+    async def _write_costs(
+        self, result: ActionResult, snapshot: ClusterSnapshot, costs: Sequence[DeletionCost]
+    ) -> None:
         """The best that can be done: without them the scale is as right, only less gentle."""
         for one in costs:
-            pod = seen.pods.get(one.pod)
+            pod = snapshot.pods.get(one.pod)
             if pod is None:
                 continue
             self._fence()
             try:
                 await self._writer.set_deletion_cost(pod.name, pod.uid, one.cost)
-                done.costs += 1
+                result.costs += 1
             except NotFound:
                 continue  # it went by itself
             except KubeError as error:
-                done.failures["DeletionCostFailed"] = str(error)
+                result.failures["DeletionCostFailed"] = str(error)
                 if isinstance(error, Forbidden):
                     return
 
-    async def _scale(self, done: Done, spec: GatewaySpec, seen: Seen, scale: Scale) -> None:
-        name, version = spec.target.name, seen.deployment.version
+    async def _scale(
+        self, result: ActionResult, spec: GatewaySpec, snapshot: ClusterSnapshot, scale: Scale
+    ) -> None:
+        name, version = spec.target.name, snapshot.deployment.version
         for _ in range(SCALE_TRIES):
             self._fence()
             try:
                 await self._writer.scale(name, version, scale.replicas)
             except Conflict:
                 now = await self._writer.deployment(name)
-                if now.replicas != scale.before or now.uid != seen.deployment.uid:
+                if now.replicas != scale.before or now.uid != snapshot.deployment.uid:
                     raise Conflict("somebody else changed the number of replicas", 409) from None
                 version = now.version
             else:
-                done.scaled = scale
+                result.scaled = scale
                 return
         raise Conflict("the Deployment changes too quickly; the next round tries again", 409)
 
-    async def _shed(self, done: Done, seen: Seen, sheds: Sequence[Shed]) -> None:
-        if seen.connection is None:
+    async def _shed(
+        self, result: ActionResult, snapshot: ClusterSnapshot, sheds: Sequence[Shed]
+    ) -> None:
+        if snapshot.connection is None:
             return
-        control = Control(seen.connection.topology, seen.connection.settings, _ignore)
+        control = Control(snapshot.connection.topology, snapshot.connection.settings, _ignore)
         for one in sheds:
             self._fence()
             message = Rebalance(one.pod, one.connections, _bounded(one.over_s))
             try:
                 listeners = await control.publish(message)
             except RedisUnavailable as error:
-                done.failures["RebalanceFailed"] = str(error)
+                result.failures["RebalanceFailed"] = str(error)
                 return
             if listeners == 0:
-                done.failures["RebalanceFailed"] = "no replica listens on the control channel"
+                result.failures["RebalanceFailed"] = "no replica listens on the control channel"
                 return
-            done.shed.append(one)
+            result.shed.append(one)
 
 
 def _bounded(over_s: float) -> float:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from tidegate_operator.act.actor import Done
+from tidegate_operator.act.actor import ActionResult
 from tidegate_operator.decide.records import Decision
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, LastScale
-from tidegate_operator.observe.observer import Seen
+from tidegate_operator.observe.observer import ClusterSnapshot
 from tidegate_operator.streams.memory import Level
 from tidegate_operator.streams.report import Report
 
@@ -64,7 +64,7 @@ class Facts:
         generation: of the resource that was acted on.
         spec: None: it cannot be read, or asks for what is not allowed, and `problem` says why.
         problem: reason and text of what keeps the gateway from being looked at.
-        seen, decision, done: of the last round; None if there was none.
+        snapshot, decision, result: of the last round; None if there was none.
         scaled: the last change of replicas by this leader, if any.
         served: the version of the definition that is served; 0 is one from before there were
             versions, None is not known yet.
@@ -73,9 +73,9 @@ class Facts:
     generation: int
     spec: GatewaySpec | None
     problem: tuple[str, str] | None = None
-    seen: Seen | None = None
+    snapshot: ClusterSnapshot | None = None
     decision: Decision | None = None
-    done: Done | None = None
+    result: ActionResult | None = None
     scaled: LastScale | None = None
     sweep: SweepState = field(default_factory=lambda: SweepState(datetime.now(UTC)))
     served: int | None = None
@@ -98,23 +98,23 @@ def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
 def _ready(facts: Facts) -> Say:
     if facts.problem is not None:
         return Say("False", *facts.problem)
-    if facts.seen is None:
+    if facts.snapshot is None:
         return Say("Unknown", PENDING, "not looked at yet")
-    serving = sum(pod.serves for pod in facts.seen.observation.pods)
-    wanted = facts.seen.observation.replicas
+    serving = sum(pod.serves for pod in facts.snapshot.observation.pods)
+    wanted = facts.snapshot.observation.replicas
     if serving == 0 and wanted > 0:
         return Say("False", "NoReadyPods", f"none of {wanted} pods is ready")
-    if not facts.seen.observation.redis_reachable:
-        return Say("False", facts.seen.redis_reason, facts.seen.redis_text)
+    if not facts.snapshot.observation.redis_reachable:
+        return Say("False", facts.snapshot.redis_reason, facts.snapshot.redis_text)
     return Say("True", "Serving", f"{serving} of {wanted} pods are ready")
 
 
 def _redis(facts: Facts) -> Say:
-    if facts.seen is None:
+    if facts.snapshot is None:
         return Say("Unknown", PENDING, "not asked yet")
-    if facts.seen.observation.redis_reachable:
+    if facts.snapshot.observation.redis_reachable:
         return Say("True", "Reachable", "the leases can be read")
-    return Say("False", facts.seen.redis_reason, facts.seen.redis_text)
+    return Say("False", facts.snapshot.redis_reason, facts.snapshot.redis_text)
 
 
 def _scaling(facts: Facts) -> Say:
@@ -122,7 +122,7 @@ def _scaling(facts: Facts) -> Say:
         return Say("False", *facts.problem)
     if facts.decision is None:
         return Say("Unknown", PENDING, "nothing decided yet")
-    decision, failures = facts.decision, {} if facts.done is None else facts.done.failures
+    decision, failures = facts.decision, {} if facts.result is None else facts.result.failures
     for word in ("ScaleFailed", "RemoveFailed", "NameTaken", "KedaMissing", "AutoscalerFailed"):
         if word in failures:
             return Say("False", word, failures[word])
@@ -195,17 +195,19 @@ def _memory(facts: Facts) -> Say:
 
 
 def _leases(facts: Facts) -> Say:
-    seen = facts.seen
-    if seen is None or not seen.observation.redis_reachable:
+    snapshot = facts.snapshot
+    if snapshot is None or not snapshot.observation.redis_reachable:
         return Say("Unknown", "RedisAway", "the leases cannot be read")
     told: list[str] = []
-    if seen.disagreement.pods_without_lease:
-        told.append(f"ready pods without a lease: {_names(seen.disagreement.pods_without_lease)}")
-    if seen.disagreement.leases_without_pod:
-        told.append(f"leases without a pod: {_names(seen.disagreement.leases_without_pod)}")
+    if snapshot.disagreement.pods_without_lease:
+        told.append(
+            f"ready pods without a lease: {_names(snapshot.disagreement.pods_without_lease)}"
+        )
+    if snapshot.disagreement.leases_without_pod:
+        told.append(f"leases without a pod: {_names(snapshot.disagreement.leases_without_pod)}")
     if not told:
         return Say("True", "Agree", "each ready pod has a lease, and each lease a pod")
-    reason = "PodsWithoutLease" if seen.disagreement.pods_without_lease else "LeasesWithoutPod"
+    reason = "PodsWithoutLease" if snapshot.disagreement.pods_without_lease else "LeasesWithoutPod"
     return Say("False", reason, "; ".join(told))
 
 

@@ -55,10 +55,10 @@ def _each(name: str, counts: Mapping[str, int]) -> Iterator[_Value]:
 def _gauges(reconciler: GatewayReconciler) -> Iterator[_Value]:
     for condition, status in reconciler.scaling.conditions.items():
         yield "condition", (str(condition),), _TRUTH.get(status, -1.0)
-    seen, decision = reconciler.scaling.seen, reconciler.scaling.decision
-    if seen is None:
+    snapshot, decision = reconciler.scaling.snapshot, reconciler.scaling.decision
+    if snapshot is None:
         return
-    look: Any = seen.observation
+    look: Any = snapshot.observation
     yield "replicas", (), look.replicas
     yield "replicas_ready", (), sum(pod.serves for pod in look.pods)
     yield "redis_reachable", (), int(look.redis_reachable)
@@ -66,7 +66,7 @@ def _gauges(reconciler: GatewayReconciler) -> Iterator[_Value]:
         figures = [pod.figures for pod in look.pods if pod.figures is not None]
         yield "connections", (), sum(one.connections for one in figures)
         yield "deliveries_per_second", (), sum(one.deliveries_per_s for one in figures)
-        missing = seen.disagreement
+        missing = snapshot.disagreement
         yield "leases_disagree", ("pod_without_lease",), len(missing.pods_without_lease)
         yield "leases_disagree", ("lease_without_pod",), len(missing.leases_without_pod)
     if decision is not None:

@@ -64,10 +64,10 @@ class GatewayReconciler:
     def state(self) -> dict[str, Any]:
         """For people: what was last seen and decided."""
         scaling, report = self.scaling, self.sweep.state.report
-        seen, decision = scaling.seen, scaling.decision
+        snapshot, decision = scaling.snapshot, scaling.decision
         made: dict[str, Any] = {"conditions": dict(scaling.conditions)}
-        if seen is not None:
-            look = seen.observation
+        if snapshot is not None:
+            look = snapshot.observation
             made["replicas"] = look.replicas
             made["pods"] = {
                 pod.name: {
@@ -83,8 +83,8 @@ class GatewayReconciler:
                 "reason": decision.reason.value,
                 "message": decision.message,
             }
-        if scaling.done is not None:
-            made["failures"] = dict(scaling.done.failures)
+        if scaling.result is not None:
+            made["failures"] = dict(scaling.result.failures)
         if report is not None:
             made["sweep"] = report.as_dict()
         return made

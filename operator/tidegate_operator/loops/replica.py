@@ -4,8 +4,9 @@
                      > watchdog
 
 All tasks belong to one TaskGroup. Each round lists the Gateways and shows each one to its
-reconciler, so a watch that went silent delays a change and loses none. Whatever ends one of these tasks ends
-the process, after the Lease was given up: Kubernetes starts it again, and another one goes on.
+reconciler, so a watch that went silent delays a change and loses none. Whatever ends one of these
+tasks ends the process, after the Lease was given up: Kubernetes starts it again, and another one
+goes on.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from tidegate.model.errors import InvalidInput
-from tidegate_operator.act.actor import Actor, Done, NoLongerLeading, Writer
+from tidegate_operator.act.actor import ActionResult, Actor, NoLongerLeading, Writer
 from tidegate_operator.decide.decision import decide
 from tidegate_operator.decide.memory import Memory
 from tidegate_operator.decide.records import Decision, Shed
@@ -28,7 +28,7 @@ from tidegate_operator.loops.status import compose, flips, is_news, is_same, ver
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
-from tidegate_operator.observe.observer import Cluster, Observer, Seen
+from tidegate_operator.observe.observer import Cluster, ClusterSnapshot, Observer
 from tidegate_operator.observe.redis_connection import RedisConnector, Secrets
 from tidegate_operator.settings import OperatorSettings
 
@@ -80,9 +80,9 @@ class ScalingLoop:
         #: The version of the definition, by the last answer to a write.
         self._served: int | None = None
         self.spec: GatewaySpec | None = None
-        self.seen: Seen | None = None
+        self.snapshot: ClusterSnapshot | None = None
         self.decision: Decision | None = None
-        self.done: Done | None = None
+        self.result: ActionResult | None = None
         self.last_scale: LastScale | None = None
         self.conditions: Mapping[str, str] = {}
         self.decisions: Counter[str] = Counter()
@@ -114,39 +114,39 @@ class ScalingLoop:
             return ""
         gateway = Reference(f"{GROUP}/{VERSION}", KIND, self._gateway, str(meta["uid"]))
         problem: tuple[str, str] | None = None
-        seen, decision, done = None, None, None
+        snapshot, decision, result = None, None, None
         try:
             spec = read_spec(resource.get("spec") or {})
             self._scope.check(spec)
             self._know(spec)
             undispatched = self._sweep.undispatched(spec)
-            seen = await self._observer.look(self._gateway, gateway.uid, spec, undispatched)
-            self._see(seen)
-            decision, self._memory = decide(spec, seen.observation, self._memory)
+            snapshot = await self._observer.look(self._gateway, gateway.uid, spec, undispatched)
+            self._take(snapshot)
+            decision, self._memory = decide(spec, snapshot.observation, self._memory)
             self.decisions[decision.reason] += 1
-            done = await self._actor.carry_out(gateway, spec, seen, decision)
-            await self._tell(gateway, decision, done)
+            result = await self._actor.carry_out(gateway, spec, snapshot, decision)
+            await self._tell(gateway, decision, result)
         except InvalidInput as error:
             self._know(None)
             problem = ("InvalidSpec", str(error))
         except OutOfScope as error:
             self._know(None)
-            self._see(None)
+            self._take(None)
             problem = (error.reason, str(error))
         except NotFound as error:
-            self._see(None)
+            self._take(None)
             text = f"there is no Deployment {self.spec.target.name}" if self.spec else str(error)
             problem = ("TargetNotFound", f"{text}: make it, or delete this Gateway")
         except KubeError as error:
             problem = (type(error).__name__, str(error))
-        self.decision, self.done = decision, done
+        self.decision, self.result = decision, result
         facts = Facts(
             generation=int(meta.get("generation", 0)),
             spec=self.spec,
             problem=problem,
-            seen=seen,
+            snapshot=snapshot,
             decision=decision,
-            done=done,
+            result=result,
             scaled=self.last_scale,
             sweep=self._sweep.state,
             served=self._served,
@@ -158,28 +158,32 @@ class ScalingLoop:
         self.spec = spec
         self._sweep.know(spec)
 
-    def _see(self, seen: Seen | None) -> None:
-        self.seen = seen
-        self._sweep.see(seen)
+    def _take(self, snapshot: ClusterSnapshot | None) -> None:
+        self.snapshot = snapshot
+        self._sweep.take(snapshot)
 
-    async def _tell(self, gateway: Reference, decision: Decision, done: Done) -> None:
+    async def _tell(self, gateway: Reference, decision: Decision, result: ActionResult) -> None:
         """The log, counts and events of what was done."""
-        for word, text in done.failures.items():
+        for word, text in result.failures.items():
             self.failures[word] += 1
             log.warning("not done", gateway=self._gateway, failure=word, reason=text)
-        for shed in done.shed:
+        for shed in result.shed:
             self.counts["shed"] += shed.connections
             log.info("rebalancing", gateway=self._gateway, **_fields(shed))
-        if done.removed or done.kept:
+        if result.removed or result.kept:
             note = f"mode {self.spec.scaling.mode}" if self.spec else ""
-            log.info("autoscalers", gateway=self._gateway, removed=done.removed, written=done.kept)
-            for one in done.removed:
+            log.info(
+                "autoscalers", gateway=self._gateway, removed=result.removed, written=result.kept
+            )
+            for one in result.removed:
                 await self._event(gateway, "AutoscalerRemoved", "HandOver", f"{one}: {note}")
-            if done.kept:
-                await self._event(gateway, "AutoscalerWritten", "HandOver", f"{done.kept}: {note}")
-        if done.scaled is None:
+            if result.kept:
+                await self._event(
+                    gateway, "AutoscalerWritten", "HandOver", f"{result.kept}: {note}"
+                )
+        if result.scaled is None:
             return
-        before, after = done.scaled.before, done.scaled.replicas
+        before, after = result.scaled.before, result.scaled.replicas
         direction = "up" if after > before else "down"
         self.scales[direction] += 1
         self.last_scale = LastScale(
@@ -196,7 +200,7 @@ class ScalingLoop:
             after=after,
             reason=decision.reason.value,
             message=decision.message,
-            deletion_costs=done.costs,
+            deletion_costs=result.costs,
         )
         note = f"{before} -> {after} pods: {decision.message}"
         reason = f"Scaled{direction.capitalize()}"

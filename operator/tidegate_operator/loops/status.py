@@ -36,7 +36,7 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
         facts: what is known.
         now: the time that a condition which flips is given.
     """
-    seen, decision = facts.seen, facts.decision
+    snapshot, decision = facts.snapshot, facts.decision
     conditions = _conditions(before.get("conditions") or (), says(facts, now), facts, now)
     status = GatewayStatus(
         observed_generation=facts.generation,
@@ -48,23 +48,23 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
         last_scale=facts.scaled,
         **_sweep(facts.sweep),
     )
-    if seen is not None:
-        pods = seen.observation.pods
+    if snapshot is not None:
+        pods = snapshot.observation.pods
         figures = [pod.figures for pod in pods if pod.figures is not None]
-        known = seen.observation.redis_reachable
+        known = snapshot.observation.redis_reachable
         status = status.model_copy(
             update={
                 "replicas": sum(not pod.terminating for pod in pods),
                 "ready_replicas": sum(pod.serves for pod in pods),
                 "desired_replicas": max(
-                    0, seen.observation.replicas if decision is None else decision.desired
+                    0, snapshot.observation.replicas if decision is None else decision.desired
                 ),
-                "selector": seen.selector[:4_096],
+                "selector": snapshot.selector[:4_096],
                 "connections": sum(one.connections for one in figures) if known else None,
                 "deliveries_per_s": round(sum(one.deliveries_per_s for one in figures))
                 if known
                 else None,
-                "undispatched": seen.observation.undispatched,
+                "undispatched": snapshot.observation.undispatched,
                 "rebalancing": decision is not None and decision.balance in _UNDER_WAY,
             }
         )
@@ -72,7 +72,7 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
     for kept in ("lastScale", "lastSweep", "memory"):
         if made[kept] is None:
             del made[kept]  # an earlier leader's stays
-    if seen is None:
+    if snapshot is None:
         for name in ("replicas", "readyReplicas", "desiredReplicas", "selector", "rebalancing"):
             del made[name]
     foreign = [

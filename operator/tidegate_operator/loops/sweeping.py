@@ -19,7 +19,7 @@ from tidegate_operator.loops.conditions import SweepState
 from tidegate_operator.loops.loop_health import BEAT_S, LoopHealth
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.streams import Pace
-from tidegate_operator.observe.observer import Seen
+from tidegate_operator.observe.observer import ClusterSnapshot
 from tidegate_operator.observe.redis_connection import RedisConnection
 from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST
@@ -56,8 +56,8 @@ class SweepLoop:
         self._clock = clock
         self._changed = asyncio.Event()
         self._spec: GatewaySpec | None = None
-        self._seen: Seen | None = None
-        self._seen_at = float("-inf")
+        self._snapshot: ClusterSnapshot | None = None
+        self._snapshot_at = float("-inf")
         self.state = SweepState(datetime.now(UTC))
         self.ended_at = float("-inf")
         self.expired: Counter[str] = Counter()
@@ -70,11 +70,11 @@ class SweepLoop:
         self._spec = spec
         self._changed.set()
 
-    def see(self, seen: Seen | None) -> None:
+    def take(self, snapshot: ClusterSnapshot | None) -> None:
         """The last look: the connection to Redis, and the pods that exist; None: there is none."""
-        self._seen = seen
-        if seen is not None:
-            self._seen_at = self._clock()
+        self._snapshot = snapshot
+        if snapshot is not None:
+            self._snapshot_at = self._clock()
         self._changed.set()
 
     def undispatched(self, spec: GatewaySpec) -> int | None:
@@ -95,7 +95,7 @@ class SweepLoop:
         next_s = self._clock() + random.uniform(*FIRST_SWEEP_S)
         try:
             while True:
-                connection = None if self._seen is None else self._seen.connection
+                connection = None if self._snapshot is None else self._snapshot.connection
                 spec = self._spec
                 if spec is None or connection is None or not spec.streams.enabled:
                     await self._health.wait(self.name, self._changed)
@@ -179,9 +179,9 @@ class SweepLoop:
 
     def _pods(self) -> frozenset[str] | None:
         """The names of all pods that exist, as the last look told; None when that is too old."""
-        if self._seen is None or self._clock() - self._seen_at > PODS_BELIEVED_S:
+        if self._snapshot is None or self._clock() - self._snapshot_at > PODS_BELIEVED_S:
             return None
-        return frozenset(self._seen.pods)
+        return frozenset(self._snapshot.pods)
 
 
 def tick_s(pace: Pace) -> float:

@@ -45,7 +45,7 @@ class Cluster(Nodes, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClusterSnapshot:
     """One look at a gateway.
 
     Attributes:
@@ -88,7 +88,9 @@ class Observer:
         self._no_keda_until = float("-inf")
         self._comparison = Comparison()
 
-    async def look(self, name: str, uid: str, spec: GatewaySpec, undispatched: int | None) -> Seen:
+    async def look(
+        self, name: str, uid: str, spec: GatewaySpec, undispatched: int | None
+    ) -> ClusterSnapshot:
         """One look.
 
         Args:
@@ -139,7 +141,7 @@ class Observer:
             own_scalers=own,
             foreign_scalers=foreign,
         )
-        return Seen(
+        return ClusterSnapshot(
             observation=observation,
             deployment=deployment,
             pods=pods,
