@@ -452,7 +452,8 @@ async def _a_gateway_of_somebody_else(cluster: Cluster) -> None:
 
     async def told() -> bool:
         log = await cluster.kubectl("logs", "--selector", selector, "--tail=-1")
-        return any("left to another operator" in one and "stray" in one for one in log.splitlines())
+        said = "gateway not served by this operator"
+        return any(said in one and "stray" in one for one in log.splitlines())
 
     await until(told, "a line that says whose it is not", within_s=30)
     deployment = await cluster.get("deployment", f"{NAME}-operator")

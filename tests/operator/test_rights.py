@@ -206,4 +206,4 @@ async def test_two_operators_in_one_namespace_fought_over_each_others_gateways(
             1 if gateway == "main" else 0
         )
         log = operator.process.log_file.read_text()
-        assert log.count("gateway left to another operator") == 1
+        assert log.count("gateway not served by this operator") == 1

@@ -129,7 +129,7 @@ class Leader:
             self._failed(str(error) or "no answer in time")
         else:
             if self._last_error is not None:
-                log.info("the lease can be reached again")
+                log.info("lease renewal recovered")
             self._last_error = None
 
     async def _write(self, write: Write) -> bool:
@@ -184,12 +184,12 @@ class Leader:
                     duration_s=round(self._terms.duration_s),
                     renewed=datetime.now(UTC),
                 )
-            log.info("lease given up", lease=self._lease)
+            log.info("lease released", lease=self._lease)
         except (KubeError, TimeoutError) as error:
-            log.warning("the lease lapses by itself", reason=str(error) or "no answer in time")
+            log.warning("failed to release lease", reason=str(error) or "no answer in time")
 
     def _failed(self, reason: str) -> None:
         self.counts["failures"] += 1
         if reason != self._last_error:
-            log.warning("the lease cannot be reached", reason=reason)
+            log.warning("failed to read or renew lease", reason=reason)
         self._last_error = reason

@@ -120,7 +120,7 @@ class Operator:
                         with self._health.round(FLEET):
                             await self._reconcile_all(tasks)
                     except KubeError as error:
-                        log.warning("gateways not listed", reason=str(error))
+                        log.warning("failed to list gateways", reason=str(error))
                     await self._rest()
         finally:
             for reconciler, _ in self._reconcilers.values():
@@ -143,10 +143,10 @@ class Operator:
         others = set(every) - set(found)
         for name in sorted(others - self._others):
             serves = self._settings.gateway
-            log.info("gateway left to another operator", gateway=name, serves=serves)
+            log.info("gateway not served by this operator", gateway=name, serves=serves)
         self._others = others
         for name in sorted(set(self._reconcilers) - set(found)):
-            log.info("gateway gone", gateway=name)
+            log.info("gateway deleted", gateway=name)
             reconciler, task = self._reconcilers.pop(name)
             task.cancel()
             self._count(reconciler)
@@ -155,7 +155,7 @@ class Operator:
                 if len(self._reconcilers) >= GATEWAYS_MAX:
                     log.error("too many gateways", limit=GATEWAYS_MAX, left_out=name)
                     continue
-                log.info("gateway found", gateway=name)
+                log.info("gateway added", gateway=name)
                 reconciler = GatewayReconciler(
                     name,
                     self._kube,

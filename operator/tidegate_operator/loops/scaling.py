@@ -105,7 +105,7 @@ class ScalingLoop:
             except NoLongerLeading:
                 continue  # the end of the leadership cancels this, unless it was renewed yet
             except Exception:
-                log.exception("a round failed", gateway=self._gateway)
+                log.exception("reconciliation failed", gateway=self._gateway)
 
     async def _round(self, resource: Mapping[str, Any]) -> str:
         """One round; what went wrong, if anything."""
@@ -166,14 +166,17 @@ class ScalingLoop:
         """The log, counts and events of what was done."""
         for word, text in result.failures.items():
             self.failures[word] += 1
-            log.warning("not done", gateway=self._gateway, failure=word, reason=text)
+            log.warning("action failed", gateway=self._gateway, failure=word, reason=text)
         for shed in result.shed:
             self.counts["shed"] += shed.connections
             log.info("rebalancing", gateway=self._gateway, **_fields(shed))
         if result.removed or result.kept:
             note = f"mode {self.spec.scaling.mode}" if self.spec else ""
             log.info(
-                "autoscalers", gateway=self._gateway, removed=result.removed, written=result.kept
+                "autoscaler changed",
+                gateway=self._gateway,
+                removed=result.removed,
+                written=result.kept,
             )
             for one in result.removed:
                 await self._event(gateway, "AutoscalerRemoved", "HandOver", f"{one}: {note}")
@@ -221,7 +224,7 @@ class ScalingLoop:
             )
         except KubeError as error:
             self.counts["events_lost"] += 1
-            log.info("event not taken", gateway=self._gateway, reason=str(error))
+            log.info("failed to create event", gateway=self._gateway, reason=str(error))
 
     async def _write_status(
         self, gateway: Reference, resource: Mapping[str, Any], facts: Facts
@@ -241,7 +244,7 @@ class ScalingLoop:
             return  # the resource changed: it will be shown again
         except KubeError as error:
             self.failures["StatusFailed"] += 1
-            log.warning("status not written", gateway=self._gateway, reason=str(error))
+            log.warning("failed to write status", gateway=self._gateway, reason=str(error))
             return
         self._written_at = self._clock()
         self._served = version_of(answer)

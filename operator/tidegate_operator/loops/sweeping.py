@@ -141,7 +141,7 @@ class SweepLoop:
             self.state = replace(self.state, error=text)
             return None, text
         except Exception as error:
-            log.exception("a sweep failed", gateway=self._gateway)
+            log.exception("sweep failed", gateway=self._gateway)
             self.state = replace(self.state, error=type(error).__name__)
             return None, type(error).__name__
         self.state = replace(self.state, error="", moved=datetime.now(UTC))

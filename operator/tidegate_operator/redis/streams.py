@@ -98,7 +98,7 @@ class StreamPages:
                     await self._look_or_leave(at, primary, [key], seen)
                 return
             if not at.tally.left["failed"] + seen.left["failed"]:  # the first one of a round
-                log.exception("a stream is left as it is", key=keys[0][:SHOWN_BYTES])
+                log.exception("failed to sweep a stream, skipping it", key=keys[0][:SHOWN_BYTES])
             counts = Tally(left=Counter(failed=1))
         seen.add(counts)
 
