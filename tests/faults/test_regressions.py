@@ -151,10 +151,10 @@ class _Feed:
 
     def __init__(self) -> None:
         self.reads: list[StreamId] = []
-        self.audience: Any = None
+        self.channel: Any = None
 
     def watch(self, operation: OperationId, listener: StreamListener) -> None:
-        self.audience = listener
+        self.channel = listener
 
     def unwatch(self, operation: OperationId) -> None: ...
 
@@ -219,18 +219,18 @@ async def test_a_viewer_ahead_of_a_slow_link_is_not_taken_for_one_of_a_longer_lo
         hub = Hub(Settings(), feed, _Log(), spawn, fanout)
         ready = tasks.create_task(hub.ready(operation))
         await asyncio.sleep(0)
-        audience = feed.audience
-        audience.on_page(page_of(3, None))
+        channel = feed.channel
+        channel.on_page(page_of(3, None))
         await ready
-        audience.on_seen(b"4-0")
+        channel.on_seen(b"4-0")
         position = StreamId(3, 0).before()  # a repair begins with the last entry
         assert feed.reads == [position]
         assert hub.join(operation, ear, Ask(StreamId(5, 0), None))
         await ear.spoken.wait()
         await asyncio.sleep(0)
-        audience.on_page(page_of(3, position))  # as it was before entries 4 and 5
+        channel.on_page(page_of(3, position))  # as it was before entries 4 and 5
         assert feed.reads == [position, position]
-        audience.on_page(page_of(5, position))
+        channel.on_page(page_of(5, position))
         await asyncio.sleep(0.01)
         assert len(ear.heard) == 1
         assert hub.stats().live == 1
@@ -248,8 +248,8 @@ async def test_a_viewer_ahead_of_a_gap_gets_nothing_twice() -> None:
         hub = Hub(Settings(), feed, _Log(), spawn, fanout)
         ready = tasks.create_task(hub.ready(operation))
         await asyncio.sleep(0)
-        audience = feed.audience
-        audience.on_page(page_of(3, None))
+        channel = feed.channel
+        channel.on_page(page_of(3, None))
         await ready
         assert hub.join(operation, ear, Ask(StreamId(4, 0), None))  # it has 5 from the log
         await ear.spoken.wait()
@@ -258,7 +258,7 @@ async def test_a_viewer_ahead_of_a_gap_gets_nothing_twice() -> None:
             exists=True, first=StreamId(5, 0), last=StreamId(5, 0), length=1, added=5
         )
         entry = RawEntry(b"5-0", (b"message", b'{"data":{"n":5}}'))
-        audience.on_page(Page(only_the_last, [entry], more=False, after=feed.reads[-1]))
+        channel.on_page(Page(only_the_last, [entry], more=False, after=feed.reads[-1]))
         await asyncio.sleep(0.01)
         assert b"".join(ear.heard).count(b'"id":"5-0"') == 1
         assert hub.stats().live == 1

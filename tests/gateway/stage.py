@@ -11,7 +11,7 @@ from tests.gateway.fake_redis import FakeRedis
 from tests.gateway.fake_socket import FakeSocket
 from tests.harness.clock import settle
 from tidegate.core.records import Ask
-from tidegate.gateway.audience import Audience
+from tidegate.gateway.channel import Channel
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
 from tidegate.gateway.viewer import Viewer, ViewerState
@@ -108,8 +108,8 @@ class Stage:
 
     # -- looking inside
 
-    def audience(self, operation: str = OPERATION) -> Audience:
-        return self.hub.audiences[OperationId(operation)]
+    def channel(self, operation: str = OPERATION) -> Channel:
+        return self.hub.channels[OperationId(operation)]
 
     def viewer(self, socket: FakeSocket) -> Viewer:
         """The gateway's side of it."""

@@ -77,7 +77,7 @@ async def test_who_never_answers_has_one_open_request_and_is_forgotten() -> None
         assert stage.hub.acks.counts == {"asked": 2, "unanswered": 1}
         socket.vanish()
         assert stage.hub.acks.counts == {"asked": 2, "unanswered": 2}
-        assert stage.audience().ackers == set()
+        assert stage.channel().ackers == set()
         assert not stage.hub.acks._open
 
 

@@ -530,7 +530,7 @@ async def test_one_that_closes_while_it_lags_is_forgotten() -> None:
         viewer = stage.viewer(socket)
         socket.vanish()
         assert viewer.state is ViewerState.CLOSED
-        assert stage.audience().is_empty
+        assert stage.channel().is_empty
         viewer.on_resumed()
         viewer.on_paused()
         viewer.on_closed()

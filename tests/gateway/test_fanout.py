@@ -57,7 +57,7 @@ async def test_what_comes_meanwhile_is_joined_into_the_next_pass() -> None:
         for _ in range(20):
             stage.redis.write("42")
             stage.redis.arrive()
-        assert stage.audience().stats().outbox == 1
+        assert stage.channel().stats().outbox == 1
         await stage.rest()
         assert {socket.writes for socket in sockets} == {1 + 2}
         assert all(len(socket.ids) == 21 for socket in sockets)

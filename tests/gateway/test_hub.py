@@ -290,7 +290,7 @@ async def test_a_stream_that_is_back_within_the_grace_closes_nobody() -> None:
         sockets = [await stage.watch(), await stage.watch(after=old[0])]
         stage.redis.delete("42")
         await stage.rest()
-        assert stage.audience().topic.vanished
+        assert stage.channel().topic.vanished
         sockets.append(await stage.watch(after=old[1]))
         await asyncio.sleep(30)
         new = stage.redis.write("42")

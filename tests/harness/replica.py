@@ -20,7 +20,7 @@ from tests.harness.raw_viewer import RawViewer
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.ports import free_port, is_free
-from tidegate.gateway.audience import Audience
+from tidegate.gateway.channel import Channel
 from tidegate.gateway.hub import Hub
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
@@ -101,8 +101,8 @@ class Replica:
     def feed(self) -> RedisFeed:
         return self.runtime._feed
 
-    def audience(self, operation: str) -> Audience | None:
-        return self.hub.audiences.get(OperationId(operation))
+    def channel(self, operation: str) -> Channel | None:
+        return self.hub.channels.get(OperationId(operation))
 
     def counts(self) -> dict[str, int]:
         """What happened on the link to the only primary."""

@@ -22,7 +22,7 @@ from tests.harness.waiting import until
 from tests.servers.ports import free_port
 from tidegate.embed import RedisStreamWebSocketManager
 from tidegate.embed.engine import Engine
-from tidegate.gateway.audience import Audience
+from tidegate.gateway.channel import Channel
 from tidegate.model.ids import OperationId
 
 TIMEOUT_S = 20.0
@@ -135,8 +135,8 @@ class Application:
         """Of this user, in this process."""
         return sum(guest.user == user for guest in self.manager._guests.values())
 
-    def audience(self, operation: str) -> Audience | None:
-        return self.engine.hub.audiences.get(OperationId(operation))
+    def channel(self, operation: str) -> Channel | None:
+        return self.engine.hub.channels.get(OperationId(operation))
 
     async def connected(self) -> None:
         """Redis is there again."""

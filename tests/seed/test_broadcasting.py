@@ -42,11 +42,11 @@ async def test_broadcast_handles_disconnected_clients(app: Application, backend:
             async with asyncio.timeout(10):
                 assert await viewer.ids(300) == ids
             await until(lambda: app.connections("ann") == 2, "the dead one's slot is free")
-            audience = app.audience("42")
-            assert audience is not None
+            channel = app.channel("42")
+            assert channel is not None
 
             def one_of_each() -> bool:
-                stats = audience.stats()
+                stats = channel.stats()
                 return (stats.live, stats.lagging + stats.catching_up) == (1, 1)
 
             # So many bytes at once may make the good one lag, too: until it has read all of them.

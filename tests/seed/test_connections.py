@@ -142,7 +142,7 @@ async def test_disconnect(redis_server: Server, backend: Backend) -> None:
             await other.entries(1)
 
         await app.empty()
-        await until(lambda: app.audience("42") is None, "the operation is dropped")
+        await until(lambda: app.channel("42") is None, "the operation is dropped")
 
 
 async def test_disconnect_no_connections(app: Application) -> None:

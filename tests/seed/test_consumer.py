@@ -124,7 +124,7 @@ async def test_consume_updates_group_creation_retry(app: Application, backend: B
             ids.append(await backend.publish("42", n=n))
 
         assert await viewer.ids(6) == ids
-        assert app.audience("42") is not None
+        assert app.channel("42") is not None
         # A page that repairs a gap may come before the group is made again.
         await until(lambda: backend.groups("42"))
         assert [group["name"] for group in await backend.groups("42")] == [b"tidegate"]

@@ -72,8 +72,8 @@ async def _is_gone(backend: Backend) -> bool:
 
 
 def has_vanished(replica: Replica) -> bool:
-    audience = replica.audience("42")
-    return audience is not None and audience.topic.vanished
+    channel = replica.channel("42")
+    return channel is not None and channel.topic.vanished
 
 
 async def by_rename(backend: Backend, *_replicas: Replica) -> None:

@@ -83,7 +83,7 @@ async def test_viewers_get_the_end_and_1000_whatever_is_beside_it(
         names = sum(map(len, ENTRIES[name]))
         assert frame["data"]["bytes"] in (values, values + names)
     # One that comes when it is over gets it from a read of the stream instead of the relay.
-    await until(lambda: replica.audience("42") is None)
+    await until(lambda: replica.channel("42") is None)
     async with replica.watch("42") as late:
         state = await late.state()
         frames, close = await late.rest()

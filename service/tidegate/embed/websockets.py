@@ -26,7 +26,7 @@ from tidegate.embed.environment import embedded_settings
 from tidegate.embed.guest import Guest, send
 from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
 from tidegate.embed.updates import Sent, Stored
-from tidegate.gateway.unstored import say_unstored, unstored_frame
+from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
@@ -301,7 +301,7 @@ class RedisStreamWebSocketManager:
     def _say_here(self, engine: Engine, operation: OperationId, text: bytes) -> int:
         """Give an update that is in no stream to the viewers of this process."""
         wire = unstored_frame(operation, text)
-        reached = say_unstored(engine.hub, operation, wire)
+        reached = engine.hub.say_unstored(operation, wire)
         for guest in self._guests.values():
             if guest.operation == operation and guest.viewer is None and guest.sender.writable:
                 guest.sender.write(wire)

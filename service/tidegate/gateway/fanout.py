@@ -1,7 +1,7 @@
 """Passes over the sockets: one joined write per viewer, in turns, so that no crowd holds up the
 loop.
 
-An audience hands in items (joined frames); the pass of one item goes over the viewers that were
+A channel hands in items (joined frames); the pass of one item goes over the viewers that were
 live when it began. After `WRITES_PER_TURN` writes the loop gets a turn (a write costs about 8 us of
 kernel time, so a turn is about 4 ms); frames that arrive meanwhile are joined into the next item,
 which is what keeps up with a burst.
@@ -40,7 +40,7 @@ class Crowd(Protocol):
 
 
 class Fanout:
-    """The queue of audiences that have something to send; round robin."""
+    """The queue of channels that have something to send; round robin."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -60,7 +60,7 @@ class Fanout:
             self._turn()
 
     def wake(self, crowd: Crowd) -> None:
-        """This audience has something to send; call once until `has_more` is false."""
+        """This channel has something to send; call once until `has_more` is false."""
         self._queue.append(crowd)
         if not self._scheduled and not self._held:
             self._scheduled = True

@@ -33,17 +33,17 @@ from tidegate.core.topic import (
 )
 from tidegate.core.visit import Stage
 from tidegate.gateway.acks import Acks
-from tidegate.gateway.audience import Audience
 from tidegate.gateway.catchup import CatchUp, Spawn
-from tidegate.gateway.counters import Counters
+from tidegate.gateway.channel import Channel
 from tidegate.gateway.fanout import Fanout
-from tidegate.gateway.reading import StreamReader
+from tidegate.gateway.reader import StreamReader
+from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
-from tidegate.model.entries import TerminalRules
+from tidegate.model.entries import RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import Overloaded, RedisUnavailable, TidegateError
-from tidegate.model.frames import error_frame
+from tidegate.model.frames import error_frame, unstored_entry_frame
 from tidegate.model.ids import ZERO, OperationId, StreamId
 from tidegate.model.settings import Settings
 
@@ -70,7 +70,7 @@ class HubStats(NamedTuple):
 
 
 class Hub:
-    """All audiences of this replica."""
+    """All channels of this replica."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Hub:
             frozenset(settings.topic.conflated_types),
         )
         self._budget = RingBudget(settings.topic.total_ring_bytes)
-        self._audiences: dict[OperationId, Audience] = {}
+        self._channels: dict[OperationId, Channel] = {}
         self._waiters: dict[OperationId, list[asyncio.Future[None]]] = {}
         self._next_complaint = 0.0
         self.counters = Counters()
@@ -113,7 +113,7 @@ class Hub:
             counters=self.counters,
         )
         self.reader = StreamReader(
-            self._audiences,
+            self._channels,
             log,
             self._rules,
             newest=settings.viewer.history_entries + 1,
@@ -124,20 +124,20 @@ class Hub:
 
     def join(self, operation: OperationId, sender: Sender, ask: Ask) -> bool:
         """Join now if the operation is followed already; False: `await ready`, then join."""
-        audience = self._audiences.get(operation)
-        if audience is None or not audience.ready:
+        channel = self._channels.get(operation)
+        if channel is None or not channel.ready:
             return False
-        viewer = Viewer(audience, sender)
-        audience.behind.add(viewer)
+        viewer = Viewer(channel, sender)
+        channel.behind.add(viewer)
         if ask.acks:
             viewer.acks = True
-            audience.ackers.add(viewer)
+            channel.ackers.add(viewer)
         sender.listener = viewer
         if sender.visit is not None:
             sender.visit.enter(Stage.REPLAY)
         self.counters.joins += 1
         self.catch_up.begin(viewer, ask)
-        if audience.topic.last == ZERO:
+        if channel.topic.last == ZERO:
             self._wait_for_the_begin(viewer)
         if ask.state is not None and ask.state.get("status") in self._rules.terminal.statuses:
             # Its source says that it has ended: without a stream there is nothing to wait for.
@@ -152,23 +152,23 @@ class Hub:
             StreamUnusable: the key is not a stream.
             Overloaded: `topic.max_topics` is reached.
         """
-        audience = self._audiences.get(operation)
-        if audience is None:
-            audience = self._follow(operation)
-        if audience.ready:
+        channel = self._channels.get(operation)
+        if channel is None:
+            channel = self._follow(operation)
+        if channel.ready:
             return
         arrival = self._loop.create_future()
         self._waiters.setdefault(operation, []).append(arrival)
-        audience.waiting += 1
+        channel.waiting += 1
         try:
             async with asyncio.timeout(JOIN_PATIENCE_S):
                 await arrival
         except TimeoutError:
             raise RedisUnavailable("Redis does not answer; come back in a moment") from None
         finally:
-            audience.waiting -= 1
-            if audience.is_empty:
-                self.emptied(audience)
+            channel.waiting -= 1
+            if channel.is_empty:
+                self.emptied(channel)
 
     def acked(self, sender: Sender, entry_id: StreamId) -> None:
         """See `Lobby.acked`."""
@@ -178,7 +178,7 @@ class Hub:
     def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
         """Say why, then close."""
         retry = code.come_back is not close_codes.ComeBack.NO
-        operation = viewer.audience.topic.operation
+        operation = viewer.channel.topic.operation
         if viewer.sender.visit is not None:
             viewer.sender.visit.closed(code, name)
         if viewer.sender.writable:
@@ -188,19 +188,32 @@ class Hub:
     def close(self, viewer: Viewer, code: CloseCode) -> None:
         """Send what was written, then close."""
         self.counters.closes[code.name] += 1
-        viewer.audience.left(viewer)
+        viewer.channel.left(viewer)
         viewer.sender.close(code)
 
     def disconnect(self, operation: OperationId, reason: str) -> None:
         """Close everybody who watches this operation here."""
-        audience = self._audiences.get(operation)
-        if audience is not None:
-            for viewer in audience.viewers():
+        channel = self._channels.get(operation)
+        if channel is not None:
+            for viewer in channel.viewers():
                 self.refuse(viewer, close_codes.FORBIDDEN, reason or "disconnected", "sent away")
+
+    def say_unstored(self, operation: OperationId, wire: bytes) -> int:
+        """Send an update that is in no stream, because Redis is away, to those who watch the
+        operation here and are not behind; how many.
+
+        It has no id, so nobody can resume from it and no later viewer sees it; whoever sends it is
+        told how few it reached.
+        """
+        channel = self._channels.get(operation)
+        if channel is None:
+            return 0
+        channel.say(wire)
+        return len(channel.live)
 
     def stats(self) -> HubStats:
         """What is held now, over all operations."""
-        each = [audience.stats() for audience in self._audiences.values()]
+        each = [channel.stats() for channel in self._channels.values()]
         return HubStats(
             operations=len(each),
             live=sum(s.live for s in each),
@@ -211,55 +224,55 @@ class Hub:
         )
 
     @property
-    def audiences(self) -> dict[OperationId, Audience]:
+    def channels(self) -> dict[OperationId, Channel]:
         """By operation; for looking only."""
-        return self._audiences
+        return self._channels
 
-    # -- for audiences ----------------------------------------------------------------------------
+    # -- for channels ----------------------------------------------------------------------------
 
-    def carry_out(self, audience: Audience, effect: Effect) -> None:
+    def carry_out(self, channel: Channel, effect: Effect) -> None:
         """Do what a topic asked for."""
         match effect:
             case Deliver(frames, gap):
                 if gap is None:
                     self.counters.entries += len(frames)
                 else:
-                    self.counters.gaps[gap] += len(audience.live)
-                if audience.topic.malformed:
-                    self._count_malformed(audience.topic)
-                audience.deliver(frames)
+                    self.counters.gaps[gap] += len(channel.live)
+                if channel.topic.malformed:
+                    self._count_malformed(channel.topic)
+                channel.deliver(frames)
             case ReadAfter(after, cause):
                 self.counters.repairs[cause] += 1
-                self._feed.read(audience.topic.operation, after)
+                self._feed.read(channel.topic.operation, after)
             case Finished():
-                self.finish_later(audience)
+                self.finish_later(channel)
             case Reopened():
                 pass  # the timer looks again before it closes anybody
             case Vanished():
-                self.expire_later(audience)
+                self.expire_later(channel)
 
-    def became_ready(self, audience: Audience) -> None:
+    def became_ready(self, channel: Channel) -> None:
         """The first page is here: those who wait may join."""
-        for waiter in self._waiters.pop(audience.topic.operation, ()):
+        for waiter in self._waiters.pop(channel.topic.operation, ()):
             if not waiter.done():
                 waiter.set_result(None)
 
-    def failed(self, audience: Audience, error: TidegateError) -> None:
+    def failed(self, channel: Channel, error: TidegateError) -> None:
         """This operation cannot be followed: everybody is told."""
-        for waiter in self._waiters.pop(audience.topic.operation, ()):
+        for waiter in self._waiters.pop(channel.topic.operation, ()):
             if not waiter.done():
                 waiter.set_exception(error)
-        for viewer in audience.viewers():
+        for viewer in channel.viewers():
             self.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
-        self._drop(audience)
+        self._drop(channel)
 
-    def finish_later(self, audience: Audience) -> None:
+    def finish_later(self, channel: Channel) -> None:
         """Close the viewers after the grace, if it is still finished then."""
-        self._later(self._settings.topic.terminal_grace_s, self._finish, audience)
+        self._later(self._settings.topic.terminal_grace_s, self._finish, channel)
 
-    def expire_later(self, audience: Audience, viewer: Viewer | None = None) -> None:
+    def expire_later(self, channel: Channel, viewer: Viewer | None = None) -> None:
         """Close this viewer (None: all of them) if the stream does not come back soon."""
-        self._later(self._settings.topic.expired_grace_s, self._expire, audience, viewer)
+        self._later(self._settings.topic.expired_grace_s, self._expire, channel, viewer)
 
     def fell_behind(self, viewer: Viewer) -> None:
         """A viewer does not read as fast as it is written to."""
@@ -268,9 +281,9 @@ class Hub:
         if self._settings.viewer.lagging_policy == "disconnect":
             self._later(self._settings.viewer.lagging_timeout_s, self._too_slow, viewer, now)
 
-    def emptied(self, audience: Audience) -> None:
+    def emptied(self, channel: Channel) -> None:
         """Nobody watches any more."""
-        self._later(self._settings.topic.linger_s, self._drop_if_empty, audience)
+        self._later(self._settings.topic.linger_s, self._drop_if_empty, channel)
 
     def utc_now(self) -> str:
         """The wall clock, for people."""
@@ -288,75 +301,82 @@ class Hub:
                 "malformed entries", operation=topic.operation, total=self.counters.malformed
             )
 
-    def _follow(self, operation: OperationId) -> Audience:
+    def _follow(self, operation: OperationId) -> Channel:
         limits = self._settings.topic
-        if len(self._audiences) >= limits.max_topics:
+        if len(self._channels) >= limits.max_topics:
             raise Overloaded("topic.max_topics", limits.max_topics)
         ring = Ring(limits.ring_entries, limits.ring_bytes, self._budget)
-        audience = Audience(self, Topic(operation, ring, self._rules))
-        self._audiences[operation] = audience
-        self._feed.watch(operation, audience)
-        return audience
+        channel = Channel(self, Topic(operation, ring, self._rules))
+        self._channels[operation] = channel
+        self._feed.watch(operation, channel)
+        return channel
 
     def _later(
         self, delay_s: float, action: Callable[..., None], *args: object
     ) -> asyncio.TimerHandle:
         return self._loop.call_later(delay_s, partial(action, *args))
 
-    def _finish(self, audience: Audience) -> None:
-        if not audience.topic.finished:
+    def _finish(self, channel: Channel) -> None:
+        if not channel.topic.finished:
             return
-        if audience.has_more:
-            self.finish_later(audience)
+        if channel.has_more:
+            self.finish_later(channel)
             return
-        for viewer in tuple(audience.live):
+        for viewer in tuple(channel.live):
             self.close(viewer, close_codes.FINISHED)
 
-    def _expire(self, audience: Audience, viewer: Viewer | None) -> None:
-        if audience.topic.vanished:
-            gone = audience.viewers()
+    def _expire(self, channel: Channel, viewer: Viewer | None) -> None:
+        if channel.topic.vanished:
+            gone = channel.viewers()
         else:
-            gone = [viewer] if viewer in audience.ahead else []
+            gone = [viewer] if viewer in channel.ahead else []
         for one in gone:
             self.refuse(one, close_codes.EXPIRED, "expired", "this operation's stream is gone")
 
     def _wait_for_the_begin(self, viewer: Viewer) -> None:
-        patience_s, audience = self._settings.topic.wait_for_stream_s, viewer.audience
+        patience_s, channel = self._settings.topic.wait_for_stream_s, viewer.channel
         viewer.waits_until = self._loop.time() + patience_s
-        if audience.patience is None:
-            audience.patience = self._later(patience_s, self._never_began, audience)
+        if channel.patience is None:
+            channel.patience = self._later(patience_s, self._never_began, channel)
 
-    def _never_began(self, audience: Audience) -> None:
-        audience.patience = None
-        if audience.topic.last != ZERO:
+    def _never_began(self, channel: Channel) -> None:
+        channel.patience = None
+        if channel.topic.last != ZERO:
             return
         now = self._loop.time()
         left_s = []
-        for viewer in audience.viewers():
+        for viewer in channel.viewers():
             if viewer.waits_until > now:
                 left_s.append(viewer.waits_until - now)
             elif viewer.waits_until:
                 self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
         if left_s:
-            audience.patience = self._later(min(left_s), self._never_began, audience)
+            channel.patience = self._later(min(left_s), self._never_began, channel)
 
     def _ended_unseen(self, viewer: Viewer) -> None:
-        if viewer.audience.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:
+        if viewer.channel.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:
             self.close(viewer, close_codes.FINISHED)
 
     def _too_slow(self, viewer: Viewer, since: float) -> None:
         if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:
             self.close(viewer, close_codes.SLOW)
 
-    def _drop_if_empty(self, audience: Audience) -> None:
-        if audience.is_empty:
-            self._drop(audience)
+    def _drop_if_empty(self, channel: Channel) -> None:
+        if channel.is_empty:
+            self._drop(channel)
 
-    def _drop(self, audience: Audience) -> None:
-        operation = audience.topic.operation
-        if self._audiences.get(operation) is audience:
-            del self._audiences[operation]
-            audience.topic.ring.discard()
-            if audience.patience is not None:
-                audience.patience.cancel()
+    def _drop(self, channel: Channel) -> None:
+        operation = channel.topic.operation
+        if self._channels.get(operation) is channel:
+            del self._channels[operation]
+            channel.topic.ring.discard()
+            if channel.patience is not None:
+                channel.patience.cancel()
             self._feed.unwatch(operation)
+
+
+def unstored_frame(operation: OperationId, message: bytes) -> bytes:
+    """The frame of a message that is in no stream; like an entry's, but without an id."""
+    now = StreamId(int(time.time() * 1000), 0)  # the time of a message that has none
+    entry = read_entry(now, RawEntry(b"", [b"message", message]))
+    return unstored_entry_frame(entry, operation.encode())

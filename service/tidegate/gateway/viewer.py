@@ -4,7 +4,7 @@
          |  buffer full --> LAGGING
          +--> CLOSED from any state
 
-While LIVE its position is its audience's, told by `seq`; in the other states it is `cursor`, and
+While LIVE its position is its channel's, told by `seq`; in the other states it is `cursor`, and
 that is all that is kept for it: a viewer that does not read costs the same memory for ever.
 """
 
@@ -18,7 +18,7 @@ from tidegate.model.frames import GapReason
 from tidegate.model.ids import ZERO
 
 if TYPE_CHECKING:
-    from tidegate.gateway.audience import Audience
+    from tidegate.gateway.channel import Channel
 
 
 class ViewerState(enum.Enum):
@@ -35,7 +35,7 @@ class Viewer:
 
     __slots__ = (
         "acks",
-        "audience",
+        "channel",
         "cursor",
         "epoch",
         "frames",
@@ -53,14 +53,14 @@ class Viewer:
         "waits_until",
     )
 
-    def __init__(self, audience: Audience, sender: Sender) -> None:
-        self.audience = audience
+    def __init__(self, channel: Channel, sender: Sender) -> None:
+        self.channel = channel
         self.sender = sender
         self.state = ViewerState.CATCHING_UP
         #: Position of the last frame sent, unless LIVE.
         self.cursor = ZERO
         self.epoch = 0
-        #: The audience's item that was sent last, while LIVE.
+        #: The channel's item that was sent last, while LIVE.
         self.seq = 0
         #: Entries up to here are the history it asked for, which is never conflated.
         self.keep_until = ZERO
@@ -81,7 +81,7 @@ class Viewer:
         self.replayed = 0
         #: It answers an `ack_request`.
         self.acks = False
-        #: Written to it; while LIVE less what its audience had sent when it went live.
+        #: Written to it; while LIVE less what its channel had sent when it went live.
         self.frames = 0
         self.size_bytes = 0
 
@@ -91,13 +91,13 @@ class Viewer:
         self.size_bytes += len(data)
         self.sender.write(data)
 
-    # SenderListener: the audience decides.
+    # SenderListener: the channel decides.
 
     def on_paused(self) -> None:
-        self.audience.paused(self)
+        self.channel.paused(self)
 
     def on_resumed(self) -> None:
-        self.audience.resumed(self)
+        self.channel.resumed(self)
 
     def on_closed(self) -> None:
-        self.audience.left(self)
+        self.channel.left(self)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from tidegate.gateway.audience import Audience
+from tidegate.gateway.channel import Channel
 from tidegate.gateway.hub import Hub
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
@@ -60,8 +60,8 @@ class Inside:
 
     async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
         """See `web.admin.debug.Inside`. Viewers must not feel it: it goes on in small turns."""
-        every = list(self._hub.audiences.values())
-        first: list[Audience] = []
+        every = list(self._hub.channels.values())
+        first: list[Channel] = []
         for start in range(0, len(every), TURN_OPERATIONS):
             turn = every[start : start + TURN_OPERATIONS]
             first = heapq.nlargest(most, [*first, *turn], key=_KEYS[order])
@@ -69,28 +69,28 @@ class Inside:
         return {
             "count": len(every),
             "omitted": len(every) - len(first),
-            "operations": [_row(audience) for audience in first],
+            "operations": [_row(channel) for channel in first],
         }
 
     # -- one operation ----------------------------------------------------------------------------
 
     async def operation(self, operation: OperationId) -> dict[str, Any] | None:
         """See `web.admin.debug.Inside`."""
-        audience = self._hub.audiences.get(operation)
-        body: dict[str, Any] = {"operation": operation, "followed": audience is not None}
+        channel = self._hub.channels.get(operation)
+        body: dict[str, Any] = {"operation": operation, "followed": channel is not None}
         try:
-            exists = await self._of_stream(operation, body, audience)
+            exists = await self._of_stream(operation, body, channel)
         except RedisUnavailable as error:
-            if audience is None:
+            if channel is None:
                 raise
             body["redis"] = {"error": str(error)}
             exists = True
-        if audience is None:
+        if channel is None:
             return body if exists else None
-        return {**body, **self._of_audience(operation, audience)}
+        return {**body, **self._of_channel(operation, channel)}
 
     async def _of_stream(
-        self, operation: OperationId, body: dict[str, Any], audience: Audience | None
+        self, operation: OperationId, body: dict[str, Any], channel: Channel | None
     ) -> bool:
         info, _ = await self._log.locate(operation, 0)
         if not info.exists:
@@ -104,8 +104,8 @@ class Inside:
             "entries_added": info.added,
         }
         body["group"] = None if group is None else group._asdict()
-        if audience is not None:
-            cursor = audience.topic.last
+        if channel is not None:
+            cursor = channel.topic.last
             behind: dict[str, int | None] = {"entries": 0, "more": False, "ms": 0}
             if cursor < info.last:
                 page = await self._log.after(operation, cursor)
@@ -114,8 +114,8 @@ class Inside:
             body["lag"] = behind
         return True
 
-    def _of_audience(self, operation: OperationId, audience: Audience) -> dict[str, Any]:
-        topic, stats, ring = audience.topic, audience.stats(), audience.topic.ring.stats()
+    def _of_channel(self, operation: OperationId, channel: Channel) -> dict[str, Any]:
+        topic, stats, ring = channel.topic, channel.stats(), channel.topic.ring.stats()
         following = self._feed.following(operation)
         return {
             "topic": {
@@ -126,14 +126,14 @@ class Inside:
                 "cursor": str(topic.last),
                 "epoch": topic.epoch,
                 "gaps": topic.gaps,
-                "stale_since": audience.stale_since,
+                "stale_since": channel.stale_since,
             },
             "viewers": {
                 "live": stats.live,
                 "lagging": stats.lagging,
                 "catching_up": stats.catching_up,
-                "ahead": len(audience.ahead),
-                "waiting": audience.waiting,
+                "ahead": len(channel.ahead),
+                "waiting": channel.waiting,
             },
             "outbox_items": stats.outbox,
             "ring": {
@@ -199,15 +199,15 @@ def _attribute(awaitable: object, name: str) -> object:
     return None
 
 
-def _row(audience: Audience) -> dict[str, Any]:
+def _row(channel: Channel) -> dict[str, Any]:
     """One operation in a list of many: what costs nothing to tell."""
-    topic, stats = audience.topic, audience.stats()
+    topic, stats = channel.topic, channel.stats()
     return {
         "operation": topic.operation,
         "status": topic.status,
         "finished": topic.finished,
         "cursor": str(topic.last),
-        "entries": audience.taken,
+        "entries": channel.taken,
         "live": stats.live,
         "lagging": stats.lagging,
         "catching_up": stats.catching_up,
@@ -215,8 +215,8 @@ def _row(audience: Audience) -> dict[str, Any]:
     }
 
 
-_KEYS: dict[OperationOrder, Callable[[Audience], int]] = {
-    OperationOrder.VIEWERS: lambda audience: len(audience.live) + len(audience.behind),
-    OperationOrder.LAGGING: lambda audience: audience.stats().lagging,
-    OperationOrder.ENTRIES: lambda audience: audience.taken,
+_KEYS: dict[OperationOrder, Callable[[Channel], int]] = {
+    OperationOrder.VIEWERS: lambda channel: len(channel.live) + len(channel.behind),
+    OperationOrder.LAGGING: lambda channel: channel.stats().lagging,
+    OperationOrder.ENTRIES: lambda channel: channel.taken,
 }

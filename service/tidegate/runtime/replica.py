@@ -22,8 +22,7 @@ from tidegate import __version__
 from tidegate.core.revocation import Revocation
 from tidegate.core.slots import Victim
 from tidegate.gateway.fanout import Fanout
-from tidegate.gateway.hub import Hub
-from tidegate.gateway.unstored import say_unstored, unstored_frame
+from tidegate.gateway.hub import Hub, unstored_frame
 from tidegate.model.errors import InvalidRequest, RedisUnavailable, SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
@@ -251,7 +250,7 @@ class Replica:
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:
         """While Redis is away and the caller asked for it: to the viewers of this replica only."""
-        return say_unstored(self._hub, operation, unstored_frame(operation, message))
+        return self._hub.say_unstored(operation, unstored_frame(operation, message))
 
     def _server(self, app: Any, **options: Any) -> Server:
         keep_alive_s: Any = self._settings.replica.keep_alive_s  # `int`, but any number will do

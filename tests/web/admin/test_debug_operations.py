@@ -23,7 +23,7 @@ async def test_the_first_operations_by_viewers_and_by_entries(
         for viewer in (one, two, three):
             await viewer.state()
         ids = await backend.publish_many("busy", 5)
-        await until(lambda: str(replica.audience("busy").topic.last) == ids[-1])  # type: ignore[union-attr]
+        await until(lambda: str(replica.channel("busy").topic.last) == ids[-1])  # type: ignore[union-attr]
 
         by_viewers = (await replica.admin("/debug/operations")).json()
         by_entries = (await replica.admin("/debug/operations?order=entries&limit=1")).json()

@@ -23,7 +23,7 @@ from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tidegate.core.writes import Once
-from tidegate.gateway.unstored import say_unstored, unstored_frame
+from tidegate.gateway.hub import unstored_frame
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
@@ -60,7 +60,7 @@ class Api:
         )
 
         def say_here(operation: OperationId, text: bytes) -> int:
-            return say_unstored(self.replica.hub, operation, unstored_frame(operation, text))
+            return self.replica.hub.say_unstored(operation, unstored_frame(operation, text))
 
         app = FastAPI()
         app.include_router(publishing_routes(self._appender, runtime._log, self.settings, say_here))

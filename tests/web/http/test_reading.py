@@ -67,9 +67,9 @@ async def page(
 
 async def current(replica: Replica, last: str) -> None:
     """A follower has seen this entry, if there is one."""
-    audience = replica.audience("42")
-    if audience is not None:
-        await until(lambda: str(audience.topic.last) == last)
+    channel = replica.channel("42")
+    if channel is not None:
+        await until(lambda: str(channel.topic.last) == last)
 
 
 def problem(response: httpx.Response, status: int, code: str) -> Json:
@@ -388,7 +388,7 @@ async def test_nothing_is_made_by_asking(replica: Replica, backend: Backend) -> 
         await client.get("/operations/nobody")
     assert await backend.groups("42") == []
     assert not await backend.exists("nobody")
-    assert replica.hub.audiences == {}
+    assert replica.hub.channels == {}
 
 
 # --- refusals

@@ -298,7 +298,7 @@ async def test_an_expired_stream_is_410_for_who_comes_back(
             *_, error, last = await events.rest()
             assert error.data["data"]["code"] == "expired"
             assert last.data["data"] == {"code": 4410, "name": "expired"}
-        await until(lambda: not replica.hub.audiences)
+        await until(lambda: not replica.hub.channels)
         again = await get(replica, "42", ids[-1])
         assert again.status_code == 410
         assert again.json()["code"] == "expired"

@@ -105,7 +105,7 @@ async def test_a_stream_that_is_back_in_time_closes_nobody(
                 await each.state()
                 await each.until_id(old[-1])
             await backend.delete("42")
-            await until(lambda: replica.audience("42").topic.vanished)  # type: ignore[union-attr]
+            await until(lambda: replica.channel("42").topic.vanished)  # type: ignore[union-attr]
             async with replica.watch("42", last_event_id=old[1]) as waiting:
                 await waiting.state()
                 new = await backend.publish("42")

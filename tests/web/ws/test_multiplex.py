@@ -499,7 +499,7 @@ async def test_a_socket_that_vanishes_leaves_nothing(replica: Replica, backend: 
         viewer.socket.transport.abort()
         await until(lambda: replica.viewers == 0)
         await until(lambda: len(replica.runtime._door) == 0)
-    await until(lambda: not replica.hub.audiences or replica.viewers == 0)
+    await until(lambda: not replica.hub.channels or replica.viewers == 0)
 
 
 async def test_a_socket_that_vanishes_in_the_middle_of_joining_leaves_nothing(
@@ -512,7 +512,7 @@ async def test_a_socket_that_vanishes_in_the_middle_of_joining_leaves_nothing(
             viewer.socket.transport.abort()
     await until(lambda: len(replica.runtime._door) == 0)
     await until(lambda: replica.viewers == 0)
-    await until(lambda: all(a.waiting == 0 for a in replica.hub.audiences.values()))
+    await until(lambda: all(a.waiting == 0 for a in replica.hub.channels.values()))
 
 
 async def test_redis_away_is_an_error_of_the_operation(

@@ -19,7 +19,7 @@ from tests.harness.viewer import Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.ws.test_endings import Graces
-from tidegate.gateway.audience import ITEM_MAX_BYTES
+from tidegate.gateway.channel import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served
 from tidegate.gateway.viewer import ViewerState
 from tidegate.web.asgi_sender import AsgiSender
@@ -45,17 +45,17 @@ async def a_stuck_viewer(
 
 def served(replica: Replica) -> Served:
     """The gateway's side of the viewer that lags."""
-    audience = replica.audience("42")
-    assert audience is not None
-    (viewer,) = audience.behind
+    channel = replica.channel("42")
+    assert channel is not None
+    (viewer,) = channel.behind
     return viewer
 
 
 def only_one(replica: Replica) -> Served:
     """The gateway's side of the one viewer there is, lagging or not."""
-    audience = replica.audience("42")
-    assert audience is not None
-    (viewer,) = audience.viewers()
+    channel = replica.channel("42")
+    assert channel is not None
+    (viewer,) = channel.viewers()
     return viewer
 
 
@@ -98,9 +98,9 @@ async def test_a_viewer_that_never_reads_delays_nobody_and_costs_a_bound(
         ids = await backend.publish_many("42", 1000, pad=ENTRY_BYTES, type_="log")
         assert await reader.ids(1000) == ids
         assert unsent_bytes(viewer) <= at_first, "constant, however much it misses"
-        audience = replica.audience("42")
-        assert audience is not None
-        assert audience.stats().outbox == 0
+        channel = replica.channel("42")
+        assert channel is not None
+        assert channel.stats().outbox == 0
 
 
 async def test_reading_again_gives_the_latest_and_says_how_many_were_skipped(

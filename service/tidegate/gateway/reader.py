@@ -15,7 +15,7 @@ from tidegate.core.records import Page
 from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Topic, TopicRules, TopicState
-from tidegate.gateway.audience import Audience
+from tidegate.gateway.channel import Channel
 from tidegate.model.frames import Frame, GapReason
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
@@ -25,14 +25,14 @@ class StreamReader:
 
     def __init__(
         self,
-        audiences: Mapping[OperationId, Audience],
+        channels: Mapping[OperationId, Channel],
         log: Log,
         rules: TopicRules,
         *,
         newest: int,
         max_bytes: int,
     ) -> None:
-        self._audiences = audiences
+        self._channels = channels
         self._log = log
         self._rules = rules
         self._newest = newest
@@ -72,10 +72,10 @@ class StreamReader:
 
     def _followed(self, operation: OperationId) -> Topic | None:
         """The topic, if it knows as much as anybody."""
-        audience = self._audiences.get(operation)
-        if audience is None or not audience.ready or audience.stale_since is not None:
+        channel = self._channels.get(operation)
+        if channel is None or not channel.ready or channel.stale_since is not None:
             return None
-        topic = audience.topic
+        topic = channel.topic
         known = topic.state is TopicState.LIVE and not topic.vanished and topic.last != ZERO
         return topic if known else None
 

@@ -11,8 +11,8 @@ import pytest
 from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import OPERATION, Stage
 from tidegate.core.visit import Visit, VisitKind
-from tidegate.gateway.audience import ITEM_MAX_BYTES
-from tidegate.gateway.unstored import say_unstored, unstored_frame
+from tidegate.gateway.channel import ITEM_MAX_BYTES
+from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model.ids import parse_stream_id
 
@@ -61,7 +61,7 @@ async def test_one_that_joins_during_a_pass_gets_each_entry_once() -> None:
         later = stage.watch_now(history=1)
         ids += stage.redis.write_many("42", 2)
         stage.redis.arrive()
-        assert stage.audience().has_more
+        assert stage.channel().has_more
         await stage.rest()
         assert all(socket.ids == ids for socket in sockets)
         assert late.ids == ids[1:]
@@ -118,7 +118,7 @@ async def test_the_slow_viewer_holds_up_nobody_and_costs_the_same_however_long()
             stage.redis.write_many("42", 100, pad=1000, type_="log")
             await stage.rest()
         assert (slow.unread, slow.pauses, stage.reading) == (held, pauses, 0)
-        assert stage.audience().stats().outbox == 0
+        assert stage.channel().stats().outbox == 0
         assert len(reader.ids) == 2000
         assert stage.redis.pages == 0
 
@@ -218,7 +218,7 @@ async def test_who_lags_when_redis_goes_or_comes_back_is_told_once_it_has_caught
             assert slow.types[-1] == "stale"
             slow.stick()
             large = unstored_frame(OPERATION, b'{"type":"log","data":{"pad":"%s"}}' % (b"x" * 200))
-            say_unstored(stage.hub, OPERATION, large)
+            stage.hub.say_unstored(OPERATION, large)
             await stage.rest()
             assert stage.state_of(slow) is ViewerState.LAGGING
         stage.redis.come_back()
@@ -301,7 +301,7 @@ async def test_what_is_in_no_stream_reaches_those_who_are_not_behind() -> None:
         stage.redis.write_many("42", 3, pad=100)
         await stage.rest()
         wire = unstored_frame(OPERATION, b'{"type":"note","data":{"n":1}}')
-        assert say_unstored(stage.hub, OPERATION, wire) == 1
+        assert stage.hub.say_unstored(OPERATION, wire) == 1
         await stage.rest()
         frame = dict(live.frames[-1])
         assert frame.pop("timestamp")

@@ -86,7 +86,7 @@ class Item:
         self.hops = None
 
 
-class AudienceStats(NamedTuple):
+class ChannelStats(NamedTuple):
     """Viewers by state, and items waiting."""
 
     live: int
@@ -95,7 +95,7 @@ class AudienceStats(NamedTuple):
     outbox: int
 
 
-class Audience:
+class Channel:
     """Implements `StreamListener` for its topic and `Crowd` for the fan-out."""
 
     __slots__ = (
@@ -163,10 +163,10 @@ class Audience:
         """Whether nobody watches or waits to."""
         return not (self.live or self.behind or self.waiting)
 
-    def stats(self) -> AudienceStats:
+    def stats(self) -> ChannelStats:
         """Viewers by state, and items waiting."""
         lagging = sum(1 for v in self.behind if v.state is ViewerState.LAGGING)
-        return AudienceStats(len(self.live), lagging, len(self.behind) - lagging, len(self._outbox))
+        return ChannelStats(len(self.live), lagging, len(self.behind) - lagging, len(self._outbox))
 
     # -- StreamListener ---------------------------------------------------------------------------
 
