@@ -216,7 +216,7 @@ async def test_a_viewer_ahead_of_a_slow_link_is_not_taken_for_one_of_a_longer_lo
             tasks.create_task(work)
 
         fanout = Fanout(asyncio.get_running_loop())
-        hub = Hub(Settings(), feed, _Log(), spawn, fanout)
+        hub = Hub(Settings(), feed, _Log(), spawn, fanout.wake)
         ready = tasks.create_task(hub.ready(operation))
         await asyncio.sleep(0)
         channel = feed.channel
@@ -245,7 +245,7 @@ async def test_a_viewer_ahead_of_a_gap_gets_nothing_twice() -> None:
             tasks.create_task(work)
 
         fanout = Fanout(asyncio.get_running_loop())
-        hub = Hub(Settings(), feed, _Log(), spawn, fanout)
+        hub = Hub(Settings(), feed, _Log(), spawn, fanout.wake)
         ready = tasks.create_task(hub.ready(operation))
         await asyncio.sleep(0)
         channel = feed.channel

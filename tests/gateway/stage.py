@@ -47,7 +47,7 @@ class Stage:
         self.fanout = Fanout(loop)
         self.redis = FakeRedis(page_entries=self._page_entries, turn=self.fanout)
         self.hub = Hub(
-            self.settings, self.redis, self.redis, self._spawn, self.fanout, now=loop.time
+            self.settings, self.redis, self.redis, self._spawn, self.fanout.wake, now=loop.time
         )
         return self
 

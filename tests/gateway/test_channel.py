@@ -11,8 +11,8 @@ import pytest
 from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import OPERATION, Stage
 from tidegate.core.visit import Visit, VisitKind
-from tidegate.gateway.channel import ITEM_MAX_BYTES
 from tidegate.gateway.hub import unstored_frame
+from tidegate.gateway.outbox import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model.ids import parse_stream_id
 
@@ -61,7 +61,7 @@ async def test_one_that_joins_during_a_pass_gets_each_entry_once() -> None:
         later = stage.watch_now(history=1)
         ids += stage.redis.write_many("42", 2)
         stage.redis.arrive()
-        assert stage.channel().has_more
+        assert stage.channel().outbox.has_more
         await stage.rest()
         assert all(socket.ids == ids for socket in sockets)
         assert late.ids == ids[1:]

@@ -21,7 +21,7 @@ from tests.gateway.stage import OPERATION, Stage, ask_for
 from tests.harness.clock import run
 from tests.harness.examples import examples
 from tests.harness.viewer import position
-from tidegate.gateway import catchup, channel, fanout
+from tidegate.gateway import catchup, fanout, outbox
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.frames import text_frame
@@ -216,7 +216,7 @@ def play(script: Sequence[Step], *, policy: str, first: int, may_gap: bool = Fal
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fanout, "WRITES_PER_TURN", 2)
-        patch.setattr(channel, "ITEM_MAX_BYTES", 300)
+        patch.setattr(outbox, "ITEM_MAX_BYTES", 300)
         patch.setattr(catchup, "WRITE_MAX_BYTES", 300)
         run(main())
 

@@ -237,7 +237,7 @@ def test_without_the_exporter_the_command_says_what_to_do() -> None:
 
 async def test_without_traces_nothing_of_them_is_loaded(redis_server: Server) -> None:
     async with Replica(redis_server.url) as replica:
-        assert replica.hub.tracer is None
+        assert replica.hub.services.tracer is None
     # redis-py loads the SDK's metrics by itself where they are installed.
     ours = "{'tidegate.telemetry.tracing', 'opentelemetry.sdk.trace', 'opentelemetry.exporter'}"
     program = f"import sys, tidegate.runtime; sys.exit(bool({ours} & set(sys.modules)))"

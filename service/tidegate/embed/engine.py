@@ -61,7 +61,7 @@ class Engine:
         fanout = Fanout(asyncio.get_running_loop())
         self._feed = RedisFeed(self._topology, history, settings, fanout)
         self.appender = Appender(self._topology, settings.redis, settings.dispatch)
-        self.hub = Hub(settings, self._feed, history, self.spawn, fanout)
+        self.hub = Hub(settings, self._feed, history, self.spawn, fanout.wake)
         pods = Pods(self._topology, settings, figures=lambda: Figures(connections=count()))
         self._pods = pods
         self.slots = RedisSlots(self._topology, pods, settings, self._over_limit)

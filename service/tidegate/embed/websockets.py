@@ -27,6 +27,7 @@ from tidegate.embed.guest import Guest, send
 from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
 from tidegate.embed.updates import Sent, Stored
 from tidegate.gateway.hub import unstored_frame
+from tidegate.gateway.services import utc_now
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode, ComeBack
@@ -111,7 +112,7 @@ class RedisStreamWebSocketManager:
             if guest.sender.writable:
                 after_ms = random.randrange(COME_BACK_SPREAD_MS)
                 guest.sender.write(reconnect_frame(after_ms, "draining"))
-            self._close(engine, guest, close_codes.DRAINING)
+            _close(guest, close_codes.DRAINING)
         await engine.stop()
 
     # -- viewers ----------------------------------------------------------------------------------
@@ -192,10 +193,10 @@ class RedisStreamWebSocketManager:
 
     async def close_connections(self, operation_id: str) -> int:
         """Close all viewers of this operation in this process with 1000; how many there were."""
-        engine = await self._begin()
+        await self._begin()
         found = [g for g in self._guests.values() if g.operation == operation_id]
         for guest in found:
-            self._close(engine, guest, close_codes.FINISHED)
+            _close(guest, close_codes.FINISHED)
         return len(found)
 
     # -- operations -------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class RedisStreamWebSocketManager:
                 current_state_frame(
                     guest.operation, guest.ask.after or ZERO, UNKNOWN_STATUS, sent=0, available=0
                 )
-                + stale_frame(guest.operation, engine.hub.utc_now())
+                + stale_frame(guest.operation, utc_now())
             )
             guest.joining = engine.spawn(self._rejoin(engine, guest), "join when Redis is back")
 
@@ -296,7 +297,7 @@ class RedisStreamWebSocketManager:
         while viewer is not None and viewer.state is not ViewerState.CLOSED:
             await asyncio.sleep(max(engine.settings.topic.terminal_grace_s, 0.05))
             if viewer.state is ViewerState.LIVE:
-                engine.hub.close(viewer, close_codes.FINISHED)
+                viewer.owner.close(viewer, close_codes.FINISHED)
 
     def _say_here(self, engine: Engine, operation: OperationId, text: bytes) -> int:
         """Give an update that is in no stream to the viewers of this process."""
@@ -307,12 +308,6 @@ class RedisStreamWebSocketManager:
                 guest.sender.write(wire)
                 reached += 1
         return reached
-
-    def _close(self, engine: Engine, guest: Guest, code: CloseCode) -> None:
-        if guest.viewer is not None:
-            engine.hub.close(guest.viewer, code)
-        else:
-            guest.sender.close(code)
 
     async def _send_to(self, guest: Guest) -> None:
         try:
@@ -359,6 +354,14 @@ async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
     if engine.settings.slots.when_redis_away == "closed":
         raise RedisUnavailable("connections cannot be counted now")
     return engine.slots.take_locally(guest.user, guest.connection)
+
+
+def _close(guest: Guest, code: CloseCode) -> None:
+    viewer = guest.viewer
+    if viewer is not None:
+        viewer.owner.close(viewer, code)
+    else:
+        guest.sender.close(code)
 
 
 def _dismiss(guest: Guest, code: CloseCode, text: str, name: str = "") -> None:

@@ -1,6 +1,7 @@
 """Brings topics and viewers together: who gets which frame, and when.
 
-`hub` owns the operations watched here, `channel` the viewers of one of them, `fanout` the passes
-over their sockets, `catchup` the way of one viewer from its cursor to the live frames. No Redis and
-no web framework in here.
+`hub` knows which operations are followed here, `channel` owns the viewers and the timers of one of
+them, `outbox` has what is still to be sent to those who are live, `fanout` gives out the turns in
+which that is written, `catchup` brings one viewer from its cursor to the live frames. None of these
+is imported by one that it imports.
 """

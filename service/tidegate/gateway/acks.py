@@ -64,7 +64,7 @@ class Acks:
         viewer = random.choice(able)
         self._open[viewer] = _Request(entry_id, clock, now)
         self.counts["asked"] += 1
-        operation = viewer.channel.topic.operation
+        operation = viewer.owner.topic.operation
         viewer.sender.write(ack_request_frame(operation, entry_id))
 
     def acked(self, viewer: Viewer | None, entry_id: StreamId) -> None:

@@ -50,7 +50,7 @@ class CatchUp:
 
     def begin(self, viewer: Viewer, ask: Ask) -> None:
         """The first frames of a viewer: its state, then history, then live."""
-        topic = viewer.channel.topic
+        topic = viewer.owner.topic
         viewer.epoch = topic.epoch
         viewer.keep_until = topic.last
         if ask.after is not None:
@@ -70,18 +70,18 @@ class CatchUp:
 
     def proceed(self, viewer: Viewer) -> None:
         """Go on from where the viewer stands."""
-        channel = viewer.channel
-        topic = channel.topic
+        owner = viewer.owner
+        topic = owner.topic
         while viewer.state is ViewerState.CATCHING_UP and not viewer.reading:
             if viewer.restart is None and viewer.epoch != topic.epoch:
                 viewer.restart = topic.epoch_reason
             if viewer.restart is None:
                 if viewer.cursor == topic.last:
-                    channel.go_live(viewer)
+                    owner.go_live(viewer)
                     return
                 if viewer.cursor > topic.last:
                     # Another replica was faster, or the log is shorter than it was.
-                    channel.wait_ahead(viewer)
+                    owner.wait_ahead(viewer)
                     return
                 if topic.ring.covers(viewer.cursor):
                     self._send(viewer, topic.ring.after(viewer.cursor))
@@ -96,20 +96,20 @@ class CatchUp:
     def _state(
         self, viewer: Viewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
     ) -> bytes:
-        channel = viewer.channel
-        topic = channel.topic
+        owner = viewer.owner
+        topic = owner.topic
         state = current_state_frame(
             topic.operation, cursor, topic.status, sent=sent, available=available, known=ask.state
         )
-        if channel.stale_since is not None:
-            state += stale_frame(topic.operation, channel.stale_since)
+        if owner.stale_since is not None:
+            state += stale_frame(topic.operation, owner.stale_since)
             viewer.told_stale = True
         return state
 
     def _open_from_ring(
         self, viewer: Viewer, ask: Ask, cursor: StreamId, history: list[Frame]
     ) -> None:
-        topic = viewer.channel.topic
+        topic = viewer.owner.topic
         sent = len(history)
         parts = [self._state(viewer, ask, cursor, sent, max(sent, topic.length))]
         parts.extend(frame.wire for frame in history)
@@ -119,7 +119,7 @@ class CatchUp:
         self.proceed(viewer)
 
     async def _open_from_log(self, viewer: Viewer, ask: Ask) -> None:
-        topic = viewer.channel.topic
+        topic = viewer.owner.topic
         page: Page | None = None
         if ask.after is None:
             located = await self._patiently(
@@ -145,7 +145,7 @@ class CatchUp:
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:
-                viewer.channel.wait_for_stream(viewer)
+                viewer.owner.wait_for_stream(viewer)
                 return
             self._take(viewer, page)
         self.proceed(viewer)
@@ -153,7 +153,7 @@ class CatchUp:
     # -- pages -----------------------------------------------------------------------------------
 
     async def _read(self, viewer: Viewer) -> None:
-        topic = viewer.channel.topic
+        topic = viewer.owner.topic
         after = viewer.cursor if viewer.restart is None else ZERO
         page = await self._patiently(viewer, lambda: self._log.after(topic.operation, after))
         viewer.reading = False
@@ -164,8 +164,8 @@ class CatchUp:
 
     def _take(self, viewer: Viewer, page: Page) -> None:
         """Send a page, behind a gap unless it provably follows the viewer's cursor."""
-        channel = viewer.channel
-        topic = channel.topic
+        owner = viewer.owner
+        topic = owner.topic
         reason = viewer.restart
         info = page.info
         if reason is None and info.exists and viewer.removed != info.added - info.length:
@@ -176,7 +176,7 @@ class CatchUp:
         if not info.exists or (
             reason is None and not page.entries and viewer.cursor < topic.last > info.last
         ):
-            channel.wait_ahead(viewer)  # the topic knows of entries that are not there any more
+            owner.wait_ahead(viewer)  # the topic knows of entries that are not there any more
             return
         viewer.removed = None
         found = topic.render(page.entries)
@@ -195,7 +195,7 @@ class CatchUp:
         """Write these frames until the buffer is full; the cursor follows what was written."""
         if not found:
             return
-        topic = viewer.channel.topic
+        topic = viewer.owner.topic
         if self._conflated and viewer.lagging_since:
             kept = conflate(found, viewer.keep_until)
         else:
@@ -235,5 +235,5 @@ class CatchUp:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_MAX_S)
             except StreamUnusable as error:
-                viewer.channel.hub.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+                viewer.owner.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
         return None

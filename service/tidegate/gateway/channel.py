@@ -1,89 +1,42 @@
-"""The viewers of one operation on this replica, and what is still to be sent to them.
+"""One operation on this replica: its topic, its viewers, and how long both are kept.
 
-Live viewers share one position. Frames become items in the outbox, numbered by `seq`; a viewer
-remembers the `seq` it was sent last, and an item goes to every live viewer with a smaller one. So a
-viewer that comes, falls behind or goes in the middle of a pass gets each item exactly once. Lagging
-viewers are not written to; `CatchUp` brings them back.
+It carries out the topic's effects, owns its viewers in all of their states (`outbox` sends to those
+who are live, `CatchUp` brings the others there) and its timers: the grace after the end, the linger
+after the last viewer, the wait for a stream that has not begun or is gone. About order it decides
+nothing.
+
+A timer is not taken back when its reason has gone: when it is due, it looks again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidegate.core.clock import ServerClock
-from tidegate.core.records import Page, Relay
-from tidegate.core.topic import Topic, TopicState
+from tidegate.core.ports import Sender
+from tidegate.core.records import Ask, Page, Relay
+from tidegate.core.topic import (
+    Deliver,
+    Effect,
+    Finished,
+    ReadAfter,
+    Reopened,
+    Topic,
+    TopicState,
+    Vanished,
+)
 from tidegate.core.visit import Stage
-from tidegate.gateway.fanout import write_each
+from tidegate.gateway.outbox import ChannelOutbox, Position
+from tidegate.gateway.services import ChannelServices, utc_now
 from tidegate.gateway.viewer import Viewer, ViewerState
-from tidegate.model import frames
+from tidegate.model import close_codes, frames
+from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
 from tidegate.model.frames import FrameKind, GapReason
-from tidegate.model.ids import StreamId
+from tidegate.model.ids import ZERO, StreamId
 
 if TYPE_CHECKING:
-    from tidegate.gateway.hub import Hub
-    from tidegate.telemetry.entry_spans import Hop, Journey
-
-#: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
-ITEM_MAX_BYTES = 131_072
-
-
-class Position(NamedTuple):
-    """A stream id, the epoch of the topic in which it means something, and whether viewers there
-    have been told that Redis is away.
-    """
-
-    id: StreamId
-    epoch: int
-    stale: bool = False
-
-
-class Item:
-    """Joined frames on their way, and the position after them."""
-
-    __slots__ = (
-        "hops",
-        "ids_ms",
-        "parts",
-        "position",
-        "seq",
-        "size",
-        "stands_for",
-        "trace_id",
-        "traced_ms",
-    )
-
-    def __init__(self, seq: int, stands_for: int) -> None:
-        self.seq = seq
-        self.parts: list[bytes] = []
-        #: So many items whose delivery is not timed, itself included; 0: it is one of those.
-        self.stands_for = stands_for
-        #: Times of the entries among them, from their ids; None when it is not timed.
-        self.ids_ms: list[int] | None = [] if stands_for else None
-        self.size = 0
-        self.position = Position(StreamId(0, 0), 0)
-        #: Traced entries that no viewer has yet; None as soon as one has them.
-        self.hops: list[Hop] | None = None
-        #: Of the first of them, for an exemplar; empty when none is traced.
-        self.trace_id = ""
-        self.traced_ms = 0
-
-    def trace(self, hop: Hop, id_ms: int) -> None:
-        """One of its frames is an entry that is traced; its id has this time."""
-        if self.hops is None:
-            self.hops, self.trace_id, self.traced_ms = [], hop.trace_id, id_ms
-        if hop not in self.hops:
-            self.hops.append(hop)
-            hop.queued()
-
-    def reached(self, viewers: int) -> None:
-        """The first of so many viewers has it, or nobody will."""
-        for hop in self.hops or ():
-            hop.written(viewers)
-        self.hops = None
+    from tidegate.telemetry.entry_spans import Journey
 
 
 class ChannelStats(NamedTuple):
@@ -96,35 +49,27 @@ class ChannelStats(NamedTuple):
 
 
 class Channel:
-    """Implements `StreamListener` for its topic and `Crowd` for the fan-out."""
+    """Implements `StreamListener` for its topic and `ViewerOwner` for its viewers."""
 
     __slots__ = (
-        "_clock",
-        "_current",
-        "_data",
-        "_done",
-        "_open",
-        "_outbox",
-        "_pass",
-        "_sent_bytes",
-        "_sent_frames",
+        "_arrivals",
+        "_patience",
+        "_services",
         "_traced",
         "ackers",
         "ahead",
         "behind",
-        "hub",
         "live",
-        "patience",
+        "outbox",
         "ready",
-        "seq",
         "stale_since",
         "taken",
         "topic",
         "waiting",
     )
 
-    def __init__(self, hub: Hub, topic: Topic) -> None:
-        self.hub = hub
+    def __init__(self, topic: Topic, services: ChannelServices) -> None:
+        self._services = services
         self.topic = topic
         self.live: dict[Viewer, None] = {}
         self.behind: set[Viewer] = set()
@@ -133,28 +78,18 @@ class Channel:
         #: Of those behind: viewers whose cursor is beyond what this replica has seen.
         #: True: the stream was asked after it came, so the answer tells whether the cursor exists.
         self.ahead: dict[Viewer, bool] = {}
-        self.seq = 0
+        start = Position(topic.last, topic.epoch)
+        self.outbox = ChannelOutbox(self.live, self.ackers, start, services.wake, services.measures)
         #: Frames of entries and gaps since it is followed here.
         self.taken = 0
         #: The first page has arrived.
         self.ready = False
         #: Joins that wait for the first page.
         self.waiting = 0
+        self._arrivals: list[asyncio.Future[None]] = []
         self.stale_since: str | None = None
         #: Ends the wait for a stream that never begins.
-        self.patience: asyncio.TimerHandle | None = None
-        self._outbox: deque[Item] = deque()
-        #: The outbox's last item still takes frames: nobody has joined behind it.
-        self._open = False
-        #: Of the server that makes the ids; another one when the stream has moved.
-        self._clock: ServerClock | None = None
-        self._current: Item | None = None
-        self._data = b""
-        self._pass: list[Viewer] = []
-        self._done = Position(topic.last, topic.epoch)
-        #: Of all items up to the current one.
-        self._sent_frames = 0
-        self._sent_bytes = 0
+        self._patience: asyncio.TimerHandle | None = None
         #: The traced entries of the message that is being worked through.
         self._traced: Journey | None = None
 
@@ -163,10 +98,14 @@ class Channel:
         """Whether nobody watches or waits to."""
         return not (self.live or self.behind or self.waiting)
 
+    def viewers(self) -> list[Viewer]:
+        """Everybody."""
+        return [*self.live, *self.behind]
+
     def stats(self) -> ChannelStats:
         """Viewers by state, and items waiting."""
         lagging = sum(1 for v in self.behind if v.state is ViewerState.LAGGING)
-        return ChannelStats(len(self.live), lagging, len(self.behind) - lagging, len(self._outbox))
+        return ChannelStats(len(self.live), lagging, len(self.behind) - lagging, len(self.outbox))
 
     # -- StreamListener ---------------------------------------------------------------------------
 
@@ -175,204 +114,172 @@ class Channel:
         return self.topic.resume_after
 
     def on_relay(self, relay: Relay) -> None:
-        tracer = self.hub.tracer
+        tracer = self._services.tracer
         if tracer is not None:
             self._traced = tracer.relayed(self.topic.operation, relay)
         for effect in self.topic.relay(relay):
-            self.hub.carry_out(self, effect)
+            self._carry_out(effect)
         if self._traced is not None:
             self._end_trace()
         if self.ahead:
             self._retry_ahead()
 
     def on_page(self, page: Page) -> None:
-        self._clock = self.hub.clock(self.topic.operation)
+        services, topic = self._services, self.topic
+        self.outbox.clock = services.feed.clock(topic.operation)
         if self.stale_since is not None:
             self.stale_since = None
-            self.say(frames.live_frame(self.topic.operation))
-        if self.hub.tracer is not None and self.ready:  # the first page is history
-            self._traced = self.hub.tracer.paged(self.topic.operation, page)
-        effects = self.topic.page(page)
-        self.hub.counters.repaired(effects)
+            self.say(frames.live_frame(topic.operation))
+        if services.tracer is not None and self.ready:  # the first page is history
+            self._traced = services.tracer.paged(topic.operation, page)
+        effects = topic.page(page)
+        services.counters.repaired(effects)
         for effect in effects:
-            self.hub.carry_out(self, effect)
+            self._carry_out(effect)
         if self._traced is not None:
             self._end_trace()
-        if not self.has_more:
-            self._done = self._newest()
+        if not self.outbox.has_more:
+            self.outbox.moved(self._newest())
         if not self.ready:
             self.ready = True
-            self.hub.became_ready(self)
-        if self.topic.state is TopicState.LIVE and page.info.exists:
+            for arrival in self._take_arrivals():
+                arrival.set_result(None)
+        if topic.state is TopicState.LIVE and page.info.exists:
             for viewer, asked in self.ahead.items():
-                if asked and viewer.cursor > self.topic.last:
+                if asked and viewer.cursor > topic.last:
                     viewer.restart = GapReason.REWOUND  # this is all there is: its log was longer
             self._retry_ahead()
 
     def on_seen(self, last: bytes) -> None:
         for effect in self.topic.seen(last):
-            self.hub.carry_out(self, effect)
+            self._carry_out(effect)
 
     def on_detached(self) -> None:
         self.topic.detached()
         if self.ready and self.stale_since is None:
-            self.stale_since = self.hub.utc_now()
+            self.stale_since = utc_now()
             self.say(frames.stale_frame(self.topic.operation, self.stale_since))
 
     def on_failed(self, error: TidegateError) -> None:
-        self.hub.failed(self, error)
+        for arrival in self._take_arrivals():
+            arrival.set_exception(error)
+        for viewer in self.viewers():
+            self.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+        self._drop()
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        """Do what the topic asked for."""
+        match effect:
+            case Deliver(new, gap):
+                if gap is None:
+                    self._services.counters.entries += len(new)
+                else:
+                    self._services.counters.gaps[gap] += len(self.live)
+                if self.topic.malformed:
+                    self._services.malformed(self.topic)
+                self._deliver(new)
+            case ReadAfter(after, cause):
+                self._services.counters.repairs[cause] += 1
+                self._services.feed.read(self.topic.operation, after)
+            case Finished():
+                self._finish_later()
+            case Reopened():
+                pass  # the timer looks again before it closes anybody
+            case Vanished():
+                self._expire_later()
+
+    def _deliver(self, new: list[frames.Frame]) -> None:
+        """Send these frames to every live viewer."""
+        self.taken += len(new)
+        outbox, traced = self.outbox, self._traced
+        if self.live or outbox.has_more:
+            epoch, stale = self.topic.epoch, self.stale_since is not None
+            for frame in new:
+                item = outbox.put(frame.wire, Position(frame.id, epoch, stale))
+                if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
+                    item.ids_ms.append(frame.id.ms)
+                if traced is not None and (hop := traced.applied(frame.id)) is not None:
+                    item.trace(hop, frame.id.ms)
+        else:
+            outbox.moved(self._newest())
+            if traced is not None:
+                for frame in new:
+                    traced.applied(frame.id)
+
+    def say(self, wire: bytes) -> None:
+        """Send a frame that is no entry to every live viewer."""
+        outbox = self.outbox
+        position = outbox.position_of(outbox.seq)._replace(stale=self.stale_since is not None)
+        if self.live or outbox.has_more:
+            outbox.put(wire, position)
+        else:
+            outbox.moved(position)
+
+    def _newest(self) -> Position:
+        return Position(self.topic.last, self.topic.epoch, self.stale_since is not None)
 
     def _end_trace(self) -> None:
         traced, self._traced = self._traced, None
         if traced is not None:
             traced.end()
 
-    # -- sending ----------------------------------------------------------------------------------
+    # -- viewers: how they come -------------------------------------------------------------------
 
-    def deliver(self, new: list[frames.Frame]) -> None:
-        """Send these frames to every live viewer."""
-        self.taken += len(new)
-        if self.live or self.has_more:
-            epoch, stale = self.topic.epoch, self.stale_since is not None
-            traced = self._traced
-            for frame in new:
-                item = self._put(frame.wire, Position(frame.id, epoch, stale))
-                if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
-                    item.ids_ms.append(frame.id.ms)
-                if traced is not None and (hop := traced.applied(frame.id)) is not None:
-                    item.trace(hop, frame.id.ms)
-        else:
-            self._done = self._newest()
-            if self._traced is not None:
-                for frame in new:
-                    self._traced.applied(frame.id)
+    async def first_page(self) -> None:
+        """Wait for it. Raises StreamUnusable: the key is not a stream."""
+        arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrivals.append(arrival)
+        self.waiting += 1
+        try:
+            await arrival
+        finally:
+            self.waiting -= 1
+            if self.is_empty:
+                self._emptied()
 
-    def say(self, wire: bytes) -> None:
-        """Send a frame that is no entry to every live viewer."""
-        position = self._position_of(self.seq)._replace(stale=self.stale_since is not None)
-        if self.live or self.has_more:
-            self._put(wire, position)
-        else:
-            self._done = position
+    def _take_arrivals(self) -> list[asyncio.Future[None]]:
+        """Those who still wait for the first page."""
+        arrivals, self._arrivals = self._arrivals, []
+        return [arrival for arrival in arrivals if not arrival.done()]
 
-    def _newest(self) -> Position:
-        return Position(self.topic.last, self.topic.epoch, self.stale_since is not None)
-
-    def _put(self, wire: bytes, position: Position) -> Item:
-        idle = not self.has_more
-        if self._open and self._outbox and self._outbox[-1].size < ITEM_MAX_BYTES:
-            item = self._outbox[-1]
-        else:
-            self.seq += 1
-            item = Item(self.seq, self.hub.sampler.pick())
-            self._outbox.append(item)
-            self._open = True
-        item.parts.append(wire)
-        item.size += len(wire)
-        item.position = position
-        if idle:
-            self.hub.fanout.wake(self)
-        return item
-
-    @property
-    def has_more(self) -> bool:
-        return self._current is not None or bool(self._outbox)
-
-    def send_some(self, at_most: int) -> int:
-        item = self._current
-        if item is None:
-            if not self._outbox:
-                return 0
-            item = self._current = self._outbox.popleft()
-            self._data = item.parts[0] if len(item.parts) == 1 else b"".join(item.parts)
-            self._sent_frames += len(item.parts)
-            self._sent_bytes += item.size
-            self._pass = list(self.live)
-            self._pass.reverse()
-        turn = self._pass[-at_most:]
-        del self._pass[-at_most:]
-        turn.reverse()
-        seq, live = item.seq, ViewerState.LIVE
-        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
-        for viewer in batch:
-            viewer.seq = seq
-        if item.hops is None or not batch:
-            write_each(batch, self._data)
-        else:
-            write_each(batch[:1], self._data)
-            item.reached(len(self.live))
-            write_each(batch[1:], self._data)
-        counters = self.hub.counters
-        counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
-        if batch and (item.ids_ms or item.trace_id):
-            self._time(item, len(batch))
-        if not self._pass:
-            if item.hops is not None:
-                item.reached(0)
-            self._done = item.position
-            self._current = None
-            self._data = b""
-        return len(turn)
-
-    def _time(self, item: Item, viewers: int) -> None:
-        """So many viewers have just been written an item that is timed or traced."""
-        hub, clock = self.hub, self._clock
-        now = hub.now()
-        if item.ids_ms:
-            hub.counters.latency.observe(clock, now, item.ids_ms, viewers * item.stands_for)
-            hub.sampler.measured(now)
-            if self.ackers:
-                hub.acks.offer(self.ackers, item.seq, item.position.id, clock)
-        if item.trace_id:
-            hub.counters.latency.explain(clock, now, item.traced_ms, item.trace_id)
-
-    def _position_of(self, seq: int) -> Position:
-        """The position after the item with this number."""
-        if self._current is not None and self._current.seq == seq:
-            return self._current.position
-        for item in self._outbox:
-            if item.seq == seq:
-                return item.position
-        return self._done
-
-    def _count(self, viewer: Viewer, sign: int) -> None:
-        """Live viewers are not counted one by one: what they were sent is the difference between
-        the items sent when they went live and when they ceased to be.
-        """
-        frames, size = self._sent_frames, self._sent_bytes
-        current = self._current
-        if current is not None and current.seq > viewer.seq:
-            frames -= len(current.parts)
-            size -= current.size
-        for item in self._outbox:
-            if item.seq > viewer.seq:
-                break
-            frames += len(item.parts)
-            size += item.size
-        viewer.frames += sign * frames
-        viewer.size_bytes += sign * size
-
-    # -- viewers ----------------------------------------------------------------------------------
+    def join(self, sender: Sender, ask: Ask) -> None:
+        """This socket watches from now on; only when `ready`."""
+        services = self._services
+        viewer = Viewer(self, sender)
+        self.behind.add(viewer)
+        if ask.acks:
+            viewer.acks = True
+            self.ackers.add(viewer)
+        sender.listener = viewer
+        if sender.visit is not None:
+            sender.visit.enter(Stage.REPLAY)
+        services.counters.joins += 1
+        services.catch_up.begin(viewer, ask)
+        if self.topic.last == ZERO:
+            self._wait_for_the_begin(viewer)
+        if ask.state is not None and ask.state.get("status") in services.rules.terminal.statuses:
+            # Its source says that it has ended: without a stream there is nothing to wait for.
+            services.later(services.settings.topic.terminal_grace_s, self._ended_unseen, viewer)
 
     def go_live(self, viewer: Viewer) -> None:
         """This viewer has everything up to the topic's position."""
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
         viewer.state = ViewerState.LIVE
-        self.hub.counters.went_live(viewer)
+        self._services.counters.went_live(viewer)
         viewer.lagging_since = 0.0
-        viewer.seq = self.seq
-        self._open = False
-        self._count(viewer, -1)
+        self.outbox.enter(viewer)
         if viewer.sender.visit is not None:
             viewer.sender.visit.enter(Stage.LIVE)
         self.live[viewer] = None
         if viewer.told_stale is not (self.stale_since is not None):
             self._tell_stale(viewer)
         if self.topic.finished:
-            self.hub.finish_later(self)
+            self._finish_later()
         if self.topic.vanished:
-            self.hub.expire_later(self)
+            self._expire_later()
 
     def _tell_stale(self, viewer: Viewer) -> None:
         """It was behind when the others were told."""
@@ -383,57 +290,17 @@ class Channel:
         else:
             viewer.write(frames.stale_frame(operation, self.stale_since), 1)
 
-    def paused(self, viewer: Viewer) -> None:
-        """Its buffer is full."""
-        if viewer.state is ViewerState.LIVE:
-            del self.live[viewer]
-            self._count(viewer, 1)
-            viewer.cursor, viewer.epoch, viewer.told_stale = self._position_of(viewer.seq)
-            self.behind.add(viewer)
-        elif viewer.state is not ViewerState.CATCHING_UP:
-            return
-        viewer.state = ViewerState.LAGGING
-        self.hub.fell_behind(viewer)
-
-    def resumed(self, viewer: Viewer) -> None:
-        """Its buffer has drained."""
-        if viewer.state is ViewerState.LAGGING:
-            viewer.state = ViewerState.CATCHING_UP
-            self.hub.catch_up.proceed(viewer)
-
-    def left(self, viewer: Viewer) -> None:
-        """Its socket is gone, or was told to go."""
-        if viewer.state is ViewerState.CLOSED:
-            return
-        if viewer.state is ViewerState.LIVE:
-            self._count(viewer, 1)
-        viewer.state = ViewerState.CLOSED
-        if viewer.sender.visit is not None:
-            viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
-        self.live.pop(viewer, None)
-        self.behind.discard(viewer)
-        self.ahead.pop(viewer, None)
-        if viewer.acks:
-            self.ackers.discard(viewer)
-            self.hub.acks.left(viewer)
-        if self.is_empty:
-            self.hub.emptied(self)
-
-    def viewers(self) -> list[Viewer]:
-        """Everybody."""
-        return [*self.live, *self.behind]
-
     def wait_ahead(self, viewer: Viewer) -> None:
         """Its cursor is beyond what was seen here: look at the stream, then try again."""
         effects = self.topic.verify()
         self.ahead[viewer] = bool(effects)
         for effect in effects:
-            self.hub.carry_out(self, effect)
+            self._carry_out(effect)
 
     def wait_for_stream(self, viewer: Viewer) -> None:
         """It has a cursor, and there is no stream (any more)."""
         self.ahead[viewer] = False
-        self.hub.expire_later(self, viewer)
+        self._expire_later(viewer)
 
     def _retry_ahead(self) -> None:
         """Only when all effects of a message are carried out.
@@ -443,4 +310,132 @@ class Channel:
         """
         ahead, self.ahead = self.ahead, {}
         for viewer in ahead:
-            self.hub.catch_up.proceed(viewer)
+            self._services.catch_up.proceed(viewer)
+
+    # -- viewers: how they fall behind and go -----------------------------------------------------
+
+    def paused(self, viewer: Viewer) -> None:
+        """Its buffer is full."""
+        if viewer.state is ViewerState.LIVE:
+            del self.live[viewer]
+            outbox = self.outbox
+            outbox.leave(viewer)
+            viewer.cursor, viewer.epoch, viewer.told_stale = outbox.position_of(viewer.seq)
+            self.behind.add(viewer)
+        elif viewer.state is not ViewerState.CATCHING_UP:
+            return
+        services = self._services
+        limits = services.settings.viewer
+        viewer.state = ViewerState.LAGGING
+        viewer.lagging_since = now = services.time()
+        services.counters.lagged += 1
+        if limits.lagging_policy == "disconnect":
+            services.later(limits.lagging_timeout_s, self._too_slow, viewer, now)
+
+    def resumed(self, viewer: Viewer) -> None:
+        """Its buffer has drained."""
+        if viewer.state is ViewerState.LAGGING:
+            viewer.state = ViewerState.CATCHING_UP
+            self._services.catch_up.proceed(viewer)
+
+    def left(self, viewer: Viewer) -> None:
+        """Its socket is gone, or was told to go."""
+        if viewer.state is ViewerState.CLOSED:
+            return
+        if viewer.state is ViewerState.LIVE:
+            self.outbox.leave(viewer)
+        viewer.state = ViewerState.CLOSED
+        if viewer.sender.visit is not None:
+            viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
+        self.live.pop(viewer, None)
+        self.behind.discard(viewer)
+        self.ahead.pop(viewer, None)
+        if viewer.acks:
+            self.ackers.discard(viewer)
+            self._services.measures.acks.left(viewer)
+        if self.is_empty:
+            self._emptied()
+
+    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+        """Say why, then close."""
+        retry = code.come_back is not close_codes.ComeBack.NO
+        sender = viewer.sender
+        if sender.visit is not None:
+            sender.visit.closed(code, name)
+        if sender.writable:
+            operation = self.topic.operation
+            sender.write(frames.error_frame(name, message, retry=retry, operation=operation))
+        self.close(viewer, code)
+
+    def close(self, viewer: Viewer, code: CloseCode) -> None:
+        """Send what was written, then close."""
+        self._services.counters.closes[code.name] += 1
+        self.left(viewer)
+        viewer.sender.close(code)
+
+    # -- timers -----------------------------------------------------------------------------------
+
+    def _finish_later(self) -> None:
+        """Close the viewers after the grace, if it is still finished then."""
+        self._services.later(self._services.settings.topic.terminal_grace_s, self._finish)
+
+    def _finish(self) -> None:
+        if not self.topic.finished:
+            return
+        if self.outbox.has_more:
+            self._finish_later()
+            return
+        for viewer in tuple(self.live):
+            self.close(viewer, close_codes.FINISHED)
+
+    def _expire_later(self, viewer: Viewer | None = None) -> None:
+        """Close this viewer (None: all of them) if the stream does not come back soon."""
+        self._services.later(self._services.settings.topic.expired_grace_s, self._expire, viewer)
+
+    def _expire(self, viewer: Viewer | None) -> None:
+        for one in self.viewers() if self.topic.vanished else self.ahead.keys() & {viewer}:
+            self.refuse(one, close_codes.EXPIRED, "expired", "this operation's stream is gone")
+
+    def _wait_for_the_begin(self, viewer: Viewer) -> None:
+        patience_s = self._services.settings.topic.wait_for_stream_s
+        viewer.waits_until = self._services.time() + patience_s
+        if self._patience is None:
+            self._patience = self._services.later(patience_s, self._never_began)
+
+    def _never_began(self) -> None:
+        self._patience = None
+        if self.topic.last != ZERO:
+            return
+        now = self._services.time()
+        left_s = []
+        for viewer in self.viewers():
+            if viewer.waits_until > now:
+                left_s.append(viewer.waits_until - now)
+            elif viewer.waits_until:
+                self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
+        if left_s:
+            self._patience = self._services.later(min(left_s), self._never_began)
+
+    def _ended_unseen(self, viewer: Viewer) -> None:
+        if self.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:
+            self.close(viewer, close_codes.FINISHED)
+
+    def _too_slow(self, viewer: Viewer, since: float) -> None:
+        if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:
+            self.close(viewer, close_codes.SLOW)
+
+    def _emptied(self) -> None:
+        """Nobody watches any more."""
+        self._services.later(self._services.settings.topic.linger_s, self._drop_if_empty)
+
+    def _drop_if_empty(self) -> None:
+        if self.is_empty:
+            self._drop()
+
+    def _drop(self) -> None:
+        """It may be called again for one that is dropped already."""
+        self.topic.ring.discard()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._services.drop(self.topic)

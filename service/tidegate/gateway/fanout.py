@@ -1,31 +1,17 @@
-"""Passes over the sockets: one joined write per viewer, in turns, so that no crowd holds up the
-loop.
+"""Passes over the sockets, in turns, so that no crowd of viewers holds up the loop.
 
-A channel hands in items (joined frames); the pass of one item goes over the viewers that were
-live when it began. After `WRITES_PER_TURN` writes the loop gets a turn (a write costs about 8 us of
-kernel time, so a turn is about 4 ms); frames that arrive meanwhile are joined into the next item,
-which is what keeps up with a burst.
+Whoever has something to send wakes it and is called until there is no more. After `WRITES_PER_TURN`
+writes the loop gets a turn (a write costs about 8 us of kernel time, so a turn is about 4 ms);
+frames that arrive meanwhile are joined into the next item, which is what keeps up with a burst.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol
 
-from tidegate.gateway.viewer import Viewer
-
 WRITES_PER_TURN = 500
-
-
-def write_each(viewers: Sequence[Viewer], data: bytes) -> None:
-    """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
-    for viewer in viewers:
-        try:
-            viewer.sender.write(data)
-        except (OSError, RuntimeError):  # uvloop 0.23 raises RuntimeError for a closed transport
-            viewer.on_closed()
 
 
 class Crowd(Protocol):
@@ -40,7 +26,7 @@ class Crowd(Protocol):
 
 
 class Fanout:
-    """The queue of channels that have something to send; round robin."""
+    """The queue of those that have something to send; round robin."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -60,7 +46,7 @@ class Fanout:
             self._turn()
 
     def wake(self, crowd: Crowd) -> None:
-        """This channel has something to send; call once until `has_more` is false."""
+        """It has something to send; call once until `has_more` is false."""
         self._queue.append(crowd)
         if not self._scheduled and not self._held:
             self._scheduled = True

@@ -4,21 +4,20 @@
          |  buffer full --> LAGGING
          +--> CLOSED from any state
 
-While LIVE its position is its channel's, told by `seq`; in the other states it is `cursor`, and
+While LIVE its position is its owner's, told by `seq`; in the other states it is `cursor`, and
 that is all that is kept for it: a viewer that does not read costs the same memory for ever.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tidegate.core.ports import Sender
+from tidegate.core.topic import Topic
+from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import GapReason
 from tidegate.model.ids import ZERO
-
-if TYPE_CHECKING:
-    from tidegate.gateway.channel import Channel
 
 
 class ViewerState(enum.Enum):
@@ -30,17 +29,49 @@ class ViewerState(enum.Enum):
     CLOSED = "closed"
 
 
+class ViewerOwner(Protocol):
+    """Whom viewers belong to: told by their sockets, and by who brings them to the live frames."""
+
+    topic: Topic
+    #: Since when Redis is away, for people; None while it is there.
+    stale_since: str | None
+
+    def paused(self, viewer: Viewer) -> None:
+        """Its buffer is full."""
+
+    def resumed(self, viewer: Viewer) -> None:
+        """Its buffer has drained."""
+
+    def left(self, viewer: Viewer) -> None:
+        """Its socket is gone, or was told to go."""
+
+    def go_live(self, viewer: Viewer) -> None:
+        """It has everything up to the topic's position."""
+
+    def wait_ahead(self, viewer: Viewer) -> None:
+        """Its cursor is beyond what was seen here."""
+
+    def wait_for_stream(self, viewer: Viewer) -> None:
+        """It has a cursor, and there is no stream (any more)."""
+
+    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+        """Say why, then close."""
+
+    def close(self, viewer: Viewer, code: CloseCode) -> None:
+        """Send what was written, then close."""
+
+
 class Viewer:
     """A socket that watches an operation."""
 
     __slots__ = (
         "acks",
-        "channel",
         "cursor",
         "epoch",
         "frames",
         "keep_until",
         "lagging_since",
+        "owner",
         "reading",
         "removed",
         "replayed",
@@ -53,14 +84,14 @@ class Viewer:
         "waits_until",
     )
 
-    def __init__(self, channel: Channel, sender: Sender) -> None:
-        self.channel = channel
+    def __init__(self, owner: ViewerOwner, sender: Sender) -> None:
+        self.owner = owner
         self.sender = sender
         self.state = ViewerState.CATCHING_UP
         #: Position of the last frame sent, unless LIVE.
         self.cursor = ZERO
         self.epoch = 0
-        #: The channel's item that was sent last, while LIVE.
+        #: The outbox's item that it was sent last, while LIVE.
         self.seq = 0
         #: Entries up to here are the history it asked for, which is never conflated.
         self.keep_until = ZERO
@@ -81,7 +112,7 @@ class Viewer:
         self.replayed = 0
         #: It answers an `ack_request`.
         self.acks = False
-        #: Written to it; while LIVE less what its channel had sent when it went live.
+        #: Written to it; while LIVE less what its outbox had sent when it went live.
         self.frames = 0
         self.size_bytes = 0
 
@@ -91,13 +122,13 @@ class Viewer:
         self.size_bytes += len(data)
         self.sender.write(data)
 
-    # SenderListener: the channel decides.
+    # SenderListener: the owner decides.
 
     def on_paused(self) -> None:
-        self.channel.paused(self)
+        self.owner.paused(self)
 
     def on_resumed(self) -> None:
-        self.channel.resumed(self)
+        self.owner.resumed(self)
 
     def on_closed(self) -> None:
-        self.channel.left(self)
+        self.owner.left(self)

@@ -82,17 +82,22 @@ class Replica:
         self._log = RedisLog(self._topology, settings)
         fanout = Fanout(asyncio.get_running_loop())
         self._feed = RedisFeed(self._topology, self._log, settings, fanout)
-        self._hub = Hub(settings, self._feed, self._log, self._spawn, fanout)
+        self._tracing = _tracing(settings)
+        self._hub = Hub(
+            settings,
+            self._feed,
+            self._log,
+            self._spawn,
+            fanout.wake,
+            tracer=None if self._tracing is None else self._tracing.entries,
+        )
         self._door = Door(settings.replica)
         descriptors = descriptor_limit()
         self._public_port = public_port(settings, descriptors, self._door.refusals)
         self._admin_port = admin_port(settings, descriptors)
-        self._tracing = _tracing(settings)
         spans = None if self._tracing is None else self._tracing.connections
         self._connections = Connections(settings.log.connections_per_s, spans)
         self._door.visitors = self._connections
-        if self._tracing is not None:
-            self._hub.tracer = self._tracing.entries
         self._leaving = Leaving(self._door, settings.drain)
         self._pods = Pods(self._topology, settings, figures=self._figures)
         self._slots = RedisSlots(self._topology, self._pods, settings, self._over_limit)

@@ -53,7 +53,7 @@ async def test_an_answer_is_measured_once(
         assert dict(counts) == {"asked": 1, "answered": 1, "unasked": 1}
         latency = replica.hub.acks.latency.histogram
         assert latency.count == 1
-        clock = replica.hub.clock(OperationId("42"))
+        clock = replica.feed.clock(OperationId("42"))
         assert clock is not None
         # The server's clock is known as well as its answer was quick.
         assert 0.2 - clock.error_s(time.monotonic()) <= latency.sum < 10

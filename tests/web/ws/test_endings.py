@@ -5,7 +5,6 @@ Part of the sender contract: every test runs over the direct and over the plain 
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
@@ -19,15 +18,21 @@ FINISHED = Close(1000, "")
 
 
 class Graces:
-    """The hub's timers: none of them is over before the test says so, however long it takes."""
+    """The timers of all channels: none is over before the test says so, however long it takes."""
 
     def __init__(self, replica: Replica) -> None:
-        self._running: list[tuple[float, Callable[[], None]]] = []
-        self._hub = replica.hub
-        self._hub._later = self._later  # type: ignore[method-assign, assignment]
+        self._running: list[tuple[float, asyncio.TimerHandle]] = []
+        self._services = replica.hub.services
+        self._as_it_was = self._services.later
+        self._services.later = self._later
 
-    def _later(self, delay_s: float, action: Callable[..., None], *args: object) -> None:
-        self._running.append((delay_s, partial(action, *args)))
+    def _later(
+        self, delay_s: float, action: Callable[..., None], *args: object
+    ) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        timer = asyncio.TimerHandle(loop.time() + delay_s, action, args, loop)  # in no queue
+        self._running.append((delay_s, timer))
+        return timer
 
     def waits(self, delay_s: float) -> bool:
         """Whether there is one that was to wait this long."""
@@ -35,17 +40,17 @@ class Graces:
 
     def let_go(self) -> None:
         """From now on time is the loop's again, also for those that are left."""
-        del self._hub._later
-        for delay_s, action in self._running:
-            self._hub._later(delay_s, action)
+        self._services.later = self._as_it_was
+        for delay_s, timer in self._running:
+            self._services.later(delay_s, timer._run)
 
     def over(self, delay_s: float) -> None:
         """The time of those that were to wait this long; there must be one."""
-        due = [action for delay, action in self._running if delay == delay_s]
+        due = [timer for delay, timer in self._running if delay == delay_s]
         assert due, self._running
         self._running = [one for one in self._running if one[0] != delay_s]
-        for action in due:
-            action()
+        for timer in due:
+            timer._run()
 
 
 @pytest.mark.parametrize("status", ["completed"])

@@ -19,7 +19,7 @@ from tests.harness.viewer import Json, OrderCheck
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.ws.test_endings import Graces
-from tidegate.gateway.channel import ITEM_MAX_BYTES
+from tidegate.gateway.outbox import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import Viewer as Served
 from tidegate.gateway.viewer import ViewerState
 from tidegate.web.asgi_sender import AsgiSender

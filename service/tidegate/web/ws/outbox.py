@@ -15,7 +15,7 @@ from tidegate.core.ports import Sender, SenderListener
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 
-#: As the items of a channel: a socket's buffer is passed by no more than this.
+#: As the items of a channel's outbox: a socket's buffer is passed by no more than this.
 WRITE_MAX_BYTES = 131_072
 #: Answers written while the socket's buffer is full; a few hundred, so nobody reads them.
 HELD_MAX_BYTES = 65_536

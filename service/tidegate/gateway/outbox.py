@@ -1,0 +1,272 @@
+"""What is still to be sent to the live viewers of one channel, and the passes over them.
+
+Live viewers share one position. Frames become items, numbered by `seq`; a viewer remembers the
+`seq` it was sent last, and an item goes to every live viewer with a smaller one. So a viewer that
+comes, falls behind or goes in the middle of a pass gets each item exactly once. When the first item
+is put in, `wake` is called; whoever is woken calls `send_some` until `has_more` is false.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from tidegate.core.clock import ServerClock
+from tidegate.core.sampler import Sampler
+from tidegate.gateway.acks import Acks
+from tidegate.gateway.stats import Counters
+from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.model.ids import StreamId
+
+if TYPE_CHECKING:
+    from tidegate.telemetry.entry_spans import Hop
+
+#: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
+ITEM_MAX_BYTES = 131_072
+
+
+class Position(NamedTuple):
+    """A stream id, the epoch of the topic in which it means something, and whether viewers there
+    have been told that Redis is away.
+    """
+
+    id: StreamId
+    epoch: int
+    stale: bool = False
+
+
+class Item:
+    """Joined frames on their way, and the position after them."""
+
+    __slots__ = (
+        "hops",
+        "ids_ms",
+        "parts",
+        "position",
+        "seq",
+        "size",
+        "stands_for",
+        "trace_id",
+        "traced_ms",
+    )
+
+    def __init__(self, seq: int, stands_for: int) -> None:
+        self.seq = seq
+        self.parts: list[bytes] = []
+        #: So many items whose delivery is not timed, itself included; 0: it is one of those.
+        self.stands_for = stands_for
+        #: Times of the entries among them, from their ids; None when it is not timed.
+        self.ids_ms: list[int] | None = [] if stands_for else None
+        self.size = 0
+        self.position = Position(StreamId(0, 0), 0)
+        #: Traced entries that no viewer has yet; None as soon as one has them.
+        self.hops: list[Hop] | None = None
+        #: Of the first of them, for an exemplar; empty when none is traced.
+        self.trace_id = ""
+        self.traced_ms = 0
+
+    def trace(self, hop: Hop, id_ms: int) -> None:
+        """One of its frames is an entry that is traced; its id has this time."""
+        if self.hops is None:
+            self.hops, self.trace_id, self.traced_ms = [], hop.trace_id, id_ms
+        if hop not in self.hops:
+            self.hops.append(hop)
+            hop.queued()
+
+    def reached(self, viewers: int) -> None:
+        """The first of so many viewers has it, or nobody will."""
+        for hop in self.hops or ():
+            hop.written(viewers)
+        self.hops = None
+
+
+def write_each(viewers: Sequence[Viewer], data: bytes) -> None:
+    """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
+    for viewer in viewers:
+        try:
+            viewer.sender.write(data)
+        except (OSError, RuntimeError):  # uvloop 0.23 raises RuntimeError for a closed transport
+            viewer.on_closed()
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How the deliveries of a replica are counted and timed: one for all of its outboxes."""
+
+    counters: Counters
+    #: Chooses the items whose delivery is timed.
+    sampler: Sampler
+    acks: Acks
+    #: Monotonic time in seconds.
+    now: Callable[[], float]
+
+
+class ChannelOutbox:
+    """Implements `Crowd` for the fan-out."""
+
+    __slots__ = (
+        "_ackers",
+        "_current",
+        "_data",
+        "_done",
+        "_items",
+        "_live",
+        "_measures",
+        "_open",
+        "_pass",
+        "_sent_bytes",
+        "_sent_frames",
+        "_wake",
+        "clock",
+        "seq",
+    )
+
+    def __init__(
+        self,
+        live: Mapping[Viewer, None],
+        ackers: Collection[Viewer],
+        start: Position,
+        wake: Callable[[ChannelOutbox], None],
+        measures: Measures,
+    ) -> None:
+        """`live` and `ackers` are the channel's: who is written to, and who of all answers an
+        `ack_request`.
+        """
+        self._live = live
+        self._ackers = ackers
+        self._wake = wake
+        self._measures = measures
+        #: Of the server that makes the ids; another one when the stream has moved.
+        self.clock: ServerClock | None = None
+        #: Of the last item.
+        self.seq = 0
+        self._items: deque[Item] = deque()
+        #: The last item still takes frames: nobody has joined behind it.
+        self._open = False
+        self._current: Item | None = None
+        self._data = b""
+        self._pass: list[Viewer] = []
+        self._done = start
+        #: Of all items up to the current one.
+        self._sent_frames = 0
+        self._sent_bytes = 0
+
+    def __len__(self) -> int:
+        """Items that wait for the one that is being sent."""
+        return len(self._items)
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def put(self, wire: bytes, position: Position) -> Item:
+        """Send this to all who are live, behind all that is in here; the position after it."""
+        items = self._items
+        idle = not items and self._current is None
+        if self._open and items and items[-1].size < ITEM_MAX_BYTES:
+            item = items[-1]
+        else:
+            self.seq += 1
+            item = Item(self.seq, self._measures.sampler.pick())
+            items.append(item)
+            self._open = True
+        item.parts.append(wire)
+        item.size += len(wire)
+        item.position = position
+        if idle:
+            self._wake(self)
+        return item
+
+    def moved(self, position: Position) -> None:
+        """Nothing is left to send, and this is where those who are live stand."""
+        self._done = position
+
+    def enter(self, viewer: Viewer) -> None:
+        """It is live from here on: the next item is its first."""
+        viewer.seq = self.seq
+        self._open = False
+        self._count(viewer, -1)
+
+    def leave(self, viewer: Viewer) -> None:
+        """It is not live any more."""
+        self._count(viewer, 1)
+
+    def position_of(self, seq: int) -> Position:
+        """The position after the item with this number."""
+        if self._current is not None and self._current.seq == seq:
+            return self._current.position
+        for item in self._items:
+            if item.seq == seq:
+                return item.position
+        return self._done
+
+    # -- passes -----------------------------------------------------------------------------------
+
+    @property
+    def has_more(self) -> bool:
+        return self._current is not None or bool(self._items)
+
+    def send_some(self, at_most: int) -> int:
+        item = self._current
+        if item is None:
+            if not self._items:
+                return 0
+            item = self._current = self._items.popleft()
+            self._data = item.parts[0] if len(item.parts) == 1 else b"".join(item.parts)
+            self._sent_frames += len(item.parts)
+            self._sent_bytes += item.size
+            self._pass = list(self._live)
+            self._pass.reverse()
+        turn = self._pass[-at_most:]
+        del self._pass[-at_most:]
+        turn.reverse()
+        seq, live = item.seq, ViewerState.LIVE
+        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
+        for viewer in batch:
+            viewer.seq = seq
+        if item.hops is None or not batch:
+            write_each(batch, self._data)
+        else:
+            write_each(batch[:1], self._data)
+            item.reached(len(self._live))
+            write_each(batch[1:], self._data)
+        counters = self._measures.counters
+        counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
+        if batch and (item.ids_ms or item.trace_id):
+            self._time(item, len(batch))
+        if not self._pass:
+            if item.hops is not None:
+                item.reached(0)
+            self._done = item.position
+            self._current = None
+            self._data = b""
+        return len(turn)
+
+    def _time(self, item: Item, viewers: int) -> None:
+        """So many viewers have just been written an item that is timed or traced."""
+        measures, clock = self._measures, self.clock
+        latency, now = measures.counters.latency, measures.now()
+        if item.ids_ms:
+            latency.observe(clock, now, item.ids_ms, viewers * item.stands_for)
+            measures.sampler.measured(now)
+            if self._ackers:
+                measures.acks.offer(self._ackers, item.seq, item.position.id, clock)
+        if item.trace_id:
+            latency.explain(clock, now, item.traced_ms, item.trace_id)
+
+    def _count(self, viewer: Viewer, sign: int) -> None:
+        """Live viewers are not counted one by one: what they were sent is the difference between
+        the items sent when they went live and when they ceased to be.
+        """
+        frames, size = self._sent_frames, self._sent_bytes
+        current = self._current
+        if current is not None and current.seq > viewer.seq:
+            frames -= len(current.parts)
+            size -= current.size
+        for item in self._items:
+            if item.seq > viewer.seq:
+                break
+            frames += len(item.parts)
+            size += item.size
+        viewer.frames += sign * frames
+        viewer.size_bytes += sign * size
