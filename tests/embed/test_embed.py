@@ -68,7 +68,7 @@ async def test_the_oldest_gives_way_wherever_it_is(redis_server: Server) -> None
         Application(redis_server.url, pod="app-2", slots=slots) as other,
         app.watch("42") as old,
     ):
-        await until(lambda: app.engine._control.stats().listening, "it hears who is replaced")
+        await until(lambda: app.engine._node.control.stats().listening, "it hears who is replaced")
         await old.state()
         async with other.watch("42") as new:
             await new.state()

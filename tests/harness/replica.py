@@ -95,11 +95,11 @@ class Replica:
 
     @property
     def hub(self) -> Hub:
-        return self.runtime._hub
+        return self.runtime._node.hub
 
     @property
     def feed(self) -> RedisFeed:
-        return self.runtime._feed
+        return self.runtime._node.feed
 
     def channel(self, operation: str) -> Channel | None:
         return self.hub.channels.get(OperationId(operation))

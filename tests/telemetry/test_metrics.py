@@ -157,7 +157,7 @@ async def test_the_figures_follow_what_happened(
         await busy(replica, Backend(client))
         await until(lambda: len(replica.runtime._door) == 0)
         await until(lambda: replica.runtime._report._loop_lag.histogram.count > 0)
-        await until(lambda: replica.runtime._pods.is_held, "the lease is taken")
+        await until(lambda: replica.runtime._node.pods.is_held, "the lease is taken")
         now = await scrape(replica)
 
     for kind, opened in (("ws", 2), ("multiplex", 1), ("sse", 1), ("long_poll", 1)):
@@ -461,7 +461,7 @@ async def test_the_operator_is_told_rates_and_not_zeros(redis_server: Server) ->
 
         async def told() -> dict[str, str]:
             """Nothing while the lease, or the first figures behind it, are on their way."""
-            roster = await replica.runtime._pods.roster()
+            roster = await replica.runtime._node.pods.roster()
             assert len(roster) <= 1
             return roster[0].figures if roster else {}
 

@@ -103,8 +103,8 @@ async def test_a_disconnect_is_heard_in_its_own_gateway_only(
     async with watch(one, "42", token("u")) as here, watch(other, "42", token("u")) as there:
         await here.state()
         await there.state()  # with a limit of one: slots are counted apart, too
-        await until(lambda: other.runtime._control.stats().listening)
-        await until(lambda: one.runtime._control.stats().listening)
+        await until(lambda: other.runtime._node.control.stats().listening)
+        await until(lambda: one.runtime._node.control.stats().listening)
         assert await disconnect(one, "u") == {"replicas": 1}
         assert (await here.rest())[1].code == 4403
         await there.ping()
@@ -115,7 +115,7 @@ async def test_a_disconnect_is_heard_in_its_own_gateway_only(
 
 async def test_each_has_a_lease_among_its_own(pair: tuple[Replica, Replica]) -> None:
     for replica in pair:
-        pods = replica.runtime._pods
+        pods = replica.runtime._node.pods
         await until(partial(getattr, pods, "is_held"))
         roster = await pods.roster()
         assert [record.incarnation for record in roster] == [pods.stats().incarnation]

@@ -12,7 +12,6 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,24 +19,17 @@ import uvicorn
 
 from tidegate import __version__
 from tidegate.core.revocation import Revocation
-from tidegate.core.slots import Victim
-from tidegate.gateway.fanout import Fanout
-from tidegate.gateway.hub import Hub, unstored_frame
-from tidegate.model.errors import InvalidRequest, RedisUnavailable, SettingsError
+from tidegate.gateway.hub import unstored_frame
+from tidegate.gateway.node import GatewayNode
+from tidegate.model.errors import InvalidRequest, SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis import control
-from tidegate.redis.address import parse_address
-from tidegate.redis.appending import Appender, Retention
-from tidegate.redis.control import Control
-from tidegate.redis.feed import RedisFeed
-from tidegate.redis.log import RedisLog
+from tidegate.redis.appending import Retention
 from tidegate.redis.operation_hash import OperationHash
-from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.pods import Figures
 from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.rights import Rights
-from tidegate.redis.slots import RedisSlots
-from tidegate.redis.topology import Topology
 from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.inside import Inside
 from tidegate.runtime.leaving import Leaving
@@ -77,18 +69,15 @@ class Replica:
             )
         self._settings = settings
         self._stop = asyncio.Event()
-        self._tasks = asyncio.TaskGroup()
-        self._topology = Topology(parse_address(settings.redis), settings.redis)
-        self._log = RedisLog(self._topology, settings)
-        fanout = Fanout(asyncio.get_running_loop())
-        self._feed = RedisFeed(self._topology, self._log, settings, fanout)
         self._tracing = _tracing(settings)
-        self._hub = Hub(
+        self._node = node = GatewayNode(
             settings,
-            self._feed,
-            self._log,
-            self._spawn,
-            fanout.wake,
+            figures=self._figures,
+            on_over_limit=self._over_limit,
+            on_message=self._told,
+            on_message_gap=self._missed,
+            on_task=self._made,
+            retention=Retention(settings.publish.cap, settings.publish.ttl_s),
             tracer=None if self._tracing is None else self._tracing.entries,
         )
         self._door = Door(settings.replica)
@@ -99,48 +88,36 @@ class Replica:
         self._connections = Connections(settings.log.connections_per_s, spans)
         self._door.visitors = self._connections
         self._leaving = Leaving(self._door, settings.drain)
-        self._pods = Pods(self._topology, settings, figures=self._figures)
-        self._slots = RedisSlots(self._topology, self._pods, settings, self._over_limit)
-        hashes = OperationHash(self._topology, settings.source.redis_prefix)
-        self._gate = Gate(settings, hashes)
-        self._admission = Admission(self._gate, self._slots, self._door, settings, self._spawn)
-        self._admission.on_victims = self._tell_victims
-        self._appender = Appender(
-            self._topology,
-            settings.redis,
-            settings.dispatch,
-            Retention(settings.publish.cap, settings.publish.ttl_s),
-        )
+        self._gate = Gate(settings, OperationHash(node.topology, settings.source.redis_prefix))
+        self._admission = Admission(self._gate, node.slots, self._door, settings, node.spawn)
+        self._admission.on_victims = node.say_replaced
         self._revoked = RevokedTokens(
-            self._topology,
+            node.topology,
             settings,
             self._admission.revocations,
             on_more=self._admission.revoked,
         )
-        self._control = Control(
-            self._topology, settings, self._told, on_gap=self._revoked.read_soon
-        )
-        self._rights = Rights(self._topology, settings, self._slots.batches)
+        self._rights = Rights(node.topology, settings, node.slots.batches)
         self._report = Report(
             settings,
             rights=self._rights,
-            hub=self._hub,
-            feed=self._feed,
-            log=self._log,
+            hub=node.hub,
+            feed=node.feed,
+            log=node.log,
             door=self._door,
             ports={"public": self._public_port, "admin": self._admin_port},
             admission=self._admission,
-            pods=self._pods,
-            slots=self._slots,
+            pods=node.pods,
+            slots=node.slots,
             leaving=self._leaving,
             visits=self._connections,
             spans_dropped=self._spans_dropped,
         )
         self._inside = Inside(
             settings.topic,
-            hub=self._hub,
-            feed=self._feed,
-            log=self._log,
+            hub=node.hub,
+            feed=node.feed,
+            log=node.log,
             state=self._report.state,
         )
 
@@ -159,7 +136,7 @@ class Replica:
             try:
                 await self._serve(public, admin)
             finally:
-                await self._topology.close()
+                await self._node.close()
                 self._report.stop()
                 self._connections.close()
                 if self._tracing is not None:
@@ -197,21 +174,11 @@ class Replica:
             ws="none",
         )
         self._report.start()
-        async with self._tasks as tasks:
-            standing = [
-                tasks.create_task(work, name=name)
-                for work, name in (
-                    (self._feed.run(), "feed"),
-                    (self._pods.run(), "lease"),
-                    (self._slots.run(), "slots"),
-                    (self._control.run(), "control"),
-                    (self._revoked.run(), "revoked"),
-                    (self._rights.run(), "rights"),
-                    (self._gate.run(), "keys"),
-                )
-            ]
-            for task in standing:
-                self._inside.made(task)
+        async with self._node.running(
+            (self._revoked.run(), "revoked"),
+            (self._rights.run(), "rights"),
+            (self._gate.run(), "keys"),
+        ) as tasks:
             serving = tasks.create_task(viewers.serve(sockets=[public]), name="public")
             tasks.create_task(admins.serve(sockets=[admin]), name="admin")
             _settle_garbage()
@@ -228,34 +195,20 @@ class Replica:
             await self._leaving.drain()
             viewers.stop()
             await serving
-            await self._give_up()
-            for task in standing:
-                task.cancel()
+            await self._node.leave()
+            await self._gate.close()
             admins.stop()
         log.info("stopped")
 
-    async def _give_up(self) -> None:
-        """What others need not wait for: slots, lease, consumers. Redis may be away by now."""
-        try:
-            async with asyncio.timeout(self._settings.redis.reply_timeout_s):
-                await self._slots.leave()
-                await self._pods.leave()
-                await self._feed.leave()
-        except (RedisUnavailable, TimeoutError) as error:
-            log.warning("left without saying goodbye to redis", error=str(error))
-        await self._gate.close()
-        await self._appender.close()
-
     def _public_app(self) -> PublicApp:
-        app = PublicApp(self._hub, self._door, self._admission, self._settings)
-        app.include(
-            publishing_routes(self._appender, self._log, self._settings, self._say_unstored)
-        )
+        node = self._node
+        app = PublicApp(node.hub, self._door, self._admission, self._settings)
+        app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
         return app
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:
         """While Redis is away and the caller asked for it: to the viewers of this replica only."""
-        return self._hub.say_unstored(operation, unstored_frame(operation, message))
+        return self._node.hub.say_unstored(operation, unstored_frame(operation, message))
 
     def _server(self, app: Any, **options: Any) -> Server:
         keep_alive_s: Any = self._settings.replica.keep_alive_s  # `int`, but any number will do
@@ -273,38 +226,25 @@ class Replica:
         )
         return Server(config)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Work for one viewer: what goes wrong with it must not end the replica."""
-        task = self._tasks.create_task(self._supervise(work, name), name=name)
-        self._inside.made(task)
-        return task
-
-    async def _supervise(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a task failed", task=name)
-
     # -- what is told to and by other replicas ---------------------------------------------------
 
     def _figures(self) -> Figures:
         return self._report.figures()
 
-    def _spans_dropped(self) -> int:
-        return 0 if self._tracing is None else self._tracing.counts().dropped
+    def _made(self, task: asyncio.Task[None]) -> None:
+        self._inside.made(task)
 
     def _over_limit(self, user: str, connections: tuple[str, ...]) -> None:
         self._admission.over_limit(user, connections)
 
-    def _tell_victims(self, victims: tuple[Victim, ...]) -> None:
-        connections = tuple(victim.connection for victim in victims)
-        _ = self._spawn(self._control.say_replaced(connections), "replaced")
+    def _spans_dropped(self) -> int:
+        return 0 if self._tracing is None else self._tracing.counts().dropped
 
     async def _disconnect(self, kind: str, name: str, reason: str) -> int:
         """Close a user's connections, or an operation's, on all replicas; how many listened."""
         if kind == "user":
-            return await self._control.publish(control.DisconnectUser(name, reason))
-        return await self._control.publish(control.DisconnectOperation(name, reason))
+            return await self._node.control.publish(control.DisconnectUser(name, reason))
+        return await self._node.control.publish(control.DisconnectOperation(name, reason))
 
     async def _revoke(self, revocation: Revocation, reason: str) -> int:
         """Take tokens back, on all replicas and for those that start later; how many listened."""
@@ -312,7 +252,11 @@ class Replica:
         if issued_before_s is not None and issued_before_s > time.time() + CLOCKS_S:
             raise InvalidRequest("issued_before", "must not be in the future (seconds since 1970)")
         await self._revoked.add(revocation)
-        return await self._control.publish(control.Revoke(user, token_id, issued_before_s, reason))
+        message = control.Revoke(user, token_id, issued_before_s, reason)
+        return await self._node.control.publish(message)
+
+    def _missed(self) -> None:
+        self._revoked.read_soon()
 
     def _told(self, message: control.Message) -> None:
         match message:
@@ -324,13 +268,11 @@ class Replica:
                     self._admission.revoked(user)
                 else:  # the book is full: better all of a user's connections than none
                     self._admission.disconnect(user, message.reason)
-            case control.DisconnectOperation(operation, reason):
-                self._hub.disconnect(OperationId(operation), reason)
             case control.ReplacedConnections(connections):
                 self._admission.replaced(connections)
             case control.Rebalance(pod, connections, over_s):
                 if pod == self._settings.server.pod:
-                    _ = self._spawn(self._leaving.shed(connections, over_s), "rebalance")
+                    _ = self._node.spawn(self._leaving.shed(connections, over_s), "rebalance")
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -162,7 +162,7 @@ async def test_that_nobody_can_be_told_who_is_replaced_is_a_line_of_the_log(
 ) -> None:
     async with guarded(redis_server) as replica:
         await redis_server.kill()
-        replica.runtime._tell_victims((Victim("c1", "pod-2.1.a"),))
+        replica.runtime._node.say_replaced((Victim("c1", "pod-2.1.a"),))
         said: list[str] = []
 
         def told() -> bool:

@@ -53,7 +53,7 @@ class Api:
         runtime = self.replica.runtime
         publish = self.settings.publish
         self._appender = Appender(
-            runtime._topology,
+            runtime._node.topology,
             self.settings.redis,
             self.settings.dispatch,
             Retention(publish.cap, publish.ttl_s),
@@ -63,7 +63,9 @@ class Api:
             return self.replica.hub.say_unstored(operation, unstored_frame(operation, text))
 
         app = FastAPI()
-        app.include_router(publishing_routes(self._appender, runtime._log, self.settings, say_here))
+        app.include_router(
+            publishing_routes(self._appender, runtime._node.log, self.settings, say_here)
+        )
         self._server = QuietServer.of(app, self.port)
         self._serving = asyncio.create_task(self._server.serve())
         await until(lambda: self._server.started)

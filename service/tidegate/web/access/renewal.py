@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None] | None]
 
 
 class Renewal:
