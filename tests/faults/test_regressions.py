@@ -22,7 +22,7 @@ from tidegate.core.ports import SenderListener, StreamListener
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Deliver, ReadAfter, Topic, TopicRules
-from tidegate.core.visit import Visit
+from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
 from tidegate.model.close_codes import CloseCode
@@ -183,7 +183,7 @@ class _Ear:
         self.heard: list[bytes] = []
         self.listener: SenderListener | None = None
         self.writable = True
-        self.visit: Visit | None = None
+        self.visit: Visit = NO_VISIT
         self.write: Callable[[bytes], None] = self._hear
         self.spoken = asyncio.Event()
 

@@ -102,8 +102,8 @@ class Sender(Protocol):
     #: The buffer is below its mark and the socket open.
     writable: bool
 
-    #: What is told of its connection; None where nobody wants to know.
-    visit: Visit | None
+    #: What is told of its connection; `NO_VISIT` where nobody wants to know.
+    visit: Visit
 
     #: Sends whole frames; calls `on_paused` before it returns when that fills the buffer.
     #: An attribute and not a method, so that it can be the transport's own.

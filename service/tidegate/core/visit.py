@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tidegate.model.close_codes import CloseCode
 
@@ -74,6 +74,10 @@ class Visit:
         #: Why it ended; empty while it is open.
         self.reason = ""
 
+    def about(self, operation: str) -> None:
+        """It is for this operation and no other."""
+        self.operation = operation
+
     def closed(self, code: CloseCode, reason: str = "") -> None:
         """It ends with this code; `reason` is for when there is a better word than the code's."""
         self.told(code.code, reason or code.name)
@@ -106,6 +110,34 @@ class Visit:
             part.trail.end()
 
 
+class _NoVisit(Visit):
+    """Keeps nothing, so that one is enough for all."""
+
+    __slots__ = ()
+
+    def about(self, operation: str) -> None:
+        """See `Visit`."""
+
+    def told(self, code: int, reason: str) -> None:
+        """See `Visit`."""
+
+    def wrote(self, frames: int, size_bytes: int) -> None:
+        """See `Visit`."""
+
+    def enter(self, stage: Stage) -> None:
+        """See `Visit`."""
+
+    def fork(self, operation: str, started: float) -> Visit:  # noqa: ARG002 - as `Visit` has it
+        """See `Visit`."""
+        return self
+
+    def join(self, part: Visit) -> None:
+        """See `Visit`."""
+
+
+#: Of a connection that nobody is told of.
+NO_VISIT: Final[Visit] = _NoVisit(VisitKind.WEBSOCKET, 0.0)
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -123,8 +155,8 @@ class Unseen:
     """`Visitors` where nobody wants to know."""
 
     def came(self, kind: VisitKind, headers: Headers) -> Visit:  # noqa: ARG002 - as the port has it
-        """A visit that is told to nobody."""
-        return Visit(kind, 0.0)
+        """See `Visitors`."""
+        return NO_VISIT
 
     def left(self, visit: Visit) -> None:
         """See `Visitors`."""

@@ -253,8 +253,7 @@ class Channel:
             viewer.acks = True
             self.ackers.add(viewer)
         sender.listener = viewer
-        if sender.visit is not None:
-            sender.visit.enter(Stage.REPLAY)
+        sender.visit.enter(Stage.REPLAY)
         services.counters.joins += 1
         services.catch_up.begin(viewer, ask)
         if self.topic.last == ZERO:
@@ -271,8 +270,7 @@ class Channel:
         self._services.counters.went_live(viewer)
         viewer.lagging_since = 0.0
         self.outbox.enter(viewer)
-        if viewer.sender.visit is not None:
-            viewer.sender.visit.enter(Stage.LIVE)
+        viewer.sender.visit.enter(Stage.LIVE)
         self.live[viewer] = None
         if viewer.told_stale is not (self.stale_since is not None):
             self._tell_stale(viewer)
@@ -345,8 +343,7 @@ class Channel:
         if viewer.state is ViewerState.LIVE:
             self.outbox.leave(viewer)
         viewer.state = ViewerState.CLOSED
-        if viewer.sender.visit is not None:
-            viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
+        viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
         self.live.pop(viewer, None)
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
@@ -360,8 +357,7 @@ class Channel:
         """Say why, then close."""
         retry = code.come_back is not close_codes.ComeBack.NO
         sender = viewer.sender
-        if sender.visit is not None:
-            sender.visit.closed(code, name)
+        sender.visit.closed(code, name)
         if sender.writable:
             operation = self.topic.operation
             sender.write(frames.error_frame(name, message, retry=retry, operation=operation))

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tidegate.core.ports import Sender, SenderListener
-from tidegate.core.visit import Visit
+from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import reconnect_frame, split_texts
 
@@ -38,7 +38,7 @@ class AsgiSender:
         self._close: tuple[CloseCode, str] | None = None
         self.write: Callable[[bytes], None] = self._write
         self.listener: SenderListener | None = None
-        self.visit: Visit | None = None
+        self.visit: Visit = NO_VISIT
         self.writable = True
         self.closed = False
 
@@ -57,8 +57,7 @@ class AsgiSender:
         if not self.closed:
             self.closed = True
             self.writable = False
-            if self.visit is not None:
-                self.visit.closed(code)
+            self.visit.closed(code)
             self._close = (code, reason)
             self._wake.set()
 

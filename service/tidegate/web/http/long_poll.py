@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from tidegate.core.ports import Lobby, SenderListener
 from tidegate.core.records import Ask
-from tidegate.core.visit import VIEWER_LEFT, Visit
+from tidegate.core.visit import NO_VISIT, VIEWER_LEFT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import split_texts
 from tidegate.model.ids import OperationId
@@ -30,7 +30,7 @@ class Bell:
 
     def __init__(self) -> None:
         self.listener: SenderListener | None = None
-        self.visit: Visit | None = None
+        self.visit: Visit = NO_VISIT
         self.writable = True
         self.closed = False
         self.write: Callable[[bytes], None] = self._write
@@ -49,8 +49,7 @@ class Bell:
 
     def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it
         """It need not wait any longer."""
-        if self.visit is not None:
-            self.visit.closed(code)
+        self.visit.closed(code)
         if not self.closed and self._told is not None:
             self.refusal = Refusal(code, *self._told)
         self.leave()
@@ -92,6 +91,5 @@ class Bell:
     async def _client_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        if self.visit is not None:
-            self.visit.told(0, VIEWER_LEFT)
+        self.visit.told(0, VIEWER_LEFT)
         self._rung.set()

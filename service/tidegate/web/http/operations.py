@@ -133,7 +133,7 @@ class Reading:
             raise Refusing(Refusal(close_codes.OVERLOADED, refusal, message))
         bell = Bell()
         visit = bell.visit = self._door.visitors.came(VisitKind.LONG_POLL, request.scope["headers"])
-        visit.operation = operation
+        visit.about(operation)
         visit.enter(Stage.ADMISSION)
         self._door.enter(bell)
         try:
@@ -146,7 +146,7 @@ class Reading:
             if page is None:
                 visit.closed(NO_STREAM.close, NO_STREAM.code)
             else:
-                visit.frames, visit.size_bytes = len(page.events), sum(map(len, page.events))
+                visit.wrote(len(page.events), sum(map(len, page.events)))
                 visit.told(0, ANSWERED)
         except (TidegateError, Refusing) as error:
             row = _row_of(error)

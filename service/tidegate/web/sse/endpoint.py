@@ -83,7 +83,7 @@ class SseEndpoint:
             hold_s=self._hold_s,
         )
         visit = sender.visit = self._door.visitors.came(VisitKind.EVENT_STREAM, scope["headers"])
-        visit.operation = operation
+        visit.about(operation)
         visit.enter(Stage.ADMISSION)
         self._door.enter(sender)
         guest = Guest(self._admission, sender)
@@ -123,8 +123,7 @@ class SseEndpoint:
                 await self._lobby.ready(operation)
         except TidegateError as error:
             refusal = self._admission.refusal(error)
-            if sender.visit is not None:
-                sender.visit.closed(refusal.close, refusal.code)
+            sender.visit.closed(refusal.close, refusal.code)
             sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
             sender.close(refusal.close)
 

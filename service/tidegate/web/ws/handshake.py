@@ -81,8 +81,7 @@ class Opening:
 
     def _gone(self, sender: DirectSender) -> None:
         self._door.leave(sender)
-        if sender.visit is not None:
-            self._door.visitors.left(sender.visit)
+        self._door.visitors.left(sender.visit)
 
     async def _over_asgi(
         self, receive: Receive, send: Send, head: Head, begin: Begin, kind: VisitKind

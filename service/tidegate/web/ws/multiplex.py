@@ -57,8 +57,7 @@ class MultiplexSocket:
                     refuse(sender, guest.refusal(error))
                     return
                 guest.start_clock()
-                if sender.visit is not None:
-                    sender.visit.enter(Stage.LIVE)
+                sender.visit.enter(Stage.LIVE)
                 watches.admit()
                 await watches.gone.wait()
 

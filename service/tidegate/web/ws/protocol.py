@@ -236,14 +236,14 @@ class DirectProtocol(WebSocketsSansIOProtocol):
 
     def handle_close(self, event: Frame) -> None:
         said = self.conn.close_rcvd
-        if said is not None and self.sender is not None and self.sender.visit is not None:
+        if said is not None and self.sender is not None:
             self.sender.visit.told(said.code, VIEWER_LEFT)
         self._lost(close_codes.ABNORMAL)
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
         sent = self.conn.close_sent
-        if sent is not None and self.sender is not None and self.sender.visit is not None:
+        if sent is not None and self.sender is not None:
             self.sender.visit.told(sent.code, PROTOCOL_ERROR)
         self._lost(close_codes.ABNORMAL)
         super().handle_parser_exception()
@@ -274,8 +274,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def _lost(self, code: CloseCode) -> None:
         """It has ended like this, unless it had ended before."""
         if self.sender is not None:
-            if self.sender.visit is not None:
-                self.sender.visit.closed(code)
+            self.sender.visit.closed(code)
             self.sender.lost()
 
 

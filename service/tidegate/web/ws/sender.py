@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tidegate.core.ports import SenderListener
-from tidegate.core.visit import Visit
+from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.model.close_codes import CloseCode
 from tidegate.web.asgi_sender import send_away
 
@@ -34,7 +34,7 @@ class DirectSender:
     def __init__(self, protocol: DirectSocket) -> None:
         self.protocol = protocol
         self.listener: SenderListener | None = None
-        self.visit: Visit | None = None
+        self.visit: Visit = NO_VISIT
         self.write: Callable[[bytes], None] = protocol.transport.write
         self.writable = True
         self.closed = False
@@ -46,8 +46,7 @@ class DirectSender:
         if not self.closed:
             self.closed = True
             self.writable = False
-            if self.visit is not None:
-                self.visit.closed(code)
+            self.visit.closed(code)
             self.protocol.send_close(code.code, reason)
 
     def send_away(self, after_ms: int) -> None:

@@ -52,15 +52,12 @@ class OperationSocket:
             if not head.path.startswith(PREFIX):
                 raise InvalidInput("path", f"must be {PREFIX}<operation_id>")
             operation, ask = read_ask(head.path[len(PREFIX) :], head.query, self._viewer)
-            visit = sender.visit
-            if visit is not None:
-                visit.operation = operation
+            sender.visit.about(operation)
             async with guest.in_time():
                 await guest.enter(head)
                 if not self._admission.is_open:
                     ask = ask._replace(state=await guest.authorise(operation))
-                if visit is not None:
-                    visit.enter(Stage.JOIN)
+                sender.visit.enter(Stage.JOIN)
                 if not sender.closed and not self._lobby.join(operation, sender, ask):
                     await self._lobby.ready(operation)
                     if not sender.closed:

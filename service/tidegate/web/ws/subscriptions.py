@@ -155,10 +155,8 @@ class Watches:
         """Everybody may watch everything."""
         return self._guest.is_free
 
-    def visit_of(self, operation: OperationId) -> Visit | None:
+    def visit_of(self, operation: OperationId) -> Visit:
         """What is told of the part that this operation is."""
-        if self._visit is None:
-            return None
         return self._visit.fork(operation, self._loop.time())
 
     # -- what the viewer says --------------------------------------------------------------------
@@ -235,8 +233,7 @@ class Watches:
             watch.entering = self._tasks.create_task(self._enter(watch), name="watch-enter")
 
     async def _enter(self, watch: Watch) -> None:
-        if watch.visit is not None:
-            watch.visit.enter(Stage.JOIN)
+        watch.visit.enter(Stage.JOIN)
         try:
             if not watch.allowed:
                 state = await self._guest.authorise(watch.operation)
@@ -289,8 +286,7 @@ class Watches:
         listener, watch.listener = watch.listener, None
         if listener is not None:
             listener.on_closed()
-        if watch.visit is not None and self._visit is not None:
-            self._visit.join(watch.visit)
+        self._visit.join(watch.visit)
 
     # -- SenderListener, called by the outbox ----------------------------------------------------
 
