@@ -6,9 +6,9 @@
     await ws_manager.connect(websocket, operation_id, user_id)   # in the endpoint
     await ws_manager.send_update(operation_id, "progress", {"progress": 0.5})
 
-A thin face on the parts of a replica: the same topology, feed, hub and senders, in the event loop
-of the application. Every process of the application is a replica of its own. There is no second
-implementation of anything here.
+A thin face on the node that a replica has as well (`gateway.node`): the same hub, feed and slots,
+in the event loop of the application. Every process of the application is a replica of its own.
+There is no second implementation of anything here.
 """
 
 from tidegate.embed.updates import Sent, Stored
