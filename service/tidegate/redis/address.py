@@ -16,6 +16,8 @@ import ssl
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from redis.maint_notifications import MaintNotificationsConfig
+
 from tidegate.model.errors import SettingsError
 from tidegate.model.settings import RedisSettings
 
@@ -134,6 +136,10 @@ def client_options(address: Address, settings: RedisSettings) -> dict[str, Any]:
         "password": address.password,
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_timeout": settings.reply_timeout_s,
+        # With them on (8.1 asks every server for them) a pool does not look whether a connection is
+        # still there before it hands it out: each command after a rest longer than the server's
+        # `timeout` failed.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     return options | _tls_options(address, settings)
 
