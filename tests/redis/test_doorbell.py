@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
@@ -141,3 +141,34 @@ async def test_lost_and_repeated_relays_are_repaired(redis_server: Server) -> No
             assert all(frame["type"] != "gap" for frame in viewer.frames)
     assert fault.lost > 3
     assert fault.repeated > 3
+
+
+async def test_names_that_do_not_exist_stayed_in_redis_table_of_tracked_keys(
+    any_server: Server, either: Backend
+) -> None:
+    async def remembered() -> int:
+        return int((await either.client.info())["tracking_total_keys"])
+
+    async with Replica(any_server.url, topic={"linger_s": 0}) as replica:
+        async with AsyncExitStack() as viewers:
+            for number in range(30):
+                viewer = await viewers.enter_async_context(replica.watch(f"nothing-{number}"))
+                await viewer.state()
+            assert await remembered() >= 30
+            begun = await viewers.enter_async_context(replica.watch("42"))
+            await begun.state()
+            ids = await either.publish_many("42", 1)
+            assert await begun.ids(1) == ids
+        await until(lambda: replica.viewers == 0, "everybody has left")
+
+        async def is_small() -> bool:
+            return await remembered() <= 1  # of the stream that there is
+
+        await until(is_small, "only what exists is remembered")
+        assert [key async for key in either.client.scan_iter("operation-progress:*")] == [
+            b"operation-progress:42"
+        ]
+        async with replica.watch("nothing-7") as again:  # armed anew
+            await again.state()
+            ids = await either.publish_many("nothing-7", 1)
+            assert await again.ids(1) == ids

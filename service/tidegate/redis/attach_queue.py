@@ -85,6 +85,10 @@ class AttachQueue:
             link.unsubscribe("UNSUBSCRIBE", keyspace_channel(self._db, watch.key))
         if leave and watch.attached:
             self._remove_consumer(link, watch)
+        if leave and not watch.exists and self._dispatcher.doorbell is Doorbell.TRACKING:
+            # Else anybody could fill Redis' table with names that do not exist.
+            packed = pack("EVALSHA", lua.DISARM.sha, 1, watch.key, self._group)
+            link.send(packed, ignore)
 
     def _remove_consumer(self, link: Link, watch: Watch) -> None:
         link.send(pack("XGROUP", "DELCONSUMER", watch.key, self._group, self._pod), ignore)

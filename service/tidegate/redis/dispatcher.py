@@ -39,7 +39,7 @@ from tidegate.redis.watch import Watch
 log = structlog.get_logger(__name__)
 
 #: What a link calls by their digests.
-SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ_WHOLE)
+SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ_WHOLE, lua.DISARM)
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 #: The lag of dispatch is taken so often at the most.
 LAG_EVERY_S = 0.01
@@ -214,6 +214,7 @@ class Dispatcher:
         watch.arming.answered(found)
         watch.retry_s = 0.0
         watch.left = more
+        watch.exists = bool(newest)
         armed, watch.armed = watch.armed, not more and self.doorbell is not Doorbell.POLL
         if found:
             self.counts["dispatch_found"] += 1

@@ -43,6 +43,7 @@ def load(
 CUTTING = resources.files("tidegate.redis").joinpath("scripts", "cutting.lua").read_text("utf-8")
 DISPATCH = load("dispatch", "common", "cutting", "dispatching")
 ATTACH = load("attach", "common", "cutting", "dispatching", "reading_whole")
+DISARM = load("disarm")
 READ = load("read", "common", "cutting", "reading")
 READ_WHOLE = load("read_whole", "common", "cutting", "reading_whole")
 NEWEST = load("newest", "common", "cutting", "reading")

@@ -21,6 +21,7 @@ class Watch:
         "channel",
         "dispatch",
         "evicted",
+        "exists",
         "is_far",
         "key",
         "left",
@@ -57,6 +58,8 @@ class Watch:
         #: Entries that the last dispatch left behind, as far as the server could count them.
         self.left = 0
         self.attached = False
+        #: There was a stream when it was looked at last; not known of one without entries.
+        self.exists = False
         #: The server has ended the subscription while an attach was on its way.
         self.evicted = False
         #: What is to be read next is known to be more than the link may carry.
@@ -76,6 +79,7 @@ class Watch:
     def deliver(self, page: Page) -> None:
         """Give the listener a page, with what the attach before it has found."""
         registered, self.registered = self.registered, None
+        self.exists = page.info.exists
         self.listener.on_page(page._replace(registered=registered))
 
     def reset(self) -> None:
