@@ -18,9 +18,9 @@ from typing import NamedTuple
 import httpx
 
 from tidegate import __version__
+from tidegate.concurrency.fair_turns import FairTurns
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.web.auth.credentials import Token
-from tidegate.web.auth.fair_turns import FairTurns
 
 #: A write to a connection that broke a moment ago is a RuntimeError of uvloop 0.23.
 _CLIENT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.harness.examples import examples
-from tidegate.web.auth.fair_turns import FairTurns
+from tidegate.concurrency.fair_turns import FairTurns
 
 
 class Work:
@@ -75,7 +75,7 @@ async def test_a_free_turn_goes_to_who_has_the_fewest() -> None:
     await work.end("a")
     assert work.order[3:] == ["c"]
     await work.end("c")
-    assert work.order[4:] == ["a"]  # it has one as b has, and has waited longer
+    assert work.order[4:] == ["b"]  # it has one as a has, and has had fewer
     await work.stop()
 
 
@@ -128,8 +128,8 @@ def test_in_whatever_order_no_turn_is_lost_or_given_twice(
         assert not [found for found in results if isinstance(found, AssertionError)]
         async with asyncio.timeout(60):
             for number_of_user in range(number):  # all of them are free again
-                await turns._take(f"z{number_of_user}")
-        assert turns._free == 0
-        assert not turns._waiting
+                await turns.take(f"z{number_of_user}")
+        assert turns.free == 0
+        assert not turns.waiting
 
     asyncio.run(run())
