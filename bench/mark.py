@@ -59,7 +59,9 @@ def message_template(status: str | None = None, pad_bytes: int = 0) -> bytes:
     )
 
 
-def xadd_template(operation: str, pad_bytes: int = 0) -> bytes:
+def xadd_template(
+    operation: str, pad_bytes: int = 0, *, max_entries: int = MAX_STREAM_ENTRIES
+) -> bytes:
     """A whole `XADD` in RESP as a template for `% (sent_ns, number)`."""
     message = message_template(pad_bytes=pad_bytes)
     size = len(message % (0, 0))
@@ -68,7 +70,7 @@ def xadd_template(operation: str, pad_bytes: int = 0) -> bytes:
         (KEY_PREFIX + operation).encode(),
         b"MAXLEN",
         b"~",
-        str(MAX_STREAM_ENTRIES).encode(),
+        str(max_entries).encode(),
         b"*",
         b"message",
     )

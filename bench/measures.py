@@ -22,6 +22,7 @@ from bench.errors import BenchError, NotPossible
 from bench.mark import operation_name
 from bench.meter import Meter
 from bench.procfs import cpu_ns, rss_bytes
+from bench.reader import LONG as READ_BY_ONE
 from bench.scenarios import Kind, Scenario
 from bench.stage import Pinning, Stage, free_port, staged
 from bench.stats import percentile
@@ -213,7 +214,9 @@ async def _one_user(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     if not subject.signs_in:
         raise NotPossible(f"{subject.name} knows no users")
     backend = free_port()
-    asked = {"kind": "http", "url": f"http://127.0.0.1:{backend}", "cache_s": 0}
+    # Who reads is not to be slowed down by what it has to ask.
+    cache_s = 60 if scenario.history else 0
+    asked = {"kind": "http", "url": f"http://127.0.0.1:{backend}", "cache_s": cache_s}
     given = users.settings(SECRET, ONE_USER_CONNECTIONS)
     for name, value in (given | {f"source.{key}": of for key, of in asked.items()}).items():
         subject = subject.with_args(("--set", f"{name}={value}"))
@@ -237,6 +240,14 @@ async def _one_user(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     ):
         (port,), (server,) = stage.ports, stage.servers
         await source.ask("serve", timeout_s=ANSWER_S, port=backend)
+        if scenario.history:
+            await stage.publisher.ask(
+                "fill_large",
+                timeout_s=ANSWER_S,
+                names=[READ_BY_ONE],
+                entries=scenario.history,
+                pad_bytes=0,
+            )
         answered: list[float] = []
 
         async def asking(label: str) -> None:
@@ -270,6 +281,8 @@ async def _one_user(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     figures = outcome.figures
     figures["p99_ratio"] = figures["p99_ms_hostile"] / figures["p99_ms_calm"]
     figures["answered_pct"] = min(answered)
+    read_bytes = done["done"].pop("bytes", 0)
+    figures["read_mib_per_s"] = read_bytes / 2**20 / done["seconds"]
     figures["attacks_per_s"] = sum(done["done"].values()) / done["seconds"]
     figures["asked_per_s"] = asked_by_then["done"]["asked"] / asked_by_then["seconds"]
     figures["asked_after"] = asked_later["done"]["asked"] - asked_by_then["done"]["asked"]

@@ -19,6 +19,7 @@ import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from bench import reader as reading
 from bench import users
 
 #: What the backend takes for an operation `slow-...`; less than `source.timeout_s`.
@@ -30,6 +31,8 @@ SOCKETS: Final = 10
 WATCHES: Final = 128
 SLOW_IDS: Final = 64
 BAD_IDS: Final = 5
+#: Connections that read pages; pages do not count for the limit.
+PAGE_READERS: Final = 8
 PAUSE_S: Final = 0.2
 #: The bystander's pace.
 ASKED_PER_S: Final = 50
@@ -70,6 +73,14 @@ class Part:
         self._since_s = time.monotonic()
         if kind == "refresh":
             works = [self._refresh(port, headers) for _ in range(SOCKETS)]
+        elif kind == "reading":
+            asks = ("history=all", "last_event_id=0-0")  # the newest there are; and every one
+            works = [
+                reading.history(port, headers, self._done, query=asks[n % 2])
+                for n in range(SOCKETS)
+            ]
+        elif kind == "reading-pages":
+            works = [reading.pages(port, headers, self._done) for _ in range(PAGE_READERS)]
         else:
             ids = [f"slow-{number}" for number in range(SLOW_IDS)]
             ids += [f"bad-{number}" for number in range(BAD_IDS)]

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-from bench.mark import message_template, operation_name, xadd_template
+from bench.mark import MAX_STREAM_ENTRIES, message_template, operation_name, xadd_template
 from bench.procfs import quick_timers
 from bench.stats import percentile
 
@@ -142,9 +142,11 @@ class Publisher:
         return {"sent": operations * entries_each}
 
     def fill_large(self, *, names: list[str], entries: int, pad_bytes: int) -> dict[str, Any]:
-        """Write so many large entries to each of these operations, which are no other command's."""
+        """Write so many entries, all of them kept, to each of these operations, which are no other
+        command's.
+        """
         for name in names:
-            template = xadd_template(name, pad_bytes)
+            template = xadd_template(name, pad_bytes, max_entries=max(entries, MAX_STREAM_ENTRIES))
             for number in range(entries):
                 self._send([template % (time.monotonic_ns(), number)])
                 self._drain(MAX_UNANSWERED)

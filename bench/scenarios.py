@@ -112,6 +112,18 @@ ONE_USER_ROWS: Final = (
     Row("asked_after", "questions to the backend after the attack", "", None, 100.0),
     Row("rss_growth_mib", "growth of RSS under it", "MiB", None, 32.0),
 )
+#: Of another user who reads as much as one may.
+READING_ROWS: Final = (
+    Row("p50_ms_calm", "another user's request p50, without", "ms"),
+    Row("p50_ms_hostile", "another user's request p50, with", "ms"),
+    Row("p99_ms_calm", "another user's request p99, without", "ms"),
+    Row("p99_ms_hostile", "another user's request p99, with", "ms"),
+    Row("p99_ratio", "p99: with / without", "x", None, 3.0),
+    Row("max_ms_hostile", "another user's longest request, with", "ms"),
+    Row("answered_pct", "answered, of asked", "%", None, 100.0, Better.HIGHER),
+    Row("read_mib_per_s", "read by the one, per second", "MiB/s", better=Better.HIGHER),
+    Row("rss_growth_mib", "growth of RSS under it", "MiB", None, 64.0),
+)
 DELIVERED: Final = Row("delivered_pct", "delivered, of expected", "%", None, 100.0, Better.HIGHER)
 # A replica lets in 4,000 per second, as a protection; here it is asked what it can do.
 NO_DOORMAN: Final = (
@@ -350,6 +362,26 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         viewers_each=1,
         attack="source",
         rows=ONE_USER_ROWS,
+    ),
+    Scenario(
+        name="reading",
+        title="a user's requests: without and with 10 sockets of another that read 300,000 entries",
+        kind=Kind.ONE_USER,
+        operations=1,
+        viewers_each=1,
+        history=300_000,
+        attack="reading",
+        rows=READING_ROWS,
+    ),
+    Scenario(
+        name="reading-pages",
+        title="a user's requests: without and with 8 connections of another that read large pages",
+        kind=Kind.ONE_USER,
+        operations=1,
+        viewers_each=1,
+        history=300_000,
+        attack="reading-pages",
+        rows=READING_ROWS,
     ),
     Scenario(
         name="burst",
