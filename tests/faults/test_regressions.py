@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -166,6 +166,10 @@ class _Feed:
 
 class _Log:
     """The stream as it is by now: five entries."""
+
+    @asynccontextmanager
+    async def turn(self, operation: OperationId, by: str) -> AsyncIterator[_Log]:
+        yield self
 
     async def after(self, operation: OperationId, after: StreamId) -> Page:
         return page_of(5, after)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.core.stream_model import Stream
+from tidegate.concurrency.fair_turns import FairTurns
 from tidegate.core.clock import ServerClock
 from tidegate.core.ports import StreamListener, Turn
 from tidegate.core.records import Page, Relay, StreamInfo
@@ -47,6 +49,9 @@ class FakeRedis:
         self.answers.set()
         self.attaches = 0
         self.reads: list[StreamId] = []
+        self._turns = FairTurns(4, 1)
+        #: Whose turns at the log there were.
+        self.readers: list[str] = []
         self.pages = 0
         #: By whose time ids are made: the loop's.
         self.server_clock: ServerClock | None = ServerClock()
@@ -71,6 +76,12 @@ class FakeRedis:
         return self.server_clock
 
     # -- Log
+
+    @asynccontextmanager
+    async def turn(self, operation: OperationId, by: str) -> AsyncIterator[FakeRedis]:
+        async with self._turns.turn(by):
+            self.readers.append(by)
+            yield self
 
     async def after(self, operation: OperationId, after: StreamId) -> Page:
         self.pages += 1

@@ -23,12 +23,12 @@ async def test_a_lease_that_is_renewed_less_often_than_redis_ends_idle_connectio
         Replica(server.url, slots={"lease_s": 60, "renew_s": 20}) as replica,
         server.client() as client,
     ):
-        pods = replica.runtime._pods
+        pods = replica.runtime._node.pods
         await until(lambda: pods.is_held, "a lease")
         # Whatever it has at rest is gone by now; the link and the control connection talk.
         await until(lambda: _only_busy_ones(client), "idle connections ended")
         await pods.renew()
-        await replica.runtime._log.locate(OperationId("42"), None)
+        await replica.runtime._node.log.locate(OperationId("42"), None)
         assert pods.counts["failures"] == 0
 
 

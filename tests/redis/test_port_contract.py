@@ -254,33 +254,54 @@ async def test_what_is_no_stream_fails(side: Side) -> None:
     side.feed.watch(OPERATION, listener)
     await until(lambda: listener.told)
     assert [type(one) for one in listener.told] == [StreamUnusable]
-    for reading in (side.log.after(OPERATION, ZERO), side.log.locate(OPERATION, None)):
-        with pytest.raises(StreamUnusable):
-            await reading
+    async with side.log.turn(OPERATION, "ann") as pages:
+        for reading in (pages.after(OPERATION, ZERO), pages.locate(OPERATION, None)):
+            with pytest.raises(StreamUnusable):
+                await reading
 
 
 async def test_the_log_is_read_in_pages(side: Side) -> None:
-    ids = await side.write(1200)
-    seen: list[StreamId] = []
-    more = True
-    while more:
-        page = await side.log.after(OPERATION, seen[-1] if seen else ZERO)
-        assert page.after == (seen[-1] if seen else ZERO)
-        assert (page.info.last, page.info.length) == (ids[-1], 1200)
-        seen += ids_of(page)
-        more = page.more
-    assert seen == ids
-    assert ids_of(await side.log.after(OPERATION, ids[-1])) == []
+    async with side.log.turn(OPERATION, "ann") as pages:
+        ids = await side.write(1200)
+        seen: list[StreamId] = []
+        more = True
+        while more:
+            page = await pages.after(OPERATION, seen[-1] if seen else ZERO)
+            assert page.after == (seen[-1] if seen else ZERO)
+            assert (page.info.last, page.info.length) == (ids[-1], 1200)
+            seen += ids_of(page)
+            more = page.more
+        assert seen == ids
+        assert ids_of(await pages.after(OPERATION, ids[-1])) == []
 
 
 async def test_the_log_tells_where_the_newest_begin(side: Side) -> None:
-    info, before = await side.log.locate(OPERATION, 5)
-    assert (info.exists, before) == (False, ZERO)
-    ids = await side.write(10)
-    for newest, wanted in ((3, ids[6]), (0, ids[9]), (10, ZERO), (50, ZERO), (None, ZERO)):
-        info, before = await side.log.locate(OPERATION, newest)
-        assert (info.last, before) == (ids[-1], wanted), newest
-    await side.trim(4)
-    assert (await side.log.locate(OPERATION, 4))[1] == ids[6].before()
-    assert (await side.log.locate(OPERATION, None))[1] == ids[6].before()
-    assert (await side.log.locate(OPERATION, 3))[1] == ids[6]
+    async with side.log.turn(OPERATION, "ann") as pages:
+        info, before = await pages.locate(OPERATION, 5)
+        assert (info.exists, before) == (False, ZERO)
+        ids = await side.write(10)
+        for newest, wanted in ((3, ids[6]), (0, ids[9]), (10, ZERO), (50, ZERO), (None, ZERO)):
+            info, before = await pages.locate(OPERATION, newest)
+            assert (info.last, before) == (ids[-1], wanted), newest
+        await side.trim(4)
+        assert (await pages.locate(OPERATION, 4))[1] == ids[6].before()
+        assert (await pages.locate(OPERATION, None))[1] == ids[6].before()
+        assert (await pages.locate(OPERATION, 3))[1] == ids[6]
+
+
+async def test_a_user_has_one_turn_at_the_log_at_a_time(side: Side) -> None:
+    _ = await side.write(3)
+    order: list[str] = []
+
+    async def read(by: str) -> None:
+        async with side.log.turn(OPERATION, by) as pages:
+            order.append(by)
+            assert len((await pages.after(OPERATION, ZERO)).entries) == 3
+
+    async with asyncio.TaskGroup() as tasks, side.log.turn(OPERATION, "mallory"):
+        waiting = [tasks.create_task(read("mallory")) for _ in range(5)]
+        await tasks.create_task(read("ann"))
+        assert order == ["ann"]
+        for task in waiting[1:]:  # who gives up loses no turn
+            task.cancel()
+    assert order == ["ann", "mallory"]

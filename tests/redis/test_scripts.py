@@ -309,16 +309,32 @@ async def test_read_of_nothing_makes_nothing(either: Backend) -> None:
 
 
 async def test_locate_finds_the_place_before_the_newest(either: Backend) -> None:
-    info, before = await run(either, lua.LOCATE, 5)
-    assert (info, before) == (None, b"")
+    in_one = ("+", 1_000, 1_048_576)
+    assert await run(either, lua.LOCATE, 5, *in_one) == [None, b"", 0, b""]
     written = await either.publish_many("42", 100)
     for newest, expected in ((0, 99), (1, 98), (32, 67), (33, 66), (99, 0)):
-        info, before = await run(either, lua.LOCATE, newest)
-        assert before.decode() == written[expected], newest
+        info, before, _, below = await run(either, lua.LOCATE, newest, *in_one)
+        assert (before.decode(), below) == (written[expected], b""), newest
     for newest in (100, 101, 5000, -1):
-        info, before = await run(either, lua.LOCATE, newest)
-        assert before == b""
-    assert read_info(info).length == 100
+        info, before, _, below = await run(either, lua.LOCATE, newest, *in_one)
+        assert (before, below) == (b"", b"")
+        assert read_info(info).length == 100
+
+
+async def test_locating_a_place_far_back_held_redis_for_as_long_as_it_took(
+    either: Backend,
+) -> None:
+    written = await either.publish_many("42", 200)
+    for step in ((40, 1_048_576), (1_000, 1)):  # bounded in entries, and in bytes
+        left, below, steps = 150, b"+", 0
+        while True:
+            steps += 1
+            _, before, left, below = await run(either, lua.LOCATE, left, below, *step)
+            if not below:
+                break
+            assert before == b""
+        assert before.decode() == written[49]
+        assert steps >= 3
 
 
 # --- publish

@@ -7,6 +7,7 @@ viewer's socket. All callbacks run on the event loop and never block.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from tidegate.core.clock import ServerClock
@@ -67,8 +68,8 @@ class Turn(Protocol):
         """Do it now."""
 
 
-class Log(Protocol):
-    """Reads a stream for one viewer, apart from the feed."""
+class Pages(Protocol):
+    """A stream, read in pages."""
 
     async def after(self, operation: OperationId, after: StreamId) -> Page:
         """A page of entries above `after`. Raises RedisUnavailable."""
@@ -78,6 +79,16 @@ class Log(Protocol):
     ) -> tuple[StreamInfo, StreamId]:
         """The position just before the newest `newest` entries (None: all). Raises
         RedisUnavailable.
+        """
+
+
+class Log(Protocol):
+    """Reads streams for viewers, apart from the feed."""
+
+    def turn(self, operation: OperationId, by: str) -> AbstractAsyncContextManager[Pages]:
+        """A turn at reading this operation, shared fairly between users; `by` is who wants it
+        (`Ask.by`). Held until what was read is dealt with, so that pages do not pile up. Raises
+        RedisUnavailable when there is none for long.
         """
 
 

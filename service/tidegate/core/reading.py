@@ -48,13 +48,13 @@ class EventsPage(NamedTuple):
 
 
 class Reader(Protocol):
-    """Reads from what is followed here, else from Redis."""
+    """Reads from what is followed here, else from Redis. `by` is who asks, as in `Ask`."""
 
-    async def state(self, operation: OperationId) -> OperationState | None:
+    async def state(self, operation: OperationId, *, by: str = "") -> OperationState | None:
         """None when there is no stream. Raises RedisUnavailable, StreamUnusable."""
 
     async def page(
-        self, operation: OperationId, after: StreamId | None, limit: int
+        self, operation: OperationId, after: StreamId | None, limit: int, *, by: str = ""
     ) -> EventsPage | None:
         """At most `limit` entries above `after`; without it, from the first there is.
 

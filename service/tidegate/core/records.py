@@ -81,9 +81,11 @@ class Ask(NamedTuple):
         history: how many entries without `after`; None for all.
         state: what else is known of the operation, for `current_state`.
         acks: it answers an `ack_request`.
+        by: who asks, by whom reading is shared fairly: a user, or an anonymous connection.
     """
 
     after: StreamId | None
     history: int | None
     state: Mapping[str, Any] | None = None
     acks: bool = False
+    by: str = ""

@@ -241,6 +241,10 @@ class Topic:
         """Frames of entries that one viewer reads for itself; changes nothing here."""
         return [self._frame(raw)[1] for raw in entries]
 
+    def fold(self, entries: Sequence[RawEntry]) -> list[Frame]:
+        """Frames of entries, whose status this takes over: for a topic that nobody follows."""
+        return self._read(entries)
+
     def detached(self) -> None:
         """The Redis link is lost: what is relayed from now on is missed until the next attach."""
         self.state = TopicState.ATTACHING

@@ -34,7 +34,8 @@ class Guest:
     ) -> None:
         self.websocket = websocket
         self.user = user
-        self.operation, self.ask = wanted
+        self.operation, ask = wanted
+        self.ask = ask._replace(by=f"user {user}")
         self.connection = new_connection_id()
         self.slots = slots
         #: What the getter said; becomes part of `current_state`.

@@ -4,7 +4,8 @@ enough, else in pages.
 `proceed` never waits: it sends what the ring has and goes live, or starts one read of the stream,
 whose task ends with another `proceed`. A viewer whose buffer fills is left alone until it drains,
 so its memory is one page at the most. Every page is checked for continuity against the cursor it
-was asked for; what is not proven is announced by a `gap`.
+was asked for; what is not proven is announced by a `gap`. A page is made into frames in slices,
+between which others have their turn of the event loop (`gateway.slices`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, TypeVar
 
 from tidegate.core.conflation import Kept, conflate
 from tidegate.core.ports import Log
-from tidegate.core.records import Ask, Page
+from tidegate.core.records import Ask, Page, StreamInfo
 from tidegate.core.recovery import find_gap
+from tidegate.gateway.slices import Slices, slices_of
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import Viewer, ViewerState
 from tidegate.model import close_codes
@@ -42,15 +44,19 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 class CatchUp:
     """Brings viewers from their cursor to the live frames."""
 
-    def __init__(self, log: Log, spawn: Spawn, *, conflated: bool, counters: Counters) -> None:
+    def __init__(
+        self, log: Log, spawn: Spawn, slices: Slices, *, conflated: bool, counters: Counters
+    ) -> None:
         self._log = log
         self._spawn = spawn
+        self._slices = slices
         self._conflated = conflated
         self._counters = counters
 
     def begin(self, viewer: Viewer, ask: Ask) -> None:
         """The first frames of a viewer: its state, then history, then live."""
         topic = viewer.owner.topic
+        viewer.by = ask.by or topic.operation
         viewer.epoch = topic.epoch
         viewer.keep_until = topic.last
         if ask.after is not None:
@@ -119,12 +125,10 @@ class CatchUp:
         self.proceed(viewer)
 
     async def _open_from_log(self, viewer: Viewer, ask: Ask) -> None:
-        topic = viewer.owner.topic
         page: Page | None = None
+        frames: list[Frame] = []
         if ask.after is None:
-            located = await self._patiently(
-                viewer, lambda: self._log.locate(topic.operation, ask.history)
-            )
+            located = await self._patiently(viewer, lambda: self._locate(viewer, ask.history))
             if located is None:
                 return
             info, cursor = located
@@ -132,11 +136,12 @@ class CatchUp:
             sent: int | None = info.length if ask.history is None else min(ask.history, info.length)
         else:
             viewer.cursor = cursor = ask.after
-            page = await self._patiently(
-                viewer, lambda: self._log.after(topic.operation, ask.after or ZERO)
+            found = await self._patiently(
+                viewer, lambda: self._read_page(viewer, ask.after or ZERO)
             )
-            if page is None:
+            if found is None:
                 return
+            page, frames = found
             info = page.info
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
@@ -147,7 +152,7 @@ class CatchUp:
             if not info.exists and cursor != ZERO:
                 viewer.owner.wait_for_stream(viewer)
                 return
-            self._take(viewer, page)
+            self._take(viewer, page, frames)
         self.proceed(viewer)
 
     # -- pages -----------------------------------------------------------------------------------
@@ -155,14 +160,40 @@ class CatchUp:
     async def _read(self, viewer: Viewer) -> None:
         topic = viewer.owner.topic
         after = viewer.cursor if viewer.restart is None else ZERO
-        page = await self._patiently(viewer, lambda: self._log.after(topic.operation, after))
+        epoch = topic.epoch
+        found = await self._patiently(viewer, lambda: self._read_page(viewer, after))
         viewer.reading = False
-        if page is None or viewer.state is not ViewerState.CATCHING_UP:
+        if found is None or viewer.state is not ViewerState.CATCHING_UP:
             return  # gone, or lagging again: the page is read anew when it has drained
-        self._take(viewer, page)
+        if viewer.restart is None or topic.epoch == epoch:  # else it may be of the log before
+            self._take(viewer, *found)
         self.proceed(viewer)
 
-    def _take(self, viewer: Viewer, page: Page) -> None:
+    async def _read_page(self, viewer: Viewer, after: StreamId) -> tuple[Page, list[Frame]] | None:
+        """A page and its frames, as soon as it is this user's turn; None when the viewer has gone
+        by then.
+        """
+        topic = viewer.owner.topic
+        async with self._log.turn(topic.operation, viewer.by) as pages:
+            if viewer.state is ViewerState.CLOSED:
+                return None
+            page = await pages.after(topic.operation, after)
+            frames: list[Frame] = []
+            for part in slices_of(page.entries):
+                await self._slices.of(part, viewer.by)
+                frames += topic.render(part.entries)
+            return page, frames
+
+    async def _locate(
+        self, viewer: Viewer, newest: int | None
+    ) -> tuple[StreamInfo, StreamId] | None:
+        operation = viewer.owner.topic.operation
+        async with self._log.turn(operation, viewer.by) as pages:
+            if viewer.state is ViewerState.CLOSED:
+                return None
+            return await pages.locate(operation, newest)
+
+    def _take(self, viewer: Viewer, page: Page, found: list[Frame]) -> None:
         """Send a page, behind a gap unless it provably follows the viewer's cursor."""
         owner = viewer.owner
         topic = owner.topic
@@ -179,7 +210,6 @@ class CatchUp:
             owner.wait_ahead(viewer)  # the topic knows of entries that are not there any more
             return
         viewer.removed = None
-        found = topic.render(page.entries)
         if reason is not None:
             first = found[0].id if found else None
             found.insert(0, gap_frame(topic.operation, viewer.cursor, first, reason))
@@ -220,7 +250,7 @@ class CatchUp:
             viewer.write(b"".join(parts), len(parts))
 
     async def _patiently(
-        self, viewer: Viewer, read: Callable[[], Coroutine[Any, Any, T]]
+        self, viewer: Viewer, read: Callable[[], Coroutine[Any, Any, T | None]]
     ) -> T | None:
         """Read until it works; None when the viewer is gone or its key is no stream."""
         delay = RETRY_MIN_S

@@ -22,6 +22,7 @@ from tidegate.gateway.channel import Channel
 from tidegate.gateway.outbox import ChannelOutbox, Measures
 from tidegate.gateway.reader import StreamReader
 from tidegate.gateway.services import ChannelServices
+from tidegate.gateway.slices import Slices
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import Viewer
 from tidegate.model import close_codes
@@ -79,10 +80,13 @@ class Hub:
         self._channels: dict[OperationId, Channel] = {}
         self.counters = Counters()
         self.acks = Acks(settings.metrics.acks_per_s, now)
+        #: What is read from the log takes its time of the loop in these.
+        self.slices = Slices(asyncio.get_running_loop())
         sampler = Sampler(is_on=settings.metrics.enabled)
         catch_up = CatchUp(
             log,
             spawn,
+            self.slices,
             conflated=settings.viewer.lagging_policy == "conflate",
             counters=self.counters,
         )
@@ -100,6 +104,7 @@ class Hub:
             self._channels,
             log,
             self._rules,
+            self.slices,
             newest=settings.viewer.history_entries + 1,
             max_bytes=settings.dispatch.max_bytes,
         )

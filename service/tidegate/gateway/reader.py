@@ -1,8 +1,9 @@
 """Answers who reads without staying: from the topic and its ring where the operation is followed
 and they are current, else from the stream. Nothing is followed, kept or changed for it.
 
-Implements `core.reading.Reader`. The status of a stream is folded from as many of its newest
-entries as an attach reads, so that it is the same whether or not somebody watches.
+Implements `core.reading.Reader`. Each page is one turn at the log, and is worked through in slices
+of the event loop's time (`gateway.slices`). The status of a stream is folded from as many of its
+newest entries as an attach reads, so that it is the same whether or not somebody watches.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Mapping
 
 from tidegate.core.ports import Log
 from tidegate.core.reading import EventsPage, Gap, OperationState
-from tidegate.core.records import Page
+from tidegate.core.records import Page, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Topic, TopicRules, TopicState
 from tidegate.gateway.channel import Channel
+from tidegate.gateway.slices import Slices, slices_of
 from tidegate.model.frames import Frame, GapReason
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
@@ -28,6 +30,7 @@ class StreamReader:
         channels: Mapping[OperationId, Channel],
         log: Log,
         rules: TopicRules,
+        slices: Slices,
         *,
         newest: int,
         max_bytes: int,
@@ -35,25 +38,19 @@ class StreamReader:
         self._channels = channels
         self._log = log
         self._rules = rules
+        self._slices = slices
         self._newest = newest
         self._max_bytes = max_bytes
 
-    async def state(self, operation: OperationId) -> OperationState | None:
+    async def state(self, operation: OperationId, *, by: str = "") -> OperationState | None:
         """See `Reader`."""
         topic = self._followed(operation)
-        if topic is None:
-            _, before = await self._log.locate(operation, self._newest)
-            page = await self._log.after(operation, before)
-            topic = self._snapshot(operation, page)
-            while page.more:  # one at a time: all of them may be 25 MB
-                page = await self._log.after(operation, stream_id(page.entries[-1].id))
-                topic = self._snapshot(operation, page, topic)
-            if not page.info.exists:
-                return None
-        return OperationState(topic.status, topic.finished, topic.last)
+        if topic is not None:
+            return OperationState(topic.status, topic.finished, topic.last)
+        return await self._state_from_log(operation, by or operation)
 
     async def page(
-        self, operation: OperationId, after: StreamId | None, limit: int
+        self, operation: OperationId, after: StreamId | None, limit: int, *, by: str = ""
     ) -> EventsPage | None:
         """See `Reader`."""
         topic = self._followed(operation)
@@ -66,7 +63,7 @@ class StreamReader:
                 cursor = frames[-1].id if more else topic.last
                 state = OperationState(topic.status, topic.finished, topic.last)
                 return EventsPage([f.payload for f in frames], cursor, more, None, state)
-        return await self._from_log(operation, after, limit)
+        return await self._from_log(operation, after, limit, by or operation)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -79,33 +76,39 @@ class StreamReader:
         known = topic.state is TopicState.LIVE and not topic.vanished and topic.last != ZERO
         return topic if known else None
 
+    async def _state_from_log(self, operation: OperationId, by: str) -> OperationState | None:
+        before = await self._locate(operation, self._newest, by)
+        page, topic, _ = await self._read(operation, before, by)
+        while page.more:  # one at a time: all of them may be 25 MB
+            last = stream_id(page.entries[-1].id)
+            page, topic, _ = await self._read(operation, last, by, before=topic)
+        if not page.info.exists:
+            return None
+        return OperationState(topic.status, topic.finished, topic.last)
+
     async def _from_log(
-        self, operation: OperationId, after: StreamId | None, limit: int
+        self, operation: OperationId, after: StreamId | None, limit: int, by: str
     ) -> EventsPage | None:
         reason: GapReason | None = None
         if after is None:
-            _, before = await self._log.locate(operation, None)
-            page = await self._log.after(operation, before)
+            start = await self._locate(operation, None, by)
+            page, topic, frames = await self._read(operation, start, by, limit=limit)
         else:
-            page = await self._log.after(operation, after)
+            page, topic, frames = await self._read(operation, after, by, limit=limit)
             if page.info.exists:
                 reason = find_gap(after, page.info)
             if reason is GapReason.REWOUND:
                 reason = GapReason.UNKNOWN_CURSOR
-                page = await self._log.after(operation, ZERO)
+                page, topic, frames = await self._read(operation, ZERO, by, limit=limit)
         info = page.info
         if not info.exists:
             return None
-        entries = page.entries[:limit]
-        topic = self._snapshot(operation, page._replace(entries=entries))
-        frames = self._fitting(topic.render(entries))
-        if len(frames) < len(entries):
-            entries = entries[: len(frames)]
-            topic = self._snapshot(operation, page._replace(entries=entries))
+        frames = self._fitting(frames)
+        entries = page.entries[: len(frames)]
         more = page.more or len(page.entries) > len(entries)
         cursor = stream_id(entries[-1].id) if more else info.last
         if more or len(entries) < min(self._newest, info.length):
-            state = await self.state(operation)
+            state = await self.state(operation, by=by)
             if state is None:
                 return None  # gone in the meantime
             more = more or state.cursor > cursor
@@ -116,14 +119,39 @@ class StreamReader:
             gap = Gap(after, stream_id(entries[0].id) if entries else None, reason)
         return EventsPage([frame.payload for frame in frames], cursor, more, gap, state)
 
-    def _snapshot(self, operation: OperationId, page: Page, before: Topic | None = None) -> Topic:
-        """A topic that has just these entries, behind those of `before`."""
-        ring = Ring(1, 1, RingBudget(1))
-        topic = Topic(operation, ring, self._rules)
+    def _snapshot(
+        self, operation: OperationId, info: StreamInfo, before: Topic | None = None
+    ) -> Topic:
+        """A topic of this moment, to fold entries into behind those of `before`."""
+        topic = Topic(operation, Ring(1, 1, RingBudget(1)), self._rules)
         if before is not None:
             topic.status, topic.finished = before.status, before.finished
-        topic.page(page._replace(after=None, more=False))
+        topic.page(Page(info, (), more=False, after=None))
         return topic
+
+    async def _locate(self, operation: OperationId, newest: int | None, by: str) -> StreamId:
+        async with self._log.turn(operation, by) as pages:
+            _, before = await pages.locate(operation, newest)
+            return before
+
+    async def _read(
+        self,
+        operation: OperationId,
+        after: StreamId,
+        by: str,
+        *,
+        before: Topic | None = None,
+        limit: int | None = None,
+    ) -> tuple[Page, Topic, list[Frame]]:
+        """A page, and frames of so many of its entries, folded behind those of `before`."""
+        async with self._log.turn(operation, by) as pages:
+            page = await pages.after(operation, after)
+            topic = self._snapshot(operation, page.info, before)
+            frames: list[Frame] = []
+            for part in slices_of(page.entries[:limit]):
+                await self._slices.of(part, by)
+                frames += topic.fold(part.entries)
+            return page, topic, frames
 
     def _fitting(self, frames: list[Frame]) -> list[Frame]:
         """As many as go into a page, but one in any case."""

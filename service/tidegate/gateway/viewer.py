@@ -66,6 +66,7 @@ class Viewer:
 
     __slots__ = (
         "acks",
+        "by",
         "cursor",
         "epoch",
         "frames",
@@ -87,6 +88,8 @@ class Viewer:
     def __init__(self, owner: ViewerOwner, sender: Sender) -> None:
         self.owner = owner
         self.sender = sender
+        #: For whom it reads (`Ask.by`).
+        self.by = ""
         self.state = ViewerState.CATCHING_UP
         #: Position of the last frame sent, unless LIVE.
         self.cursor = ZERO

@@ -3,7 +3,8 @@ later waits.
 
 redis-py's pools differ in this: the one for a single server makes callers wait, those for Cluster
 and Sentinel raise an error at once, which looks as if Redis were away. With turns the pools never
-run out, and one kind of work does not take the connections of another.
+run out, and one kind of work does not take the connections of another. Where work is done for
+somebody, nobody has more than a share of the turns, and they go round among those who wait.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tidegate.concurrency.fair_turns import FairTurns
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Node
 from tidegate.redis.topology import TURNS, Topology
@@ -20,33 +22,33 @@ WAIT_S = 5.0
 
 
 class Turns:
-    """Of one kind of work, at each primary."""
+    """Of one kind of work, at each primary; of these at most `share` for one user."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, turns: int = TURNS, *, share: int | None = None) -> None:
         self._topology = topology
-        self._by_node: dict[Node | None, asyncio.Semaphore] = {}
+        self._turns = turns
+        self._share = share or turns
+        self._by_node: dict[Node | None, FairTurns] = {}
 
     @asynccontextmanager
-    async def at(self, key: str) -> AsyncIterator[None]:
-        """A turn at the primary of this key.
+    async def at(self, key: str, user: str = "") -> AsyncIterator[None]:
+        """A turn of this user's at the primary of this key.
 
         Raises:
             RedisUnavailable: there was none within `WAIT_S`.
         """
         node = self._topology.node_for(key.encode())
-        free = self._by_node.get(node)
-        if free is None:
-            free = self._by_node[node] = asyncio.Semaphore(TURNS)
+        turns = self._by_node.get(node)
+        if turns is None:
+            turns = self._by_node[node] = FairTurns(self._turns, self._share)
         try:
-            if free.locked():
+            if not turns.take_now(user):
                 async with asyncio.timeout(WAIT_S):
-                    _ = await free.acquire()
-            else:
-                _ = await free.acquire()
+                    await turns.take(user)
         except TimeoutError:
-            text = f"{TURNS} commands have been on their way for {WAIT_S:.0f} s; try again"
+            text = f"no turn to send a command within {WAIT_S:.0f} s; try again"
             raise RedisUnavailable(text) from None
         try:
             yield
         finally:
-            free.release()
+            turns.give_back(user)

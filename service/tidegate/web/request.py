@@ -1,5 +1,6 @@
 """A viewer's request: what its head said, and what it asks for, from path, query string or message,
-checked before it is used.
+checked before it is used. `history=all` is bounded, too: the first frame says how much of how much
+is sent.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ def make_ask(last_event_id: str, history: str, settings: ViewerSettings) -> Ask:
     return Ask(position, _history(history, settings))
 
 
-def _history(text: str, settings: ViewerSettings) -> int | None:
+def _history(text: str, settings: ViewerSettings) -> int:
     if not text:
         return settings.history_entries
     if text == "all":
-        return None
+        return settings.history_max_entries
     if text == "none":
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 10):

@@ -67,7 +67,7 @@ async def test_our_own_mistake_was_told_as_plain_text(
         httpx.AsyncClient(verify=False, timeout=60) as client,
     ):
 
-        async def broken(*args: object) -> None:
+        async def broken(*args: object, **more: object) -> None:
             raise LookupError("hunter2")
 
         monkeypatch.setattr(replica.hub.reader, "state", broken)

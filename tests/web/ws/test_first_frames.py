@@ -67,6 +67,22 @@ async def test_a_viewer_gets_the_history_it_asks_for(
                 assert await viewer.ids(sent + 1) == [*ids[650 - sent :], new]
 
 
+async def test_history_all_had_no_bound(redis_server: Server, backend: Backend) -> None:
+    ids = await backend.publish_many("42", 650)
+    viewer_settings = {"history_max_entries": 300}
+    async with (
+        Replica(redis_server.url, viewer=viewer_settings) as replica,
+        replica.watch("42", history="all") as viewer,
+    ):
+        state = await viewer.state()
+        assert state["history"] == {"sent": 300, "available": 650}  # so nothing is silent
+        assert state["cursor"] == ids[349]
+        assert await viewer.ids(300) == ids[350:]
+        async with replica.watch("42", last_event_id=ids[0]) as resumed:  # a promise, and paced
+            await resumed.state()
+            assert await resumed.ids(649) == ids[1:]
+
+
 async def test_the_entries_behind_a_short_first_page_are_not_missed(
     redis_server: Server, backend: Backend, sender: str
 ) -> None:

@@ -29,7 +29,8 @@ class ViewerSettings(Group):
         Field(
             ge=0,
             le=1_000_000,
-            description="Most entries of history that a viewer may ask for.",
+            description="Most entries of history that a viewer may ask for, and the newest so many "
+            "are what it gets for `history=all`; `current_state` says how many of how many.",
         ),
     ] = 10_000
     #: Entries of one read while a viewer is caught up: what one catch-up may cost Redis and memory

@@ -158,6 +158,20 @@ class Guest:
         """Nothing has to be asked before it watches an operation."""
         return self._admission.is_open
 
+    @property
+    def reads_as(self) -> str:
+        """By whom its reading is shared fairly: all connections of a user are one, each anonymous
+        connection is one.
+        """
+        if self.is_anonymous:
+            return f"connection {id(self.sender):x}"
+        return f"user {self.visitor.identity.user}"
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Nobody is known here."""
+        return self.visitor.identity is ANONYMOUS
+
     def on_refresh(self, text: str) -> None:
         """A `refresh` message: a new token for the same user."""
         self._admission.refresh(self, text)

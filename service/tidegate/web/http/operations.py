@@ -64,7 +64,7 @@ class Reading:
         try:
             operation = parse_operation_id(operation_id)
             guest, known = await self._admit(Bell(), operation, request, counted=False)
-            state = await self._lobby.reader.state(operation)
+            state = await self._lobby.reader.state(operation, by=_reads_as(guest, request))
             guest.check()
             if state is None and not known:
                 raise Refusing(NO_STREAM)
@@ -93,7 +93,8 @@ class Reading:
                 page = await self._wait(operation, request, position, limit, wait_s)
             else:
                 guest, _ = await self._admit(Bell(), operation, request, counted=False)
-                page = await self._lobby.reader.page(operation, position, limit)
+                by = _reads_as(guest, request)
+                page = await self._lobby.reader.page(operation, position, limit, by=by)
                 guest.check()
             if page is None:
                 raise Refusing(NO_STREAM)
@@ -137,12 +138,14 @@ class Reading:
         visit.enter(Stage.ADMISSION)
         self._door.enter(bell)
         try:
-            await self._admit(bell, operation, request, counted=True)
-            page = await self._page(bell, operation, position, limit)
+            guest, _ = await self._admit(bell, operation, request, counted=True)
+            by = _reads_as(guest, request)
+            page = await self._page(bell, operation, position, limit, by)
             if page is None or not (page.events or page.gap or page.state.finished):
                 cursor = (position or ZERO) if page is None else page.cursor
-                await bell.wait(self._lobby, operation, Ask(cursor, 0), request.receive, wait_s)
-                page = await self._page(bell, operation, position, limit)
+                ask = Ask(cursor, 0, by=by)
+                await bell.wait(self._lobby, operation, ask, request.receive, wait_s)
+                page = await self._page(bell, operation, position, limit, by)
             if page is None:
                 visit.closed(NO_STREAM.close, NO_STREAM.code)
             else:
@@ -159,12 +162,12 @@ class Reading:
         return page
 
     async def _page(
-        self, bell: Bell, operation: OperationId, position: StreamId | None, limit: int
+        self, bell: Bell, operation: OperationId, position: StreamId | None, limit: int, by: str
     ) -> EventsPage | None:
         """A page, unless the right to it has ended by the time it is read."""
         page = None
         if bell.refusal is None:
-            page = await self._lobby.reader.page(operation, position, limit)
+            page = await self._lobby.reader.page(operation, position, limit, by=by)
         if bell.refusal is not None:
             raise Refusing(bell.refusal)
         return page
@@ -274,6 +277,13 @@ def _matches(given: list[str], tag: str) -> bool:
     """`If-None-Match` (RFC 9110 section 13.1.2), by the weak comparison."""
     tags = [text.strip() for line in given for text in line.split(",")]
     return "*" in tags or any(text.removeprefix("W/") == tag for text in tags)
+
+
+def _reads_as(guest: Guest, request: Request) -> str:
+    """As `Guest.reads_as`; of several requests on one anonymous connection all are one."""
+    if guest.is_anonymous and request.client is not None:
+        return f"connection {request.client.host}:{request.client.port}"
+    return guest.reads_as
 
 
 def _row_of(error: TidegateError | Refusing) -> Refusal:

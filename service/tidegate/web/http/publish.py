@@ -23,7 +23,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
-from tidegate.core.ports import Log
+from tidegate.core.ports import Pages
 from tidegate.core.writes import Once, Outcome, Writer
 from tidegate.model.damaged import BOM, split_array
 from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
@@ -86,7 +86,7 @@ class Publishing:
     """What the two routes do."""
 
     def __init__(
-        self, writer: Writer, history: Log, settings: Settings, say_here: SayHere | None = None
+        self, writer: Writer, history: Pages, settings: Settings, say_here: SayHere | None = None
     ) -> None:
         self._writer = writer
         self._history = history
@@ -262,7 +262,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def publishing_routes(
-    writer: Writer, history: Log, settings: Settings, say_here: SayHere | None = None
+    writer: Writer, history: Pages, settings: Settings, say_here: SayHere | None = None
 ) -> APIRouter:
     """Both routes, for the public port."""
     publishing = Publishing(writer, history, settings, say_here)

@@ -90,6 +90,7 @@ class SseEndpoint:
         try:
             async with guest.in_time():
                 await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
+                ask = ask._replace(by=guest.reads_as)
                 if not guest.is_free:
                     ask = ask._replace(state=await guest.authorise(operation))
             guest.start_clock()

@@ -55,6 +55,7 @@ class OperationSocket:
             sender.visit.about(operation)
             async with guest.in_time():
                 await guest.enter(head)
+                ask = ask._replace(by=guest.reads_as)
                 if not self._admission.is_open:
                     ask = ask._replace(state=await guest.authorise(operation))
                 sender.visit.enter(Stage.JOIN)

@@ -227,6 +227,7 @@ class Watches:
 
     def _join(self, watch: Watch) -> None:
         watch.state = WatchState.JOINED  # the join may already fill the buffer
+        watch.ask = watch.ask._replace(by=self._guest.reads_as)
         if not watch.allowed or not self._lobby.join(watch.operation, watch, watch.ask):
             watch.state = WatchState.ENTERING
             watch.writable = False
