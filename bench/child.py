@@ -35,7 +35,7 @@ class Child:
     async def ask(self, do: str, *, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Send one command, return its answer.
 
-        Raises `ProcessFailed` on an error answer, no answer in time, or death."""
+        Raises `ProcessFailed` on an error answer, no response in time, or death."""
         if self.process.stdin is None or self.process.stdout is None:
             raise ProcessFailed(self.name, "was started without pipes", "")
         line = json.dumps({"do": do, **arguments}) + "\n"

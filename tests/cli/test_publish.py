@@ -135,7 +135,7 @@ async def test_sentinel(sentinel: Sentinels) -> None:
     assert done.code == 0, done
     done = await invoke("publish", "42", "{}", "--redis", sentinel.url + "-not")
     assert done.code == 1
-    assert "no Sentinel that answers knows this primary" in done.err
+    assert "no reachable Sentinel knows this primary" in done.err
 
 
 @pytest.mark.real("valkey9")
@@ -149,7 +149,7 @@ async def test_sentinels_with_a_login_of_their_own() -> None:
         login = {"TIDEGATE_REDIS__PASSWORD": "of the servers"}
         done = await invoke("publish", "42", "{}", "--redis", sentinel.url, **login)
         assert done.code == 1
-        assert "the Sentinels want another login, see redis.sentinel_password" in done.err
+        assert "the Sentinels refuse the login; set redis.sentinel_password" in done.err
         login["TIDEGATE_REDIS__SENTINEL_PASSWORD"] = "of the Sentinels"
         done = await invoke("publish", "42", "{}", "--redis", sentinel.url, **login)
         assert done.code == 0, done

@@ -258,7 +258,7 @@ def test_a_refusal_says_what_the_error_frame_said() -> None:
 
 def test_a_token_that_can_be_renewed_may_expire_once_per_connection() -> None:
     w = after(state(), renewable=True)
-    assert w.closed(4401) == Return(0.0, "token missing or bad")
+    assert w.closed(4401) == Return(0.0, "token missing or invalid")
     assert w.base == A
     assert isinstance(w.closed(4401), Finished)  # the new one is no good either
     assert isinstance(watching(renewable=True).closed(4401), Finished)
@@ -271,7 +271,7 @@ def test_the_connection_limit_refuses_a_newcomer_but_not_one_who_comes_back() ->
 
 def test_the_delay_of_a_reconnect_frame_is_obeyed_once() -> None:
     w = after(state(), {"type": "reconnect", "data": {"after_ms": 1840, "reason": "draining"}})
-    assert w.closed(1012) == Return(1.84, "this replica is going away")
+    assert w.closed(1012) == Return(1.84, "this replica is shutting down")
     second = w.closed(1012)
     assert isinstance(second, Return)
     assert second.delay_s <= FIRST_DELAY_S

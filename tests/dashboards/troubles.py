@@ -122,7 +122,7 @@ class Troubles:
             await self.seen("sum(tidegate_gap_frames_total) > 0")
 
     async def odd_entries(self) -> None:
-        """Text that is no JSON, and an id that is no time."""
+        """Text that is not JSON, and an id that is no time."""
         watching = [await self.crowd.seat(name, "odd") for name in ("op-odd", "op-dated")]
         await self.crowd.client.xadd(PREFIX + "op-odd", {"message": "{no json"})
         for n in range(1, 4):

@@ -128,7 +128,7 @@ async def test_who_joins_while_redis_is_away_is_told_after_five_seconds() -> Non
     async with Stage() as stage:
         stage.redis.lose()
         began = asyncio.get_running_loop().time()
-        with pytest.raises(RedisUnavailable, match="come back"):
+        with pytest.raises(RedisUnavailable, match="try again"):
             await stage.watch()
         assert asyncio.get_running_loop().time() - began == pytest.approx(JOIN_PATIENCE_S)
         waiting = asyncio.create_task(stage.watch())
@@ -174,7 +174,7 @@ async def test_disconnect_of_an_operation_closes_its_viewers_and_no_others() -> 
         await stage.rest()
         assert live.frames[-1]["data"] == {
             "code": "maintenance",
-            "message": "sent away",
+            "message": "disconnected by an administrator",
             "retry": False,
         }
         for socket in (live, slow):

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def no_constant(text: str) -> Any:
-    raise AssertionError(f"{text} is no JSON")
+    raise AssertionError(f"{text} is not JSON")
 
 
 def read(*fields: bytes, size_bytes: int = 0) -> tuple[Entry, Json]:

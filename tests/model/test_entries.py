@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 def no_constant(text: str) -> Any:
-    raise AssertionError(f"{text} is no JSON")
+    raise AssertionError(f"{text} is not JSON")
 
 
 def delivered(*fields: bytes) -> Json:

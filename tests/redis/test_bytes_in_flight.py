@@ -226,7 +226,9 @@ async def test_a_link_that_redis_ended_for_its_buffer_was_told_from_no_other(
             link_of(replica).send(large, lambda _: None)
             await until(lambda: replica.counts()["connects"] == 2)
             assert replica.counts()["buffer_cuts"] == 1
-            assert "redis ended the link for its output buffer" in capsys.readouterr().out
+            assert (
+                "Redis closed the connection for its output buffer limit" in capsys.readouterr().out
+            )
             await viewer.until(type="live")
             await server.restart()
             await until(lambda: replica.counts()["connects"] == 3)

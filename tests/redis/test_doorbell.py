@@ -47,7 +47,7 @@ async def test_the_best_that_works_is_taken_and_told(any_server: Server, doorbel
             assert [link["doorbell"] for link in state["redis"]["primaries"]] == [doorbell]
             metrics = (await replica.admin("/metrics")).text
             assert f'tidegate_redis_doorbell{{doorbell="{doorbell}"}} 1.0' in metrics
-    up = [line for line in logs if line["event"] == "redis link up"]
+    up = [line for line in logs if line["event"] == "Redis connection established"]
     assert [line["doorbell"] for line in up] == [doorbell]
 
 
@@ -81,8 +81,10 @@ async def test_a_doorbell_that_is_wanted_and_forbidden_is_told(
                 assert frames[0]["data"]["code"] == "redis_unavailable"
                 assert close.code == 1013
                 # On a busy machine the viewer may run out of patience first.
-                await until(lambda: any(line["event"] == "redis is not usable" for line in logs))
-        told = [line["reason"] for line in logs if line["event"] == "redis is not usable"]
+                await until(
+                    lambda: any(line["event"] == "cannot connect to Redis" for line in logs)
+                )
+        told = [line["reason"] for line in logs if line["event"] == "cannot connect to Redis"]
         assert told
         assert all(f"redis.doorbell is {wanted}" in reason for reason in told)
 

@@ -67,7 +67,7 @@ def test_the_log_gets_what_redis_said() -> None:
     assert ours.detail == str(error)
     assert in_words(ours) == str(error)
     assert in_words(RedisUnavailable("our own")) == "our own"
-    assert in_words(TimeoutError()) == "no answer in time"
+    assert in_words(TimeoutError()) == "no response in time"
 
 
 def test_what_is_wrong_with_a_certificate_is_told_without_names() -> None:
@@ -105,4 +105,4 @@ def test_a_key_that_holds_something_else_is_the_streams_fault_only_where_there_i
 def test_a_write_says_whether_it_may_have_happened(error: Exception, perhaps: bool) -> None:
     ours = translate_write(error, OPERATION)
     assert isinstance(ours, WriteUncertain) is perhaps
-    assert ("may have been written" in str(ours)) is perhaps
+    assert ("may or may not have been written" in str(ours)) is perhaps

@@ -187,7 +187,7 @@ async def test_what_is_at_work_at_the_very_end_is_told_that_nobody_knows(
         assert [body["retry"] for body in told] == [False, True]
         assert await replica.process.wait(SHORT_S) == 0
         assert replica.mishaps() == []
-        assert replica.process.log_tail().count("cut off by the end") == 2
+        assert replica.process.log_tail().count("request cancelled by shutdown") == 2
 
 
 async def test_an_answer_that_has_begun_is_not_made_to_look_whole() -> None:

@@ -60,7 +60,7 @@ async def test_a_task_that_fails_is_logged_and_ends_nothing(redis_server: Server
             await failing
             await owner.connected()
             assert sum(not task.done() for task in owner.tasks) == 4
-    assert [one["task"] for one in logs if one["event"] == "a task failed"] == ["failing"]
+    assert [one["task"] for one in logs if one["event"] == "background task failed"] == ["failing"]
     assert all(task.done() for task in owner.tasks)
 
 

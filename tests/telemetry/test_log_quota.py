@@ -60,10 +60,10 @@ def test_a_flood_is_counted_and_the_next_line_says_so(sink: Sink) -> None:
 
 def test_an_event_of_structlog_has_the_count_as_a_value(sink: Sink) -> None:
     for number in range(BURST + 3):
-        sink.log({"event": "a task failed", "number": number})
+        sink.log({"event": "background task failed", "number": number})
     sink.clock.now += 60
-    sink.log({"event": "a task failed"})
-    assert sink.written[-1] == {"event": "a task failed", "suppressed": 3}
+    sink.log({"event": "background task failed"})
+    assert sink.written[-1] == {"event": "background task failed", "suppressed": 3}
 
 
 def test_kinds_do_not_take_from_each_other(sink: Sink) -> None:

@@ -176,10 +176,10 @@ def test_what_looks_like_a_secret_is_hidden(text: str, secret: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "redis link up",
+        "Redis connection established",
         "operation deploy-42 of tidegate-7f9c",
         "http://127.0.0.1:8080/ws/operations/42",
-        "the token has ended",
+        "the token has expired",
         "bad_token",
         "mail of a@b.example",
     ],

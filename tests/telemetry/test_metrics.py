@@ -92,7 +92,7 @@ async def admin(replica: Replica, path: str, headers: Mapping[str, str]) -> http
 
 
 async def busy(replica: Replica, backend: Backend) -> None:
-    """Every way in, refusals, history, a gap, an id that is no time and a text that is no JSON."""
+    """Every way in, refusals, history, a gap, an id that is no time and a text that is not JSON."""
     operation = "operation-of-alice"
     base = f"http://127.0.0.1:{replica.settings.server.port}"
     await backend.publish_many(operation, 5)

@@ -59,7 +59,7 @@ async def replica(redis_server: Server) -> Any:
 
 
 def no_constant(text: str) -> Any:
-    raise AssertionError(f"{text} is no JSON")
+    raise AssertionError(f"{text} is not JSON")
 
 
 def is_end(frame: Json) -> bool:

@@ -126,7 +126,7 @@ class Leader:
                     if write is not None:
                         await self._write(write)
         except (KubeError, TimeoutError) as error:
-            self._failed(str(error) or "no answer in time")
+            self._failed(str(error) or "no response in time")
         else:
             if self._last_error is not None:
                 log.info("lease renewal recovered")
@@ -186,7 +186,7 @@ class Leader:
                 )
             log.info("lease released", lease=self._lease)
         except (KubeError, TimeoutError) as error:
-            log.warning("failed to release lease", reason=str(error) or "no answer in time")
+            log.warning("failed to release lease", reason=str(error) or "no response in time")
 
     def _failed(self, reason: str) -> None:
         self.counts["failures"] += 1

@@ -94,7 +94,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
     def refuse_constant(name: str) -> NoReturn:
         # Python writes and reads NaN and Infinity, a browser's JSON.parse refuses the frame.
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     try:
         value = json.loads(text, parse_constant=refuse_constant)

@@ -134,7 +134,7 @@ class Looker:
             async with asyncio.timeout(2 * TIMEOUT_S):
                 return await self._ask(url)
         except (httpx.HTTPError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
+            reason = str(error) or "no response in time"
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"not the admin port of a replica ({error})"
         return Sample(url, time.monotonic(), "dead", reason)

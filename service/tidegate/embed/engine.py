@@ -110,9 +110,9 @@ class Engine:
             async with asyncio.timeout(self.settings.server.shutdown_timeout_s):
                 await self._running
         except TimeoutError:  # `_running` was cancelled by it
-            log.warning("viewers were still being sent to at shutdown")
+            log.warning("shutdown timed out with pending writes")
         except Exception:
-            log.exception("the engine ended with an error")
+            log.exception("the gateway stopped with an error")
         await self._node.close()
 
     async def _run(self) -> None:

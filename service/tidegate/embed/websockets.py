@@ -100,7 +100,7 @@ class RedisStreamWebSocketManager:
             self._settings = settings or self._settings
         connected = await (await self._begin()).connected(patience_s)
         if not connected:
-            log.warning("redis is away; viewers of this process only, until it is back")
+            log.warning("Redis is unavailable; updates reach viewers of this process only")
         return connected
 
     async def shutdown(self) -> None:
@@ -158,7 +158,7 @@ class RedisStreamWebSocketManager:
         except GetterFailed as error:
             log.warning("operation getter", operation=guest.operation, error=str(error))
             engine.slots.release(guest.user, guest.connection)
-            text = "the operation's state cannot be told now"
+            text = "the operation's state is temporarily unavailable"
             return await _refuse(websocket, close_codes.OVERLOADED, text)
         except BaseException:  # cancelled: the socket is gone
             engine.slots.release(guest.user, guest.connection)
@@ -352,7 +352,7 @@ async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
         except RedisUnavailable:
             pass
     if engine.settings.slots.when_redis_away == "closed":
-        raise RedisUnavailable("connections cannot be counted now")
+        raise RedisUnavailable("connections cannot be counted at the moment")
     return engine.slots.take_locally(guest.user, guest.connection)
 
 

@@ -390,7 +390,9 @@ class Channel:
 
     def _expire(self, viewer: Viewer | None) -> None:
         for one in self.viewers() if self.topic.vanished else self.ahead.keys() & {viewer}:
-            self.refuse(one, close_codes.EXPIRED, "expired", "this operation's stream is gone")
+            self.refuse(
+                one, close_codes.EXPIRED, "expired", "this operation's stream no longer exists"
+            )
 
     def _wait_for_the_begin(self, viewer: Viewer) -> None:
         patience_s = self._services.settings.topic.wait_for_stream_s
@@ -408,7 +410,9 @@ class Channel:
             if viewer.waits_until > now:
                 left_s.append(viewer.waits_until - now)
             elif viewer.waits_until:
-                self.refuse(viewer, close_codes.EXPIRED, "expired", "this operation never began")
+                self.refuse(
+                    viewer, close_codes.EXPIRED, "expired", "this operation did not start in time"
+                )
         if left_s:
             self._patience = self._services.later(min(left_s), self._never_began)
 

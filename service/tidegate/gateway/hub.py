@@ -136,7 +136,7 @@ class Hub:
             async with asyncio.timeout(JOIN_PATIENCE_S):
                 await channel.first_page()
         except TimeoutError:
-            raise RedisUnavailable("Redis does not answer; come back in a moment") from None
+            raise RedisUnavailable("Redis is not responding; try again in a moment") from None
 
     def acked(self, sender: Sender, entry_id: StreamId) -> None:
         """See `Lobby.acked`."""
@@ -148,7 +148,12 @@ class Hub:
         channel = self._channels.get(operation)
         if channel is not None:
             for viewer in channel.viewers():
-                channel.refuse(viewer, close_codes.FORBIDDEN, reason or "disconnected", "sent away")
+                channel.refuse(
+                    viewer,
+                    close_codes.FORBIDDEN,
+                    reason or "disconnected",
+                    "disconnected by an administrator",
+                )
 
     def say_unstored(self, operation: OperationId, wire: bytes) -> int:
         """Send an update that is in no stream, because Redis is away, to those who watch the

@@ -126,7 +126,7 @@ class GatewayNode:
                 await self.pods.leave()
                 await self.feed.leave()
         except (RedisUnavailable, TimeoutError) as error:
-            log.warning("left without saying goodbye to redis", error=str(error))
+            log.warning("failed to release leases on shutdown", error=str(error))
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -151,4 +151,4 @@ async def _supervise(work: Coroutine[Any, Any, None], name: str) -> None:
     try:
         await work
     except Exception:
-        log.exception("a task failed", task=name)
+        log.exception("background task failed", task=name)

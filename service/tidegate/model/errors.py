@@ -14,7 +14,7 @@ TidegateError
 ├── Overloaded                 a named bound of this replica is reached
 ├── ViewerRefused              a gateway refused our viewer, with a close code or HTTP status
 │   ├── SignInRequired         token missing, bad or expired (4401, 401)
-│   ├── WatchForbidden         this operation may not be watched (4403, 403)
+│   ├── WatchForbidden         watching this operation is not allowed (4403, 403)
 │   ├── OperationNotFound      there is no such operation (4404, 404)
 │   ├── OperationExpired       its stream is gone (4410, 410)
 │   └── TooManyConnections     the user's limit is reached (4429)

@@ -22,9 +22,9 @@ ASK = pack("INFO", "server", "stats")
 class Verdict(enum.Enum):
     """Why a link has ended, as far as its output buffer is concerned."""
 
-    NO = "not for its buffer"
-    LIKELY = "likely: it went on running and left an answer unfinished"
-    COUNTED = "the server has counted a client more that it ended for this"
+    NO = "no"
+    LIKELY = "likely: the server kept running and left a reply unfinished"
+    COUNTED = "the server counted one more client disconnected for its output buffer"
 
 
 class Census(NamedTuple):

@@ -162,7 +162,7 @@ class Control:
         try:
             await self.publish(ReplacedConnections(connections))
         except RedisUnavailable as error:
-            log.warning("replaced connections of other replicas stay for now", error=error.detail)
+            log.warning("replaced connections on other replicas not closed yet", error=error.detail)
 
     async def run(self) -> None:
         """Listen, and listen again wherever the channel is by then."""
@@ -194,7 +194,7 @@ class Control:
         """Until the link is lost or the channel lives elsewhere."""
         node = self._topology.node_for(self._channel)
         if node is None:
-            raise RedisUnavailable("nobody is known to have the control channel")
+            raise RedisUnavailable("no server for the control channel is known")
         self._lost = asyncio.Event()
         async with asyncio.timeout(self._settings.redis.connect_timeout_s):
             link, greeting = await connect(
@@ -219,7 +219,7 @@ class Control:
         self.counts["connects"] += 1
         self._listening.set()
         if self._had_listened:
-            log.info("control channel back")
+            log.info("control channel reconnected")
             self._on_gap()
         self._had_listened = True
 
@@ -241,7 +241,7 @@ class Control:
     def _refused(self, reason: str) -> None:
         self.counts["connect_failures"] += 1
         if reason != self._last_error:
-            log.warning("control channel not reachable", reason=reason)
+            log.warning("control channel unavailable", reason=reason)
         self._last_error = reason
 
     @property

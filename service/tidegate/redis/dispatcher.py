@@ -272,7 +272,9 @@ class Dispatcher:
     def try_later(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
         """Nothing is known that would help but time."""
         if watch.retry_s == 0.0:
-            log.warning("redis refused", operation=watch.operation, error=str(error)[:200])
+            log.warning(
+                "Redis refused a command", operation=watch.operation, error=str(error)[:200]
+            )
         self._retry(watch, again)
 
     def _retry(self, watch: Watch, again: Callable[[], None]) -> None:

@@ -65,12 +65,12 @@ _WORDS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((MaxConnectionsError,), "all connections to Redis are in use"),
     ((BusyLoadingError,), "Redis is loading its data"),
     ((AuthenticationError, AuthorizationError), "Redis refused the login"),
-    ((NoPermissionError,), "Redis does not permit this to the login"),
+    ((NoPermissionError,), "the Redis ACL does not permit this command"),
     ((ReadOnlyError,), "this Redis server is a replica"),
-    ((OutOfMemoryError,), "Redis has no memory left"),
+    ((OutOfMemoryError,), "Redis is out of memory"),
     (
         (AskError, TryAgainError, ClusterError, RedisClusterException),
-        "the Redis Cluster does not serve this key now",
+        "the Redis Cluster is not serving this key at the moment",
     ),
     ((RedisTimeoutError, TimeoutError), "Redis did not answer in time"),
 )
@@ -101,7 +101,7 @@ def translate_write(error: BaseException, operation: OperationId) -> TidegateErr
         if isinstance(cause, _NEVER_SENT):
             return RedisUnavailable(text, detail)
         cause = cause.__cause__ or cause.__context__
-    perhaps = "the entry may have been written or not"
+    perhaps = "the entry may or may not have been written"
     return WriteUncertain(f"{text}; {perhaps}", f"{detail}; {perhaps}")
 
 
@@ -117,10 +117,10 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, NO_MASTER):
         # Its own text lists the options of every connection that was tried.
         if AuthenticationError.__name__ in str(error):
-            return "the Sentinels want another login, see redis.sentinel_password"
-        return "no Sentinel that answers knows this primary"
+            return "the Sentinels refuse the login; set redis.sentinel_password"
+        return "no reachable Sentinel knows this primary"
     if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
+        return "no response in time"
     return str(error) or type(error).__name__
 
 

@@ -121,7 +121,7 @@ class RedisFeed:
                     backoff.reset()
                     wait = REFRESH_S
                 except RedisUnavailable as error:
-                    log.warning("topology unknown", error=error.detail)
+                    log.warning("Redis topology lookup failed", error=error.detail)
                     wait = backoff.next_s()
                 end_if_cancelled()
                 await asyncio.sleep(min(REFRESH_MIN_S, wait))
@@ -208,7 +208,7 @@ class RedisFeed:
                 watch.listener.on_detached()
                 self._place(watch)
         for node in self._primaries.keys() - wanted:
-            log.info("primary gone", node=str(node))
+            log.info("primary removed", node=str(node))
             del self._primaries[node]
             self._tasks.pop(node).cancel()
 

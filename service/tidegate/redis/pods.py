@@ -145,7 +145,7 @@ class Pods:
         """
         while not self.is_held:
             if self._left:
-                raise RedisUnavailable("this replica has given up its lease")
+                raise RedisUnavailable("this replica has released its lease")
             if self._away:
                 raise RedisUnavailable("Redis is away")
             await self.renew()
@@ -251,7 +251,7 @@ class Pods:
             async with asyncio.timeout(self._settings.slots.wait_s):
                 rows = await run_script(self._topology, lua.POD_LIST, (self._names.pods,), ())
         except TimeoutError:
-            raise RedisUnavailable("no answer in time") from None
+            raise RedisUnavailable("no response in time") from None
         leases = [
             (_text(name), int(left)) for name, left in zip(rows[::2], rows[1::2], strict=True)
         ]
@@ -285,18 +285,20 @@ class Pods:
             self._token = secrets.token_hex(6)
             if before is not None:
                 self.counts["lapses"] += 1
-                log.warning("lease had lapsed", before=before, now=self._incarnation)
+                log.warning(
+                    "lease expired; a new one was taken", before=before, now=self._incarnation
+                )
             else:
-                log.info("lease taken", incarnation=self._incarnation)
+                log.info("lease acquired", incarnation=self._incarnation)
         else:
-            log.info("redis is back, or elsewhere", incarnation=self._incarnation)
+            log.info("Redis reconnected, or the primary changed", incarnation=self._incarnation)
         self.returns += 1
         self.on_return()
 
     def _failed(self, reason: str) -> None:
         self.counts["failures"] += 1
         if not self._away:
-            log.warning("lease not renewed", reason=reason)
+            log.warning("lease renewal failed", reason=reason)
         self._away = True
 
     async def _tell(self) -> None:

@@ -221,7 +221,7 @@ class Primary:
                 else:
                     backoff.reset()
                 log.warning(
-                    "redis link lost",
+                    "Redis connection lost",
                     node=str(self.node),
                     streams=len(self.dispatcher.watches),
                     lived_s=round(lived_s, 3),
@@ -234,7 +234,7 @@ class Primary:
 
     def _refused(self, reason: str) -> None:
         if reason != self._last_error:
-            log.warning("redis is not usable", node=str(self.node), reason=reason)
+            log.warning("cannot connect to Redis", node=str(self.node), reason=reason)
         self._last_error = reason
         self.dispatcher.counts["connect_failures"] += 1
 
@@ -279,11 +279,11 @@ class Primary:
         self.dispatcher.counts["buffer_cuts"] += 1
         self._in_flight.ask_less()
         log.warning(
-            "redis ended the link for its output buffer",
+            "Redis closed the connection for its output buffer limit",
             node=str(self.node),
             evidence=verdict.value,
             asks_for_bytes=self._in_flight.limit_bytes,
-            advice="if it goes on, raise client-output-buffer-limit pubsub on the server",
+            advice="if this persists, raise client-output-buffer-limit pubsub on the server",
         )
 
     async def _may_listen(self, link: Link) -> None:
@@ -294,7 +294,7 @@ class Primary:
             await link.subscribed("SSUBSCRIBE", channel)
         except hiredis.ReplyError as error:  # in a Cluster it may live elsewhere
             if trouble_of(error) is Trouble.FORBIDDEN:
-                text = f"the login may not SSUBSCRIBE to {channel.decode()}: {error}"
+                text = f"the Redis ACL does not permit SSUBSCRIBE to {channel.decode()}: {error}"
                 raise RedisUnavailable(text) from None
         else:
             link.unsubscribe("SUNSUBSCRIBE", channel)
@@ -307,7 +307,11 @@ class Primary:
         link.at_once = self._in_flight.dispatches
         self.dispatcher.link = link
         self.dispatcher.counts["connects"] += 1
-        log.info("redis link up", node=str(self.node), doorbell=self.dispatcher.doorbell.value)
+        log.info(
+            "Redis connection established",
+            node=str(self.node),
+            doorbell=self.dispatcher.doorbell.value,
+        )
         self._ask_time(link)
         for watch in self.dispatcher.watches.values():
             self._attaches.soon(watch)

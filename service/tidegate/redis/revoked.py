@@ -67,7 +67,7 @@ class RevokedTokens:
                     self._topology, lua.REVOKE, [self._key], [keep_s, REVOCATIONS_MAX, text]
                 )
         except TimeoutError:
-            raise RedisUnavailable("no answer from Redis; say it again") from None
+            raise RedisUnavailable("Redis did not respond; send the request again") from None
         if not kept:
             reason = f"{REVOCATIONS_MAX} tokens are revoked already; revoke by issued_before"
             raise InvalidRequest("token_id", reason)

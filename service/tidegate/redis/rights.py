@@ -86,7 +86,7 @@ class Rights:
                 backoff.reset()
             except RedisUnavailable as error:
                 if str(error) != self._last_error:
-                    log.warning("rights in Redis not tried", reason=str(error))
+                    log.warning("Redis permissions could not be checked", reason=str(error))
                 self._last_error = str(error)
                 wait_s = backoff.next_s()
             end_if_cancelled()

@@ -118,7 +118,7 @@ class RedisSlots:
         if limit <= 0:
             return Taken(0)
         if self._leaving:
-            raise RedisUnavailable("this replica gives up its slots")
+            raise RedisUnavailable("this replica is releasing its slots")
         self._forget_release(user, connection)
         try:
             async with asyncio.timeout(slots.wait_s):
@@ -137,7 +137,7 @@ class RedisSlots:
             self.counts["unavailable"] += 1
             self._doubt(user, connection)
             self._pods.kick()
-            raise RedisUnavailable("no slot can be taken now") from None
+            raise RedisUnavailable("slots are unavailable at the moment") from None
         except BaseException:  # the viewer has gone meanwhile
             self._doubt(user, connection)
             raise
@@ -292,7 +292,7 @@ class RedisSlots:
             else:
                 self.counts["released"] += len(connections)
         if failed:
-            raise RedisUnavailable("slots cannot be given back now")
+            raise RedisUnavailable("slots cannot be released at the moment")
 
     async def _compare(self, names: list[str]) -> None:
         incarnation = await self._pods.ensure()
@@ -322,7 +322,7 @@ class RedisSlots:
                     user.doubt_until = None
                 self._drop_if_settled(name)
         if failed:
-            raise RedisUnavailable("slots cannot be compared now")
+            raise RedisUnavailable("slots cannot be checked at the moment")
 
     def _give_up(self, name: str, user: _User, above: Iterable[str]) -> None:
         over = tuple(one for one in above if user.seats.pop(one, None) is not None)

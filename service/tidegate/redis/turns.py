@@ -46,7 +46,7 @@ class Turns:
                 async with asyncio.timeout(WAIT_S):
                     await turns.take(user)
         except TimeoutError:
-            text = f"no turn to send a command within {WAIT_S:.0f} s; try again"
+            text = f"no command slot at Redis within {WAIT_S:.0f} s; try again"
             raise RedisUnavailable(text) from None
         try:
             yield

@@ -43,12 +43,12 @@ def raise_descriptor_limit(settings: Settings) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     except (OSError, ValueError) as error:
-        log.warning("the descriptor limit cannot be raised", error=str(error))
+        log.warning("cannot raise the file descriptor limit", error=str(error))
     limit = descriptor_limit()
     if limit < settings.replica.max_connections + DESCRIPTORS_KEPT:
         log.warning(
-            "fewer descriptors than replica.max_connections needs: connections will be refused "
-            "before; raise the limit (ulimit -n), or lower the setting",
+            "replica.max_connections exceeds the file descriptor limit: connections will be "
+            "refused earlier; raise the limit (ulimit -n) or lower the setting",
             descriptors=limit,
             max_connections=settings.replica.max_connections,
         )

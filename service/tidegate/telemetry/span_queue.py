@@ -108,7 +108,7 @@ class SpanQueue(SpanProcessor):
         try:
             done = self._exporter.export(spans) is SpanExportResult.SUCCESS
         except Exception:
-            log.exception("spans cannot be sent")
+            log.exception("trace export failed")
             done = False
         if self._given_up:
             return
@@ -123,6 +123,6 @@ class SpanQueue(SpanProcessor):
         if self._failing is done:
             self._failing = not done
             if done:
-                log.info("spans are sent again", dropped=self.counts().dropped)
+                log.info("trace export recovered", dropped=self.counts().dropped)
             else:
-                log.warning("spans cannot be sent; they are dropped", batch=self._batch)
+                log.warning("trace export failed; spans are dropped", batch=self._batch)

@@ -74,7 +74,7 @@ def _exporter(settings: TracingSettings) -> SpanExporter:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
-        text = "otlp needs a package that is not here: pip install 'tidegate[otlp]'"
+        text = "the otlp exporter requires an extra package: pip install 'tidegate[otlp]'"
         raise SettingsError((f"tracing.exporter: {text}",)) from None
     given = "" if settings.headers is None else settings.headers.get_secret_value()
     pairs = [part.strip().partition("=") for part in given.split(",") if part.strip()]

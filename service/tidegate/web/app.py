@@ -128,7 +128,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:  # noqa: ARG001 - it is in the log
     """Our own mistake; what it was is nobody's business outside."""
-    text = "the gateway failed at this request; its log says why"
+    text = "internal error; see the gateway's log"
     headers, body = problem(500, "internal_error", text, retry=False)
     return Response(body, 500, headers)
 

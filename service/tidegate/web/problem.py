@@ -89,7 +89,7 @@ class SourceFailed(Refused):
     def __init__(self, detail: str) -> None:
         super().__init__(
             "source_failed",
-            "whether you may watch cannot be told now; come back later",
+            "authorization is temporarily unavailable; retry later",
             close_codes.OVERLOADED,
             retry=True,
         )

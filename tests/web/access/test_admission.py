@@ -167,10 +167,10 @@ async def test_that_nobody_can_be_told_who_is_replaced_is_a_line_of_the_log(
 
         def told() -> bool:
             said.append(capsys.readouterr().out)
-            return "replaced connections of other replicas stay for now" in "".join(said)
+            return "replaced connections on other replicas not closed yet" in "".join(said)
 
         await until(told)
-        assert "a task failed" not in "".join(said)
+        assert "background task failed" not in "".join(said)
 
 
 async def test_the_end_of_a_token_closes_and_a_refresh_of_the_same_user_prevents_it(

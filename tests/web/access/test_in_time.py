@@ -99,6 +99,6 @@ async def test_connects_beyond_the_rate_are_503_and_counted(redis_server: Server
         for answer in late:
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) > 0
-        reasons = {bytes(answer.body or b"").partition(b"now: ")[2] for answer in late}
+        reasons = {bytes(answer.body or b"").partition(b"connection: ")[2] for answer in late}
         assert {reason.partition(b";")[0] for reason in reasons} <= {b"connect_rate", b"waiting"}
         assert 0 < await counted(replica, "connect_rate") <= len(late)

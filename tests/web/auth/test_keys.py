@@ -101,7 +101,7 @@ def private_pem(family: str) -> bytes:
         (pem("p256k1"), "curve secp256k1"),
         (pem("rsa").replace(b"M", b"!"), "cannot be read"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "cannot be read"),
-        (b"-----BEGIN X-----\nAAAA\n-----END X-----", "no PEM public key|no public key"),
+        (b"-----BEGIN X-----\nAAAA\n-----END X-----", "no PEM public key|not a public key"),
         (pem("p256") * (KEYS_MAX + 1), "more than 64 keys"),
     ],
 )
@@ -113,7 +113,7 @@ def test_pem_files_that_are_refused(document: bytes, words: str) -> None:
 @pytest.mark.parametrize(
     ("key", "why"),
     [
-        (7, "no JSON object"),
+        (7, "not a JSON object"),
         (jwk("rsa1024", "k"), "1024 bits"),
         (jwk("p256", "k", crv="P-384"), "cannot be read"),
         (jwk("p256k1", "k"), "curve secp256k1"),

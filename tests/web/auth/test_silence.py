@@ -124,7 +124,7 @@ async def test_no_token_is_logged_or_said(
 
     logged = everything.text
     assert "operation source failed" in logged
-    assert "jwks fetched" in logged
+    assert "JWKS refreshed" in logged
     assert "refused" in logged
     assert any("Visitor" in text for text in said)
     # The identity's user may be shown; nothing else of a claim, and nothing of a token.

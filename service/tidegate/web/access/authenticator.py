@@ -101,7 +101,7 @@ class Gate:
         token = find_token(headers, subprotocols, query, self._settings)
         self._check_origin(headers, has_token=token is not None)
         if token is None:
-            raise Unauthenticated("token_missing", "a token is needed")
+            raise Unauthenticated("token_missing", "a token is required")
         if token.is_ambient and not comes_from_here(headers):
             raise Forbidden(
                 "origin",
@@ -115,7 +115,7 @@ class Gate:
         again. Raises Unauthenticated.
         """
         if self._verifier is None:
-            raise Unauthenticated("no_tokens", "tokens are not used here")
+            raise Unauthenticated("no_tokens", "this gateway does not use tokens")
         token = parse_token(text)
         return Visitor(await self._verifier.verify(token), token)
 
@@ -126,8 +126,8 @@ class Gate:
     def _check_origin(self, headers: Headers, *, has_token: bool) -> None:
         if not request_allowed(headers, self._settings.origins, has_token=has_token):
             if has_token or any(name == b"origin" for name, _ in headers):
-                raise Forbidden("origin", "pages of this origin may not connect (auth.origins)")
-            raise Unauthenticated("token_missing", "a token is needed")
+                raise Forbidden("origin", "this origin is not allowed to connect (auth.origins)")
+            raise Unauthenticated("token_missing", "a token is required")
 
 
 def key_source(settings: AuthSettings) -> KeySource:

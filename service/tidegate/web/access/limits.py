@@ -76,5 +76,5 @@ class Door:
 
 def unavailable(reason: str) -> bytes:
     """The HTTP answer of a refusal."""
-    text = f"this replica cannot take the connection now: {reason}; come back or try another"
+    text = f"this replica cannot accept the connection: {reason}; retry, or try another replica"
     return last_answer(503, reason, text, retry=True)

@@ -234,7 +234,7 @@ class Admission:
         try:
             self._check_revoked(identity)
             if identity.expires_at is not None and identity.expires_at <= time.time():
-                raise Unauthenticated("token_expired", "the token has ended")
+                raise Unauthenticated("token_expired", "the token has expired")
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
@@ -246,7 +246,7 @@ class Admission:
     def too_late(self) -> Refusal:
         """See `Guest.too_late`; counted."""
         self.refusals["first_frame_time"] += 1
-        message = "this took too long to be admitted; come back, or try another replica"
+        message = "admission timed out; retry, or try another replica"
         return Refusal(close_codes.OVERLOADED, "first_frame_time", message)
 
     def refresh(self, guest: Guest, text: str) -> None:
@@ -259,13 +259,13 @@ class Admission:
         if guest.expiry is None:
             code, message = "refresh_refused", "the connection is not admitted yet"
             if not self._gate.uses_tokens:
-                code, message = "no_tokens", "tokens are not used here"
+                code, message = "no_tokens", "this gateway does not use tokens"
             _tell(guest, error_frame(code, message, retry=False))
             return
         if guest.sender.closed:
             return
         if guest.renewal is None:
-            text = "a newer token came before this one was looked at"
+            text = "superseded by a newer token"
             overtaken = error_frame("refresh_overtaken", text, retry=False)
             guest.renewal = Renewal(
                 lambda token: self._renew(guest, token),
@@ -285,7 +285,7 @@ class Admission:
         now = time.time()
         match expiry.step(now):
             case ExpiryState.ENDED:
-                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has ended")
+                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has expired")
                 return
             case ExpiryState.WARNED:
                 left_s = round(expiry.left_s(now) or 0.0, 1)

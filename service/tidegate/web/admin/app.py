@@ -99,7 +99,7 @@ def admin_app(
 
     async def tell_all(authorization: str, telling: Callable[[], Awaitable[int]]) -> dict[str, int]:
         if server.admin_token is None:
-            raise HTTPException(403, "server.admin_token is not set, so nothing can be done here")
+            raise HTTPException(403, "server.admin_token is not set; this request needs it")
         check_token(server, authorization)
         try:
             return {"replicas": await telling()}

@@ -83,7 +83,7 @@ def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
             )
         elif not is_loopback(host_name(host)):
             raise HTTPException(
-                403, "ask by a loopback address or localhost, or set server.admin_token"
+                403, "use a loopback address or localhost, or set server.admin_token"
             )
 
     return check
@@ -115,7 +115,7 @@ def debug_routes(server: ServerSettings, inside: Inside) -> APIRouter:
         except StreamUnusable as error:
             raise HTTPException(409, str(error)) from None
         if found is None:
-            raise HTTPException(404, "it is not followed here, and has no stream")
+            raise HTTPException(404, "the operation has no viewers on this replica and no stream")
         return found
 
     @router.get("/tasks")

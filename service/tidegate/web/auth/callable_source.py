@@ -72,7 +72,7 @@ class CallableSource:
         except LookupError:
             raise NotFound from None
         except TimeoutError:
-            raise _failed(operation, f"no answer within {self._timeout_s:g} s") from None
+            raise _failed(operation, f"no response within {self._timeout_s:g} s") from None
         except Exception as error:
             # Somebody else's code: its failure must not become ours. The text may hold anything.
             raise _failed(operation, type(error).__name__) from error

@@ -59,7 +59,7 @@ class Token:
         return hash(self.text)
 
     def __reduce__(self) -> str:
-        raise TypeError("a token is not written anywhere")
+        raise TypeError("the request contains no token")
 
     def says_the_same(self, other: Token) -> bool:
         """Whether both have the same claims; a new signature alone says nothing new."""
@@ -81,7 +81,7 @@ def parse_token(text: str, *, is_ambient: bool = False) -> Token:
             "token_too_long", f"a token may have at most {TOKEN_MAX_BYTES} characters"
         )
     if _TOKEN.fullmatch(text) is None:
-        raise Unauthenticated("bad_token", "this is not a token")
+        raise Unauthenticated("bad_token", "malformed token")
     return Token(text, is_ambient=is_ambient)
 
 
@@ -110,7 +110,7 @@ def find_token(
         found.update(in_query)
     elif in_query and not (found or ambient):
         raise Unauthenticated(
-            "token_in_query", "?token= is switched off here (auth.token_in_query); send a header"
+            "token_in_query", "?token= is disabled (auth.token_in_query); send a header"
         )
     tokens = {parse_token(text, is_ambient=text not in found) for text in found | ambient}
     if not tokens:

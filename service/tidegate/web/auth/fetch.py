@@ -76,7 +76,7 @@ class Fetcher:
         try:
             verify = ssl.create_default_context(cafile=ca_file)
         except OSError as error:  # ssl.SSLError is one
-            text = error.strerror or "is no PEM certificate"
+            text = error.strerror or "is not a PEM certificate"
             raise SettingsError((f"{setting}: {ca_file}: {text}",)) from None
         self._turns = FairTurns(max_requests, share or max_requests)
         self._client = httpx.AsyncClient(
@@ -113,8 +113,8 @@ class Fetcher:
                 return await self._get(url, headers)
         except TimeoutError:
             if not was_sent:
-                raise NoTurn(f"no turn within {self._timeout_s:g} s") from None
-            raise FetchFailed(f"no answer within {self._timeout_s:g} s") from None
+                raise NoTurn(f"no free request slot within {self._timeout_s:g} s") from None
+            raise FetchFailed(f"no response within {self._timeout_s:g} s") from None
         except (*_CLIENT_ERRORS, OSError) as error:
             # Only the kind: an error's text may repeat what was sent.
             raise FetchFailed(f"failed with {type(error).__name__}") from None
@@ -126,10 +126,10 @@ class Fetcher:
     async def _get(self, url: str, headers: dict[str, str]) -> Answer:
         async with self._client.stream("GET", url, headers=headers) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise AnswerUnusable("the answer is compressed, which was not asked for")
+                raise AnswerUnusable("the response is compressed although that was not requested")
             body = bytearray()
             async for part in response.aiter_raw():
                 body += part
                 if len(body) > self._max_bytes:
-                    raise AnswerUnusable(f"the answer has more than {self._max_bytes} bytes")
+                    raise AnswerUnusable(f"the response has more than {self._max_bytes} bytes")
             return Answer(response.status_code, bytes(body))

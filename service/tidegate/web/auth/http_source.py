@@ -101,7 +101,9 @@ class HttpSource:
 
     async def _ask(self, user: str, token: Token | None, operation: OperationId) -> Verdict:
         if not self.breaker.may_pass(user, self._clock()):
-            raise SourceFailed("the backend failed and is left alone for a while")
+            raise SourceFailed(
+                "the backend is failing; requests are suspended (circuit breaker open)"
+            )
         try:
             # All characters of an operation id may stand in a path as they are (RFC 3986, 3.3).
             url = f"{self._url}/{operation}"
@@ -138,15 +140,15 @@ def _verdict(answer: Answer) -> Verdict:
             try:
                 state = orjson.loads(answer.body)
             except ValueError:
-                raise AnswerUnusable("the answer is no JSON") from None
+                raise AnswerUnusable("the response is not JSON") from None
             if not isinstance(state, dict):
-                raise AnswerUnusable("the answer is no JSON object")
+                raise AnswerUnusable("the response is not a JSON object")
             return Allowed(state)
         case 401 | 403:
             return Denied.FORBIDDEN
         case 400 | 404 | 410 | 422:
             return Denied.NOT_FOUND
         case status if 400 <= status < 500:
-            raise AnswerUnusable(f"answered with status {status}")
+            raise AnswerUnusable(f"responded with status {status}")
         case status:
-            raise FetchFailed(f"answered with status {status}")
+            raise FetchFailed(f"responded with status {status}")

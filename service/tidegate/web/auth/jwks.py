@@ -137,17 +137,19 @@ class Jwks:
         try:
             answer = await self._fetcher.get(self._url)
             if answer.status != 200:
-                raise FetchFailed(f"answered with status {answer.status}")
+                raise FetchFailed(f"responded with status {answer.status}")
             keys, passed_over = jwks_keys(answer.body)
             if not keys:
-                raise FetchFailed("holds no key that can be used")
+                raise FetchFailed("contains no usable key")
         except (FetchFailed, KeyUnusable) as error:
             self._failures += 1
             if was_fresh:  # else it was said already
-                log.warning("jwks not fetched, old keys stay", keys=len(self._keys), why=str(error))
+                log.warning(
+                    "JWKS refresh failed; using cached keys", keys=len(self._keys), why=str(error)
+                )
         else:
             if not was_fresh or keys != self._keys:
-                log.info("jwks fetched", keys=len(keys), passed_over=passed_over)
+                log.info("JWKS refreshed", keys=len(keys), passed_over=passed_over)
             self._keys, self._loaded_at = keys, now
         finally:
             self._fetching = False
@@ -157,5 +159,5 @@ class Jwks:
 
 def _later() -> Unauthenticated:
     return Unauthenticated(
-        "keys_unavailable", "the token cannot be checked now; come back later", retry=True
+        "keys_unavailable", "the token cannot be verified at the moment; retry later", retry=True
     )

@@ -66,9 +66,13 @@ class KeyFile:
         try:
             self._keys = self._read()
         except (OSError, KeyUnusable) as error:
-            log.error("key file unusable, old keys stay", file=str(self._path), why=_words(error))
+            log.error(
+                "key file unusable; using the previous keys",
+                file=str(self._path),
+                why=_words(error),
+            )
         else:
-            log.info("key file read", file=str(self._path), keys=len(self._keys))
+            log.info("key file loaded", file=str(self._path), keys=len(self._keys))
 
     def _look(self) -> tuple[int, int, int]:
         stat = self._path.stat()

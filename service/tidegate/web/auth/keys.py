@@ -133,7 +133,7 @@ def pem_keys(document: bytes) -> tuple[VerifyingKey, ...]:
             elif kind == "EC PARAMETERS":  # openssl writes them before a key
                 continue
             else:
-                raise KeyUnusable(f"holds {kind}, which is no public key")
+                raise KeyUnusable(f"holds {kind}, which is not a public key")
         except (ValueError, UnsupportedAlgorithm):
             raise KeyUnusable(f"holds a {kind} that cannot be read") from None
         found.append(public_key(key))
@@ -148,14 +148,14 @@ def jwks_keys(document: bytes) -> tuple[tuple[VerifyingKey, ...], tuple[str, ...
     """The usable keys of a JWK set (RFC 7517), and why the others are not used.
 
     Issuers publish keys for other purposes in the same set, so a key that cannot be used is passed
-    over. Raises KeyUnusable: it is no JWK set.
+    over. Raises KeyUnusable: it is not a JWK set.
     """
     try:
         keys = orjson.loads(document)["keys"]
     except (ValueError, TypeError, LookupError):
-        raise KeyUnusable("is no JWK set") from None
+        raise KeyUnusable("is not a JWK set") from None
     if not isinstance(keys, list):
-        raise KeyUnusable("is no JWK set")
+        raise KeyUnusable("is not a JWK set")
     if len(keys) > KEYS_MAX:
         raise KeyUnusable(f"holds more than {KEYS_MAX} keys")
     found, passed_over = [], []
@@ -169,7 +169,7 @@ def jwks_keys(document: bytes) -> tuple[tuple[VerifyingKey, ...], tuple[str, ...
 
 def _jwk_key(jwk: object) -> VerifyingKey:
     if not isinstance(jwk, dict):
-        raise KeyUnusable("is no JSON object")
+        raise KeyUnusable("is not a JSON object")
     kid, alg, operations = jwk.get("kid"), jwk.get("alg"), jwk.get("key_ops")
     if kid is not None and not isinstance(kid, str):
         raise KeyUnusable("has a kid that is no text")

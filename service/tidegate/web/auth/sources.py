@@ -72,7 +72,7 @@ class OperationHashes(Protocol):
 
 def forbidden() -> Forbidden:
     """The one text for all sources: it must not tell why, nor whether the operation exists."""
-    return Forbidden("forbidden", "you may not watch this operation")
+    return Forbidden("forbidden", "you are not allowed to watch this operation")
 
 
 class AnySource:
@@ -128,7 +128,7 @@ class HashSource:
             async with asyncio.timeout(self._timeout_s):
                 fields = await self._hashes.read(operation)
         except (TidegateError, TimeoutError) as error:
-            raise _failed("redis", operation, str(error) or "no answer in time") from None
+            raise _failed("redis", operation, str(error) or "no response in time") from None
         if fields is None:
             raise NotFound
         try:
@@ -165,9 +165,9 @@ def _json(raw: bytes, kind: type[Any], name: str) -> Any:
     try:
         value = orjson.loads(raw)
     except ValueError:
-        raise ValueError(f"a field {name} that is no JSON") from None
+        raise ValueError(f"a field {name} that is not JSON") from None
     if not isinstance(value, kind):
-        raise ValueError(f"a field {name} that is no JSON {kind.__name__}")
+        raise ValueError(f"a field {name} that is not JSON {kind.__name__}")
     return value
 
 

@@ -63,12 +63,12 @@ class Verifier:
         keys = await self._keys.find(kid)
         fitting = [key for key in keys if algorithm in key.algorithms]
         if not fitting:
-            raise Unauthenticated("unknown_key", "no key for this token is known")
+            raise Unauthenticated("unknown_key", "no known key matches this token")
         for key in fitting:
             payload = self._check(token.text, key, algorithm)
             if payload is not None:
                 return read_claims(payload, self._settings, self._clock())
-        raise Unauthenticated("bad_signature", "the token's signature is wrong")
+        raise Unauthenticated("bad_signature", "the token's signature is invalid")
 
     def _read_header(self, text: str) -> tuple[str, str | None]:
         """Algorithm and key id, believed only as far as choosing a key goes."""
@@ -140,7 +140,7 @@ def _read_times(claims: Claims, settings: AuthSettings, now: float) -> float | N
     ends = _read_time(claims, "exp")
     if ends is None:
         if settings.require_exp:
-            raise _bad_claim("exp", "there: tokens without an end are not accepted")
+            raise _bad_claim("exp", "there: tokens without an expiry are not accepted")
         return None
     if ends + settings.leeway_s <= now:
         raise Unauthenticated("expired", "the token has expired")
@@ -159,7 +159,7 @@ def _read_time(claims: Claims, name: str) -> float | None:
 
 def _check_issuer(claims: Claims, settings: AuthSettings) -> None:
     if settings.issuer is not None and claims.get("iss") != settings.issuer:
-        raise Unauthenticated("wrong_issuer", "the token is from another issuer")
+        raise Unauthenticated("wrong_issuer", "the token has the wrong issuer")
 
 
 def _check_audience(claims: Claims, settings: AuthSettings) -> None:
@@ -172,7 +172,7 @@ def _check_audience(claims: Claims, settings: AuthSettings) -> None:
     if not wanted and not audience:
         return
     if not set(wanted) & set(audience):
-        raise Unauthenticated("wrong_audience", "the token is for another audience")
+        raise Unauthenticated("wrong_audience", "the token has the wrong audience")
 
 
 def _read_user(claims: Claims, name: str) -> str:

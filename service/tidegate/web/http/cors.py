@@ -83,7 +83,7 @@ def _asks_first(scope: Scope) -> bool:
 
 async def _answer_preflight(send: Send, *, allowed: bool) -> None:
     if not allowed:
-        text = "pages of this origin may not connect (auth.origins)"
+        text = "this origin is not allowed to connect (auth.origins)"
         headers, body = problem(403, "origin", text, retry=False)
         await send_response(send, 403, headers, body)
         return

@@ -130,7 +130,7 @@ class Reading:
     ) -> EventsPage | None:
         refusal = self._door.refusal(asyncio.get_running_loop().time())
         if refusal is not None:
-            message = "come back, or try another replica"
+            message = "retry, or try another replica"
             raise Refusing(Refusal(close_codes.OVERLOADED, refusal, message))
         bell = Bell()
         visit = bell.visit = self._door.visitors.came(VisitKind.LONG_POLL, request.scope["headers"])

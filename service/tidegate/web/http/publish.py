@@ -126,7 +126,7 @@ class Publishing:
                 answer = await self._try_remove(operation)
                 if answer is not None:
                     return answer
-            raise Rejected(409, "busy", "the operation is written to all the time", retry=True)
+            raise Rejected(409, "busy", "the operation is being written to; retry", retry=True)
         except Rejected as rejected:
             return rejected.response()
         except RedisUnavailable as error:
@@ -177,7 +177,7 @@ class Publishing:
                 headers={"accept": "application/json, application/x-ndjson"},
             )
         if not texts:
-            raise Rejected(400, "bad_request", "there is no entry in the body")
+            raise Rejected(400, "bad_request", "the body contains no entry")
         if len(texts) > most:
             raise Rejected(
                 413, "too_large", f"more than {most} entries in one request; send several"
@@ -196,7 +196,7 @@ class Publishing:
                 f"{self._max_entry_bytes} (dispatch.max_entry_bytes)",
             )
         if text[:1] != b"{":
-            raise Rejected(400, "bad_request", f"entry {number} is no JSON object")
+            raise Rejected(400, "bad_request", f"entry {number} is not a JSON object")
         entry = read_entry(_SOME_ID, RawEntry(b"1-0", [b"message", text]))
         if not entry.is_whole:
             reason = json.loads(entry.data)["reason"]  # orjson refuses half a surrogate pair
@@ -332,7 +332,7 @@ def _check_coding(request: Request) -> None:
         raise Rejected(
             415,
             "content_encoding",
-            "send the body as it is, without Content-Encoding (only identity is allowed)",
+            "send the body without Content-Encoding (only identity is allowed)",
             headers={"accept-encoding": "identity"},
         )
 

@@ -40,9 +40,9 @@ class CutOff:
         try:
             await self._app(scope, receive, noted)
         except asyncio.CancelledError:
-            _log.warning("cut off by the end of this replica", path=scope["path"])
+            _log.warning("request cancelled by shutdown", path=scope["path"])
             if not begun:
-                text = "this replica has ended before the request; it may have been carried out"
+                text = "shut down before the request completed; it may have been carried out"
                 headers, body = problem(503, "uncertain", text, retry=_may_be_repeated(scope))
                 await send_response(send, 503, headers, body)
 

@@ -212,7 +212,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unended_bytes += len(piece)
         most = self.port.limits.header_max_bytes
         if not self._body_is_due and self._unended_bytes > most:
-            self._end_with("header_size", 431, f"the head has more than {most} bytes")
+            self._end_with("header_size", 431, f"the request head has more than {most} bytes")
             return
         try:
             try:
@@ -220,7 +220,7 @@ class HttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade:
                 self._upgrade()
         except httptools.HttpParserError:
-            text = "this is no HTTP/1.1 request"
+            text = "not an HTTP/1.1 request"
             if self._body_is_due:
                 self._refuse_body("bad_request", 400, text)
             else:
@@ -231,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _upgrade(self) -> None:
         """The parser will not go on behind this head."""
         if self.scope["method"] == "CONNECT":
-            self._end_with("bad_request", 501, "this is no proxy")
+            self._end_with("bad_request", 501, "CONNECT is not supported")
         elif self._is_websocket():
             self.handle_websocket_upgrade()
         else:
@@ -410,14 +410,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.port.refusals["header_time"] += 1
             self.transport.abort()
         else:  # what was asked for before it is answered
-            self._end_with("header_time", 408, "the head did not arrive in time", retry=True)
+            self._end_with(
+                "header_time", 408, "the request head did not arrive in time", retry=True
+            )
 
     # -- bodies that nobody reads -----------------------------------------------------------------
 
     def _bound_body(self) -> None:
         """It is not here as a whole, and nobody has asked for it."""
         if self._unread_bytes > UNREAD_MAX_BYTES:
-            self._refuse_body("body_size", 413, "nobody reads a body here")
+            self._refuse_body("body_size", 413, "this request takes no body")
         elif self._body_clock is None and self.cycle is self._running:
             self._body_clock = self.loop.call_later(
                 self.port.limits.header_timeout_s,

@@ -62,7 +62,7 @@ class SseEndpoint:
             return
         refusal = self._door.refusal(asyncio.get_running_loop().time())
         if refusal is not None:
-            row = Refusal(close_codes.OVERLOADED, refusal, "come back, or try another replica")
+            row = Refusal(close_codes.OVERLOADED, refusal, "retry, or try another replica")
             await send_response(send, *problem_of(row))
             return
         try:

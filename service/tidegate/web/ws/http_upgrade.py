@@ -33,7 +33,7 @@ class UpgradeProtocol(HttpProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         if not self._is_idle():
-            text = "a WebSocket handshake must wait for the answers before it"
+            text = "a WebSocket handshake must not be pipelined behind pending requests"
             self._end_with("bad_request", 400, text)
             return
         refusal = self.door.refusal(self.loop.time())
