@@ -199,7 +199,7 @@ class Troubles:
         # In the minute before: it may be over when it is asked for.
         await self.seen("max_over_time(tidegate_drain_elapsed_seconds[1m]) > 0")
         await self.seen("max_over_time(tidegate_draining[1m]) == 1")
-        await self.seen('sum(tidegate_sent_away_total{reason="drain"}) > 0')
+        await self.seen('sum(tidegate_moved_connections_total{reason="drain"}) > 0')
         status = await leaving.process.wait(30)
         assert status == 0, leaving.process.log_tail()
         for task in watching:

@@ -435,7 +435,7 @@ async def test_a_drain_shows_how_far_it_is(
     assert now("tidegate_ready") == 0
     assert now("tidegate_drain_window_seconds") == 60
     assert now("tidegate_drain_elapsed_seconds") > 0
-    assert now("tidegate_sent_away_total", reason="drain") >= 1
+    assert now("tidegate_moved_connections_total", reason="drain") >= 1
 
 
 async def test_too_many_connects_are_refused_by_code(redis_server: Server) -> None:

@@ -48,7 +48,7 @@ CONNECTIONS = Board(
                     "Signed-in connections",
                     "Connections of known users; these count against a user's limit. 0 with "
                     "sign-in on: tokens are refused; see the refusals.",
-                    Query(total("tidegate_guests")),
+                    Query(total("tidegate_authenticated_connections")),
                     decimals=0,
                 ),
                 number(

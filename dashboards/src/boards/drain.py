@@ -59,7 +59,7 @@ DRAIN = Board(
                     "Sent away per second",
                     "Connections told to come back elsewhere. It should be level over a drain's "
                     "window; a peak means that the window is too short for the connections.",
-                    Query(rate("tidegate_sent_away_total")),
+                    Query(rate("tidegate_moved_connections_total")),
                     unit="ops",
                 ),
                 number(
@@ -104,7 +104,7 @@ DRAIN = Board(
                     "Sent away, by reason",
                     "Connections told to come back: by a drain, or to rebalance after a scale-up. "
                     "Rebalancing that never ends: two replicas push viewers to and fro.",
-                    Query(rate("tidegate_sent_away_total", by=("reason",)), "{{reason}}"),
+                    Query(rate("tidegate_moved_connections_total", by=("reason",)), "{{reason}}"),
                     unit="ops",
                 ),
                 graph(

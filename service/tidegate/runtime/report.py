@@ -125,7 +125,7 @@ class Report:
             "tidegate_connections_opened_total": visits.opened,
             "tidegate_refusals_total": self._refusals(),
             "tidegate_closes_total": visits.ends,
-            "tidegate_guests": len(self._admission),
+            "tidegate_authenticated_connections": len(self._admission),
         }
 
     def _refusals(self) -> Counter[str]:
@@ -239,7 +239,7 @@ class Report:
             "tidegate_draining": int(began is not None),
             "tidegate_drain_elapsed_seconds": 0.0 if began is None else time.monotonic() - began,
             "tidegate_drain_window_seconds": drain.delay_s + drain.window_s,
-            "tidegate_sent_away_total": self._leaving.sent_away,
+            "tidegate_moved_connections_total": self._leaving.sent_away,
             "tidegate_loop_lag_seconds": self._loop_lag.histogram,
             "tidegate_gc_pause_seconds": self._gc_pauses.by_generation(),
             "tidegate_spans_dropped_total": self._spans_dropped(),
