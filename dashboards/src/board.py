@@ -24,7 +24,7 @@ TAG = "tidegate"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A title, and panels that fill whole lines under it."""
+    """A title, and the panels under it, which fill whole lines."""
 
     title: str
     panels: Sequence[Panel]
@@ -44,7 +44,7 @@ class Board:
 
     @property
     def uid(self) -> str:
-        """What Grafana knows it by."""
+        """The uid of the board in Grafana."""
         return f"tidegate-{self.name}"
 
     def to_json(self) -> str:

@@ -1,6 +1,6 @@
 """The kinds of panels that the boards have, each with a title, a description and its unit.
 
-The description is for whoever is woken up: what is shown, and what to do when it is bad.
+The description is for the engineer on call: what is shown, and what to do when the value is bad.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def number(
     decimals: int | None = None,
     width: int = 4,
 ) -> Panel:
-    """The latest value, large, with its course behind it."""
+    """The latest value as a large number, with a sparkline."""
     panel = (
         stat.Panel()
         .title(title)

@@ -64,7 +64,7 @@ def test_every_default_keeps_its_own_bounds() -> None:
         ({"topic": {"total_ring_bytes": 2048}}, "topic.total_ring_bytes: must be at least"),
         (
             {"topic": {"conflated_types": ["operation_failed"]}},
-            "topic.conflated_types: must not hold operation_failed",
+            "topic.conflated_types: must not contain operation_failed",
         ),
         ({"server": {"admin_port": 8080}}, "server.admin_port: must differ"),
     ],

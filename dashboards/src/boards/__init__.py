@@ -1,4 +1,4 @@
-"""All boards, in the order in which the menu should be read."""
+"""All boards, in the order of the menu."""
 
 from __future__ import annotations
 

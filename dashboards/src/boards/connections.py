@@ -17,52 +17,56 @@ _FULL = 'event="full"'
 CONNECTIONS = Board(
     name="connections",
     title="Tidegate / Connections and limits",
-    description="Connections by kind and replica, refusals, the limits of users and replicas.",
+    description="Connections by kind and replica, refusals, and the limits of users and replicas.",
     rows=(
         Row(
             "Now",
             (
                 number(
                     "Connections",
-                    "Open connections of viewers. A sudden fall: look at closes by code, and at "
-                    "what stands in front of the gateway.",
+                    "Open connections of viewers. On a sudden drop, check the closes by code and "
+                    "the load balancer or proxy in front of the gateway.",
                     Query(total("tidegate_connections")),
                     decimals=0,
                 ),
                 number(
-                    "Watches",
-                    "Viewers over all operations; a multiplexed connection counts once for each. "
-                    "Far above connections is right where pages watch many operations.",
+                    "Viewers",
+                    "Viewers of all operations; a multiplexed connection counts once for each of "
+                    "its operations. A number far above the connections is normal where pages "
+                    "subscribe to many operations.",
                     Query(total("tidegate_viewers")),
                     decimals=0,
                 ),
                 number(
                     "Operations followed",
-                    "Operations with a viewer, summed over replicas: one that is watched on three "
-                    "counts three times. Near topic.max_topics new ones are refused.",
+                    "Operations with at least one viewer, summed over replicas: an operation with "
+                    "viewers on three replicas counts three times. At topic.max_topics, new "
+                    "operations are refused.",
                     Query(total("tidegate_operations")),
                     decimals=0,
                     limits=above(80_000, 100_000),
                 ),
                 number(
-                    "Signed-in connections",
-                    "Connections of known users; these count against a user's limit. 0 with "
-                    "sign-in on: tokens are refused; see the refusals.",
+                    "Authenticated connections",
+                    "Connections of authenticated users; these count towards a user's limit. 0 "
+                    "with authentication enabled: tokens are refused; see the refusals.",
                     Query(total("tidegate_authenticated_connections")),
                     decimals=0,
                 ),
                 number(
                     "Refused per second",
-                    "Connections and watches refused. More than those let in: an incident, or a "
-                    "client that retries without waiting. The codes below say which.",
+                    "Refused connections and subscriptions. More refusals than accepted "
+                    "connections: an incident, or a client that retries without a delay. The "
+                    "panel of codes shows the reason.",
                     Query(rate("tidegate_refusals_total")),
                     unit="ops",
                     limits=above(1, 50),
                 ),
                 number(
                     "Users at their limit",
-                    "Connects per second that found the user's slots full. Honest users: raise "
-                    "slots.limit. A few: see who opens so many. Runbook: TidegateSlotsNearLimit.",
+                    "Connection attempts per second that found the user's slots in use. Many "
+                    "users: raise slots.limit. A few users: check why they open so many "
+                    "connections. Runbook: TidegateSlotsNearLimit.",
                     Query(rate("tidegate_slot_events_total", _FULL)),
                     unit="ops",
                     limits=above(0.1, 10),
@@ -75,71 +79,75 @@ CONNECTIONS = Board(
                 connections_by_kind(),
                 graph(
                     "Connections by replica",
-                    "They should be about level. A new replica stays emptier until rebalancing or "
-                    "reconnects fill it; a lasting tilt is the load balancer's doing.",
+                    "The replicas should have about the same number. A new replica has fewer "
+                    "until rebalancing or reconnects fill it; a lasting imbalance comes from the "
+                    "load balancer.",
                     Query(total("tidegate_connections", by=REPLICA), REPLICA_LEGEND),
                 ),
                 connections_share(),
                 graph(
                     "Opened per second by kind",
-                    "Connections that came in. A wave after a drain or an outage is right and "
-                    "spread by each viewer's own delay; waves without cause are clients that "
-                    "reconnect in a loop: see closes.",
+                    "Accepted connections. A wave after a drain or an outage is expected and is "
+                    "spread by the individual delay of each viewer; waves without a cause are "
+                    "clients that reconnect in a loop: see the closes.",
                     Query(rate("tidegate_connections_opened_total", by=("kind",)), "{{kind}}"),
                     unit="ops",
                 ),
                 graph(
                     "Joins per second",
-                    "Viewers that joined an operation. Joins far above connections opened: "
-                    "multiplexed clients that watch and unwatch all the time.",
+                    "Viewers that joined an operation. Far more joins than opened connections: "
+                    "multiplexed clients that subscribe and unsubscribe all the time.",
                     Query(rate("tidegate_joins_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
                 ),
                 graph(
                     "Operations followed by replica",
-                    "Each costs an armed doorbell and a ring of frames. Growing without more "
-                    "viewers: clients leave operations open that have ended.",
+                    "Each operation needs a registered change notification and a replay buffer. "
+                    "Growth without more viewers: clients stay subscribed to operations that have "
+                    "finished.",
                     Query(total("tidegate_operations", by=REPLICA), REPLICA_LEGEND),
                 ),
             ),
         ),
         Row(
-            "Refusals and ends",
+            "Refusals and closes",
             (
                 refusals(),
                 closes(),
                 graph(
                     "TCP connections by port",
-                    "Whatever is spoken over them; those of the public port are what "
-                    "replica.max_connections is for. Far above the connections of viewers: idle "
-                    "HTTP connections, of a load balancer or of somebody who means harm.",
+                    "TCP connections of any protocol; those of the public port count towards "
+                    "replica.max_connections. Far more than viewer connections: idle HTTP "
+                    "connections of a load balancer, or an attack.",
                     Query(total("tidegate_sockets", by=("port",)), "{{port}}"),
                 ),
             ),
         ),
         Row(
-            "Limits of users",
+            "User limits",
             (
                 heat(
                     "Slot use at connect",
-                    "A user's connections over the user's limit, at each connect. Hot at 1: "
-                    "users are at their limit; ask why before you raise slots.limit.",
+                    "Connections of a user divided by the limit of that user, at each connect. "
+                    "Many values at 1: users are at their limit; find out why before raising "
+                    "slots.limit.",
                     Query(buckets("tidegate_slot_use_ratio")),
                     unit="percentunit",
                     width=8,
                 ),
                 graph(
                     "Slots",
-                    "What happened to slots. `full`: refused at the limit. `taken_locally`: Redis "
-                    "is away and the limit holds on one replica only. `over`: a replica that had "
-                    "lost its lease came back. `unavailable`: Redis did not answer.",
+                    "Changes of connection slots. `full`: refused at the limit. `taken_locally`: "
+                    "Redis is unavailable and the limit applies per replica only. `over`: a "
+                    "replica that had lost its lease returned and exceeded a limit. "
+                    "`unavailable`: Redis did not answer.",
                     Query(rate("tidegate_slot_events_total", by=("event",)), "{{event}}"),
                     unit="ops",
                 ),
                 graph(
                     "Slots held and unsettled",
-                    "Slots that replicas hold, and changes that Redis does not know yet. Unsettled "
-                    "should fall to 0 within seconds; if it stays, Redis is away or slow.",
+                    "Slots held by replicas, and changes not yet written to Redis. `unsettled` "
+                    "should return to 0 within seconds; otherwise Redis is unavailable or slow.",
                     Query(total("tidegate_slots_held"), "held"),
                     Query(total("tidegate_slots_unsettled"), "unsettled"),
                 ),
@@ -150,22 +158,22 @@ CONNECTIONS = Board(
             (
                 graph(
                     "Leases held",
-                    "1 while the replica's lease holds. 0: others take it for dead and give its "
-                    "viewers' slots away. Runbook: TidegateLeaseLost.",
+                    "1 while the lease of the replica is valid. 0: the other replicas consider it "
+                    "dead and release the slots of its viewers. Runbook: TidegateLeaseLost.",
                     Query(total("tidegate_lease_held", by=REPLICA), REPLICA_LEGEND),
                 ),
                 graph(
                     "Lease renewals",
-                    "`failed`: Redis did not answer in time, harmless once or twice. `lapsed`: the "
-                    "lease ran out and the replica started a new one: Redis or the loop stood "
-                    "still for longer than slots.lease_s.",
+                    "`failed`: Redis did not answer in time, harmless once or twice. `lapsed`: "
+                    "the lease expired and the replica registered again, because Redis or the "
+                    "event loop did not respond for longer than slots.lease_s.",
                     Query(rate("tidegate_lease_renewals_total", by=("outcome",)), "{{outcome}}"),
                     unit="ops",
                 ),
                 graph(
-                    "Replicas as each sees them",
-                    "Replicas with a lease. Lines that differ for longer than 5 s: they "
-                    "are not on the same Redis, or use different groups.",
+                    "Replicas seen by each replica",
+                    "Replicas with a valid lease, as seen by each replica. Values that differ for "
+                    "longer than 5 s: the replicas use different Redis servers or consumer groups.",
                     Query(select("tidegate_pods"), REPLICA_LEGEND),
                 ),
             ),

@@ -1,4 +1,4 @@
-"""From XADD to the browser: where the time goes, and what is mended on the way."""
+"""From XADD to the browser: where the time is spent, and what is repaired."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BURN = (("5m", "5m"), ("1h", "1h"), ("6h", "6h"))
 
 
 def _burn(ratio: str, budget: float) -> tuple[Query, ...]:
-    """How many times faster than allowed the budget is used, by window."""
+    """The burn rate of an error budget, by window."""
     return tuple(
         Query(
             f"max({select(f'release:{ratio}:ratio_rate{window}', where=SELECTED_OPERATOR)})"
@@ -41,7 +41,7 @@ def _burn(ratio: str, budget: float) -> tuple[Query, ...]:
 DELIVERY = Board(
     name="delivery",
     title="Tidegate / Delivery",
-    description="From XADD to the browser: latency, dispatch, order, and viewers that fall behind.",
+    description="From XADD to the browser: latency, dispatch, order, and lagging viewers.",
     rows=(
         Row(
             "Publish to browser",
@@ -65,7 +65,7 @@ DELIVERY = Board(
                 within_objective(),
                 number(
                     "Publish to viewer, p99",
-                    "99 % of the sampled viewers had acknowledged an entry after this time. High "
+                    "Time within which 99 % of the sampled viewers acknowledged an entry. High "
                     "while publish to socket is low: the viewers' network.",
                     Query(quantile(0.99, _VIEWER)),
                     unit="s",
@@ -73,7 +73,7 @@ DELIVERY = Board(
                 ),
                 number(
                     "Viewers lagging",
-                    "Viewers whose buffer is full, now. They are caught up when they read again. "
+                    "Viewers whose send buffer is full. They catch up when they read again. "
                     "Runbook: TidegateViewersLagging.",
                     Query(total("tidegate_viewers", 'state="lagging"')),
                     decimals=0,
@@ -81,21 +81,22 @@ DELIVERY = Board(
                 ),
                 heat(
                     "Publish to socket",
-                    "Every delivery by its latency. A second band far above the first is a part of "
-                    "the replicas or of the streams: compare by replica below.",
+                    "Deliveries by latency. A second band far above the first comes from some of "
+                    "the replicas or streams: compare the replicas below.",
                     Query(buckets(_SOCKET)),
                 ),
                 heat(
                     "Publish to viewer",
-                    "Sampled acknowledgements by latency, the way back included. A band at a fixed "
-                    "height is a far country; a smear is a bad network.",
+                    "Sampled acknowledgements by latency, including the return path. A constant "
+                    "offset is distance; a wide spread is jitter of the network.",
                     Query(buckets(_VIEWER)),
                 ),
                 latency_quantiles(),
                 graph(
                     "Publish to socket by replica, p99",
-                    "One replica above the others: its loop lag, its node, or its link to Redis. "
-                    "Restart it; if it comes back slow, move it.",
+                    "One replica slower than the others: its event loop, its node or its "
+                    "connection to Redis. Restart it; if it is still slow, move it to another "
+                    "node.",
                     Query(quantile(0.99, _SOCKET, by=REPLICA), REPLICA_LEGEND),
                     unit="s",
                     limits=above(0.25, 1),
@@ -103,10 +104,10 @@ DELIVERY = Board(
                     exemplars=True,
                 ),
                 graph(
-                    "Acknowledgements, and what is not measured",
-                    "What became of asked acknowledgements, and deliveries whose latency is not "
-                    "known. `unanswered`: viewers gone or hung. `no_clock`: the Redis user needs "
-                    "+time. `not_a_time`: backends that choose entry ids themselves.",
+                    "Acknowledgements and unmeasured deliveries",
+                    "Requested acknowledgements by outcome, and deliveries whose latency is "
+                    "unknown. `unanswered`: the viewer is gone or hangs. `no_clock`: the Redis "
+                    "user needs +time. `not_a_time`: backends set entry ids themselves.",
                     Query(rate("tidegate_acks_total", by=("outcome",)), "ack {{outcome}}"),
                     Query(
                         rate("tidegate_latency_unmeasured_total", by=("reason",)),
@@ -117,12 +118,12 @@ DELIVERY = Board(
             ),
         ),
         Row(
-            "The objectives",
+            "Service level objectives",
             (
                 graph(
                     "Latency budget: burn rate",
-                    "How many times faster than allowed the 1 % of slow deliveries is used up; 1 "
-                    "lasts exactly 30 days. Above 14.4 over an hour pages. Needs the recording "
+                    "Burn rate of the error budget of 1 % slow deliveries; at 1 the budget lasts "
+                    "exactly 30 days. Above 14.4 for an hour, an alert pages. Needs the recording "
                     "rules. Runbook: TidegateDeliveryLatencyBudgetBurn.",
                     *_burn("tidegate_delivery_slow", 0.01),
                     limits=above(1, 14.4),
@@ -130,8 +131,8 @@ DELIVERY = Board(
                 ),
                 graph(
                     "Loss budget: burn rate",
-                    "How many times faster than allowed the 0.1 % of gaps is used up. Above 14.4 "
-                    "over an hour pages. Needs the recording rules. Runbook: "
+                    "Burn rate of the error budget of 0.1 % gap frames. Above 14.4 for an hour, "
+                    "an alert pages. Needs the recording rules. Runbook: "
                     "TidegateDeliveryLossBudgetBurn.",
                     *_burn("tidegate_delivery_lost", 0.001),
                     limits=above(1, 14.4),
@@ -144,9 +145,9 @@ DELIVERY = Board(
             (
                 graph(
                     "Dispatch lag",
-                    "From XADD until the relay message is at the replica. High: the doorbell (poll "
-                    "instead of tracking), Redis' load, or replicas that follow a dead leader for "
-                    "two seconds.",
+                    "Time from XADD to the arrival of the relay message at the replica. High: "
+                    "change notifications (polling instead of tracking), load on Redis, or "
+                    "replicas that wait up to two seconds for a dead dispatch leader.",
                     *(
                         Query(quantile(q, "tidegate_dispatch_lag_seconds"), name)
                         for q, name in ((0.5, "p50"), (0.99, "p99"))
@@ -157,35 +158,37 @@ DELIVERY = Board(
                 ),
                 heat(
                     "Dispatch lag",
-                    "The same as a heat map. A band at 0.25 s is the poll; one at 2 s is a leader "
-                    "that was lost; one at 10 s is the sweep, so rings were missed.",
+                    "Dispatch lag as a heat map. A band at 0.25 s is polling; at 2 s, a lost "
+                    "dispatch leader; at 10 s, the periodic check, so change notifications were "
+                    "missed.",
                     Query(buckets("tidegate_dispatch_lag_seconds")),
                     width=8,
                 ),
                 undispatched(),
                 graph(
-                    "Doorbell",
-                    "Rings of followed streams, and armed bells that did not ring: the sweep had "
-                    "to find the entries, up to 10 s late. Any missed: runbook "
-                    "TidegateDoorbellMissed.",
-                    Query(rate("tidegate_doorbell_rings_total"), "rings"),
+                    "Change notifications",
+                    "Change notifications received for followed streams, and those that did not "
+                    "arrive: the periodic check found the entries, up to 10 s late. Any missed: "
+                    "runbook TidegateDoorbellMissed.",
+                    Query(rate("tidegate_doorbell_rings_total"), "received"),
                     Query(rate("tidegate_doorbell_missed_total"), "missed"),
                     unit="ops",
                 ),
                 graph(
                     "Dispatch calls",
-                    "Answered calls of the dispatch script. Many more `empty` than `entries` with "
-                    "several replicas: they race; they should settle on one leader per stream "
-                    "within seconds. `refused`: see the Redis events.",
+                    "Completed calls of the dispatch script. Many more `empty` than `entries` "
+                    "with several replicas: they compete; they should settle on one leader per "
+                    "stream within seconds. `refused`: see the Redis events.",
                     Query(rate("tidegate_dispatch_calls_total", by=("outcome",)), "{{outcome}}"),
                     Query(rate("tidegate_dispatched_entries_total"), "entries dispatched"),
                     unit="ops",
                 ),
                 graph(
                     "Relay messages",
-                    "By who dispatched them. Only `own` on several replicas: they do not hear each "
-                    "other (sharded pub/sub blocked?). `unreadable`: another version, or somebody "
-                    "else publishes on our channels.",
+                    "Relay messages by the replica that dispatched them. Only `own` on several "
+                    "replicas: they do not receive each other's messages (is sharded pub/sub "
+                    "blocked?). `unreadable`: another version, or another program that publishes "
+                    "to the same channels.",
                     Query(rate("tidegate_relay_messages_total", by=("origin",)), "{{origin}}"),
                     unit="ops",
                 ),
@@ -196,16 +199,17 @@ DELIVERY = Board(
             (
                 graph(
                     "Repairs by cause",
-                    "Pages read to mend the order of a stream. Some after a reconnect or a deploy "
-                    "are right. A steady `relay_gap` or `missed_relay`: relay messages are lost "
-                    "(output buffer limits of pub/sub in Redis).",
+                    "Pages read from streams to repair missing entries. Some after a reconnect or "
+                    "a rollout are expected. A steady `relay_gap` or `missed_relay`: relay "
+                    "messages are lost (pub/sub output buffer limits in Redis).",
                     Query(rate("tidegate_repairs_total", by=("cause",)), "{{cause}}"),
                     unit="ops",
                 ),
                 graph(
                     "Repaired entries",
-                    "Entries that live viewers got from a page and not by the relay, by replica. "
-                    "They came late, not never. One replica only: its link to Redis.",
+                    "Entries for live viewers that came from a page instead of the relay, by "
+                    "replica. They are late, not lost. On one replica only: its connection to "
+                    "Redis.",
                     Query(rate("tidegate_repaired_entries_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
                 ),
@@ -213,28 +217,30 @@ DELIVERY = Board(
             ),
         ),
         Row(
-            "Viewers behind",
+            "Lagging viewers",
             (
                 graph(
                     "Viewers by state",
-                    "Live, catching up (just joined, or read again) and lagging (buffer full). A "
-                    "growing share of lagging: viewers' networks, or entries too many and too big.",
+                    "Viewers that are live, catching up (just joined, or reading again) or "
+                    "lagging (send buffer full). A growing share of lagging viewers: their "
+                    "networks, or entries that are too many or too large.",
                     Query(total("tidegate_viewers", by=("state",)), "{{state}}"),
                     stacked=True,
                 ),
                 graph(
-                    "Buffers full, entries skipped",
-                    "Times a viewer's buffer was full, by policy, and superseded entries that "
-                    "lagging viewers were spared. Skipping is the policy at work; if viewers need "
-                    "every entry, set viewer.lagging_policy to replay.",
+                    "Full buffers and skipped entries",
+                    "Times a viewer's send buffer filled up, by policy, and superseded entries "
+                    "skipped for lagging viewers. Skipping is the configured policy; if viewers "
+                    "need every entry, set viewer.lagging_policy to replay.",
                     Query(rate("tidegate_viewers_lagged_total", by=("policy",)), "{{policy}}"),
                     Query(rate("tidegate_skipped_entries_total"), "entries skipped"),
                     unit="ops",
                 ),
                 graph(
                     "Replay sizes, p50 and p99",
-                    "Entries written to a viewer before it was live. Large at `join`: viewers ask "
-                    "for much history. Large at `catch_up`: they were away or lagging for long.",
+                    "Entries written to a viewer before it was live. Large at `join`: viewers "
+                    "request much history. Large at `catch_up`: they were disconnected or lagging "
+                    "for a long time.",
                     *(
                         Query(
                             quantile(q, "tidegate_replay_entries", by=("occasion",)),
@@ -244,25 +250,27 @@ DELIVERY = Board(
                     ),
                 ),
                 graph(
-                    "Entries replayed, pages read",
+                    "Replayed entries and pages read",
                     "Entries written as history or to catch up, and the pages read from streams "
-                    "for it. Many pages: viewers are away for longer than 256 entries take.",
+                    "for it. Many pages: viewers need more than the 256 most recent entries, "
+                    "which replicas keep in memory.",
                     Query(rate("tidegate_replayed_entries_total"), "entries"),
                     Query(rate("tidegate_log_pages_total"), "pages"),
                     unit="ops",
                 ),
                 graph(
-                    "Recent frames kept",
-                    "Bytes of the rings, from which late viewers are served. At "
-                    "topic.total_ring_bytes the oldest are dropped early and pages are read.",
+                    "Replay buffers",
+                    "Memory used by replay buffers, from which late viewers are served. At "
+                    "topic.total_ring_bytes the oldest frames are dropped and pages are read from "
+                    "Redis instead.",
                     Query(total("tidegate_ring_bytes", by=REPLICA), REPLICA_LEGEND),
                     unit="bytes",
                 ),
                 graph(
-                    "Frames that wait for their pass",
-                    "Joined frames not yet written to all live viewers. It should be near 0; "
-                    "growing means that the loop cannot write as fast as entries come: add "
-                    "replicas.",
+                    "Batches waiting to be sent",
+                    "Batches of frames not yet written to all live viewers. The value should be "
+                    "near 0; growth means that the event loop cannot write as fast as entries "
+                    "arrive: add replicas.",
                     Query(total("tidegate_outbox_items", by=REPLICA), REPLICA_LEGEND),
                     limits=above(100, 1_000),
                 ),

@@ -1,4 +1,4 @@
-"""Replicas that come and go: readiness, drains, where viewers go, and what a replica can bear."""
+"""Replicas that start and stop: readiness, drains, reconnects, and the signals for scaling."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from dashboards.src.queries import (
 DRAIN = Board(
     name="drain",
     title="Tidegate / Drain and scaling",
-    description="Readiness, drains and the wave of reconnects, and the signals for scaling.",
+    description="Readiness, drains and the reconnects that follow, and the signals for scaling.",
     rows=(
         Row(
             "Now",
             (
                 number(
                     "Replicas ready",
-                    "Replicas to which viewers may be sent. Below what is wanted for longer than a "
-                    "rollout takes: the events of the pods.",
+                    "Replicas that accept viewers. Fewer than desired for longer than a rollout "
+                    "takes: see the events of the pods.",
                     Query(total("tidegate_ready")),
                     decimals=0,
                     limits=below(2, 1),
                 ),
                 number(
                     "Draining",
-                    "Replicas that are leaving. More than one outside of a rollout: evictions, or "
-                    "a scale-down of several at once.",
+                    "Replicas that are draining. More than one outside of a rollout: evictions, "
+                    "or a scale-down by several pods at once.",
                     Query(total("tidegate_draining")),
                     decimals=0,
                     limits=above(2),
                 ),
                 number(
-                    "Longest drain, share of its window",
-                    "Time since a drain began over the time it may take. Above 1: it is late, and "
-                    "Kubernetes kills it at the end of the grace period. Runbook: "
+                    "Longest drain relative to its window",
+                    "Time since a drain began divided by the time allowed for it. Above 1 it is "
+                    "late, and Kubernetes kills the pod at the end of the grace period. Runbook: "
                     "TidegateDrainSlow.",
                     Query(
                         f"max({select('tidegate_drain_elapsed_seconds')}"
@@ -56,23 +56,25 @@ DRAIN = Board(
                     limits=above(1, 1.5),
                 ),
                 number(
-                    "Sent away per second",
-                    "Connections told to come back elsewhere. It should be level over a drain's "
-                    "window; a peak means that the window is too short for the connections.",
+                    "Reconnects requested per second",
+                    "Connections asked to reconnect to another replica. The rate should be "
+                    "constant over the window of a drain; a peak means that the window is too "
+                    "short for the number of connections.",
                     Query(rate("tidegate_moved_connections_total")),
                     unit="ops",
                 ),
                 number(
                     "Connections per ready replica",
-                    "What scaling looks at first. Compare with the target of the Gateway resource; "
-                    "above it replicas should be on their way.",
+                    "The primary signal for scaling. Compare with the target in the Gateway "
+                    "resource; above it, more replicas should be starting.",
                     Query(f"{total('tidegate_connections')} / {total('tidegate_ready')}"),
                     decimals=0,
                 ),
                 number(
-                    "Fullest over mean",
-                    "Connections of the fullest replica over the mean. Above 1.3 shedding moves "
-                    "some, if it is on; lasting: the load balancer.",
+                    "Largest relative to the mean",
+                    "Connections of the fullest replica divided by the mean. Above 1.15, "
+                    "rebalancing moves some, if it is enabled; if the imbalance lasts, check the "
+                    "load balancer.",
                     Query(
                         f"max({total('tidegate_connections', by=REPLICA)})"
                         f" / avg({total('tidegate_connections', by=REPLICA)})"
@@ -83,48 +85,51 @@ DRAIN = Board(
             ),
         ),
         Row(
-            "Coming and going",
+            "Rollouts and drains",
             (
                 graph(
                     "Ready and draining",
-                    "Replicas by what they are. In a rollout one drains while its successor is "
-                    "ready already; ready falling first: maxUnavailable is not 0.",
+                    "Replicas by state. In a rollout one drains while its successor is already "
+                    "ready; if the number of ready replicas falls first, maxUnavailable is not 0.",
                     Query(total("tidegate_ready"), "ready"),
                     Query(total("tidegate_draining"), "draining"),
                 ),
                 graph(
                     "Drains",
-                    "Time since the drain began, and the window it has. Beyond its window: "
-                    "connections that do not close; see server.shutdown_timeout_s.",
+                    "Time since the drain began, and its window. Beyond the window: connections "
+                    "that do not close; see server.shutdown_timeout_s.",
                     Query(highest("tidegate_drain_elapsed_seconds", by=REPLICA), REPLICA_LEGEND),
                     Query(highest("tidegate_drain_window_seconds"), "window"),
                     unit="s",
                 ),
                 graph(
-                    "Sent away, by reason",
-                    "Connections told to come back: by a drain, or to rebalance after a scale-up. "
-                    "Rebalancing that never ends: two replicas push viewers to and fro.",
+                    "Reconnects requested, by reason",
+                    "Connections asked to reconnect, by a drain or to rebalance after a scale-up. "
+                    "Rebalancing that does not end: the load balancer sends viewers back to full "
+                    "replicas.",
                     Query(rate("tidegate_moved_connections_total", by=("reason",)), "{{reason}}"),
                     unit="ops",
                 ),
                 graph(
                     "Connections by replica",
-                    "Where viewers are. A drained replica's go to the others within seconds; lost "
-                    "ones did not come back: see refusals on Connections and limits.",
+                    "Connections of each replica. Those of a drained replica move to the others "
+                    "within seconds; missing ones did not reconnect: see the refusals on board "
+                    "Connections and limits.",
                     Query(total("tidegate_connections", by=REPLICA), REPLICA_LEGEND),
                     stacked=True,
                 ),
                 graph(
                     "Opened per second by replica",
-                    "The wave of reconnects. Above what replica.connects_per_s lets in, viewers "
-                    "are refused and come again: spread the drain over a longer window.",
+                    "Accepted connections, including reconnects. Above replica.connects_per_s "
+                    "viewers are refused and retry: spread the drain over a longer window.",
                     Query(rate("tidegate_connections_opened_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
                 ),
                 graph(
                     "Time since start",
-                    "A line that falls to 0 is a restart. Outside of a rollout: the reason of the "
-                    "last state of the pod (OOMKilled, liveness).",
+                    "Time since the process started; a drop to 0 is a restart. Outside of a "
+                    "rollout, check the reason in the last state of the pod (OOMKilled, liveness "
+                    "probe).",
                     Query(
                         of_replicas(f"time() - {select('process_start_time_seconds')}"),
                         REPLICA_LEGEND,
@@ -139,8 +144,8 @@ DRAIN = Board(
                 connections_share(),
                 graph(
                     "Deliveries by replica",
-                    "Frames per second. One loop writes a hundred thousand small ones; above half "
-                    "of what you have measured, add replicas.",
+                    "Frames per second. One event loop writes about a hundred thousand small "
+                    "frames per second; above half of what you have measured, add replicas.",
                     Query(rate("tidegate_deliveries_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
                 ),
@@ -148,9 +153,9 @@ DRAIN = Board(
                 loop_lag(),
                 graph(
                     "Time in garbage collection",
-                    "Share of the time in which the collector stood in the way, by generation. "
-                    "Much in generation 2 means many short-lived connections with state; more, "
-                    "smaller replicas help.",
+                    "Share of time that the process is paused for garbage collection, by "
+                    "generation. Much in generation 2 means many short-lived connections with "
+                    "state; more, smaller replicas help.",
                     Query(
                         rate("tidegate_gc_pause_seconds_sum", by=(*REPLICA, "generation")),
                         f"{REPLICA_LEGEND} generation {{{{generation}}}}",
@@ -160,8 +165,8 @@ DRAIN = Board(
                 ),
                 graph(
                     "Spans dropped",
-                    "Spans of traces that were not exported: the collector is away or slow. "
-                    "Viewers are not harmed; mend the collector or sample less.",
+                    "Trace spans that were not exported: the collector is unavailable or slow. "
+                    "Viewers are not affected; fix the collector or sample less.",
                     Query(rate("tidegate_spans_dropped_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
                 ),

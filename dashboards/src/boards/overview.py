@@ -29,45 +29,47 @@ from dashboards.src.queries import (
 OVERVIEW = Board(
     name="overview",
     title="Tidegate / Overview",
-    description="Is it healthy? Traffic, errors, latency and saturation of the gateway.",
+    description="Health, traffic, errors, latency and saturation of the gateway.",
     rows=(
         Row(
-            "Is it healthy?",
+            "Health",
             (
                 number(
                     "Replicas ready",
-                    "Replicas that say on /readyz that viewers may come. Less than you run: look "
-                    "at the reason in /readyz of the one that is missing; it is Redis, or a drain.",
+                    "Replicas whose /readyz answers 200. Fewer than expected: see the reason in "
+                    "/readyz of the missing replica; it is Redis or a drain.",
                     Query(total("tidegate_ready")),
                     limits=below(2, 1),
                 ),
                 number(
-                    "Redis links down",
-                    "Links to primaries that are not connected, over all replicas. Viewers stay "
-                    "and are told `stale`; nothing new reaches them. Runbook: TidegateRedisAway.",
+                    "Redis connections down",
+                    "Connections to primaries that are down, over all replicas. Viewers stay "
+                    "connected and receive `stale`, but no new entries. Runbook: "
+                    "TidegateRedisAway.",
                     Query(f"sum({select('tidegate_redis_connected')} == bool 0)"),
                     limits=above(None, 1),
                 ),
                 within_objective(),
                 number(
                     "Publish to socket, p99",
-                    "99 of 100 deliveries took less than this from XADD to the socket. Above a "
-                    "quarter of a second: open the Delivery board and see which part is slow.",
+                    "99 of 100 deliveries took at most this long from XADD to the socket. Above "
+                    "250 ms, open the Delivery board to see which stage is slow.",
                     Query(quantile(0.99, "tidegate_publish_to_socket_seconds")),
                     unit="s",
                     limits=above(0.25, 1),
                 ),
                 number(
                     "Connections",
-                    "Open connections of viewers, all kinds. A sudden fall is an outage in front "
-                    "of the gateway, or a drain: see Drain and scaling.",
+                    "Open connections of viewers of all kinds. A sudden drop is an outage in "
+                    "front of the gateway, or a drain: see board Drain and scaling.",
                     Query(total("tidegate_connections")),
                     decimals=0,
                 ),
                 number(
                     "Gap frames",
-                    "Gaps told to viewers in the last hour: entries may be missing for them. Any: "
-                    "see the reasons below; `trimmed` means streams are too short.",
+                    "Gap frames sent to viewers in the last hour: entries may be missing for "
+                    "them. If there are any, see the reasons below; `trimmed` means that streams "
+                    "are too short.",
                     Query(f"sum(increase({select('tidegate_gap_frames_total')}[1h]))"),
                     decimals=0,
                     limits=above(1, 100),
@@ -80,17 +82,17 @@ OVERVIEW = Board(
                 connections_by_kind(),
                 graph(
                     "Entries and deliveries",
-                    "Entries that replicas took up, and frames written to live viewers. Entries "
-                    "without deliveries: nobody watches. Both at 0 while backends publish: the "
-                    "doorbell or Redis; see the Redis board.",
+                    "Entries accepted by replicas, and frames written to live viewers. Entries "
+                    "without deliveries: no viewers. Both at 0 while backends publish: change "
+                    "notifications or Redis; see board Redis.",
                     Query(rate("tidegate_entries_total"), "entries"),
                     Query(rate("tidegate_deliveries_total"), "deliveries"),
                     unit="ops",
                 ),
                 graph(
                     "Bytes to viewers",
-                    "Bytes of frames written to live viewers. Compare with the network of the "
-                    "nodes; close to it, viewers begin to lag: add replicas on other nodes.",
+                    "Bytes of frames written to live viewers. Compare with the network bandwidth "
+                    "of the nodes; near it, viewers begin to lag: add replicas on other nodes.",
                     Query(rate("tidegate_delivered_bytes_total", by=REPLICA), REPLICA_LEGEND),
                     unit="Bps",
                     stacked=True,
@@ -104,9 +106,9 @@ OVERVIEW = Board(
                 latency_quantiles(),
                 graph(
                     "Publish to viewer",
-                    "From XADD to a viewer's acknowledgement, sampled: what people see, and the "
-                    "way back. Much above publish to socket: the network of the viewers, or their "
-                    "browsers; nothing here helps.",
+                    "Time from XADD to a viewer's acknowledgement, sampled: the latency that "
+                    "users see plus the return path. Much higher than publish to socket: the "
+                    "viewers' network or browsers, which the gateway cannot influence.",
                     *(
                         Query(quantile(q, "tidegate_publish_to_viewer_seconds"), name)
                         for q, name in ((0.5, "p50"), (0.99, "p99"))
@@ -116,8 +118,9 @@ OVERVIEW = Board(
                 ),
                 graph(
                     "Redis round trip, p99",
-                    "A TIME on the link, once a second: Redis, the network and the replica's "
-                    "loop. All replicas slow: Redis (SLOWLOG, its CPU). One: that replica.",
+                    "Round trip of the TIME command, once a second: Redis, the network and the "
+                    "event loop of the replica. All replicas slow: Redis (SLOWLOG, CPU). One "
+                    "replica slow: that replica.",
                     Query(
                         quantile(0.99, "tidegate_redis_round_trip_seconds", by=REPLICA),
                         REPLICA_LEGEND,
@@ -135,8 +138,8 @@ OVERVIEW = Board(
                 loop_lag(),
                 graph(
                     "CPU",
-                    "CPU seconds per second; a replica is one event loop, so 1 is all it can have. "
-                    "Above 0.7: more replicas, before latency tells you.",
+                    "CPU seconds per second; a replica is one event loop and cannot use more than "
+                    "1. Above 0.7, add replicas before the latency rises.",
                     Query(
                         of_replicas(f"rate(process_cpu_seconds_total{{{SELECTED}}}[{WINDOW}])"),
                         REPLICA_LEGEND,
@@ -145,16 +148,16 @@ OVERVIEW = Board(
                 ),
                 graph(
                     "Memory",
-                    "Resident memory. About 18 KiB per idle connection, and the rings "
-                    "(topic.total_ring_bytes). Growth at constant connections is a leak: keep "
-                    "/debug/state and report it.",
+                    "Resident memory. About 18 KiB per idle connection, plus the replay buffers "
+                    "(topic.total_ring_bytes). Growth at a constant number of connections is a "
+                    "leak: save /debug/state and report it.",
                     Query(of_replicas(select("process_resident_memory_bytes")), REPLICA_LEGEND),
                     unit="bytes",
                 ),
                 graph(
                     "File descriptors in use",
-                    "Share of the limit of open files. Near 1 nobody can connect any more: raise "
-                    "the limit of the container, or lower replica.max_connections.",
+                    "Open file descriptors relative to the limit. Near 1 new connections fail: "
+                    "raise the limit of the container, or lower replica.max_connections.",
                     Query(
                         of_replicas(f"{select('process_open_fds')} / {select('process_max_fds')}"),
                         REPLICA_LEGEND,

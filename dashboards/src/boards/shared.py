@@ -1,4 +1,4 @@
-"""Panels that stand on more than one board, so that they look and read the same."""
+"""Panels that appear on more than one board."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def within_objective() -> Panel:
     every = f"sum(increase({select(f'{histogram}_count')}[$__range]))"
     return number(
         "Deliveries within 250 ms",
-        "Of the deliveries in the board's range, those that took at most 250 ms from XADD to the "
-        "socket. The objective is 99 %. Below: runbook TidegateDeliveryLatencyBudgetBurn.",
+        "Share of the deliveries in the selected time range that took at most 250 ms from XADD to "
+        "the socket. The objective is 99 %. If it is lower, see runbook "
+        "TidegateDeliveryLatencyBudgetBurn.",
         Query(f"{good} / {every}"),
         unit="percentunit",
         decimals=2,
@@ -44,8 +45,9 @@ def latency_quantiles(*, width: int = 8) -> Panel:
     """XADD to socket: half of the deliveries, and the slow ones."""
     return graph(
         "Publish to socket",
-        "From the time in the entry's id to the write to a live viewer's socket. Only p999 high: "
-        "loop lag or GC on one replica. All high: Redis' round trip, or clocks (Redis board).",
+        "Time from the timestamp in the entry's id to the write to a live viewer's socket. Only "
+        "p999 high: event loop lag or garbage collection on one replica. All quantiles high: "
+        "Redis round trip or clock offsets (board Redis).",
         *(
             Query(quantile(q, "tidegate_publish_to_socket_seconds"), name)
             for q, name in ((0.5, "p50"), (0.99, "p99"), (0.999, "p999"))
@@ -59,11 +61,12 @@ def latency_quantiles(*, width: int = 8) -> Panel:
 
 
 def connections_by_kind(*, width: int = 8) -> Panel:
-    """Who is connected, and how."""
+    """Open connections by kind."""
     return graph(
         "Connections by kind",
-        "Open connections: one operation by WebSocket, several by WebSocket, event streams, long "
-        "polls. Many long polls where WebSockets were expected: a proxy does not pass upgrades.",
+        "Open connections: WebSockets with one operation or several, server-sent event streams "
+        "and long polls. Many long polls where WebSockets are expected: a proxy does not pass on "
+        "upgrades.",
         Query(total("tidegate_connections", by=("kind",)), "{{kind}}"),
         stacked=True,
         width=width,
@@ -71,13 +74,13 @@ def connections_by_kind(*, width: int = 8) -> Panel:
 
 
 def connections_share(*, width: int = 8) -> Panel:
-    """How full each replica is."""
+    """Connections of each replica relative to its limit."""
     held = total("tidegate_connections", by=REPLICA)
     limit = total("tidegate_connections_limit", by=REPLICA)
     return graph(
-        "Connections, share of the limit",
-        "Open connections over replica.max_connections. From 0.85 on add replicas; at 1 viewers "
-        "are refused with 1013 and come back later. Runbook: TidegateConnectionsNearLimit.",
+        "Connections relative to the limit",
+        "Open connections divided by replica.max_connections. Above 0.85, add replicas; at 1, "
+        "viewers are refused with 1013 and retry later. Runbook: TidegateConnectionsNearLimit.",
         Query(f"{held} / {limit}", REPLICA_LEGEND),
         unit="percentunit",
         limits=above(0.7, 0.85),
@@ -86,12 +89,13 @@ def connections_share(*, width: int = 8) -> Panel:
 
 
 def refusals(*, width: int = 8) -> Panel:
-    """Who was not let in, and why."""
+    """Refused connections and subscriptions by code."""
     return graph(
         "Refusals by code",
-        "Connections and watches refused, by the code the viewer is told. `connection_limit`: "
-        "users at their limit. `expired`, `bad_token`: the sign-in. `unknown_key`: keys were "
-        "rotated and cannot be fetched. `connections`, `connect_rate`: too few replicas.",
+        "Refused connections and subscriptions, by the error code sent to the viewer. "
+        "`connection_limit`: the user is at the limit. `expired`, `bad_token`: authentication "
+        "failed. `unknown_key`: keys were rotated and cannot be fetched. `connections`, "
+        "`connect_rate`: too few replicas.",
         Query(f"{rate('tidegate_refusals_total', by=('code',))} > 0", "{{code}}"),
         unit="ops",
         stacked=True,
@@ -100,12 +104,13 @@ def refusals(*, width: int = 8) -> Panel:
 
 
 def closes(*, width: int = 8) -> Panel:
-    """How connections ended."""
+    """Closed connections by code."""
     return graph(
         "Closes by code",
-        "Connections and watches that a replica ended. `finished` is the good end, `draining` a "
-        "drain. `slow`: viewers that do not read, and a policy that disconnects. `keepalive`: "
-        "peers that are gone; many at once is a network.",
+        "Connections and subscriptions closed by replicas. `finished` is the normal end, "
+        "`draining` a drain. `slow`: viewers that do not read, under a policy that disconnects "
+        "them. `keepalive`: peers that do not answer pings; many at once indicate a network "
+        "failure.",
         Query(f"{rate('tidegate_closes_total', by=('code',))} > 0", "{{code}}"),
         unit="ops",
         stacked=True,
@@ -114,12 +119,12 @@ def closes(*, width: int = 8) -> Panel:
 
 
 def gap_frames(*, width: int = 8) -> Panel:
-    """What could not be proven complete."""
+    """Gap frames by reason, and malformed entries."""
     return graph(
         "Gap frames and malformed entries",
-        "Gaps told to viewers. `trimmed`: streams are shorter than viewers are away, so keep more "
-        "entries. `rewound`: a failover lost entries. `recreated`: streams expire too early. "
-        "Malformed entries are a backend's mistake; the log names the operation.",
+        "Gap frames sent to viewers. `trimmed`: streams are shorter than viewers' absences; keep "
+        "more entries. `rewound`: a failover lost entries. `recreated`: streams expire too early. "
+        "Malformed entries are an error of the backend; the log names the operation.",
         Query(rate("tidegate_gap_frames_total", by=("reason",)), "{{reason}}"),
         Query(rate("tidegate_malformed_entries_total"), "malformed"),
         unit="ops",
@@ -128,11 +133,11 @@ def gap_frames(*, width: int = 8) -> Panel:
 
 
 def loop_lag(*, width: int = 8) -> Panel:
-    """How late each replica's event loop is."""
+    """Event loop lag of each replica."""
     return graph(
         "Event loop lag, p99",
-        "How late timers of the loop were; everything on the replica waits this long. Above 50 ms: "
-        "too many viewers or entries for one CPU, or a noisy node. Runbook: TidegateLoopLag.",
+        "Delay of event loop timers; all work of the replica is delayed as much. Above 50 ms: too "
+        "many viewers or entries for one CPU, or an overloaded node. Runbook: TidegateLoopLag.",
         Query(quantile(0.99, "tidegate_loop_lag_seconds", by=REPLICA), REPLICA_LEGEND),
         unit="s",
         limits=above(0.05, 0.25),
@@ -142,11 +147,12 @@ def loop_lag(*, width: int = 8) -> Panel:
 
 
 def undispatched(*, width: int = 8) -> Panel:
-    """Entries that are in a stream and not yet on their way."""
+    """Entries in a stream that are not dispatched yet."""
     return graph(
-        "Entries that wait for dispatch",
-        "Entries known to wait: left by a bounded call, or rung for. Growing: Redis or the loop "
-        "cannot follow what is published. Runbook: TidegateDispatchBehind.",
+        "Entries waiting for dispatch",
+        "Entries known to be waiting: left over by a dispatch call that reached its limit, or "
+        "announced by a change notification. If the number grows, Redis or the event loop cannot "
+        "keep up with the publishers. Runbook: TidegateDispatchBehind.",
         Query(highest("tidegate_undispatched_entries", by=REPLICA), REPLICA_LEGEND),
         limits=above(1_000, 10_000),
         width=width,

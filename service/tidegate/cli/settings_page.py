@@ -10,11 +10,11 @@ _HEAD = """\
 <!-- Made by `tidegate settings --markdown > docs/settings.md`; a test keeps it current. -->
 # Settings
 
-Every setting can be given as a flag, as a variable, or in a YAML file.
-The first of these that names it wins:
+Every setting can be given as a flag, as an environment variable, or in a YAML file.
+The first of these that sets it takes precedence:
 
-1. a flag of `tidegate serve`: its own where it has one, else `--set group.field=value`,
-2. a variable `TIDEGATE_<GROUP>__<FIELD>`, such as `TIDEGATE_SERVER__PORT=8081`,
+1. a flag of `tidegate serve`: a dedicated flag, or `--set group.field=value`,
+2. an environment variable `TIDEGATE_<GROUP>__<FIELD>`, such as `TIDEGATE_SERVER__PORT=8081`,
 3. the YAML file named by `--config` or `TIDEGATE_CONFIG`,
 4. the default.
 
@@ -26,13 +26,13 @@ topic:
   conflated_types: [progress, heartbeat]
 ```
 
-In flags and variables a list is written `a,b` or as JSON.
-There, empty text unsets a setting that may be unset.
+In flags and variables a list is written as `a,b` or as JSON.
+An empty value there unsets an optional setting.
 An unknown name is an error.
-Only the variables that Kubernetes makes for a Service called `tidegate` are passed over.
-A wrong value stops the start with exit code 2 and one line per mistake:
-path, value, what is allowed, where it came from.
-`tidegate settings` shows the effective values, secrets hidden, and where each came from.
+The variables that Kubernetes creates for a Service called `tidegate` are ignored.
+If a value is invalid, the process exits with code 2 and prints one line per error:
+path, value, what is allowed, and where the value came from.
+`tidegate settings` shows the effective values, with secrets hidden, and where each came from.
 
 Durations are in seconds (`_s`), sizes in bytes (`_bytes`).
 """
@@ -49,7 +49,7 @@ def _lines() -> Iterator[str]:
         yield ""
         yield (model.__doc__ or "").strip()
         yield ""
-        yield "| setting | default | allowed | what and why |"
+        yield "| setting | default | allowed | description |"
         yield "|---|---|---|---|"
         for field in setting_fields().values():
             if field.group == group:
@@ -60,7 +60,7 @@ def _lines() -> Iterator[str]:
 def _row(field: SettingField) -> str:
     allowed = field.allowed
     if field.optional:
-        allowed += "; may be unset"
+        allowed += "; optional"
     default = field.default_text
     if default not in ("not set", "(empty)", "the host's name"):
         default = f"`{default}`"

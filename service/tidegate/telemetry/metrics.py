@@ -32,7 +32,7 @@ OTHER = "other"
 
 
 class Kind(enum.Enum):
-    """A counter only grows; a gauge says what is now; a histogram counts by size."""
+    """A counter only grows; a gauge is a current value; a histogram counts values by bucket."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
     Attributes:
         label: its only label, if it has one.
-        values: all that the label may say, exposed from the start; empty: known only at run time,
+        values: all values of the label, exposed from the start; empty: known only at run time,
             bounded by `VALUES_MAX`.
         bounds: upper bounds of a histogram's buckets, in the unit of its name.
     """
@@ -74,19 +74,19 @@ SLOT_EVENTS = (
     "unavailable",
 )
 REFUSAL_CODES = (
-    # At the door, before anything is known of a connection.
+    # Connection limiter, before authentication.
     *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
     *("body_size", "body_time", "descriptors", "unread_answer", "first_frame_time"),
     "admin_port",
-    # Who it is.
+    # Authentication.
     *("host", "origin"),
     *("token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
     *("bad_token", "bad_algorithm", "bad_claim", "bad_signature", "unknown_key"),
     *("keys_unavailable", "not_yet_valid", "expired", "wrong_issuer", "wrong_audience"),
     *("token_revoked", "token_expired"),
-    # What it may do.
+    # Authorization.
     *("forbidden", "not_found", "source_failed", "connection_limit"),
-    # What it asks for.
+    # The request.
     *("bad_request", "not_a_stream", "overloaded", "redis_unavailable"),
 )
 
@@ -124,7 +124,8 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_closes_total",
             COUNTER,
-            "Closed connections, by the name of the close code, or by who closed them without one.",
+            "Closed connections, by the name of the close code; viewer_left and answered have no "
+            "code.",
             "code",
             (*(row.name for row in CLOSE_CODES.values()), VIEWER_LEFT, ANSWERED),
         ),
@@ -166,7 +167,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "Entries written as history or to catch up.",
         ),
         Row("tidegate_log_pages_total", COUNTER, "Pages read from streams for viewers."),
-        Row("tidegate_ring_bytes", GAUGE, "Bytes of recent frames kept for replay."),
+        Row("tidegate_ring_bytes", GAUGE, "Bytes of recent frames in the replay buffers."),
     ),
     "Delivery": (
         Row("tidegate_entries_total", COUNTER, "Entries accepted for the viewers of this replica."),
@@ -242,7 +243,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_doorbell_missed_total",
             COUNTER,
-            "Change notifications that did not arrive: the periodic check found the entries.",
+            "Change notifications that did not arrive; the periodic check found the entries.",
         ),
         Row(
             "tidegate_relay_messages_total",
@@ -317,7 +318,11 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     ),
     "Slots and lease": (
         Row("tidegate_slots_held", GAUGE, "Connection slots that this replica holds."),
-        Row("tidegate_slots_unsettled", GAUGE, "Users and releases not yet written to Redis."),
+        Row(
+            "tidegate_slots_unsettled",
+            GAUGE,
+            "Users and releases of slots not yet written to Redis.",
+        ),
         Row(
             "tidegate_slot_events_total",
             COUNTER,

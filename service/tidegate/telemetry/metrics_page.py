@@ -14,58 +14,58 @@ _HEAD = """\
 # Metrics
 
 `GET /metrics` on the admin port.
-A scraper that asks for OpenMetrics (Prometheus does) gets it, with exemplars.
-Others get Prometheus' text format.
+The answer is in OpenMetrics format, with exemplars, if the scraper requests it (Prometheus does),
+and in the Prometheus text format otherwise.
 
-No label carries a user or an operation id.
-Every label has the values of the table, all of them from the start:
-a rate has something to begin with.
-What is none of them is counted as `other`.
-`node` is a primary's address; at most 64 are told apart.
+No label contains a user or an operation id.
+All listed label values are exposed from the start, so that rates have a first sample.
+Values that are not listed are counted as `other`.
+`node` is the address of a primary; at most 64 addresses have their own label value.
 
-The metrics of Python's process and garbage collector (`process_*`, `python_*`) are there as well.
+Process and garbage collector metrics of Python (`process_*`, `python_*`) are exposed as well.
 """
 
 _TAIL = """\
 ## Latency
 
-`tidegate_publish_to_socket_seconds` begins with the time in the entry's id.
-Redis sets it in whole milliseconds at `XADD`, so a figure may be up to 1 ms too long.
-It ends when the frame was given to the socket of a live viewer, and counts each viewer
-(a sample of them while they are many, see below).
-History, and what a lagging viewer is caught up with, is not in it.
+`tidegate_publish_to_socket_seconds` starts at the timestamp in the entry's id.
+Redis sets it in whole milliseconds at `XADD`, so a value may be up to 1 ms too high.
+It ends when the frame is written to the socket of a live viewer, and counts each viewer
+(a sample of them at high rates, see below).
+History, and entries with which a lagging viewer catches up, are not included.
 
-The id is of the primary's clock, the write of this replica's.
-Once a second each primary is asked for its `TIME`.
-The answer was given somewhere within the round trip, so half of that bounds the error.
+The id uses the clock of the primary, the write that of the replica.
+Therefore the replica sends `TIME` to each primary once a second.
+The primary answered at some point within the round trip, so the error is at most half of it.
 The best of the last eight answers is used.
-The bound of each grows by 15 ppm with its age (RFC 5905: 8 stages, section 10; PHI, section 7.2).
-An answer that contradicts it, because a clock was set, takes its place.
-`tidegate_redis_clock_offset_seconds` and `tidegate_redis_clock_error_seconds` say what came of it.
+The error bound of each answer grows by 15 ppm with its age
+(RFC 5905: 8 stages, section 10; PHI, section 7.2).
+An answer that contradicts it, because a clock was set, replaces it.
+`tidegate_redis_clock_offset_seconds` and `tidegate_redis_clock_error_seconds` expose the result.
 
-What cannot be told is counted by `tidegate_latency_unmeasured_total`:
-`no_clock` where `TIME` is not answered (an ACL user needs `+time`),
-`not_a_time` for ids in the future or older than a day, which a backend chose itself.
+Deliveries without a latency are counted by `tidegate_latency_unmeasured_total`:
+`no_clock` if `TIME` is not answered (the ACL user needs `+time`),
+`not_a_time` for ids in the future or older than a day, which were set by a backend.
 
-`tidegate_publish_to_viewer_seconds` ends when a viewer's answer to an `ack_request` is here.
-It holds the way back as well: it is an upper bound of what the viewer saw.
-Only viewers that offer it are asked ([protocol](protocol.md)),
-at most two of them a second on a replica.
+`tidegate_publish_to_viewer_seconds` ends when a viewer's answer to an `ack_request` arrives.
+It includes the return path, so it is an upper bound of the latency that the viewer saw.
+Only viewers that offer acknowledgements are asked ([protocol](protocol.md)),
+at most two per second and replica.
 
-A bucket of the first may carry an exemplar: the `trace_id` of an entry that was traced, also of one
-that is not in the sample.
+A bucket of `tidegate_publish_to_socket_seconds` may have an exemplar: the `trace_id` of a traced
+entry, which need not be in the sample.
 
-## What it costs
+## Overhead
 
-Nothing is locked, and nothing formatted before a scrape.
-The latency to the socket is taken once for each entry and turn of the loop, weighted by the viewers
-written to. Above 500 of these a second one in eight is taken, at random, and counts for eight;
-as soon as they are fewer each is taken again.
-The lag of dispatch is taken every 10 ms at the most.
+There are no locks, and nothing is formatted before a scrape.
+The latency to the socket is measured once per entry and iteration of the event loop, weighted by
+the number of viewers written to. Above 500 of these measurements per second, one in eight is taken
+at random and counted eight times.
+The dispatch lag is measured at most every 10 ms.
 
 `make bench ARGS="-s 1000x1 --rounds 12 --seconds 15 --no-baseline --without-metrics"`
-plays a replica with and one without in turns, scrapes the first as it is measured, once in 15 s,
-and compares the CPU per delivery round by round.
+alternates a replica with and one without metrics, scrapes the first every 15 s during the
+measurement, and compares the CPU per delivery in each round.
 On a virtual machine of 2 cores (AMD EPYC):
 
 | scenario | rounds | with / without, median | lowest to highest |
@@ -75,25 +75,25 @@ On a virtual machine of 2 cores (AMD EPYC):
 | | 14 of 15 s, real-time priority | 1.022 | 0.976 to 1.067 |
 | `200x10` | 8 of 15 s, other programs on the machine | 0.990 | 0.828 to 1.089 |
 
-So it is 2 to 3 % for `1000x1`, where each entry has one viewer and wakes the process up;
-for `200x10` the difference is lost in the noise.
-When each delivery was timed, four runs of it gave 1.022 to 1.071.
-A scrape takes 6 ms of a quiet replica.
-`metrics.enabled` set to false leaves out all of it but plain counters, and `/metrics`.
+The overhead is 2 to 3 % for `1000x1`, where each entry has one viewer and wakes the process up.
+For `200x10` the difference is within the noise.
+With every delivery measured, four runs of `1000x1` gave 1.022 to 1.071.
+A scrape takes 6 ms on an idle replica.
+With `metrics.enabled` = false only plain counters are kept, and `/metrics` answers 404.
 
-## What a replica tells the operator
+## Figures for the operator
 
 At each renewal of its lease (every 5 s) a replica writes these fields
-into the hash `{tidegate}:pod:<incarnation>`:
+to the hash `{tidegate}:pod:<incarnation>`:
 
-| field | what |
+| field | description |
 |---|---|
-| `pod` | Its name. |
-| `started` | When it took its first lease, in ms of Redis' clock. |
+| `pod` | Name of the replica. |
+| `started` | Time of its first lease, in ms by the clock of Redis. |
 | `connections` | Open connections. |
 | `deliveries_per_s` | Frames written to live viewers since the last renewal, per second. |
-| `loop_lag_ms` | Mean lateness of the event loop's timers since the last renewal. |
-| `undispatched` | Entries known to wait for dispatch, as `tidegate_undispatched_entries`. |
+| `loop_lag_ms` | Mean delay of event loop timers since the last renewal. |
+| `undispatched` | Entries known to be waiting for dispatch, as `tidegate_undispatched_entries`. |
 | `ready` | 1 or 0, as `/readyz`. |
 """
 
@@ -108,7 +108,7 @@ def _lines() -> Iterator[str]:
     for title, rows in SECTIONS.items():
         yield f"## {title}"
         yield ""
-        yield "| metric | kind | label | what |"
+        yield "| metric | kind | label | description |"
         yield "|---|---|---|---|"
         yield from map(_row, rows)
         yield ""

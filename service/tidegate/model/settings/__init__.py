@@ -1,7 +1,7 @@
-"""The settings tree: every figure and choice of a gateway replica, in one frozen object.
+"""The settings tree: all settings of a gateway replica, in one frozen object.
 
-Owns names, defaults, bounds, reasons and the rules between fields; a module for each subject, and
-``tree`` for the whole. It reads nothing: where the values come from (flags, environment, YAML
+Owns names, defaults, bounds, reasons and the rules between fields; one module per group, and
+``tree`` for all of them. It reads nothing: where the values come from (flags, environment, YAML
 file) is the command line's business, in ``tidegate.cli.settings_source``.
 
 Durations are seconds as floats (``_s``), sizes are bytes (``_bytes``). Each description says what

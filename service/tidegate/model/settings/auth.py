@@ -1,4 +1,4 @@
-"""Who a viewer is: tokens, the keys that prove them, and origins."""
+"""Authentication of viewers: tokens, the keys that verify them, and origins."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SECRET_MIN_BYTES = 32
 def _check_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if "-----BEGIN" in text:
-        raise ValueError("holds a PEM key, not a secret: give its file as auth.key_file")
+        raise ValueError("is a PEM key, not a secret: use auth.key_file")
     if len(text.encode(errors="replace")) < SECRET_MIN_BYTES:
-        # RFC 7518, 3.2: a shorter one can be guessed from any token that somebody holds.
+        # RFC 7518, 3.2: a shorter one can be found by brute force from any token.
         raise ValueError(f"must have at least {SECRET_MIN_BYTES} bytes")
     return secret
 
@@ -76,68 +76,71 @@ _CookieName = Annotated[
 
 
 class AuthSettings(Group):
-    """Who a viewer is: which tokens are believed, where they may come from, which origins."""
+    """Authentication of viewers: accepted tokens, where they may be sent, and allowed origins."""
 
     group_name = "auth"
 
     secret: Annotated[
         Secret32 | None,
         Field(
-            description="Shared secret of HS256, HS384 or HS512, at least 32 bytes (48 and 64 for "
-            "the longer ones). Give it by environment. One of `secret`, `key_file`, `jwks_url`."
+            description="Shared secret for HS256, HS384 or HS512, at least 32 bytes (48 and 64 "
+            "for the longer ones). Set it by environment variable. With `server.auth` = jwt, "
+            "exactly one of `secret`, `key_file` and `jwks_url` is required."
         ),
     ] = None
     previous_secret: Annotated[
         Secret32 | None,
         Field(
-            description="The secret before this one, still believed: a change of the secret signs "
-            "nobody off."
+            description="The previous secret, still accepted, so that rotating the secret "
+            "disconnects nobody."
         ),
     ] = None
     key_file: Annotated[
         Path | None,
         Field(
             description="PEM file with public keys or certificates (RSA, EC, Ed25519, Ed448). "
-            "Read again within a second of a change; two keys in it make a rotation."
+            "Reloaded within a second of a change; put two keys into it to rotate them."
         ),
     ] = None
     jwks_url: Annotated[
         KeysUrl | None,
-        Field(description="Where the issuer publishes its keys. Must be https."),
+        Field(description="JWKS URL of the issuer. Must be https."),
     ] = None
     jwks_allow_http: Annotated[
         bool,
         Field(
-            description="Take `jwks_url` over plain http. Whoever can change what it answers can "
-            "sign in as anybody, so only for tests and a mesh with its own encryption."
+            description="Allow plain http for `jwks_url`. Anyone who can change the response can "
+            "authenticate as any user, so use it only in tests and in a mesh with its own "
+            "encryption."
         ),
     ] = False
     jwks_ca_file: Annotated[
-        Path | None, Field(description="PEM file of the authority that signed the issuer's server.")
+        Path | None,
+        Field(description="PEM file of the CA that signed the certificate of the issuer's server."),
     ] = None
-    #: Least time between two fetches, whatever asks for them: anybody can make up a token with an
+    #: Minimum time between two fetches, whatever triggers them: anyone can send a token with an
     #: unknown key id.
     jwks_min_interval_s: Constant[float] = 10.0
-    #: Keys are fetched again after this long, so that a withdrawn key is forgotten. While the URL
-    #: is down the old ones are used.
+    #: Keys are fetched again after this long, so that a withdrawn key is dropped. While the URL
+    #: is unavailable the cached ones are used.
     jwks_max_age_s: Constant[float] = 900.0
-    #: Longest fetch of keys. A viewer with an unknown key id waits for it.
+    #: Timeout of a fetch of keys. A viewer with an unknown key id waits for it.
     jwks_timeout_s: Constant[float] = 5.0
     algorithms: Annotated[
         Algorithms,
         Field(
-            description="Narrows the algorithms. Empty: all that fit the key, which alone decides "
-            "about the family; `none` never."
+            description="Allowed algorithms. Empty: all that match the type of the key; `none` is "
+            "never allowed."
         ),
     ] = ()
     issuer: Annotated[
         _Claim | None,
-        Field(description="What the claim `iss` must be. Unset: it is not looked at."),
+        Field(description="Required value of the claim `iss`. Unset: not checked."),
     ] = None
     audience: Annotated[
         Words,
         Field(
-            description="The claim `aud` must hold one of these. Empty: a token that names an "
+            description="The claim `aud` must contain one of these. Empty: a token with an "
             "audience is refused, because it is not meant for this gateway (RFC 7519, 4.1.3)."
         ),
     ] = ()
@@ -146,54 +149,54 @@ class AuthSettings(Group):
         Field(
             ge=0,
             le=600,
-            description="Difference of clocks that `exp` and `nbf` are given; a viewer is closed "
-            "this long after `exp`.",
+            description="Clock skew allowed for `exp` and `nbf`; a viewer is disconnected this "
+            "long after `exp`.",
         ),
     ] = 10.0
     require_exp: Annotated[
         bool,
-        Field(description="Refuse tokens without `exp`: a lost one would be good for ever."),
+        Field(description="Refuse tokens without `exp`: a leaked one would be valid forever."),
     ] = True
     revoked_keep_s: Annotated[
         float,
         Field(
             ge=60,
             le=31_622_400,
-            description="How long a revocation is remembered: at least the longest life of your "
-            "tokens, because a revoked one is good again after it.",
+            description="How long a revocation is kept. At least the maximum lifetime of your "
+            "tokens, because a revoked token is valid again afterwards.",
         ),
     ] = 86_400.0
     user_claim: Annotated[
-        Word, Field(description="Claim with the user's id, text or a whole number.")
+        Word, Field(description="Claim with the user id, a string or an integer.")
     ] = "sub"
     operations_claim: Annotated[
         Word,
         Field(
-            description="Claim with the operations that the token is for, a list of ids or "
-            "patterns with `*`; read by the source `claims`."
+            description="Claim with the operations that the token grants access to, a list of ids "
+            "or patterns with `*`; used by the source `claims`."
         ),
     ] = "operations"
     limit_claim: Annotated[
         Word,
         Field(
-            description="Claim with the user's own limit of connections; 0 lifts it. A token "
-            "without it gets the gateway's."
+            description="Claim with the connection limit of the user; 0 means no limit. Without "
+            "the claim, `slots.limit` applies."
         ),
     ] = "connection_limit"
     token_in_query: Annotated[
         bool,
         Field(
-            description="Take the token from `?token=` as well. Off: proxies, browsers and "
-            "servers write URLs to their logs."
+            description="Also accept the token as `?token=`. Off by default: proxies, browsers "
+            "and servers log URLs."
         ),
     ] = False
     cookie: Annotated[
         _CookieName | None,
         Field(
-            description="Take the token from this cookie as well: a browser's `EventSource` "
-            "cannot send a header. It counts only with an allowed `Origin`, or with "
-            "`Sec-Fetch-Site: same-origin` or `none`, because browsers send cookies along for "
-            "pages of any site."
+            description="Also accept the token from this cookie: a browser's `EventSource` cannot "
+            "send a header. The cookie is accepted only with an allowed `Origin`, or with "
+            "`Sec-Fetch-Site: same-origin` or `none`, because browsers send cookies with requests "
+            "from pages of any site."
         ),
     ] = None
     origins: Annotated[
@@ -201,20 +204,20 @@ class AuthSettings(Group):
         Field(
             description="Web origins whose pages may connect, such as `https://app.example.com` "
             "or `https://*.example.com` (any sub-domain, not the domain itself). Empty: the page "
-            "must come from the host that it connects to."
+            "must have the same host as the gateway."
         ),
     ] = ()
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.previous_secret is not None and self.secret is None:
-            raise rule_broken("auth.previous_secret", "***", "needs auth.secret beside it")
+            raise rule_broken("auth.previous_secret", "***", "needs auth.secret")
         plain_http = self.jwks_url is not None and not self.jwks_url.startswith("https://")
         if plain_http and not self.jwks_allow_http:
             raise rule_broken(
                 "auth.jwks_url",
                 self.jwks_url,
-                "must start with https:// (auth.jwks_allow_http lifts this, for tests)",
+                "must start with https:// (set auth.jwks_allow_http to allow http in tests)",
             )
         keys = self.key_settings
         if len(keys) > 1:
@@ -226,14 +229,14 @@ class AuthSettings(Group):
             raise rule_broken(
                 "auth.algorithms",
                 ",".join(self.algorithms),
-                "must hold one of HS256, HS384, HS512, which auth.secret is for",
+                "must contain one of HS256, HS384, HS512, which auth.secret is for",
             )
         if self.secret is None and keys and shared:
-            # The oldest trick with tokens: sign with the public key as if it were a secret.
+            # Algorithm confusion: a token signed with the public key as if it were a secret.
             raise rule_broken(
                 "auth.algorithms",
                 ",".join(self.algorithms),
-                f"must not hold {shared[0]}: auth.{keys[0]} gives public keys, not a secret",
+                f"must not contain {shared[0]}: auth.{keys[0]} gives public keys, not a secret",
             )
         return self
 

@@ -1,4 +1,4 @@
-"""When a replica reads what is new in a stream, and how much at once."""
+"""When a replica reads new entries from a stream, and how many at once."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ class DispatchSettings(Group):
 
     group_name = "dispatch"
 
-    #: Most entries of one dispatch call. A script blocks Redis while it runs; 500 entries are a
-    #: few milliseconds.
+    #: Maximum number of entries of one dispatch call. A script blocks Redis while it runs; 500
+    #: entries take a few milliseconds.
     max_entries: Constant[int] = 500
-    #: Most bytes that one dispatch call takes up; one chunk of entries more may be in it. Relay
-    #: messages carry 16 KiB at the most: replicas read what is larger.
+    #: Maximum size of one dispatch call; it may exceed this by one chunk of entries. Relay messages
+    #: contain at most 16 KiB: replicas read larger entries from the stream.
     max_bytes: Constant[int] = 1_048_576
     max_entry_bytes: Annotated[
         int,
         Field(
             ge=256,
             le=64 * 1_048_576,
-            description="Longest entry that viewers get as a whole; of a longer one they get "
-            "type, status and what is small in it.",
+            description="Largest entry that viewers receive unchanged. Of a larger one they "
+            "receive the type, the status and small fields.",
         ),
     ] = 262_144
-    #: Least time between two rounds of dispatch calls to one primary while two or more streams are
-    #: written to in it: they go together. Saves a third of what an entry costs here and in Redis
-    #: under load; 0 sends each at once.
+    #: Minimum time between two batches of dispatch calls to one primary while two or more streams
+    #: are written to: calls are sent together. Under load it saves a third of the cost of an entry
+    #: here and in Redis; 0 sends each call at once.
     pace_s: Constant[float] = 0.0007
-    #: Each watched stream is compared with Redis this often, in case a doorbell was lost. It is a
-    #: safety net, so it may be slow.
+    #: Interval at which each followed stream is compared with Redis, in case a doorbell was lost.
+    #: It is a safety net, so it may be slow.
     sweep_s: Constant[float] = 10.0
-    #: After this many relays of other replicas in a row a replica stops racing for the stream and
-    #: only listens.
+    #: After this many consecutive relays from other replicas a replica stops dispatching the stream
+    #: and only listens.
     follow_after: Constant[int] = 3
-    #: A listening replica arms its doorbell this often: it bounds the delay when the replica that
-    #: dispatches dies.
+    #: Interval at which a listening replica arms its doorbell: it bounds the delay when the replica
+    #: that dispatches dies.
     follow_arm_s: Constant[float] = 1.5
-    #: A listening replica whose doorbell rings waits this long for the relay of another before it
-    #: dispatches itself.
+    #: How long a listening replica waits, after its doorbell rings, for the relay of another
+    #: replica before it dispatches itself.
     follow_grace_s: Constant[float] = 0.25
 
     @model_validator(mode="after")

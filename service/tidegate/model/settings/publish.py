@@ -19,14 +19,16 @@ class PublishSettings(Group):
     token: Annotated[
         Secret32 | None,
         Field(
-            description="What a backend sends as `Authorization: Bearer`, at least 32 bytes. Give "
-            "it by environment. Unset: nobody publishes over HTTP, the routes answer 403."
+            description="Token that backends send as `Authorization: Bearer`, at least 32 bytes. "
+            "Set it by environment variable. Unset: publishing over HTTP is disabled, and its "
+            "routes answer 403."
         ),
     ] = None
     previous_token: Annotated[
         Secret32 | None,
         Field(
-            description="The token before this one, still taken: backends change over one by one."
+            description="The previous token, still accepted, so that backends can be updated one "
+            "by one."
         ),
     ] = None
     cap: Annotated[
@@ -34,7 +36,7 @@ class PublishSettings(Group):
         Field(
             ge=0,
             le=10_000_000,
-            description="Entries kept in a stream, about (`MAXLEN ~`); 0 keeps all.",
+            description="Approximate number of entries kept in a stream (`MAXLEN ~`); 0 keeps all.",
         ),
     ] = 1_000
     ttl_s: Annotated[
@@ -42,7 +44,7 @@ class PublishSettings(Group):
         Field(
             ge=0,
             le=31_536_000,
-            description="A stream is gone this long after its last entry; 0 keeps it.",
+            description="Time to live of a stream after its last entry; 0 means no expiry.",
         ),
     ] = 86_400
     max_body_bytes: Annotated[
@@ -50,17 +52,18 @@ class PublishSettings(Group):
         Field(
             ge=1_024,
             le=64 * 1_048_576,
-            description="Longest request; a longer one is not read to its end (413).",
+            description="Largest request body; a larger one is refused with 413 before it has "
+            "been read.",
         ),
     ] = 1_048_576
-    #: Most entries of one request. They are written in one step, in which Redis does nothing else:
-    #: 500 are a few milliseconds.
+    #: Maximum number of entries in one request. They are written atomically, and Redis is blocked
+    #: meanwhile: 500 take a few milliseconds.
     max_batch: Constant[int] = 500
-    #: Longest time for a request's body to arrive (408).
+    #: Timeout for receiving a request body (408).
     body_timeout_s: Constant[float] = 10.0
 
     @model_validator(mode="after")
     def _rules(self) -> Self:
         if self.previous_token is not None and self.token is None:
-            raise rule_broken("publish.previous_token", "***", "needs publish.token beside it")
+            raise rule_broken("publish.previous_token", "***", "needs publish.token")
         return self

@@ -1,4 +1,4 @@
-"""How Redis is reached, and what is asked of it."""
+"""The connection to Redis or Valkey."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.model.settings.values import Constant, Word
 
 
 class RedisSettings(Group):
-    """The way to Redis or Valkey, and how its loss is noticed and healed."""
+    """The connection to Redis or Valkey: address, login, timeouts and change notifications."""
 
     group_name = "redis"
 
@@ -22,83 +22,84 @@ class RedisSettings(Group):
         AfterValidator(check_scheme),
         Field(
             description="`redis://host:port/db`, `rediss://` for TLS, `unix:///path`, "
-            "`redis+sentinel://host1,host2/master`, `redis+cluster://host1,host2`. "
-            "User and password may be in it; they are never shown."
+            "`redis+sentinel://host1,host2/master`, `redis+cluster://host1,host2`. May contain "
+            "user and password; they are never shown."
         ),
     ] = RedisUrl("redis://127.0.0.1:6379/0")
     username: Annotated[
-        str | None, Field(description="ACL user; goes before the one in the URL.")
+        str | None, Field(description="ACL user; takes precedence over the one in the URL.")
     ] = None
     password: Annotated[
         SecretStr | None,
         Field(
-            description="Password; goes before the one in the URL. Give it by environment, not "
-            "by flag: flags are visible in the process list."
+            description="Password; takes precedence over the one in the URL. Set it by "
+            "environment variable, not by flag: flags are visible in the process list."
         ),
     ] = None
     sentinel_username: Annotated[
-        str | None, Field(description="ACL user at the Sentinels, with `sentinel_password`.")
+        str | None, Field(description="ACL user for the Sentinels; needs `sentinel_password`.")
     ] = None
     sentinel_password: Annotated[
         SecretStr | None,
         Field(
-            description="Password of the Sentinels themselves. `password` is that of the servers "
-            "they name, and is not sent to them."
+            description="Password for the Sentinels. `password` is for the Redis servers and is "
+            "not sent to the Sentinels."
         ),
     ] = None
     tls_ca_file: Annotated[
-        Path | None, Field(description="PEM file of the authority that signed the server.")
+        Path | None,
+        Field(description="PEM file of the CA that signed the certificate of the server."),
     ] = None
     tls_cert_file: Annotated[
-        Path | None, Field(description="PEM certificate of this client, with `tls_key_file`.")
+        Path | None, Field(description="PEM client certificate; needs `tls_key_file`.")
     ] = None
     tls_key_file: Annotated[
-        Path | None, Field(description="PEM key of this client, with `tls_cert_file`.")
+        Path | None, Field(description="PEM key of the client certificate; needs `tls_cert_file`.")
     ] = None
     tls_check_hostname: Annotated[
-        bool, Field(description="Check that the server's certificate names the host asked for.")
+        bool, Field(description="Verify that the certificate of the server matches the host name.")
     ] = True
     key_prefix: Annotated[
         Word,
         Field(
-            description="Put before an operation id to make the name of its stream. Publishers "
-            "use the same.",
+            description="Prefix of stream keys; followed by the operation id. Publishers must use "
+            "the same prefix.",
         ),
     ] = "operation-progress:"
     group: Annotated[
         Word,
         Field(
-            description="Consumer group that all replicas share: the dispatch cursor of a "
-            "stream. Replicas with different groups are separate gateways.",
+            description="Consumer group shared by all replicas; it holds the dispatch cursor of "
+            "each stream. Replicas with different groups are separate gateways.",
         ),
     ] = "tidegate"
-    #: Longest time to connect, TLS and login included.
+    #: Timeout of a connect, including TLS and login.
     connect_timeout_s: Constant[float] = 5.0
     reply_timeout_s: Annotated[
         float,
         Field(
             ge=0.05,
             le=120,
-            description="A command without a reply for this long means the connection is dead. "
-            "5 s outlives a slow fork for a snapshot.",
+            description="Time without a reply after which the connection is considered lost. The "
+            "default of 5 s is longer than a slow fork for a snapshot.",
         ),
     ] = 5.0
-    #: A quiet connection is asked for a reply this often: a half-open one would otherwise look
-    #: like a quiet stream.
+    #: Interval of PINGs on a quiet connection: a half-open one would otherwise look like a quiet
+    #: stream.
     heartbeat_s: Constant[float] = 2.0
-    #: First wait before reconnecting; doubled each time.
+    #: First delay before reconnecting; doubled after each failure.
     backoff_min_s: Constant[float] = 0.05
-    #: Longest wait before reconnecting. 2 s, so that viewers are live again soon after Redis is;
-    #: jitter keeps replicas apart.
+    #: Maximum delay before reconnecting. 2 s, so that viewers are live again soon after Redis is;
+    #: jitter keeps the replicas apart.
     backoff_max_s: Constant[float] = 2.0
     doorbell: Annotated[
         Literal["auto", "tracking", "keyspace", "poll"],
         Field(
-            description="How growth of a stream is noticed: client tracking, keyspace "
-            "notifications, or a paced poll. `auto` takes the first that the server allows."
+            description="How Redis notifies replicas of new entries: client tracking, keyspace "
+            "notifications or periodic polling. `auto` uses the first that the server allows."
         ),
     ] = "auto"
-    #: Time between two looks at a stream when the doorbell is `poll`; it is the delay a viewer
+    #: Polling interval of a stream when the doorbell is `poll`; it is the delay that a viewer
     #: sees.
     poll_interval_s: Constant[float] = 0.25
 

@@ -1,4 +1,4 @@
-"""The replica as a process: listeners, name, bounds, and how it leaves."""
+"""The replica as a process: listeners, name, limits, and drain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.model.settings.values import Constant, Host, Port, pattern, split_
 
 
 def _host_name() -> str:
-    """The host's name, which is the pod's name in Kubernetes, made fit for a consumer name."""
+    """The host name, which is the pod name in Kubernetes, as a valid consumer name."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", platform.node())[:128] or "tidegate"
 
 
@@ -48,34 +48,37 @@ Hosts = Annotated[
 
 
 class ServerSettings(Group):
-    """Listeners, name and life of this replica."""
+    """Listeners, name and authentication mode of a replica."""
 
     group_name = "server"
 
     host: Annotated[
         Host,
-        Field(description="Address for viewers. Loopback: a fresh start is reachable by nobody."),
+        Field(
+            description="Listen address for viewers. The default is loopback, so a new "
+            "installation is not reachable from outside."
+        ),
     ] = "127.0.0.1"
-    port: Annotated[Port, Field(description="Port for viewers; 0 takes any free one.")] = 8080
+    port: Annotated[Port, Field(description="Port for viewers; 0 selects a free port.")] = 8080
     admin_host: Annotated[
         Host,
         Field(
-            description="Address of the admin listener: health, metrics, debug state. "
-            "Loopback, because it tells operation ids."
+            description="Listen address of the admin port: health, metrics, debug state. The "
+            "default is loopback, because it exposes operation ids."
         ),
     ] = "127.0.0.1"
     admin_port: Annotated[
         Port,
         Field(
-            description="Port of the admin listener; 0 takes any free one. "
-            "Apart from the viewers' port, so that no ingress exposes it by accident."
+            description="Admin port; 0 selects a free port. It is separate from the viewers' "
+            "port, so that an ingress does not expose it by accident."
         ),
     ] = 9090
     pod: str = Field(
         default_factory=_host_name,
         pattern=r"^[A-Za-z0-9._-]{1,128}$",
-        description="Name of this replica: its consumer in the shared group, its name in "
-        "logs and metrics. Two replicas on one Redis must differ.",
+        description="Name of this replica in Redis (consumer name), logs and metrics. Must be "
+        "unique among the replicas on one Redis.",
         json_schema_extra={
             "allowed": "1 to 128 of A-Z a-z 0-9 . _ -",
             "default_text": "the host's name",
@@ -85,42 +88,40 @@ class ServerSettings(Group):
         Literal["none", "jwt"] | None,
         Field(
             description="How viewers are authenticated: by a signed token (`jwt`, see `auth`) or "
-            "not at all. No default: `none` lets anybody who reaches the port watch every "
-            "operation, so it has to be said."
+            "not at all. There is no default, because `none` allows anyone who can reach the port "
+            "to subscribe to every operation."
         ),
     ] = None
     allowed_hosts: Annotated[
         Hosts,
         Field(
-            description="With `server.auth` = none: the names and addresses by which viewers may "
-            "ask for this gateway (their `Host` header), such as `gateway.internal` or "
-            "`*.example.com`, beside loopback and `server.host`. A page of any site can have its "
-            "own name resolve to an address that only you reach, and read what is served there. "
-            "`*` lifts the check."
+            description="With `server.auth` = none: accepted values of the `Host` header, such as "
+            "`gateway.internal` or `*.example.com`, in addition to loopback and `server.host`. "
+            "Without this check any web page could read the gateway through DNS rebinding. `*` "
+            "disables the check."
         ),
     ] = ()
-    #: How frames reach sockets: `direct` writes prepared frames to the transport, `asgi` sends one
-    #: message per frame through the server's plain interface, `auto` takes `direct` where the
-    #: server offers it.
+    #: How frames are written to sockets: `direct` writes prepared frames to the transport, `asgi`
+    #: sends one ASGI message per frame, `auto` uses `direct` where the server supports it.
     sender: Constant[Literal["auto", "direct", "asgi"]] = "auto"
     demo: Annotated[
         bool,
-        Field(description="Serve the demo page at `/`. Off: a gateway has no pages of its own."),
+        Field(description="Serve the demo page at `/`. Off by default; it is not for production."),
     ] = False
     demo_replicas: Annotated[
         ReplicaUrls,
         Field(
-            description="Base URLs of all replicas, for the demo page to move between, such as "
-            "`http://127.0.0.1:8080`. Empty: the page knows only the one that served it."
+            description="Base URLs of all replicas that the demo page can switch between, such as "
+            "`http://127.0.0.1:8080`. Empty: only the replica that served the page."
         ),
     ] = ()
     admin_token: Annotated[
         SecretStr | None,
         Field(
-            description="What changes something on the admin port (disconnect a user) and the "
-            "look inside (`/debug/...`) need this as a bearer token. Not set: changes are "
-            "refused, and the look inside is given only where `server.admin_host` is loopback. "
-            "Give it by environment."
+            description="Bearer token required on the admin port for changes (disconnecting a "
+            "user) and for debug endpoints (`/debug/...`). Unset: changes are refused, and debug "
+            "endpoints are available only if `server.admin_host` is loopback. Set it by "
+            "environment variable."
         ),
     ] = None
     shutdown_timeout_s: Annotated[
@@ -128,8 +129,9 @@ class ServerSettings(Group):
         Field(
             ge=0.1,
             le=600,
-            description="Longest wait, after the drain, for connections that do not close. It "
-            "comes on top of `drain.delay_s` and `drain.window_s` in the pod's grace period.",
+            description="Longest wait, after the drain, for connections that do not close. The "
+            "grace period of the pod must include it in addition to `drain.delay_s` and "
+            "`drain.window_s`.",
         ),
     ] = 10.0
 
@@ -145,7 +147,7 @@ class ServerSettings(Group):
 
 
 class ReplicaSettings(Group):
-    """What one replica takes on; above it, clients are told to come back and others may serve."""
+    """Limits of one replica; above them, clients are asked to retry later."""
 
     group_name = "replica"
 
@@ -154,10 +156,11 @@ class ReplicaSettings(Group):
         Field(
             ge=1,
             le=1_000_000,
-            description="Open connections of the public port, whatever is spoken over them; an "
-            "idle HTTP connection makes room for a new one. An idle viewer costs about 11 KiB, so "
-            "20,000 are 220 MiB. Each is a descriptor of the process: `tidegate serve` raises the "
-            "limit of these as far as it may, and 128 are kept for Redis and the admin port.",
+            description="Maximum number of open connections on the public port, of any protocol; "
+            "an idle HTTP connection is closed to make room for a new one. An idle viewer uses "
+            "about 11 KiB, so 20,000 use 220 MiB. Each connection needs a file descriptor: "
+            "`tidegate serve` raises the limit of the process as far as allowed, and reserves 128 "
+            "for Redis and the admin port.",
         ),
     ] = 20_000
     connects_per_s: Annotated[
@@ -165,8 +168,8 @@ class ReplicaSettings(Group):
         Field(
             ge=1,
             le=100_000,
-            description="New connections in the long run. A core does about 8,000; half of it is "
-            "left for those who are connected.",
+            description="Sustained rate of new connections per second. A core accepts about "
+            "8,000; the default leaves half of that for connected viewers.",
         ),
     ] = 4_000.0
     connects_burst: Annotated[
@@ -174,8 +177,8 @@ class ReplicaSettings(Group):
         Field(
             ge=1,
             le=100_000,
-            description="New connections at once, above the rate; as many may be open that have "
-            "not sent their request yet.",
+            description="Burst of new connections above the rate; also the limit of connections "
+            "that have not sent their request yet.",
         ),
     ] = 2_000
     header_max_bytes: Annotated[
@@ -183,29 +186,30 @@ class ReplicaSettings(Group):
         Field(
             ge=1_024,
             le=1_048_576,
-            description="Request line and headers. 16 KiB holds a token of 8 KiB and cookies.",
+            description="Maximum size of request line and headers. 16 KiB is enough for a token "
+            "of 8 KiB and cookies.",
         ),
     ] = 16_384
-    #: Time for a new connection to send its request; slower ones are cut.
+    #: Timeout for receiving the request of a new connection.
     header_timeout_s: Constant[float] = 10.0
     keep_alive_s: Annotated[
         float,
         Field(
             ge=0.1,
             le=3_600,
-            description="Time that an HTTP connection may be without a request. Longer than a "
-            "load balancer keeps it (nginx and ALB: 60 s), or that one sends a request just as it "
-            "is closed here, and its client gets a 502.",
+            description="Idle timeout of an HTTP connection. It must be longer than that of the "
+            "load balancer (nginx and ALB: 60 s); otherwise the load balancer may send a request "
+            "to a connection that is being closed, and its client receives a 502.",
         ),
     ] = 75.0
-    #: Time from the handshake to a viewer's first frame: its token, its operation source, its slot
-    #: and Redis, all together. Whoever has none by then is told to come back, so that what is slow
-    #: behind the gateway does not fill it with waiters.
+    #: Time limit from the handshake to a viewer's first frame: token, operation source, slot and
+    #: Redis together. After it the viewer is asked to retry later, so that a slow dependency does
+    #: not fill the gateway with pending viewers.
     first_frame_timeout_s: Constant[float] = 15.0
 
 
 class DrainSettings(Group):
-    """How a replica goes away: slowly enough that the others notice nothing."""
+    """Graceful shutdown: viewers are asked to reconnect, spread over a window."""
 
     group_name = "drain"
 
@@ -214,8 +218,8 @@ class DrainSettings(Group):
         Field(
             ge=0,
             le=300,
-            description="Between becoming not ready and the first close: load balancers need a "
-            "moment to look. Kubernetes' endpoints take 1 to 2 s.",
+            description="Time between becoming not ready and the first close, so that load "
+            "balancers notice. Kubernetes needs 1 to 2 s to update its endpoints.",
         ),
     ] = 2.0
     window_s: Annotated[
@@ -223,8 +227,8 @@ class DrainSettings(Group):
         Field(
             ge=0,
             le=3_600,
-            description="Closes are spread over this time. With `delay_s` it has to fit into the "
-            "grace period of the pod.",
+            description="Time over which closes are spread. Together with `delay_s` it must fit "
+            "into the grace period of the pod.",
         ),
     ] = 15.0
     absorb_per_s: Annotated[
@@ -232,11 +236,15 @@ class DrainSettings(Group):
         Field(
             ge=1,
             le=100_000,
-            description="Connects per second that the other replicas can take from this one. "
-            "Where the window is too short for it, viewers are told to wait longer.",
+            description="Connections per second that the other replicas can accept from this one. "
+            "If the window is too short for that, viewers are given longer delays.",
         ),
     ] = 1_000.0
     jitter_s: Annotated[
         float,
-        Field(ge=0, le=300, description="Least spread of the delays that viewers are told."),
+        Field(
+            ge=0,
+            le=300,
+            description="Minimum spread of the reconnect delays that are sent to viewers.",
+        ),
     ] = 1.0

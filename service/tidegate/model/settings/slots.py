@@ -1,4 +1,4 @@
-"""How many connections a user may have over all replicas."""
+"""The limit of connections per user over all replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidegate.model.settings.values import Constant
 
 
 class SlotSettings(Group):
-    """How many connections a user may have, over all replicas."""
+    """The limit of connections per user over all replicas."""
 
     group_name = "slots"
 
@@ -20,39 +20,40 @@ class SlotSettings(Group):
         Field(
             ge=0,
             le=10_000,
-            description="Connections per user over all replicas, unless the token says another "
-            "number; 0 for no limit. 10: some tabs on some devices, and no more.",
+            description="Maximum number of connections per user over all replicas, unless the "
+            "token has a limit of its own; 0 means no limit. 10 allows several tabs on several "
+            "devices.",
         ),
     ] = 10
     policy: Annotated[
         Literal["refuse", "replace_oldest"],
         Field(
-            description="At the limit the new connection is refused (4429), or the user's oldest "
-            "is closed in its favour (4409)."
+            description="What happens at the limit: the new connection is refused with 4429 "
+            "(`refuse`), or the user's oldest connection is closed with 4409 (`replace_oldest`)."
         ),
     ] = "refuse"
     when_redis_away: Annotated[
         Literal["open", "closed"],
         Field(
-            description="While Redis is away new connections are counted on this replica only "
-            "(`open`), or refused with 1013 (`closed`)."
+            description="While Redis is unavailable, new connections are counted per replica "
+            "(`open`) or refused with 1013 (`closed`)."
         ),
     ] = "open"
-    #: Longest wait for Redis before it counts as away; a viewer waits this long at its connect.
+    #: How long a connecting viewer waits for Redis before Redis is considered unavailable.
     wait_s: Constant[float] = 2.0
     lease_s: Annotated[
         float,
         Field(
             ge=0.2,
             le=600,
-            description="A replica that did not renew for this long is dead and its viewers' "
-            "slots are free. 15 s outlives a slow failover.",
+            description="Time without a renewal after which a replica is considered dead and the "
+            "slots of its viewers are released. 15 s is longer than a slow failover.",
         ),
     ] = 15.0
-    #: Longest time between two renewals of a replica's lease and of its view of the others.
+    #: Maximum interval between two renewals of a replica's lease and of its view of the others.
     renew_s: Constant[float] = 5.0
 
     @property
     def renewal_s(self) -> float:
-        """Time between two renewals: two of three may be lost and harm nobody."""
+        """Interval between two renewals; two of three may fail without consequences."""
         return min(self.renew_s, self.lease_s / 3)

@@ -1,4 +1,4 @@
-"""Who may watch an operation: the operation source."""
+"""Authorization of viewers: the operation source."""
 
 from __future__ import annotations
 
@@ -17,44 +17,45 @@ _FunctionName = Annotated[
 
 
 class SourceSettings(Group):
-    """What a viewer may watch: who is asked, and how long the answer holds."""
+    """Authorization of viewers: what decides who may subscribe to an operation, and its cache."""
 
     group_name = "source"
 
     kind: Annotated[
         Literal["none", "claims", "http", "redis", "callable"] | None,
         Field(
-            description="Who says whether a user may watch an operation: the token itself "
+            description="What decides whether a user may subscribe to an operation: the token "
             "(`claims`), the backend (`http`), a hash in Redis (`redis`), a Python function "
-            "(`callable`) or nobody (`none`). No default with `server.auth` = jwt: `none` lets "
-            "everybody who is signed in watch everything."
+            "(`callable`) or nothing (`none`). No default with `server.auth` = jwt: `none` lets "
+            "every authenticated user subscribe to everything."
         ),
     ] = None
     url: Annotated[
         HttpUrl | None,
         Field(
-            description="For `http`: `GET <url>/<operation_id>` is sent with the viewer's token. "
-            "200 (with a JSON object as state, or empty) or 204: may watch; 401, 403: may not; "
-            "400, 404, 410, 422: no such operation; all else: cannot tell, so the viewer comes "
-            "back later."
+            description="For `http`: the gateway requests `GET <url>/<operation_id>` with the "
+            "viewer's token. 200 (with a JSON object as state, or empty) or 204: allowed; 401, "
+            "403: forbidden; 400, 404, 410, 422: no such operation; anything else: authorization "
+            "is temporarily unavailable, and the viewer is asked to retry later."
         ),
     ] = None
     ca_file: Annotated[
-        Path | None, Field(description="PEM file of the authority that signed the backend.")
+        Path | None,
+        Field(description="PEM file of the CA that signed the certificate of the backend."),
     ] = None
     function: Annotated[
         _FunctionName | None,
         Field(
-            description="For `callable`: `module:function`, async. Gets user and operation; "
-            "returns the state or None, or raises PermissionError or LookupError."
+            description="For `callable`: `module:function`, an async function. It is called with "
+            "user and operation; it returns the state or None, or raises PermissionError or "
+            "LookupError."
         ),
     ] = None
     redis_prefix: Annotated[
         Word,
         Field(
-            description="For `redis`: put before an operation id to make the name of its hash. "
-            "Its fields: `owner` (a user), `users` (a JSON list, or `*`), `status`, `state` (a "
-            "JSON object)."
+            description="For `redis`: prefix of hash keys; followed by the operation id. Fields: "
+            "`owner` (a user), `users` (a JSON list, or `*`), `status`, `state` (a JSON object)."
         ),
     ] = "operation:"
     timeout_s: Annotated[
@@ -62,30 +63,30 @@ class SourceSettings(Group):
         Field(
             ge=0.01,
             le=60,
-            description="Longest wait for an answer; the viewer waits for its first frame.",
+            description="Longest wait for an answer; it delays the first frame of the viewer.",
         ),
     ] = 2.0
-    #: Largest answer; it becomes part of one frame.
+    #: Maximum size of an answer; it becomes part of one frame.
     max_state_bytes: Constant[int] = 65_536
     cache_s: Annotated[
         float,
         Field(
             ge=0,
             le=3_600,
-            description="For `http`: an answer holds this long for the same user, token and "
-            "operation; 0 asks every time. A deploy brings all viewers back at once.",
+            description="For `http`: how long an answer is cached for the same user, token and "
+            "operation; 0 disables the cache. During a rollout all viewers reconnect at once.",
         ),
     ] = 5.0
-    #: Most answers kept; the oldest give way.
+    #: Maximum number of cached answers; the oldest are dropped.
     cache_entries: Constant[int] = 10_000
-    #: For `http`: most requests to the backend at a time, and a quarter of them for one user;
-    #: others wait, as part of `timeout_s`.
+    #: For `http`: maximum number of concurrent requests to the backend, and a quarter of them for
+    #: one user; others wait, which counts towards `timeout_s`.
     max_requests: Constant[int] = 32
-    #: For `http`: after failures in a row for so many users the backend is left alone. With 1, a
-    #: single user can do that to all others.
+    #: For `http`: the circuit breaker opens after consecutive failures for this many users. With 1,
+    #: a single user could open it for all others.
     breaker_failures: Constant[int] = 5
-    #: For `http`: how long it is left alone before requests try again, one at a time and one for
-    #: each user.
+    #: For `http`: how long the circuit breaker stays open before it tries again, one request at a
+    #: time and one for each user.
     breaker_open_s: Constant[float] = 5.0
 
     @model_validator(mode="after")

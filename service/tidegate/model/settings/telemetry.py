@@ -23,44 +23,44 @@ def _check_headers(headers: SecretStr | None) -> SecretStr | None:
 
 
 class LogSettings(Group):
-    """What is logged, and how it looks."""
+    """Level and format of log lines."""
 
     group_name = "log"
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Field(description="Least severity that is written. Nothing is logged per entry at info."),
+        Field(description="Lowest level that is logged. At info nothing is logged per entry."),
     ] = "info"
     format: Annotated[
         Literal["auto", "json", "pretty"],
         Field(description="`auto`: pretty on a terminal, one JSON object per line elsewhere."),
     ] = "auto"
-    #: Ends of connections told per second and way in (WebSocket, event stream and so on), one line
-    #: each; what is above it is counted. 10 are read by nobody, and 20,000 that leave with a drain
-    #: would be 5 MB. 0: none is told.
+    #: Maximum number of lines per second about closed connections, for each kind (WebSocket, event
+    #: stream and so on); further ones are only counted. The 20,000 connections of a drain would
+    #: otherwise be 5 MB. 0: no lines.
     connections_per_s: Constant[float] = 10.0
 
 
 class MetricsSettings(Group):
-    """What is measured beyond what costs nothing."""
+    """Latency measurements and the metrics endpoint."""
 
     group_name = "metrics"
 
     enabled: Annotated[
         bool,
         Field(
-            description="Measure latencies and garbage collection, and answer `GET /metrics`. Off: "
-            "that is 404, and `tidegate top` has nothing to show. What drains, scaling and "
-            "`/debug` read is counted all the same."
+            description="Measure latencies and garbage collection, and serve `GET /metrics`. Off: "
+            "`/metrics` answers 404 and `tidegate top` shows nothing. Counters for drains, "
+            "scaling and `/debug` are kept either way."
         ),
     ] = True
-    #: Viewers asked per second, at the most, to say that they have an entry: the latency that
-    #: people see. Only those that offered it are asked. 0: none.
+    #: Maximum number of viewers per second that are asked for an acknowledgement, which measures
+    #: the latency that users see. Only viewers that offered it are asked. 0: none.
     acks_per_s: Constant[float] = 2.0
 
 
 class TracingSettings(Group):
-    """Spans for OpenTelemetry: where they go, and of what."""
+    """OpenTelemetry traces: exporter and sampling."""
 
     group_name = "tracing"
 
@@ -68,19 +68,19 @@ class TracingSettings(Group):
         Literal["none", "otlp"],
         Field(
             description="`otlp` sends spans to a collector over OTLP/HTTP; it needs the extra "
-            "`tidegate[otlp]`. Off: a `traceparent` in an entry is not even looked for."
+            "`tidegate[otlp]`. With `none`, a `traceparent` in an entry is ignored."
         ),
     ] = "none"
     endpoint: Annotated[
         HttpUrl,
-        Field(description="The collector's full address, with the path."),
+        Field(description="Full URL of the collector, including the path."),
     ] = "http://127.0.0.1:4318/v1/traces"
     headers: Annotated[
         SecretStr | None,
         AfterValidator(_check_headers),
         Field(
-            description="Sent to the collector: `name=value`, several with commas between. Give "
-            "it by environment: it may hold a key."
+            description="Headers for the collector: `name=value`, separated by commas. Set it by "
+            "environment variable if it contains a key."
         ),
     ] = None
     service_name: Annotated[
@@ -96,26 +96,26 @@ class TracingSettings(Group):
         Field(
             ge=0,
             le=1,
-            description="Part of the connections that are traced, from 0 to 1. Entries need no "
-            "ratio: the one of their publisher holds.",
+            description="Fraction of connections that are traced, from 0 to 1. For entries the "
+            "sampling decision of the publisher applies.",
         ),
     ] = 0.01
     trust_requests: Annotated[
         bool,
         Field(
-            description="Continue the trace that a viewer's request names in `traceparent`, and "
-            "obey its flag. Only behind a proxy that sets this header: else anybody could have "
-            "all their connections traced."
+            description="Continue the trace in the `traceparent` header of a viewer's request and "
+            "follow its sampled flag. Enable it only behind a proxy that sets this header; "
+            "otherwise any client can have all its connections traced."
         ),
     ] = False
-    #: Spans that wait for the collector; those above it are dropped and counted. About 2 KiB each.
+    #: Maximum number of queued spans; further ones are dropped and counted. About 2 KiB each.
     queue_spans: Constant[int] = 4_096
-    #: Most spans of one request to the collector.
+    #: Maximum number of spans in one request to the collector.
     batch_spans: Constant[int] = 512
-    #: Spans wait for others this long, unless a batch is full.
+    #: Interval of requests to the collector, unless a batch is full earlier.
     send_every_s: Constant[float] = 1.0
-    #: Longest time for one batch, with all tries. It is lost then, and counted.
+    #: Timeout of one batch, including retries. After it the batch is dropped and counted.
     timeout_s: Constant[float] = 5.0
-    #: Longest wait for the collector at the end of the process, after the drain. What is left is
-    #: dropped and counted.
+    #: Maximum wait for the collector at the end of the process, after the drain. Remaining spans
+    #: are dropped and counted.
     flush_s: Constant[float] = 2.0

@@ -1,4 +1,4 @@
-"""What is kept of an operation with viewers, and what ends it."""
+"""Replay buffers of operations, and what ends an operation."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from tidegate.model.settings.values import Constant, Words
 
 
 class TopicSettings(Group):
-    """An operation with viewers on this replica: its ring, its end, its bounds."""
+    """Operations with viewers on a replica: replay buffers, what ends an operation, and limits."""
 
     group_name = "topic"
 
-    #: Most recent entries kept per operation: replay without Redis for a viewer that was away for
-    #: moments.
+    #: Number of recent entries kept per operation: replay without Redis for a viewer that was
+    #: disconnected for moments.
     ring_entries: Constant[int] = 256
-    #: Most bytes of one such ring.
+    #: Maximum size of one replay buffer.
     ring_bytes: Constant[int] = 262_144
     total_ring_bytes: Annotated[
         int,
         Field(
             ge=1_024,
             le=64 * 1_073_741_824,
-            description="Most bytes of all rings together; the longest unused give way first.",
+            description="Maximum memory of all replay buffers; the least recently used are "
+            "dropped first.",
         ),
     ] = 67_108_864
-    #: An operation without viewers is kept this long, so that a reload of a page finds it warm.
+    #: How long an operation without viewers is kept, so that a page reload finds it in memory.
     linger_s: Constant[float] = 5.0
     terminal_statuses: Annotated[
         Words, Field(description="Values of `data.status` that end an operation.")
     ] = ("completed", "failed", "cancelled")
     terminal_types: Annotated[
-        Words, Field(description="Entry types that end an operation, whatever their data.")
+        Words, Field(description="Entry types that end an operation, regardless of their data.")
     ] = ("operation_completed", "operation_failed", "operation_cancelled")
     conflated_types: Annotated[
         Words,
         Field(
-            description="Entry types of which a lagging viewer needs only the latest: each "
-            "replaces the one before. All others are kept."
+            description="Entry types of which a lagging viewer receives only the latest. Entries "
+            "of other types are never skipped."
         ),
     ] = ("progress",)
-    #: Time from the terminal entry to close 1000: an entry that was written a moment late is still
-    #: seen.
+    #: Delay from the terminal entry to close 1000, so that an entry written slightly later is still
+    #: delivered.
     terminal_grace_s: Constant[float] = 0.5
-    #: A watched stream that vanished closes its viewers with 4410 after this long; a failover or a
-    #: re-creation is quicker.
+    #: How long the stream of a followed operation may be missing before its viewers are closed with
+    #: 4410; a failover or a re-creation is quicker.
     expired_grace_s: Constant[float] = 5.0
     wait_for_stream_s: Annotated[
         float,
         Field(
             ge=0.1,
             le=86_400,
-            description="How long a viewer may wait for a stream that does not exist yet, "
-            "before 4410.",
+            description="How long a viewer may wait for a stream that does not exist yet before "
+            "it is closed with 4410.",
         ),
     ] = 3_600.0
     max_topics: Annotated[
@@ -63,8 +64,8 @@ class TopicSettings(Group):
         Field(
             ge=1,
             le=10_000_000,
-            description="Most operations with viewers on this replica; above it a new one is "
-            "refused with 1013.",
+            description="Maximum number of operations with viewers on this replica; further ones "
+            "are refused with 1013.",
         ),
     ] = 100_000
 
@@ -81,7 +82,7 @@ class TopicSettings(Group):
             raise rule_broken(
                 "topic.conflated_types",
                 ",".join(self.conflated_types),
-                f"must not hold {both[0]}, which topic.terminal_types holds: "
-                "an end is never skipped",
+                f"must not contain {both[0]}, which is in topic.terminal_types: "
+                "the end of an operation is never skipped",
             )
         return self

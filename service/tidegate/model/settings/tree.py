@@ -20,7 +20,7 @@ from tidegate.model.settings.viewer import ViewerSettings
 
 
 class Settings(Group):
-    """All settings of a replica. Fields are groups, those first that people need first."""
+    """All settings of a replica, in groups; the most frequently needed groups come first."""
 
     group_name = ""
 
@@ -50,8 +50,8 @@ class Settings(Group):
                 raise rule_broken(
                     "source.kind",
                     None,
-                    "must be said with server.auth = jwt; `none` lets everybody who is signed "
-                    "in watch every operation",
+                    "is required with server.auth = jwt; `none` lets every authenticated user "
+                    "subscribe to every operation",
                 )
         elif self.source.kind == "claims":
             raise rule_broken("source.kind", "claims", "needs server.auth = jwt")

@@ -1,9 +1,9 @@
 """Kinds of values that several groups use: texts with a pattern, and lists that may be one text.
 
-Each pattern is told in words for the reference page and the messages.
+Each pattern has a description for the reference page and for error messages.
 
-A `Constant` is no setting: nobody could choose a value for it. It has no flag, variable or key in
-a file, and stands in its group with its reason, where the code looks for it; a test may shorten it.
+A `Constant` is not a setting: there is no reason for a user to change it. It has no flag, variable
+or key in a file. It is a field of its group, with its reason; a test may shorten it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def split_list(value: Any) -> Any:
             try:
                 return json.loads(value)
             except ValueError:
-                raise ValueError("is no valid JSON list") from None
+                raise ValueError("is not a valid JSON list") from None
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 def pattern(pattern: str, words: str, **more: Any) -> Any:
-    """A text field whose pattern is told in words."""
+    """A text field whose pattern has a description."""
     return Field(pattern=pattern, json_schema_extra={"allowed": words}, **more)
 
 

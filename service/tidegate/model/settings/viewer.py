@@ -1,4 +1,4 @@
-"""What a viewer gets, may send, and costs at most."""
+"""Limits and behaviour of viewer connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidegate.model.settings.values import Constant
 
 
 class ViewerSettings(Group):
-    """One viewer's connection: history, lag, inbound bounds, heartbeats."""
+    """Viewer connections: history, lagging viewers, inbound limits, heartbeats."""
 
     group_name = "viewer"
 
@@ -20,8 +20,8 @@ class ViewerSettings(Group):
         Field(
             ge=0,
             le=1_000_000,
-            description="Newest entries sent to a viewer that comes without a cursor and does "
-            "not ask for a number.",
+            description="Number of newest entries sent to a viewer that connects without a cursor "
+            "and without `history`.",
         ),
     ] = 100
     history_max_entries: Annotated[
@@ -29,19 +29,19 @@ class ViewerSettings(Group):
         Field(
             ge=0,
             le=1_000_000,
-            description="Most entries of history that a viewer may ask for, and the newest so many "
-            "are what it gets for `history=all`; `current_state` says how many of how many.",
+            description="Maximum number of history entries that a viewer may request; "
+            "`history=all` sends this many of the newest, and `current_state` says how many of how many.",
         ),
     ] = 10_000
-    #: Entries of one read while a viewer is caught up: what one catch-up may cost Redis and memory
-    #: at a time.
+    #: Entries per read while a viewer catches up: bounds the cost of one catch-up for Redis and
+    #: memory.
     page_entries: Constant[int] = 500
     lagging_policy: Annotated[
         Literal["conflate", "replay", "disconnect"],
         Field(
-            description="What a viewer that reads too slowly gets: the latest of conflated "
-            "types with a `skipped` count and all other entries (`conflate`), every entry "
-            "(`replay`), or close 4408 (`disconnect`)."
+            description="What a viewer that reads too slowly receives: the latest of conflated "
+            "types, with a `skipped` count, and all other entries (`conflate`); every entry "
+            "(`replay`); or close 4408 (`disconnect`)."
         ),
     ] = "conflate"
     lagging_timeout_s: Annotated[
@@ -49,50 +49,50 @@ class ViewerSettings(Group):
         Field(
             ge=0.1,
             le=3_600,
-            description="With the policy `disconnect`: a viewer whose buffer stays full for this "
-            "long is closed with 4408.",
+            description="With the policy `disconnect`: how long the send buffer may stay full "
+            "before the viewer is closed with 4408.",
         ),
     ] = 30.0
-    #: With more than this unsent the viewer is lagging: it is no longer written to, only its
+    #: With more than this unsent a viewer is lagging: nothing more is written to it, and only its
     #: cursor is kept.
     high_water_bytes: Constant[int] = 65_536
-    #: With less than this unsent a lagging viewer is caught up. Set, because the event loop's own
-    #: mark may be a few bytes.
+    #: With less than this unsent a lagging viewer catches up. Set explicitly, because the default
+    #: of the event loop may be a few bytes.
     low_water_bytes: Constant[int] = 16_384
-    #: TCP_NOTSENT_LOWAT of viewer sockets; 0 leaves the system's. Without it the kernel hides
-    #: megabytes of a stuck viewer's lag.
+    #: TCP_NOTSENT_LOWAT of viewer sockets; 0 leaves the system's. Without it the kernel buffers
+    #: megabytes for a viewer that does not read.
     notsent_lowat_bytes: Constant[int] = 16_384
-    #: Longest message a viewer may send; viewers have little to say.
+    #: Maximum size of a message from a viewer.
     max_message_bytes: Constant[int] = 65_536
-    #: Messages per second that one viewer may send, before it is closed.
+    #: Maximum messages per second from one viewer; above it the viewer is closed.
     messages_per_s: Constant[float] = 50.0
     ping_interval_s: Annotated[
         float,
         Field(
             ge=0.1,
             le=3_600,
-            description="Server pings: they find half-open connections and keep proxies (often "
-            "60 s of patience) from closing quiet ones.",
+            description="Interval of WebSocket pings. They detect half-open connections and keep "
+            "proxies (whose idle timeout is often 60 s) from closing quiet ones.",
         ),
     ] = 20.0
-    #: A ping unanswered for this long ends the connection.
+    #: How long a ping may stay unanswered before the connection is closed.
     ping_timeout_s: Constant[float] = 20.0
-    #: Longest wait for the other side of a close before the socket is cut.
+    #: Timeout of the closing handshake; after it the socket is aborted.
     close_timeout_s: Constant[float] = 5.0
     max_watches: Annotated[
         int,
         Field(
             ge=1,
             le=100_000,
-            description="Most operations on one multiplexed socket (`/ws`). 128 are more than a "
-            "page shows, and few enough to be caught up in moments.",
+            description="Maximum number of operations on one multiplexed socket (`/ws`). 128 are "
+            "more than a page shows, and few enough to catch up quickly.",
         ),
     ] = 128
-    #: A quiet server-sent event stream gets a comment this often: it keeps proxies from closing
-    #: it, and finds half-open connections. 15 s, as the HTML standard suggests.
+    #: Interval of comments on a quiet server-sent event stream: they keep proxies from closing it
+    #: and detect half-open connections. 15 s, as the HTML standard suggests.
     sse_heartbeat_s: Constant[float] = 15.0
-    #: How long a browser's EventSource waits before it reconnects; each stream is told half to one
-    #: and a half times as much, so that they do not all come at once.
+    #: Reconnect delay of a browser's EventSource; each stream is sent 0.5 to 1.5 times this value,
+    #: so that they do not all reconnect at once.
     sse_retry_s: Constant[float] = 2.0
 
     @model_validator(mode="after")
