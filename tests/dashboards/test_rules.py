@@ -59,7 +59,7 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(rule: dict[str, dict[s
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
     page = (ROOT / rule["annotations"]["runbook_url"]).read_text()
     assert page.startswith(f"# {rule['alert']}\n")
-    assert re.findall(r"^## (Look|Do)$", page, re.MULTILINE) == ["Look", "Do"]
+    assert re.findall(r"^## (Diagnosis|Mitigation)$", page, re.MULTILINE) == ["Diagnosis", "Mitigation"]
 
 
 def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
