@@ -42,11 +42,11 @@ ELSEWHERE = {
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")
 _HEAD = """# The chart `tidegate`
 
-[Installing Tidegate](../../docs/install.md) tells how to use it.
-`values-production.yaml` is a start for production, with reasons.
+[Installing Tidegate](../../docs/install.md) describes how to use it.
+`values-production.yaml` has example values for production, with reasons.
 
 <!-- made from values.yaml by `make chart`; a test keeps it current -->
-| value | default | what and why |
+| value | default | description |
 |---|---|---|
 """
 

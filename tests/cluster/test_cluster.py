@@ -62,7 +62,7 @@ async def test_install_brings_up_everything(release: Release, cluster: Cluster) 
         await release.healthy(30)
     except (CommandFailed, TimeoutError) as error:
         pytest.exit(f"nothing to go on with: {error}\n{await cluster.events()}", 1)
-    assert "The next three commands" in told
+    assert "Next steps" in told
     for component, count in (("gateway", 2), ("operator", 2), ("valkey", 1)):
         assert await cluster.ready(component, count), component
         assert restarts(await cluster.pods(component)) == 0, component

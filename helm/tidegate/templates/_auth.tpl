@@ -4,7 +4,7 @@
 {{- $auth := .Values.settings.auth | default dict -}}
 {{- if .Values.auth.publicKeysSecret -}}
 {{- if .Values.auth.existingSecret -}}
-{{- fail "auth.existingSecret and auth.publicKeysSecret exclude each other: tokens are signed one way" -}}
+{{- fail "auth.existingSecret and auth.publicKeysSecret are mutually exclusive: set only one of them" -}}
 {{- end -}}
 file
 {{- else if or $auth.jwks_url $auth.key_file -}}
