@@ -487,7 +487,7 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
         ),
         (
             {"auth": {"existingSecret": "a", "publicKeysSecret": "b"}},
-            "auth.existingSecret and auth.publicKeysSecret exclude each other",
+            "auth.existingSecret and auth.publicKeysSecret are mutually exclusive",
         ),
         ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is empty"),
