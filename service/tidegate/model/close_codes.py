@@ -78,4 +78,4 @@ def close_codes_table() -> str:
         f"| {r.code} | `{r.name}` | {r.meaning} | {r.come_back.value} |"
         for r in CLOSE_CODES.values()
     ]
-    return "\n".join(["| code | name | meaning | come back |", "|---|---|---|---|", *rows])
+    return "\n".join(["| code | name | meaning | reconnect |", "|---|---|---|---|", *rows])
