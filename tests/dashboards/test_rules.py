@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 
+from tests.dashboards.board_files import boards, panels
 from tests.dashboards.rules_files import ROOT, RULE_TESTS, alerts, rule_files
 
 SEVERITIES = {"page", "ticket"}
@@ -59,7 +60,10 @@ def test_an_alert_says_what_is_wrong_and_where_to_read_on(rule: dict[str, dict[s
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
     page = (ROOT / rule["annotations"]["runbook_url"]).read_text()
     assert page.startswith(f"# {rule['alert']}\n")
-    assert re.findall(r"^## (Diagnosis|Mitigation)$", page, re.MULTILINE) == ["Diagnosis", "Mitigation"]
+    assert re.findall(r"^## (Diagnosis|Mitigation)$", page, re.MULTILINE) == [
+        "Diagnosis",
+        "Mitigation",
+    ]
 
 
 def test_no_runbook_is_left_of_an_alert_that_is_gone() -> None:
@@ -72,6 +76,14 @@ def test_runbooks_link_only_to_what_is_there() -> None:
     for path in (ROOT / "docs" / "runbooks").glob("*.md"):
         for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} -> {target}"
+
+
+def test_runbooks_name_only_panels_that_are_there() -> None:
+    titles = {panel["title"] for board in boards() for panel in panels(board)}
+    for path in (ROOT / "docs" / "runbooks").glob("*.md"):
+        # Commands of Redis and names of settings do not begin with a single capital letter.
+        named = set(re.findall(r"`([A-Z][a-z][^`]*)`", path.read_text()))
+        assert named <= titles, path.name
 
 
 def test_board_descriptions_name_only_runbooks_that_are_there() -> None:

@@ -1,7 +1,8 @@
 """The texts that users read: pages, boards, alerts, metrics, settings, chart, log events, errors.
 
 Each is yielded with its place, so that a test can name it. Code spans and code blocks of Markdown
-are left out: names of settings and metrics are no sentences.
+are left out: names of settings and metrics are not sentences. So is what is generated from code:
+its texts are among those of the code.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from tidegate.telemetry.metrics import TABLE
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "tidegate"
-#: Calls of a logger whose first argument is the event.
-LOG_METHODS = {"debug", "info", "warning", "error", "critical", "exception"}
+#: It is being rewritten together with the code that it describes.
+NOT_YET = ROOT / "docs" / "architecture.md"
+_CODE_BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+#: From the mark of a generated part to the next section.
+_GENERATED = re.compile(r"^<!-- [Mm]ade (?:from|by) .*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
 class Text(NamedTuple):
@@ -35,7 +39,9 @@ def pages() -> Iterator[Text]:
     """Markdown, paragraph by paragraph."""
     top = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "helm/tidegate/README.md")
     for path in (*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))):
-        text = re.sub(r"^```.*?^```$", _blank, path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        if path == NOT_YET:
+            continue
+        text = _GENERATED.sub(_blank, _CODE_BLOCK.sub(_blank, path.read_text("utf-8")))
         for number, line in enumerate(text.splitlines(), start=1):
             yield Text(f"{path.relative_to(ROOT)}:{number}", re.sub(r"`[^`]*`", "``", line))
 
@@ -100,38 +106,16 @@ def chart() -> Iterator[Text]:
 
 
 def code() -> Iterator[Text]:
-    """Log events, and texts of errors that are raised or of rules that are broken."""
+    """Strings of several words that are no docstrings: log events, errors, help, descriptions."""
     for folder in ("service/tidegate", "operator/tidegate_operator"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text("utf-8"))
+            docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
             for node in ast.walk(tree):
-                call = node.exc if isinstance(node, ast.Raise) else node
-                if not isinstance(call, ast.Call):
+                if not isinstance(node, ast.Constant) or id(node) in docstrings:
                     continue
-                if isinstance(node, ast.Raise) or _is_log(call):
-                    place = f"{path.relative_to(ROOT)}:{call.lineno}"
-                    yield Text(place, " ".join(_constants(call)))
-
-
-def _is_log(call: ast.Call) -> bool:
-    function = call.func
-    return isinstance(function, ast.Attribute) and function.attr in LOG_METHODS
-
-
-def _constants(node: ast.AST) -> Iterator[str]:
-    """Its strings, f-strings with a mark where a value goes."""
-    if isinstance(node, ast.JoinedStr):
-        yield "".join(
-            part.value if isinstance(part, ast.Constant) else "{}"
-            for part in node.values
-            if not isinstance(part, ast.Constant) or isinstance(part.value, str)
-        )
-    elif isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            yield node.value
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from _constants(child)
+                if isinstance(node.value, str) and " " in node.value:
+                    yield Text(f"{path.relative_to(ROOT)}:{node.lineno}", node.value)
 
 
 def all_but_code() -> Iterator[Text]:
