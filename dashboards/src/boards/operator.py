@@ -166,7 +166,8 @@ OPERATOR = Board(
                     "Streams by state",
                     "Streams seen by the last sweep. Growing `finished` or `orphan`: their TTL is "
                     "too long, or the sweep runs with dryRun. Growing `running`: backends that "
-                    "never finish their operations.",
+                    "never finish their operations. `foreign`: streams of others with the prefix "
+                    "of this gateway, which are not changed.",
                     Query(_gauge("streams", by="gateway, state"), f"{{{{state}}}} {_GATEWAY}"),
                     stacked=True,
                 ),
