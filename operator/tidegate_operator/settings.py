@@ -112,23 +112,23 @@ class OperatorSettings(Group):
         Field(
             validate_default=True,
             default_factory=_own_namespace,
-            description="Namespace whose `Gateway` resources are served, and where the Lease is.",
+            description="Namespace of the `Gateway` resources and of the Lease.",
         ),
     ]
     gateway: Annotated[
         str | None,
         AfterValidator(_optional_name),
         Field(
-            description="Name of the only `Gateway` that is served; others are left to other "
-            "operators. Unset: all of the namespace are.",
+            description="Name of the only `Gateway` that is processed. Unset: all in the "
+            "namespace.",
         ),
     ] = None
     target: Annotated[
         str | None,
         AfterValidator(_optional_name),
         Field(
-            description="Name of the only Deployment that a `Gateway` may have scaled. Unset: any "
-            "that the Role allows.",
+            description="Name of the only Deployment that a `Gateway` may scale. Unset: any that "
+            "the Role allows.",
         ),
     ] = None
     key_prefix: Annotated[
@@ -136,8 +136,8 @@ class OperatorSettings(Group):
         Field(
             min_length=PREFIX_MIN_LENGTH,
             max_length=128,
-            description="What the `spec.streams.prefix` of a `Gateway` must begin with. Unset: any "
-            "prefix will do.",
+            description="Required prefix of the `spec.streams.prefix` of a `Gateway`. Unset: any "
+            "prefix is allowed.",
         ),
     ] = None
     identity: Annotated[
@@ -146,21 +146,24 @@ class OperatorSettings(Group):
         Field(
             validate_default=True,
             default_factory=_host_name,
-            description="Name of this replica in the Lease; in Kubernetes the pod's name.",
+            description="Name of this replica in the Lease; in Kubernetes the name of the pod.",
         ),
     ]
     lease: Annotated[
         str,
         AfterValidator(_object_name),
-        Field(description="Name of the Lease. Operators with one Lease serve by turns."),
+        Field(
+            description="Name of the Lease. Only one of the operators with the same Lease is "
+            "active."
+        ),
     ] = "tidegate-operator"
     lease_duration_s: Annotated[
         int,
         Field(
             ge=3,
             le=int(DURATION_MAX_S),
-            description="A leader that did not renew for so long is replaced. A killed one is, "
-            "after this and two looks at the most: 13 s.",
+            description="Time without a renewal after which the leader is replaced. A killed "
+            "leader is replaced after this time plus at most two checks: 13 s.",
         ),
     ] = 10
     lease_deadline_s: Annotated[
@@ -168,32 +171,34 @@ class OperatorSettings(Group):
         Field(
             ge=1,
             le=DURATION_MAX_S,
-            description="A leader whose renewals are not accepted for so long stops by itself; "
-            "below `lease_duration_s` by more than a request takes.",
+            description="A leader whose renewals are not accepted for this long stops by itself; "
+            "must be below `lease_duration_s` by more than the duration of a request.",
         ),
     ] = 7.0
     lease_renew_s: Annotated[
         float,
         Field(
-            ge=0.1, le=20, description="Time between two renewals, or looks of one that follows."
+            ge=0.1,
+            le=20,
+            description="Interval of renewals by the leader, and of checks by the others.",
         ),
     ] = 1.5
     kubeconfig: Annotated[
         Path | None,
         Field(
-            description="Kubeconfig file: address and login of the API server. Unset: the pod's "
-            "service account, else `KUBECONFIG`, else ~/.kube/config."
+            description="Kubeconfig file: address and credentials of the API server. Unset: the "
+            "service account of the pod, otherwise `KUBECONFIG`, otherwise ~/.kube/config."
         ),
     ] = None
     api_timeout_s: Annotated[
-        float, Field(ge=0.5, le=60, description="Longest wait for one answer of the API server.")
+        float, Field(ge=0.5, le=60, description="Timeout of a request to the API server.")
     ] = 10.0
     redis_url: Annotated[
         RedisUrl | None,
         AfterValidator(_check_url),
         Field(
-            description="Redis of the gateways whose `spec.redis` does not name one; as the "
-            "gateway's `redis.url`."
+            description="Redis of gateways whose `spec.redis` has no address; same format as "
+            "`redis.url` of the gateway."
         ),
     ] = None
     redis_hosts: Annotated[
@@ -201,56 +206,64 @@ class OperatorSettings(Group):
         Field(
             max_length=256,
             description="Hosts of Redis and of Sentinels, with or without a port and separated by "
-            "commas, that `spec.redis.url` may name beside those of `redis_url`. A login is sent "
-            "to no others, except to an address that is in the same Secret.",
+            "commas, that `spec.redis.url` may contain in addition to those of `redis_url`. "
+            "Credentials are not sent to other hosts, except to an address in the same Secret.",
         ),
         BeforeValidator(split_list),
         AfterValidator(_hosts),
     ] = ()
     redis_username: Annotated[
-        str | None, Field(description="ACL user, where `spec.redis` names none.")
+        str | None, Field(description="ACL user, if `spec.redis` has none.")
     ] = None
     redis_password: Annotated[
         SecretStr | None,
-        Field(description="Password, where `spec.redis` names none. Give it by environment."),
+        Field(description="Password, if `spec.redis` has none. Set it by environment variable."),
     ] = None
     redis_sentinel_username: Annotated[
         str | None,
-        Field(description="ACL user at the Sentinels, with `redis_sentinel_password`."),
+        Field(description="ACL user for the Sentinels; needs `redis_sentinel_password`."),
     ] = None
     redis_sentinel_password: Annotated[
         SecretStr | None,
         Field(
-            description="Password of the Sentinels themselves, where `spec.redis` names none. "
-            "Give it by environment."
+            description="Password for the Sentinels, if `spec.redis` has none. Set it by "
+            "environment variable."
         ),
     ] = None
     redis_ca_file: Annotated[
-        Path | None, Field(description="PEM file of the authority that signed Redis' certificate.")
+        Path | None, Field(description="PEM file of the CA that signed the certificate of Redis.")
     ] = None
     redis_cert_file: Annotated[
         Path | None,
         Field(
-            description="PEM certificate to log in with by TLS, where `spec.redis` names none; "
-            "with `redis_key_file`."
+            description="PEM client certificate, if `spec.redis` has none; needs `redis_key_file`."
         ),
     ] = None
     redis_key_file: Annotated[
-        Path | None, Field(description="PEM key of it, not encrypted; with `redis_cert_file`.")
+        Path | None,
+        Field(
+            description="PEM key of the client certificate, not encrypted; needs `redis_cert_file`."
+        ),
     ] = None
     host: Annotated[
-        str, Field(min_length=1, max_length=255, description="Address of health and metrics.")
+        str,
+        Field(
+            min_length=1, max_length=255, description="Listen address of health checks and metrics."
+        ),
     ] = "127.0.0.1"
     port: Annotated[
-        int, Field(ge=0, le=65_535, description="Port of health and metrics; 0 takes any free one.")
+        int,
+        Field(
+            ge=0, le=65_535, description="Port of health checks and metrics; 0 selects a free port."
+        ),
     ] = 9091
     interval_s: Annotated[
         float,
         Field(
             ge=0.2,
             le=300,
-            description="Time between two rounds of observe, decide, act. A change of a `Gateway` "
-            "starts one at once.",
+            description="Interval of the loop that observes, decides and acts. A change of a "
+            "`Gateway` starts a round immediately.",
         ),
     ] = 5.0
     status_s: Annotated[
@@ -258,8 +271,8 @@ class OperatorSettings(Group):
         Field(
             ge=1,
             le=3_600,
-            description="A status that changed in its figures only is written this often; one "
-            "with a new condition at once.",
+            description="Interval at which the status is written if only figures have changed; a "
+            "changed condition is written immediately.",
         ),
     ] = 30.0
     stuck_s: Annotated[
@@ -267,13 +280,13 @@ class OperatorSettings(Group):
         Field(
             ge=5,
             le=3_600,
-            description="A loop that did not finish a round for so long, while it should run, "
-            "makes the process unhealthy, so that Kubernetes starts it again.",
+            description="A loop that should run and has not completed a round for this long makes "
+            "the process unhealthy, so that Kubernetes restarts it.",
         ),
     ] = 180.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Field(description="Least severity that is written."),
+        Field(description="Lowest level that is logged."),
     ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "pretty"],

@@ -19,14 +19,14 @@ def permissions_table() -> str:
 
 
 def _settings() -> Iterator[str]:
-    yield "| variable | default | what and why |"
+    yield "| variable | default | description |"
     yield "|---|---|---|"
     for name, field in OperatorSettings.model_fields.items():
         match name:
             case "namespace":
-                default = "the pod's own"
+                default = "that of the pod"
             case "identity":
-                default = "the host's name"
+                default = "the host name"
             case _:
                 default = "not set" if field.default in (None, ()) else f"`{field.default}`"
         yield f"| `{VARIABLE_PREFIX}{name.upper()}` | {default} | {field.description} |"

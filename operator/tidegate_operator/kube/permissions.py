@@ -31,12 +31,12 @@ class Permission(NamedTuple):
 LEASE, DEPLOYMENT, SECRETS, OWN = "the Lease", "the Deployment", "its Secrets", "the Gateway's name"
 
 PERMISSIONS: tuple[Permission, ...] = (
-    Permission(GROUP, "gateways", ("list", "watch"), "what is to be done"),
-    Permission(GROUP, "gateways/status", ("patch",), "what was done, and the conditions", only=OWN),
-    Permission("coordination.k8s.io", "leases", ("create",), "the election"),
-    Permission("coordination.k8s.io", "leases", ("get", "patch"), "the election", only=LEASE),
+    Permission(GROUP, "gateways", ("list", "watch"), "reading the Gateways"),
+    Permission(GROUP, "gateways/status", ("patch",), "status and conditions", only=OWN),
+    Permission("coordination.k8s.io", "leases", ("create",), "leader election"),
+    Permission("coordination.k8s.io", "leases", ("get", "patch"), "leader election", only=LEASE),
     Permission(
-        "apps", "deployments", ("get",), "replicas and the state of a rollout", only=DEPLOYMENT
+        "apps", "deployments", ("get",), "number of replicas, state of a rollout", only=DEPLOYMENT
     ),
     Permission(
         "apps",
@@ -45,14 +45,14 @@ PERMISSIONS: tuple[Permission, ...] = (
         "scaling, in `internal` and `none`",
         only=DEPLOYMENT,
     ),
-    Permission("", "pods", ("list", "patch"), "which are ready; the deletion cost before they go"),
-    Permission("", "secrets", ("get",), "the login of Redis", only=SECRETS),
-    Permission("events.k8s.io", "events", ("create",), "scale decisions and failures"),
+    Permission("", "pods", ("list", "patch"), "readiness; the deletion cost before a scale-down"),
+    Permission("", "secrets", ("get",), "credentials for Redis", only=SECRETS),
+    Permission("events.k8s.io", "events", ("create",), "events about scaling and failures"),
     Permission(
         "autoscaling",
         "horizontalpodautoscalers",
         ("list",),
-        "in every mode, who else writes the scale",
+        "in every mode, detecting other autoscalers",
     ),
     Permission(
         "autoscaling",
@@ -65,7 +65,7 @@ PERMISSIONS: tuple[Permission, ...] = (
         "keda.sh",
         "scaledobjects",
         ("list",),
-        "in every mode, who else writes the scale",
+        "in every mode, detecting other autoscalers",
         when="keda",
     ),
     Permission(

@@ -25,31 +25,34 @@ PLURAL = "gateways"
 
 
 class Target(Part):
-    """The Deployment whose pods are the gateway's replicas; it lives in the same namespace."""
+    """The Deployment whose pods are the gateway's replicas, in the same namespace."""
 
     name: Annotated[ObjectName, Field(description="Name of the Deployment.")]
 
 
 class Rebalance(Part):
-    """Sending viewers of over-full pods away, so that they come back on emptier ones."""
+    """Moving viewers from overloaded pods to others, by asking them to reconnect."""
 
-    enabled: Annotated[bool, Field(strict=True, description="Whether it is done.")] = True
+    enabled: Annotated[bool, Field(strict=True, description="Enable rebalancing.")] = True
     tolerance_percent: Annotated[
         int,
         whole(
             1,
             1_000,
-            "It ends when no pod has more than so much above the mean, and begins at one and a "
-            "half times that.",
+            "Rebalancing ends when no pod is more than this above the mean, and starts at one and "
+            "a half times this value.",
         ),
     ] = 10
     rate_per_s: Annotated[
-        int, whole(1, 10_000, "Viewers sent away in a second, over all pods, at the most.")
+        int,
+        whole(
+            1, 10_000, "Maximum number of viewers per second that are asked to move, over all pods."
+        ),
     ] = 50
 
 
 class RedisSource(Part):
-    """Where the gateway's Redis is. What is not given comes from the operator's own settings."""
+    """Address and credentials of Redis. Defaults come from the settings of the operator."""
 
     url: Annotated[
         str | None,
@@ -57,56 +60,54 @@ class RedisSource(Part):
             min_length=8,
             max_length=1_024,
             pattern=r"^(redis|rediss|redis\+sentinel|rediss\+sentinel|redis\+cluster|rediss\+cluster)://[!-~]+$",
-            description="As the gateway's `redis.url`, without a password.",
+            description="Address of Redis, without a password; same format as `redis.url` of the "
+            "gateway.",
         ),
     ] = None
     url_secret: Annotated[
-        KeyOf | None, Field(description="The URL from a Secret, in place of `url`.")
+        KeyOf | None, Field(description="The URL from a Secret, instead of `url`.")
     ] = None
     username: Annotated[
         str | None,
-        Field(min_length=1, max_length=128, description="Name to log in with."),
+        Field(min_length=1, max_length=128, description="ACL user."),
     ] = None
     password_secret: Annotated[KeyOf | None, Field(description="The password.")] = None
     sentinel_username: Annotated[
         str | None,
-        Field(min_length=1, max_length=128, description="Name to log in with at the Sentinels."),
+        Field(min_length=1, max_length=128, description="ACL user for the Sentinels."),
     ] = None
     sentinel_password_secret: Annotated[
         KeyOf | None,
-        Field(
-            description="The password of the Sentinels themselves, which `passwordSecret` is not "
-            "sent to."
-        ),
+        Field(description="Password for the Sentinels; `passwordSecret` is not sent to them."),
     ] = None
     ca_secret: Annotated[
-        KeyOf | None, Field(description="PEM certificates of the authority, for TLS.")
+        KeyOf | None, Field(description="PEM certificates of the CA, for TLS.")
     ] = None
     certificate_secret: Annotated[
         CertificateOf | None,
-        Field(description="Certificate to log in with, where TLS wants one of the client."),
+        Field(description="Client certificate, if TLS requires one."),
     ] = None
     check_hostname: Annotated[
-        bool, Field(description="Whether the server's certificate must name the host asked for.")
+        bool, Field(description="Verify that the certificate of the server matches the host name.")
     ] = True
 
     rules = (
         Rule(
             "!(has(self.url) && has(self.urlSecret))",
-            "redis.url and redis.urlSecret exclude each other: give one",
+            "redis.url and redis.urlSecret are mutually exclusive: set only one of them",
             ".urlSecret",
             lambda part: part.url is None or part.url_secret is None,
         ),
         Rule(
             "!has(self.url) || !self.url.contains('@')",
-            "redis.url must not hold a login: use redis.username and redis.passwordSecret, or "
-            "redis.urlSecret",
+            "redis.url must not contain credentials: use redis.username and redis.passwordSecret, "
+            "or redis.urlSecret",
             ".url",
             lambda part: part.url is None or "@" not in part.url,
         ),
         Rule(
             "!has(self.sentinelUsername) || has(self.sentinelPasswordSecret)",
-            "redis.sentinelUsername needs redis.sentinelPasswordSecret beside it",
+            "redis.sentinelUsername needs redis.sentinelPasswordSecret",
             ".sentinelUsername",
             lambda part: (
                 part.sentinel_username is None or part.sentinel_password_secret is not None
@@ -116,7 +117,7 @@ class RedisSource(Part):
 
 
 class GatewaySpec(Part):
-    """What is wanted of a gateway: how many pods, and what becomes of its streams."""
+    """The desired state of a gateway: scaling, rebalancing and clean-up of streams."""
 
     target: Annotated[Target, Field(description="The Deployment of the gateway. Immutable.")]
     replicas: Annotated[
@@ -124,23 +125,25 @@ class GatewaySpec(Part):
         whole(
             0,
             1_000,
-            "What `kubectl scale gateway` writes. Mode `none`: the number of pods. Mode "
-            "`internal`: never fewer than this, between `scaling.min` and `scaling.max`. Modes "
-            "`hpa` and `keda`: without effect.",
+            "Set by `kubectl scale gateway`. Mode `none`: the number of pods. Mode `internal`: a "
+            "minimum number, between `scaling.min` and `scaling.max`. Modes `hpa` and `keda`: no "
+            "effect.",
         ),
     ] = 1
-    scaling: Annotated[Scaling, Field(description="How many pods there are.")] = Scaling()
-    rebalance: Annotated[Rebalance, Field(description="Evening out viewers over the pods.")] = (
+    scaling: Annotated[Scaling, Field(description="Scaling of the pods.")] = Scaling()
+    rebalance: Annotated[Rebalance, Field(description="Rebalancing of viewers over the pods.")] = (
         Rebalance()
     )
-    streams: Annotated[Streams, Field(description="What becomes of old streams.")] = Streams()
-    redis: Annotated[RedisSource, Field(description="Where Redis is.")] = RedisSource()
+    streams: Annotated[Streams, Field(description="Clean-up of old streams.")] = Streams()
+    redis: Annotated[RedisSource, Field(description="Address and credentials of Redis.")] = (
+        RedisSource()
+    )
 
     rules = (
         Rule(
             "self.target.name == oldSelf.target.name",
-            "target.name is immutable: make a new Gateway for another Deployment, and delete this "
-            "one first",
+            "target.name is immutable: for another Deployment, delete this Gateway and create a "
+            "new one",
             ".target",
             None,
         ),

@@ -60,7 +60,7 @@ class Part(BaseModel):
 
 
 def whole(least: int, most: int, text: str) -> FieldInfo:
-    """The field of a whole number within bounds; `text` says what it is and why."""
+    """An integer field with bounds; `text` is its description."""
     field: FieldInfo = Field(ge=least, le=most, strict=True, description=text)
     return field
 
@@ -82,7 +82,7 @@ class KeyOf(Part):
     """One key of a Secret in the Gateway's namespace."""
 
     name: Annotated[ObjectName, Field(description="Name of the Secret.")]
-    key: Annotated[DataKey, Field(description="Key inside it.")]
+    key: Annotated[DataKey, Field(description="Key in the Secret.")]
 
 
 class CertificateOf(Part):
@@ -91,9 +91,9 @@ class CertificateOf(Part):
     name: Annotated[
         ObjectName, Field(description="Name of the Secret, such as one of kubernetes.io/tls.")
     ]
-    cert_key: Annotated[DataKey, Field(description="Key inside it with the certificate.")] = (
+    cert_key: Annotated[DataKey, Field(description="Key in the Secret with the certificate.")] = (
         "tls.crt"
     )
     key_key: Annotated[
-        DataKey, Field(description="Key inside it with the certificate's key, not encrypted.")
+        DataKey, Field(description="Key in the Secret with the private key, not encrypted.")
     ] = "tls.key"

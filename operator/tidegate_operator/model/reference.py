@@ -22,7 +22,11 @@ def _object(path: str, schema: Schema) -> Iterator[str]:
     yield schema["description"]
     yield ""
     is_told = path.startswith("status")
-    yield "| field | type | what |" if is_told else "| field | default | allowed | what |"
+    yield (
+        "| field | type | description |"
+        if is_told
+        else "| field | default | allowed | description |"
+    )
     yield "|---|---|---|" if is_told else "|---|---|---|---|"
     required = schema.get("required", ())
     for name, field in schema["properties"].items():

@@ -16,7 +16,7 @@ from tidegate_operator.model.parts import Part, Rule, whole
 
 
 class Mode(StrEnum):
-    """Who writes the number of replicas; there is one writer at any time."""
+    """What sets the number of replicas; there is one writer at any time."""
 
     INTERNAL = "internal"
     HPA = "hpa"
@@ -25,13 +25,19 @@ class Mode(StrEnum):
 
 
 class Up(Part):
-    """How fast pods are added. There is no window: need is met at once, in bounded steps."""
+    """Scaling up. There is no window: pods are added immediately, in bounded steps."""
 
     tolerance_percent: Annotated[
-        int, whole(0, 100, "Load may exceed the pods' target by so much before one is added.")
+        int,
+        whole(0, 100, "How far the load may exceed the target of the pods before pods are added."),
     ] = 5
     max_pods: Annotated[
-        int, whole(1, 1_000, "Pods that a step may add; the larger of this and `maxPercent`.")
+        int,
+        whole(
+            1,
+            1_000,
+            "Maximum number of pods added by a step; the larger of this and `maxPercent` applies.",
+        ),
     ] = 4
     max_percent: Annotated[
         int, whole(0, 1_000, "The same, in percent of the pods at the period's start.")
@@ -40,16 +46,24 @@ class Up(Part):
 
 
 class Down(Part):
-    """How slowly pods are taken away: each one makes its viewers connect again."""
+    """Scaling down. It is slow, because the viewers of each removed pod must reconnect."""
 
     tolerance_percent: Annotated[
         int,
         whole(
-            0, 90, "After a step the pods' load must be this much below their target, or it waits."
+            0,
+            90,
+            "Pods are removed only if the load is then at least this much below their target.",
         ),
     ] = 20
     max_pods: Annotated[
-        int, whole(1, 1_000, "Pods that a step may take; the larger of this and `maxPercent`.")
+        int,
+        whole(
+            1,
+            1_000,
+            "Maximum number of pods removed by a step; the larger of this and "
+            "`maxPercent` applies.",
+        ),
     ] = 1
     max_percent: Annotated[
         int, whole(0, 100, "The same, in percent of the pods at the period's start.")
@@ -60,12 +74,12 @@ class Down(Part):
         whole(
             0,
             3_600,
-            "The highest need of this time counts. After a start of the operator, or figures that "
-            "were missing, nothing is taken away before it has passed.",
+            "Window over which the highest number of needed pods is used. After a start of the "
+            "operator or missing figures, no pod is removed before the window has passed.",
         ),
     ] = 600
     after_up_s: Annotated[
-        int, whole(0, 3_600, "Nothing is taken away for so long after a pod was added.")
+        int, whole(0, 3_600, "No pod is removed for this long after one was added.")
     ] = 120
 
 
@@ -79,28 +93,28 @@ def _known_zone(name: str) -> str:
         ZoneInfo(name)
     except (ValueError, OSError, LookupError):
         raise ValueError(
-            f"{name!r} is no time zone; give an IANA name such as Europe/Berlin, or UTC"
+            f"{name!r} is not a time zone; use an IANA name such as Europe/Berlin, or UTC"
         ) from None
     return name
 
 
 class Window(Part):
-    """A part of the week with other bounds. Where windows overlap the higher bound holds."""
+    """A time window with other limits. If windows overlap, the higher limit applies."""
 
     days: Annotated[
         tuple[Day, ...],
         Field(
             min_length=1,
             max_length=7,
-            description="Days on which it begins.",
+            description="Days on which the window opens.",
         ),
     ] = DAYS
-    begin: Annotated[ClockTime, Field(description="When it begins, `HH:MM` in `timeZone`.")]
+    begin: Annotated[ClockTime, Field(description="Start of the window, `HH:MM` in `timeZone`.")]
     end: Annotated[
         ClockTime,
         Field(
-            description="When it ends, `HH:MM`. Not after `begin`: it ends on the day after; "
-            "the same as `begin`: a whole day."
+            description="End of the window, `HH:MM`. If it is before `begin`, the window ends on "
+            "the next day; if it equals `begin`, the window lasts a whole day."
         ),
     ]
     time_zone: Annotated[
@@ -109,14 +123,21 @@ class Window(Part):
             min_length=1,
             max_length=64,
             pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
-            description="IANA name; summer time is followed.",
+            description="IANA time zone name; daylight saving time is observed.",
         ),
         AfterValidator(_known_zone),
     ] = "UTC"
-    min: Annotated[int, whole(1, 1_000, "Least pods in this time; up at once when it begins.")]
+    min: Annotated[
+        int,
+        whole(
+            1,
+            1_000,
+            "Minimum number of pods in this window; pods are added immediately when it opens.",
+        ),
+    ]
     max: Annotated[
         int | None,
-        whole(1, 1_000, "Most pods in this time, in place of `scaling.max`."),
+        whole(1, 1_000, "Maximum number of pods in this window, instead of `scaling.max`."),
     ] = None
 
     rules = (
@@ -134,28 +155,33 @@ class ExternalMetric(Part):
 
     metric: Annotated[
         str,
-        Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Its name."),
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=r"^[-._a-zA-Z0-9]+$",
+            description="Name of the metric.",
+        ),
     ]
     labels: Annotated[
         dict[
             Annotated[str, Field(max_length=316)],
             Annotated[str, Field(max_length=63)],
         ],
-        Field(default_factory=dict, max_length=16, description="Labels that select its series."),
+        Field(default_factory=dict, max_length=16, description="Labels that select the series."),
     ]
-    per_pod: Annotated[int, whole(1, 1_000_000_000, "The sum over the series that a pod carries.")]
+    per_pod: Annotated[int, whole(1, 1_000_000_000, "Target per pod, for the sum over the series.")]
 
 
 class Hpa(Part):
-    """What the HorizontalPodAutoscaler of mode `hpa` goes by; `up` and `down` hold for it too."""
+    """Metrics of the HorizontalPodAutoscaler of mode `hpa`; `up` and `down` apply to it too."""
 
     cpu_percent: Annotated[
         int | None,
         whole(
             1,
             400,
-            "CPU use in percent of the request; needs a metrics server. Idle viewers cost memory "
-            "and no CPU: better with an external metric beside it.",
+            "Target CPU usage in percent of the request; needs a metrics server. Idle viewers use "
+            "memory but no CPU, so an external metric in addition is better.",
         ),
     ] = None
     external: Annotated[
@@ -164,7 +190,7 @@ class Hpa(Part):
 
 
 class Trigger(Part):
-    """A KEDA trigger, handed over as it is."""
+    """A KEDA trigger, passed on unchanged."""
 
     type: Annotated[
         str,
@@ -172,13 +198,13 @@ class Trigger(Part):
             min_length=1,
             max_length=63,
             pattern=r"^[a-z0-9-]+$",
-            description='Such as `prometheus`. Set its `ignoreNullValues` to `"false"`: else a '
-            "lost metric reads as no load.",
+            description="Type of the trigger, such as `prometheus`. Set its `ignoreNullValues` to "
+            '`"false"`: otherwise a missing metric counts as no load.',
         ),
     ]
     metadata: Annotated[
         dict[Annotated[str, Field(max_length=128)], Annotated[str, Field(max_length=4_096)]],
-        Field(max_length=32, description="Its parameters."),
+        Field(max_length=32, description="Parameters of the trigger."),
     ]
     authentication: Annotated[
         str | None,
@@ -187,56 +213,56 @@ class Trigger(Part):
 
 
 class Keda(Part):
-    """What the ScaledObject of mode `keda` is made of; it takes `up` and `down` from here."""
+    """The ScaledObject of mode `keda`; `up` and `down` apply to it too."""
 
-    polling_s: Annotated[int, whole(1, 3_600, "How often KEDA asks the triggers.")] = 15
+    polling_s: Annotated[int, whole(1, 3_600, "Polling interval of the triggers.")] = 15
     triggers: Annotated[tuple[Trigger, ...], Field(max_length=16, description="Triggers.")] = ()
 
 
 class Scaling(Part):
-    """How many pods there are."""
+    """Scaling of the pods."""
 
     mode: Annotated[
         Mode,
         Field(
-            description="Who writes the number of replicas. `internal`: the operator, by the "
-            "signals below. `hpa`, `keda`: an autoscaler that the operator makes and keeps. "
-            "`none`: it is `spec.replicas`.",
+            description="What sets the number of replicas. `internal`: the operator, based on the "
+            "signals below. `hpa`, `keda`: an autoscaler that the operator creates and manages. "
+            "`none`: `spec.replicas`.",
         ),
     ] = Mode.INTERNAL
-    min: Annotated[int, whole(1, 1_000, "Least pods. Two survive the loss of one.")] = 2
-    max: Annotated[int, whole(1, 1_000, "Most pods.")] = 10
+    min: Annotated[int, whole(1, 1_000, "Minimum number of pods. With two, one may be lost.")] = 2
+    max: Annotated[int, whole(1, 1_000, "Maximum number of pods.")] = 10
     connections_per_pod: Annotated[
         int,
         whole(
             1,
             1_000_000,
-            "Connections that a pod is meant to carry: half of `replica.max_connections`, so that "
-            "the others can take what a lost pod carried.",
+            "Target connections per pod: half of `replica.max_connections`, so that the other "
+            "pods can take over those of a lost pod.",
         ),
     ] = 10_000
     deliveries_per_pod: Annotated[
-        int | None, whole(1, 10_000_000, "Frames per second that a pod is meant to send.")
+        int | None, whole(1, 10_000_000, "Target frames per second per pod.")
     ] = None
     undispatched_per_pod: Annotated[
         int | None,
-        whole(1, 10_000_000, "Entries waiting for dispatch, over all streams, for each pod."),
+        whole(1, 10_000_000, "Target entries waiting for dispatch per pod, over all streams."),
     ] = None
     loop_lag_ms: Annotated[
         int,
         whole(
             0,
             10_000,
-            "Event-loop lag at which a pod counts as full, whatever the other signals say. The "
-            "median over the ready pods is looked at, and only after the last step has settled. "
-            "0: not looked at.",
+            "Event-loop lag at which a pod is considered full, regardless of the other signals. "
+            "The median over the ready pods is used, and only after the last step has settled. 0: "
+            "not used.",
         ),
     ] = 100
-    up: Annotated[Up, Field(description="How fast pods are added.")] = Up()
-    down: Annotated[Down, Field(description="How slowly pods are taken away.")] = Down()
+    up: Annotated[Up, Field(description="Scaling up.")] = Up()
+    down: Annotated[Down, Field(description="Scaling down.")] = Down()
     schedule: Annotated[
         tuple[Window, ...],
-        Field(max_length=32, description="Parts of the week with other bounds."),
+        Field(max_length=32, description="Time windows with other limits."),
     ] = ()
     hpa: Annotated[Hpa, Field(description="Mode `hpa` only.")] = Hpa()
     keda: Annotated[Keda, Field(description="Mode `keda` only.")] = Keda()
@@ -257,7 +283,7 @@ class Scaling(Part):
         Rule(
             "self.up.tolerancePercent + self.down.tolerancePercent >= 5",
             "scaling.up.tolerancePercent and scaling.down.tolerancePercent must add up to 5 or "
-            "more: without a band between them the number of pods would swing",
+            "more: without a band between them the number of pods would oscillate",
             ".down",
             lambda part: part.up.tolerance_percent + part.down.tolerance_percent >= 5,
         ),

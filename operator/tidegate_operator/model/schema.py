@@ -22,8 +22,8 @@ SCHEMA_VERSION_ANNOTATION = f"{gateway.GROUP}/schema-version"
 Schema = dict[str, Any]
 
 _COLUMNS = (
-    ("Mode", "string", ".spec.scaling.mode", 0, "Who writes the number of replicas."),
-    ("Desired", "integer", ".status.desiredReplicas", 0, "Pods there should be."),
+    ("Mode", "string", ".spec.scaling.mode", 0, "What sets the number of replicas."),
+    ("Desired", "integer", ".status.desiredReplicas", 0, "Desired number of pods."),
     ("Ready", "integer", ".status.readyReplicas", 0, "Pods that are ready."),
     ("Connections", "integer", ".status.connections", 0, "Open connections over all pods."),
     (
@@ -39,10 +39,10 @@ _COLUMNS = (
         "string",
         '.status.conditions[?(@.type=="ScalingActive")].reason',
         1,
-        "What scaling does now.",
+        "State of scaling.",
     ),
-    ("Last sweep", "date", ".status.lastSweep.finishedAt", 1, "When streams were last swept."),
-    ("Age", "date", ".metadata.creationTimestamp", 0, "How old the resource is."),
+    ("Last sweep", "date", ".status.lastSweep.finishedAt", 1, "Time of the last sweep."),
+    ("Age", "date", ".metadata.creationTimestamp", 0, "Age of the resource."),
 )
 
 
@@ -110,7 +110,7 @@ def _version() -> Schema:
         "schema": {
             "openAPIV3Schema": {
                 "type": "object",
-                "description": "A gateway of Tidegate: its pods, and the streams it reads.",
+                "description": "A Tidegate gateway: its pods, and the streams that it reads.",
                 "required": ["spec"],
                 "properties": {
                     "apiVersion": {"type": "string"},

@@ -13,7 +13,7 @@ from tidegate_operator.model.scaling import Mode
 
 
 class ConditionType(StrEnum):
-    """The conditions of a Gateway. All but ScalingLimited and MemoryPressure are good when true."""
+    """The conditions of a Gateway. All except ScalingLimited and MemoryPressure should be true."""
 
     READY = "Ready"
     REDIS_REACHABLE = "RedisReachable"
@@ -33,69 +33,76 @@ SCHEMA_VERSION = 1
 class Condition(Part):
     """One condition, as in `metav1.Condition`."""
 
-    type: Annotated[str, Field(min_length=1, max_length=316, description="Which one.")]
-    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
+    type: Annotated[str, Field(min_length=1, max_length=316, description="Type of the condition.")]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Field(description="Status of the condition.")
+    ]
     reason: Annotated[
         str,
         Field(
             min_length=1,
             max_length=1_024,
             pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-            description="One word for programs.",
+            description="Machine-readable reason.",
         ),
     ]
-    message: Annotated[str, Field(max_length=32_768, description="A sentence for people.")]
+    message: Annotated[str, Field(max_length=32_768, description="Human-readable message.")]
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="The generation of the spec that it speaks of.")
+        int | None,
+        Field(ge=0, description="The generation of the spec that the condition is based on."),
     ] = None
-    last_transition_time: Annotated[datetime, Field(description="When `status` last changed.")]
+    last_transition_time: Annotated[
+        datetime, Field(description="Time of the last change of `status`.")
+    ]
 
 
 class LastScale(Part):
-    """The last change of the number of pods that the operator made."""
+    """The last change of the number of pods by the operator."""
 
     time: Annotated[datetime, Field(description="When.")]
-    before: Annotated[int, Field(ge=0, description="Pods before.")]
-    after: Annotated[int, Field(ge=0, description="Pods wanted since then.")]
-    reason: Annotated[str, Field(max_length=64, description="Why, in one word.")]
-    message: Annotated[str, Field(max_length=1_024, description="Why, with figures.")] = ""
+    before: Annotated[int, Field(ge=0, description="Previous number of pods.")]
+    after: Annotated[int, Field(ge=0, description="New number of pods.")]
+    reason: Annotated[str, Field(max_length=64, description="Machine-readable reason.")]
+    message: Annotated[str, Field(max_length=1_024, description="Reason with figures.")] = ""
 
 
 class SweepCounts(Part):
-    """What one sweep saw and did; in a dry run, what it would have done."""
+    """Counts of a sweep; in a dry run, what it would have done."""
 
     streams: Annotated[int, Field(ge=0, description="Streams seen.")] = 0
-    running: Annotated[int, Field(ge=0, description="Of those: running.")] = 0
-    finished: Annotated[int, Field(ge=0, description="Of those: finished.")] = 0
-    failed: Annotated[int, Field(ge=0, description="Of those: failed.")] = 0
-    idle: Annotated[int, Field(ge=0, description="Of those: idle.")] = 0
-    orphan: Annotated[int, Field(ge=0, description="Of those: never watched.")] = 0
+    running: Annotated[int, Field(ge=0, description="Running streams.")] = 0
+    finished: Annotated[int, Field(ge=0, description="Finished streams.")] = 0
+    failed: Annotated[int, Field(ge=0, description="Failed streams.")] = 0
+    idle: Annotated[int, Field(ge=0, description="Idle streams.")] = 0
+    orphan: Annotated[int, Field(ge=0, description="Streams that never had viewers.")] = 0
     foreign: Annotated[
-        int, Field(ge=0, description="Of those: somebody else's, so left alone.")
+        int, Field(ge=0, description="Streams that others read, which are not changed.")
     ] = 0
     ttl_set: Annotated[int, Field(ge=0, description="Streams that were given a TTL.")] = 0
     ttl_removed: Annotated[
-        int, Field(ge=0, description="Streams that run again and lost their TTL.")
+        int, Field(ge=0, description="Streams that run again, whose TTL was removed.")
     ] = 0
     trimmed: Annotated[int, Field(ge=0, description="Streams that were trimmed.")] = 0
     groups_removed: Annotated[int, Field(ge=0, description="Consumer groups removed.")] = 0
-    consumers_removed: Annotated[int, Field(ge=0, description="Consumers of dead pods.")] = 0
-    slots_removed: Annotated[int, Field(ge=0, description="Slots of dead pods.")] = 0
-    errors: Annotated[int, Field(ge=0, description="Keys that could not be handled.")] = 0
+    consumers_removed: Annotated[
+        int, Field(ge=0, description="Consumers of dead pods removed.")
+    ] = 0
+    slots_removed: Annotated[int, Field(ge=0, description="Slots of dead pods released.")] = 0
+    errors: Annotated[int, Field(ge=0, description="Keys that could not be processed.")] = 0
     commands: Annotated[int, Field(ge=0, description="Commands sent to Redis.")] = 0
 
 
 class LastSweep(Part):
-    """The last sweep that came to its end."""
+    """The last completed sweep."""
 
-    started_at: Annotated[datetime, Field(description="When it began.")]
-    finished_at: Annotated[datetime, Field(description="When it ended.")]
-    dry_run: Annotated[bool, Field(description="Whether it only counted.")] = False
-    counts: Annotated[SweepCounts, Field(description="What it saw and did.")] = SweepCounts()
+    started_at: Annotated[datetime, Field(description="Start of the sweep.")]
+    finished_at: Annotated[datetime, Field(description="End of the sweep.")]
+    dry_run: Annotated[bool, Field(description="Whether it was a dry run.")] = False
+    counts: Annotated[SweepCounts, Field(description="Counts of the sweep.")] = SweepCounts()
 
 
 class MemoryStatus(Part):
-    """How full Redis is: the fullest primary."""
+    """Memory usage of the fullest primary."""
 
     used_bytes: Annotated[int, Field(ge=0, description="`used_memory`.")]
     limit_bytes: Annotated[
@@ -106,22 +113,29 @@ class MemoryStatus(Part):
 
 
 class GatewayStatus(Part):
-    """What the operator tells."""
+    """The observed state of a gateway."""
 
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="The generation of the spec that was acted on.")
+        int | None,
+        Field(ge=0, description="The generation of the spec that the status is based on."),
     ] = None
     schema_version: Annotated[
         int | None,
-        Field(ge=1, description="Of the served definition: the API server fills it in."),
+        Field(
+            ge=1,
+            description="Version of the installed CustomResourceDefinition, filled in by "
+            "the API server.",
+        ),
     ] = SCHEMA_VERSION
-    replicas: Annotated[int, Field(ge=0, description="Pods there are, without leaving ones.")] = 0
-    ready_replicas: Annotated[int, Field(ge=0, description="Of those, ready ones.")] = 0
-    desired_replicas: Annotated[int, Field(ge=0, description="Pods there should be now.")] = 0
+    replicas: Annotated[
+        int, Field(ge=0, description="Number of pods, without terminating ones.")
+    ] = 0
+    ready_replicas: Annotated[int, Field(ge=0, description="Number of ready pods.")] = 0
+    desired_replicas: Annotated[int, Field(ge=0, description="Desired number of pods.")] = 0
     selector: Annotated[
-        str, Field(max_length=4_096, description="Label selector of the pods, as text.")
+        str, Field(max_length=4_096, description="Label selector of the pods, as a string.")
     ] = ""
-    mode: Annotated[Mode | None, Field(description="Who writes the number of replicas.")] = None
+    mode: Annotated[Mode | None, Field(description="What sets the number of replicas.")] = None
     connections: Annotated[
         int | None, Field(ge=0, description="Open connections over all pods; unset: unknown.")
     ] = None
@@ -129,14 +143,14 @@ class GatewayStatus(Part):
         int | None, Field(ge=0, description="Frames sent per second; unset: unknown.")
     ] = None
     undispatched: Annotated[
-        int | None, Field(ge=0, description="Entries that wait for dispatch; unset: unknown.")
+        int | None, Field(ge=0, description="Entries waiting for dispatch; unset: unknown.")
     ] = None
-    rebalancing: Annotated[bool, Field(description="Whether viewers are being evened out.")] = False
+    rebalancing: Annotated[bool, Field(description="Whether viewers are being rebalanced.")] = False
     last_scale: Annotated[LastScale | None, Field(description="The last change of replicas.")] = (
         None
     )
     last_sweep: Annotated[LastSweep | None, Field(description="The last sweep.")] = None
-    memory: Annotated[MemoryStatus | None, Field(description="How full Redis is.")] = None
+    memory: Annotated[MemoryStatus | None, Field(description="Memory usage of Redis.")] = None
     conditions: Annotated[
-        tuple[Condition, ...], Field(max_length=16, description="What is well, and what is not.")
+        tuple[Condition, ...], Field(max_length=16, description="Conditions of the gateway.")
     ] = ()

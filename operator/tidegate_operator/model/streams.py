@@ -54,14 +54,18 @@ def _ttl_rule(field: str, name: str) -> Rule:
 _TTL_RULES = tuple(
     _ttl_rule(f"{state}_s", f"{state}S") for state in ("finished", "failed", "idle", "orphan")
 )
-_FINISHED = "Kept after the terminal entry. 0: for ever."
-_FAILED = "Kept after a terminal entry that tells of a failure: longer, to be looked at."
-_IDLE = "Kept after the last entry where none was terminal and nobody watches."
-_ORPHAN = "Kept after the last entry where nobody ever watched."
+_FINISHED = "How long a stream is kept after its terminal entry. 0: forever."
+_FAILED = (
+    "How long a stream is kept after a terminal entry that reports a failure: longer, for analysis."
+)
+_IDLE = (
+    "How long a stream without a terminal entry and without viewers is kept after its last entry."
+)
+_ORPHAN = "How long a stream that never had viewers is kept after its last entry."
 
 
 class Ttl(Part):
-    """How long a stream is kept, by its state, in seconds; 0 keeps it. Running ones are kept."""
+    """How long streams are kept, by state, in seconds; 0 means forever. Running ones are kept."""
 
     finished_s: Annotated[int, whole(0, YEAR_S, _FINISHED)] = 3_600
     failed_s: Annotated[int, whole(0, YEAR_S, _FAILED)] = 86_400
@@ -72,9 +76,11 @@ class Ttl(Part):
 
 
 class TtlOverride(Part):
-    """Other times for the streams whose name begins so; the longest prefix wins."""
+    """Other times for streams with this prefix; the longest matching prefix applies."""
 
-    prefix: Annotated[KeyPrefix, Field(description="Begins with `streams.prefix`.")]
+    prefix: Annotated[
+        KeyPrefix, Field(description="Prefix of stream names; must begin with `streams.prefix`.")
+    ]
     finished_s: Annotated[int | None, whole(0, YEAR_S, _FINISHED)] = None
     failed_s: Annotated[int | None, whole(0, YEAR_S, _FAILED)] = None
     idle_s: Annotated[int | None, whole(0, YEAR_S, _IDLE)] = None
@@ -84,52 +90,62 @@ class TtlOverride(Part):
 
 
 class Trim(Part):
-    """How many entries stay. A viewer whose cursor was cut off is told by a `gap` frame."""
+    """Trimming. A viewer whose cursor was trimmed receives a `gap` frame."""
 
     finished_entries: Annotated[
         int | None,
-        whole(1, 100_000_000, "The newest so many of a finished stream; unset: all."),
+        whole(1, 100_000_000, "Number of newest entries kept in a finished stream; unset: all."),
     ] = None
 
 
 class Pace(Part):
-    """How fast the sweep goes through Redis: one primary at a time."""
+    """Rate of the sweep. It processes one primary at a time."""
 
-    interval_s: Annotated[int, whole(10, 86_400, "From one sweep's end to the next one.")] = 300
+    interval_s: Annotated[
+        int, whole(10, 86_400, "Time from the end of a sweep to the start of the next.")
+    ] = 300
     commands_per_s: Annotated[
         int,
         whole(
             10,
             100_000,
-            "Commands to Redis at the most, some 700 streams; a script counts as ten. 4,000 "
-            "take 3 to 5 percent of a core of Redis.",
+            "Maximum number of commands per second; a script counts as ten. 4,000 are enough for "
+            "some 700 streams per second and use 3 to 5 percent of a core of Redis.",
         ),
     ] = 4_000
-    scan_count: Annotated[int, whole(10, 10_000, "Keys that Redis looks at in one SCAN.")] = 500
+    scan_count: Annotated[int, whole(10, 10_000, "Keys that Redis examines per SCAN.")] = 500
     changes_per_s: Annotated[
-        int, whole(1, 100_000, "Scripts that change something, at the most.")
+        int, whole(1, 100_000, "Maximum number of scripts per second that make changes.")
     ] = 1_000
 
 
 class Memory(Part):
-    """What is done when Redis fills up. Running streams are never touched."""
+    """Protection of the memory of Redis. Running streams are never changed."""
 
     limit_bytes: Annotated[
         int | None,
         whole(
             1_048_576,
             1 << 50,
-            "What counts as full where Redis has no `maxmemory`; unset: then nothing is guarded.",
+            "Memory limit if Redis has no `maxmemory`; unset: no memory protection.",
         ),
     ] = None
     warn_percent: Annotated[
-        int, whole(1, 100, "From here on the condition MemoryPressure is true.")
+        int, whole(1, 100, "Memory usage from which the condition MemoryPressure is true.")
     ] = 75
     act_percent: Annotated[
-        int, whole(1, 100, "From here on `shortenedS` holds, the biggest streams first.")
+        int,
+        whole(
+            1, 100, "Memory usage from which `shortenedS` applies, to the largest streams first."
+        ),
     ] = 90
     shortened_s: Annotated[
-        int, whole(60, YEAR_S, "Kept at the most, then: finished streams, after them failed ones.")
+        int,
+        whole(
+            60,
+            YEAR_S,
+            "Maximum TTL under memory pressure: of finished streams first, then of failed ones.",
+        ),
     ] = 300
 
     rules = (
@@ -146,56 +162,63 @@ _Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 
 
 class Streams(Part):
-    """What becomes of streams that nobody needs any longer."""
+    """Clean-up of streams that are no longer needed."""
 
-    enabled: Annotated[bool, Field(strict=True, description="Whether they are swept at all.")] = (
-        True
-    )
+    enabled: Annotated[bool, Field(strict=True, description="Enable sweeps.")] = True
     dry_run: Annotated[
         bool,
         Field(strict=True, description="Only count what would be done; see `status.lastSweep`."),
     ] = False
     prefix: Annotated[
         KeyPrefix,
-        Field(description="What names of streams begin with: the gateway's `redis.key_prefix`."),
+        Field(description="Prefix of stream names: `redis.key_prefix` of the gateway."),
     ] = "operation-progress:"
-    group: Annotated[_Word, Field(description="The gateway's `redis.group`.")] = "tidegate"
+    group: Annotated[_Word, Field(description="Consumer group: `redis.group` of the gateway.")] = (
+        "tidegate"
+    )
     terminal_statuses: Annotated[
         tuple[_Word, ...],
-        Field(max_length=64, description="The gateway's `topic.terminal_statuses`."),
+        Field(
+            max_length=64,
+            description="Statuses that end an operation: `topic.terminal_statuses` of the gateway.",
+        ),
     ] = ("completed", "failed", "cancelled")
     terminal_types: Annotated[
         tuple[_Word, ...],
-        Field(max_length=64, description="The gateway's `topic.terminal_types`."),
+        Field(
+            max_length=64,
+            description="Types that end an operation: `topic.terminal_types` of the gateway.",
+        ),
     ] = ("operation_completed", "operation_failed", "operation_cancelled")
     failed_statuses: Annotated[
         tuple[_Word, ...],
         Field(
             max_length=64,
-            description="Of the statuses (of a type: what follows its last `_`), those that tell "
-            "of a failure.",
+            description="Statuses that report a failure; for a type, the part after its last `_` "
+            "is compared.",
         ),
     ] = ("failed",)
-    ttl: Annotated[Ttl, Field(description="How long a stream is kept, by its state.")] = Ttl()
+    ttl: Annotated[Ttl, Field(description="How long streams are kept, by state.")] = Ttl()
     overrides: Annotated[
-        tuple[TtlOverride, ...], Field(max_length=64, description="Other times by prefix.")
+        tuple[TtlOverride, ...],
+        Field(max_length=64, description="Other times for streams with a prefix."),
     ] = ()
-    trim: Annotated[Trim, Field(description="How many entries stay.")] = Trim()
-    pace: Annotated[Pace, Field(description="How fast the sweep goes.")] = Pace()
-    memory: Annotated[Memory, Field(description="What is done when Redis fills up.")] = Memory()
+    trim: Annotated[Trim, Field(description="Trimming of streams.")] = Trim()
+    pace: Annotated[Pace, Field(description="Rate of the sweep.")] = Pace()
+    memory: Annotated[Memory, Field(description="Protection of the memory of Redis.")] = Memory()
 
     rules = (
         Rule(
             f"!({_covers_own_keys_in_cel()})",
             "streams.prefix must not cover keys that the gateway keeps for itself "
-            f"({' and '.join(OWN_KEYS)}): take another prefix for streams",
+            f"({' and '.join(OWN_KEYS)}): use another prefix for streams",
             ".prefix",
             lambda part: not _covers_own_keys(part.prefix),
         ),
         Rule(
             "self.overrides.all(o, o.prefix.startsWith(self.prefix))",
-            "streams.overrides: each prefix must begin with streams.prefix, or it would match "
-            "nothing",
+            "streams.overrides: each prefix must begin with streams.prefix, otherwise it would "
+            "match nothing",
             ".overrides",
             lambda part: all(o.prefix.startswith(part.prefix) for o in part.overrides),
         ),

@@ -59,17 +59,17 @@ TABLE: tuple[Row, ...] = (
     Row("tidegate_operator_action_failures_total", _COUNTER, "Actions that failed.",
         ("gateway", "failure")),
     Row("tidegate_operator_replicas", _GAUGE, "Replicas in the spec of the Deployment.", _OF),
-    Row("tidegate_operator_replicas_desired", _GAUGE, "Replicas that the operator wants.", _OF),
+    Row("tidegate_operator_replicas_desired", _GAUGE, "Replicas desired by the operator.", _OF),
     Row("tidegate_operator_replicas_ready", _GAUGE, "Pods that are ready and not terminating.",
         _OF),
     Row("tidegate_operator_connections", _GAUGE, "Open connections, over all pods.", _OF),
     Row("tidegate_operator_deliveries_per_second", _GAUGE, "Frames sent per second, over all pods.",
         _OF),
     Row("tidegate_operator_demand_pods", _GAUGE,
-        "Load in units of one pod, from the figures that are known, by signal.",
+        "Pods needed for the known load, by signal.",
         ("gateway", "signal")),
     Row("tidegate_operator_shed_connections_total", _COUNTER,
-        "Viewers that pods were asked to disconnect for rebalancing.", _OF),
+        "Viewers that pods were asked to move for rebalancing.", _OF),
     Row("tidegate_operator_redis_reachable", _GAUGE,
         "Whether the leases can be read from Redis: 1 or 0.", _OF),
     Row("tidegate_operator_leases_disagree", _GAUGE,
@@ -77,7 +77,7 @@ TABLE: tuple[Row, ...] = (
     Row("tidegate_operator_streams", _GAUGE, "Streams found by the last sweep, by state.",
         ("gateway", "state")),
     Row("tidegate_operator_undispatched_entries", _GAUGE,
-        "Entries of watched streams that were not dispatched yet at the last sweep.", _OF),
+        "Entries of streams with viewers that were not dispatched yet at the last sweep.", _OF),
     Row("tidegate_operator_streams_expired_total", _COUNTER,
         "Streams that were given a TTL, by state.", ("gateway", "state")),
     Row("tidegate_operator_sweep_changes_total", _COUNTER,
@@ -91,11 +91,11 @@ TABLE: tuple[Row, ...] = (
     Row("tidegate_operator_sweep_commands_total", _COUNTER, "Commands that sweeps sent to Redis.",
         _OF),
     Row("tidegate_operator_sweep_interruptions_total", _COUNTER,
-        "Times that a sweep lost its connection to Redis.", _OF),
+        "Number of times that a sweep lost its connection to Redis.", _OF),
     Row("tidegate_operator_redis_memory_bytes", _GAUGE,
         "Memory of a primary in bytes: used, limit.", ("gateway", "node", "kind")),
     Row("tidegate_operator_redis_memory_ratio", _GAUGE,
-        "Used part of the memory limit, of the fullest primary.", _OF),
+        "Used fraction of the memory limit, of the fullest primary.", _OF),
     Row("tidegate_operator_condition", _GAUGE,
         "Status of a condition: 1 true, 0 false, -1 unknown.", ("gateway", "condition")),
 )  # fmt: skip
@@ -136,7 +136,7 @@ def new_registry(read: Callable[[], Numbers]) -> CollectorRegistry:
 
 def metrics_table() -> str:
     """The table of the page."""
-    lines = ["| metric | kind | labels | what |", "|---|---|---|---|"]
+    lines = ["| metric | kind | labels | description |", "|---|---|---|---|"]
     lines += [
         f"| `{row.name}` | {row.kind.value} | {', '.join(f'`{one}`' for one in row.labels)} "
         f"| {row.help} |"
