@@ -25,7 +25,7 @@ def test_an_unknown_time_zone_is_named() -> None:
     with pytest.raises(InvalidInput) as caught:
         read_spec({**TARGET, "scaling": {"schedule": [window]}})
     assert caught.value.field == "spec.scaling.schedule[0].timeZone"
-    assert "give an IANA name" in caught.value.reason
+    assert "use an IANA name" in caught.value.reason
 
 
 @pytest.mark.parametrize("zone", ["../../etc/passwd", "/etc/localtime", "Europe//Berlin", ".", ""])
