@@ -108,7 +108,10 @@ BAD: list[tuple[Spec, str]] = [
     (spec_with("streams.memory", {"warnPercent": 95}), "streams.memory.warnPercent must be"),
     (spec_with("streams.pace.commandsPerS", 1), "spec.streams.pace.commandsPerS"),
     (spec_with("redis.url", "http://redis"), "spec.redis.url"),
-    (spec_with("redis.url", "redis://:secret@redis:6379"), "redis.url must not contain credentials"),
+    (
+        spec_with("redis.url", "redis://:secret@redis:6379"),
+        "redis.url must not contain credentials",
+    ),
     (
         spec_with("redis", {"url": "redis://redis", "urlSecret": {"name": "redis", "key": "url"}}),
         "mutually exclusive",

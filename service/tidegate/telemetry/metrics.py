@@ -97,7 +97,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_connections_limit",
             GAUGE,
-            "Most connections that this replica accepts (replica.max_connections).",
+            "Maximum number of connections on this replica (replica.max_connections).",
         ),
         Row(
             "tidegate_sockets",
@@ -176,14 +176,14 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_publish_to_socket_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to the write to a live viewer's socket; under load "
-            "one delivery in 8 is timed and counted 8 times.",
+            "Time from the timestamp in an entry's id to the write to a live viewer's socket; "
+            "under load one delivery in 8 is measured and counted 8 times.",
             bounds=LATENCY_S,
         ),
         Row(
             "tidegate_publish_to_viewer_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to a viewer's acknowledgement, sampled.",
+            "Time from the timestamp in an entry's id to a viewer's acknowledgement, sampled.",
             bounds=LATENCY_S,
         ),
         Row(
@@ -196,7 +196,8 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_acks_total",
             COUNTER,
-            "Acknowledgements requested from viewers, by outcome.",
+            "Acknowledgements of viewers: requested, received, missing and unsolicited ones, by "
+            "outcome.",
             "outcome",
             ("asked", "answered", "unanswered", "unasked"),
         ),
@@ -226,8 +227,8 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         Row(
             "tidegate_dispatch_lag_seconds",
             HISTOGRAM,
-            "From the time in an entry's id to its relay message on this replica; sampled at "
-            "most every 10 ms.",
+            "Time from the timestamp in an entry's id to the relay message on this replica; "
+            "sampled at most every 10 ms.",
             bounds=LATENCY_S,
         ),
         Row(
@@ -378,7 +379,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             ("0", "1", "2"),
             PAUSE_S,
         ),
-        Row("tidegate_spans_dropped_total", COUNTER, "Spans of traces that were not exported."),
+        Row("tidegate_spans_dropped_total", COUNTER, "Trace spans that were not exported."),
         Row("tidegate_build_info", GAUGE, "Always 1; the label is the running version.", "version"),
     ),
 }
