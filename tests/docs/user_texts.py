@@ -37,7 +37,7 @@ class Text(NamedTuple):
 
 def pages() -> Iterator[Text]:
     """Markdown, paragraph by paragraph."""
-    top = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "helm/tidegate/README.md")
+    top = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "helm/tidegate/README.md")
     for path in (*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))):
         if path == NOT_YET:
             continue
