@@ -30,7 +30,8 @@ class ViewerSettings(Group):
             ge=0,
             le=1_000_000,
             description="Maximum number of history entries that a viewer may request; "
-            "`history=all` sends this many of the newest, and `current_state` says how many of how many.",
+            "`history=all` sends this many of the newest, and `current_state` says how many of how "
+            "many.",
         ),
     ] = 10_000
     #: Entries per read while a viewer catches up: bounds the cost of one catch-up for Redis and
