@@ -38,7 +38,7 @@ from tidegate.model.settings import RedisSettings, RedisUrl
 from tidegate.redis.address import parse_address
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
-from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.redis.sweep import StreamSweeper
 
 #: Of a core, which the sweep may take from Redis.
 REACH_SHARE: Final = 0.05
@@ -144,7 +144,7 @@ def sweeper() -> None:
 async def _round(url: str, pace: dict[str, int]) -> dict[str, Any]:
     settings = RedisSettings(url=RedisUrl(url))
     topology = Topology(parse_address(settings), settings)
-    sweep = Sweep(topology, settings)
+    sweep = StreamSweeper(topology, settings)
     try:
         report = await sweep.round(Streams.model_validate({"pace": pace, "ttl": TTL}))
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidegate_operator.decide.records import Figures, Observation, Pod
+from tidegate_operator.decide.records import Observation, Pod, PodLoad
 from tidegate_operator.model.gateway import GatewaySpec, read_spec
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -26,7 +26,7 @@ def spec(replicas: int = 1, rebalance: dict[str, Any] | None = None, **scaling: 
 def pods(*connections: int | None, lag_ms: float = 1.0) -> tuple[Pod, ...]:
     """Ready pods with so many connections each; None: without a lease."""
     return tuple(
-        Pod(f"pod-{n}", figures=None if one is None else Figures(one, 0.0, lag_ms))
+        Pod(f"pod-{n}", figures=None if one is None else PodLoad(one, 0.0, lag_ms))
         for n, one in enumerate(connections)
     )
 

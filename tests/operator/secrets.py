@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate_operator.kube.errors import NotFound
+from tidegate_operator.kube.errors import ApiNotFound
 from tidegate_operator.settings import OperatorSettings, load_settings
 
 
@@ -16,7 +16,7 @@ class Secrets:
     async def secret(self, name: str) -> dict[str, str]:
         self.reads += 1
         if name not in self.values:
-            raise NotFound("no such secret", 404)
+            raise ApiNotFound("no such secret", 404)
         return self.values[name]
 
 

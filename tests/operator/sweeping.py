@@ -21,8 +21,8 @@ from tidegate.redis.address import parse_address
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.primary import Call, Primary
-from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.redis.primary import Call, PrimaryClient
+from tidegate_operator.redis.sweep import StreamSweeper
 
 HOUR_S, DAY_S = 3_600, 86_400
 MARK = f"{GROUP}:expiry"
@@ -46,12 +46,12 @@ async def sweeping(
     pods: Callable[[], Collection[str] | None] | None = None,
     fresh_s: float = 0,
     **redis: Any,
-) -> AsyncIterator[Sweep]:
+) -> AsyncIterator[StreamSweeper]:
     # Patient: a machine that stands still for seconds must not look like a Redis that is away.
     patient: dict[str, Any] = {"connect_timeout_s": 20, "reply_timeout_s": 20}
     settings = RedisSettings(url=RedisUrl(url), **(patient | redis))
     topology = Topology(parse_address(settings), settings)
-    sweep = Sweep(
+    sweep = StreamSweeper(
         topology,
         settings,
         may_continue=may_continue,
@@ -71,9 +71,9 @@ async def held_back(url: str, streams: Streams) -> list[Call]:
     for them any more.
     """
     late: list[Call] = []
-    real = Primary.run
+    real = PrimaryClient.run
 
-    async def run(primary: Primary, calls: Sequence[Call]) -> list[Any]:
+    async def run(primary: PrimaryClient, calls: Sequence[Call]) -> list[Any]:
         if not calls or calls[0].script is lua.LOOK:
             return await real(primary, calls)
         late.extend(calls)
@@ -81,7 +81,7 @@ async def held_back(url: str, streams: Streams) -> list[Call]:
 
     async with sweeping(url) as sweep:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Primary, "run", run)
+            patch.setattr(PrimaryClient, "run", run)
             try:
                 while await sweep.tick(streams) is None:
                     pass

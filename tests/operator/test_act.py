@@ -18,7 +18,13 @@ from tidegate_operator.decide.records import (
     Scale,
     Scaler,
 )
-from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound, Unreachable
+from tidegate_operator.kube.errors import (
+    ApiConflict,
+    ApiForbidden,
+    ApiNotFound,
+    ApiUnreachable,
+    KubeError,
+)
 from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.observe.leases import Disagreement
@@ -137,7 +143,7 @@ async def test_costs_go_before_the_scale_each_to_its_own_pod() -> None:
 
 async def test_a_pod_that_went_by_itself_needs_no_cost() -> None:
     writer = Writer()
-    writer.errors["cost"] = [NotFound("gone", 404)]
+    writer.errors["cost"] = [ApiNotFound("gone", 404)]
     result = await act(writer, decision(scale=DOWN))
     assert result.scaled == DOWN
     assert (result.costs, result.failures) == (1, {})
@@ -145,7 +151,7 @@ async def test_a_pod_that_went_by_itself_needs_no_cost() -> None:
 
 async def test_costs_that_cannot_be_written_do_not_stop_the_scale() -> None:
     writer = Writer()
-    writer.errors["cost"] = [Forbidden("pods may not be patched", 403)]
+    writer.errors["cost"] = [ApiForbidden("pods may not be patched", 403)]
     result = await act(writer, decision(scale=DOWN))
     assert [call[0] for call in writer.calls] == ["cost", "scale"]  # the second is not tried
     assert result.failures == {"DeletionCostFailed": "pods may not be patched"}
@@ -154,7 +160,7 @@ async def test_costs_that_cannot_be_written_do_not_stop_the_scale() -> None:
 
 async def test_a_deployment_that_changed_otherwise_is_scaled_by_its_new_version() -> None:
     writer = Writer(deployment(replicas=3, version="8"))
-    writer.errors["scale"] = [Conflict("changed", 409)]
+    writer.errors["scale"] = [ApiConflict("changed", 409)]
     result = await act(writer, decision(scale=Scale(3, 4)))
     assert writer.calls == [
         ("scale", "gw", "7", 4),
@@ -169,7 +175,7 @@ async def test_a_deployment_that_changed_otherwise_is_scaled_by_its_new_version(
 )
 async def test_a_number_that_somebody_else_wrote_is_left_alone(now: DeploymentState) -> None:
     writer = Writer(now)
-    writer.errors["scale"] = [Conflict("changed", 409)]
+    writer.errors["scale"] = [ApiConflict("changed", 409)]
     result = await act(writer, decision(scale=Scale(3, 4)))
     assert result.scaled is None
     assert "somebody else" in result.failures["ScaleFailed"]
@@ -178,7 +184,7 @@ async def test_a_number_that_somebody_else_wrote_is_left_alone(now: DeploymentSt
 
 async def test_a_deployment_that_never_rests_is_left_for_the_next_round() -> None:
     writer = Writer(deployment(replicas=3, version="8"))
-    writer.errors["scale"] = [Conflict("changed", 409)] * 9
+    writer.errors["scale"] = [ApiConflict("changed", 409)] * 9
     result = await act(writer, decision(scale=Scale(3, 4)))
     assert result.scaled is None
     assert "too quickly" in result.failures["ScaleFailed"]
@@ -211,7 +217,7 @@ async def test_only_our_own_autoscaler_is_removed_and_once() -> None:
 
 async def test_a_failed_removal_is_told() -> None:
     writer = Writer()
-    writer.errors["delete"] = [Unreachable("no answer")]
+    writer.errors["delete"] = [ApiUnreachable("no answer")]
     look = snapshot(scalers=(autoscaler(owner="me"),))
     result = await act(writer, decision(remove=frozenset({Scaler.HPA})), look=look)
     assert result.failures == {"RemoveFailed": "no answer"}

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.harness.examples import examples
 from tests.operator.observing import MONDAY, spec
 from tidegate_operator.decide.decision import decide
-from tidegate_operator.decide.memory import Memory
-from tidegate_operator.decide.records import Figures, Observation, Pod, Scaler
+from tidegate_operator.decide.memory import DecisionState
+from tidegate_operator.decide.records import Observation, Pod, PodLoad, Scaler
 from tidegate_operator.model.gateway import GatewaySpec
 
 FIGURES = st.builds(
-    Figures, st.integers(0, 10**9), st.floats(0, 1e9), st.floats(0, 1e9, allow_nan=False)
+    PodLoad, st.integers(0, 10**9), st.floats(0, 1e9), st.floats(0, 1e9, allow_nan=False)
 )
 PODS = st.lists(
     st.builds(
@@ -68,7 +68,7 @@ SPECS = st.sampled_from(
 def test_a_decision_names_what_was_seen(
     wanted: GatewaySpec, story: list[Observation], in_order: bool
 ) -> None:
-    memory = Memory()
+    memory = DecisionState()
     for seen in sorted(story, key=lambda one: one.at_s) if in_order else story:
         before = memory
         decision, memory = decide(wanted, seen, before)

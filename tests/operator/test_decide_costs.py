@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.operator.observing import pods
 from tidegate_operator.decide.costs import conflicts, deletion_costs, leaving
-from tidegate_operator.decide.records import DeletionCost, Figures, Pod
+from tidegate_operator.decide.records import DeletionCost, Pod, PodLoad
 
-FIGURES = st.none() | st.builds(Figures, st.integers(0, 1_000))
+FIGURES = st.none() | st.builds(PodLoad, st.integers(0, 1_000))
 
 
 @st.composite

@@ -20,8 +20,8 @@ from tidegate_operator.decide.rebalance import (
     SETTLE_S,
     plan,
 )
-from tidegate_operator.decide.records import Balance, Figures, Pod, Shed
-from tidegate_operator.model.gateway import Rebalance
+from tidegate_operator.decide.records import Balance, Pod, PodLoad, Shed
+from tidegate_operator.model.gateway import RebalanceSpec
 
 INTERVAL_S = 5.0
 COUNTS = st.lists(st.integers(0, 5_000), min_size=2, max_size=10)
@@ -39,7 +39,7 @@ class Fleet:
         self.rounds: list[tuple[float, tuple[Shed, ...]]] = []
         self.balance = Balance.EVEN
 
-    def run(self, rules: Rebalance, rounds: int) -> None:
+    def run(self, rules: RebalanceSpec, rounds: int) -> None:
         """Until even or given up, or so many looks."""
         for _ in range(rounds):
             observation = seen(self.at_s, pods(*self.counts))
@@ -77,7 +77,7 @@ class Fleet:
 def test_it_converges_and_keeps_the_rate(
     counts: list[int], land: str, tolerance: int, rate: int
 ) -> None:
-    rules = Rebalance(tolerance_percent=tolerance, rate_per_s=rate)
+    rules = RebalanceSpec(tolerance_percent=tolerance, rate_per_s=rate)
     fleet = Fleet(counts, land)
     fleet.run(rules, 40_000)
     mean = sum(counts) / len(counts)
@@ -96,20 +96,20 @@ def test_it_converges_and_keeps_the_rate(
 @pytest.mark.parametrize("land", ["turn", "least"])
 def test_two_new_pods_get_their_share(land: str) -> None:
     fleet = Fleet([1_000, 1_000, 1_000, 0, 0], land)
-    fleet.run(Rebalance(rate_per_s=100), 1_000)
+    fleet.run(RebalanceSpec(rate_per_s=100), 1_000)
     assert fleet.balance is Balance.EVEN
     assert max(fleet.counts) <= 600 * 1.1 + 1
 
 
 def test_with_the_emptiest_pod_next_one_round_does_it() -> None:
     fleet = Fleet([1_000, 1_000, 1_000, 0, 0], "least")
-    fleet.run(Rebalance(rate_per_s=100), 1_000)
+    fleet.run(RebalanceSpec(rate_per_s=100), 1_000)
     assert len(fleet.rounds) == 1
     assert sum(one.connections for one in fleet.rounds[0][1]) == 1_200
 
 
 def test_one_that_always_comes_back_is_given_up_and_tried_again_later() -> None:
-    rules = Rebalance(rate_per_s=1_000)
+    rules = RebalanceSpec(rate_per_s=1_000)
     fleet = Fleet([1_000, 0], "same")
     fleet.run(rules, 1_000)
     assert fleet.balance is Balance.GIVEN_UP
@@ -125,25 +125,25 @@ def test_one_that_always_comes_back_is_given_up_and_tried_again_later() -> None:
 def test_a_slow_rate_is_no_reason_to_give_up() -> None:
     """A round takes a thirtieth of what there is to move, and gains."""
     fleet = Fleet([20_000] * 4 + [0], "turn")
-    fleet.run(Rebalance(rate_per_s=20), 100_000)
+    fleet.run(RebalanceSpec(rate_per_s=20), 100_000)
     assert fleet.balance is Balance.EVEN
     assert len(fleet.rounds) > 40
 
 
 def look(those: tuple[Pod, ...], *, quiet: bool = True, **more: Any) -> Balance:
-    return plan(Rebalance(), seen(0, those, **more), Balancing(), quiet=quiet).balance
+    return plan(RebalanceSpec(), seen(0, those, **more), Balancing(), quiet=quiet).balance
 
 
 def test_it_waits_where_the_figures_say_little() -> None:
     uneven = pods(1_000, 0)
-    draining = Pod("old", terminating=True, figures=Figures(300))
+    draining = Pod("old", terminating=True, figures=PodLoad(300))
     assert look(uneven) is Balance.SHEDDING
     assert look(uneven, quiet=False) is Balance.WAITING
     assert look(uneven, redis_reachable=False) is Balance.WAITING
     assert look(uneven, rolling_out=True) is Balance.WAITING
     assert look((*uneven, *pods(None))) is Balance.WAITING
     assert look((*uneven, draining)) is Balance.WAITING
-    assert look((*uneven, replace(draining, figures=Figures(0)))) is Balance.SHEDDING
+    assert look((*uneven, replace(draining, figures=PodLoad(0)))) is Balance.SHEDDING
     assert look((*uneven, Pod("new", ready=False))) is Balance.SHEDDING
 
 
@@ -153,7 +153,7 @@ def test_it_begins_later_than_it_ends() -> None:
     assert look(pods(1_160, 1_000, 840)) is Balance.SHEDDING
     under_way = Balancing(under_way=True, excess=500.0, sent_away=100)
     observation = seen(0, pods(1_140, 1_000, 860))
-    assert plan(Rebalance(), observation, under_way, quiet=True).balance is Balance.SHEDDING
+    assert plan(RebalanceSpec(), observation, under_way, quiet=True).balance is Balance.SHEDDING
 
 
 def test_a_few_viewers_are_no_load() -> None:
@@ -164,14 +164,14 @@ def test_a_few_viewers_are_no_load() -> None:
 
 
 def test_a_round_is_seen_before_the_next_one() -> None:
-    made = plan(Rebalance(rate_per_s=10), seen(0, pods(1_000, 0)), Balancing(), quiet=True)
+    made = plan(RebalanceSpec(rate_per_s=10), seen(0, pods(1_000, 0)), Balancing(), quiet=True)
     (one,) = made.shed
     assert (one.pod, one.connections, one.over_s) == ("pod-0", 200, 20.0)
     assert made.memory.not_before_s == one.over_s + SETTLE_S
-    later = plan(Rebalance(rate_per_s=10), seen(29, pods(800, 0)), made.memory, quiet=True)
+    later = plan(RebalanceSpec(rate_per_s=10), seen(29, pods(800, 0)), made.memory, quiet=True)
     assert (later.shed, later.balance) == ((), Balance.SHEDDING)
 
 
 def test_switched_off() -> None:
-    off = Rebalance(enabled=False)
+    off = RebalanceSpec(enabled=False)
     assert plan(off, seen(0, pods(1_000, 0)), Balancing(), quiet=True).balance is Balance.OFF

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.harness.examples import examples
 from tests.operator.observing import even, pods, seen, spec
 from tidegate_operator.decide.decision import decide
-from tidegate_operator.decide.memory import Memory
-from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
+from tidegate_operator.decide.memory import DecisionState
+from tidegate_operator.decide.records import Decision, Observation, Pod, PodLoad, Reason
 from tidegate_operator.model.gateway import GatewaySpec
 
 PER_POD = 1_000
@@ -44,10 +44,10 @@ class Row:
 
 
 def tell(
-    wanted: GatewaySpec, looks: list[Look], *, start: int, memory: Memory | None = None
+    wanted: GatewaySpec, looks: list[Look], *, start: int, memory: DecisionState | None = None
 ) -> list[Row]:
     """A story on a cluster that obeys at once and spreads viewers evenly."""
-    replicas, memory, rows = start, memory or Memory(), []
+    replicas, memory, rows = start, memory or DecisionState(), []
     for number, look in enumerate(looks):
         at_s = number * INTERVAL_S
         decision, memory = decide(wanted, observe(look, replicas, at_s), memory)
@@ -239,7 +239,7 @@ def test_a_gap_leads_nowhere_that_the_truth_would_not(
     now = len(told)
 
     def ends(counts: list[int | None]) -> int:
-        decision, _ = decide(wanted, seen(0, pods(*counts)), Memory())
+        decision, _ = decide(wanted, seen(0, pods(*counts)), DecisionState())
         return decision.scale.replicas if decision.scale else now
 
     blind = ends(told)
@@ -253,9 +253,11 @@ def test_a_gap_leads_nowhere_that_the_truth_would_not(
 # --- examples, for what a property does not say
 
 
-def at(load: int, count: int, at_s: float = 0, memory: Memory | None = None, **more: Any) -> Any:
+def at(
+    load: int, count: int, at_s: float = 0, memory: DecisionState | None = None, **more: Any
+) -> Any:
     wanted = more.pop("wanted", spec())
-    return decide(wanted, seen(at_s, even(load, count), **more), memory or Memory())
+    return decide(wanted, seen(at_s, even(load, count), **more), memory or DecisionState())
 
 
 def test_up_at_once_in_bounded_steps() -> None:
@@ -276,7 +278,7 @@ def test_within_the_tolerance_nothing_happens() -> None:
 
 
 def test_a_new_leader_takes_nothing_away_for_a_whole_window() -> None:
-    memory = Memory()
+    memory = DecisionState()
     wanted = spec(min=1)
     for number in range(40):
         decision, memory = at(1_000, 6, number * 15, memory, wanted=wanted)
@@ -297,7 +299,7 @@ def test_a_pod_that_was_just_added_stays_a_while() -> None:
 
 
 def test_one_that_did_not_look_for_a_while_begins_anew() -> None:
-    memory = Memory()
+    memory = DecisionState()
     for number in range(41):
         _, memory = at(1_000, 6, number * 15, memory)
     decision, _ = at(1_000, 6, 600 + 121, memory)
@@ -305,19 +307,19 @@ def test_one_that_did_not_look_for_a_while_begins_anew() -> None:
 
 
 def test_viewers_of_a_draining_pod_are_load() -> None:
-    leaving = Pod("old", terminating=True, figures=Figures(1_500))
-    decision, _ = decide(spec(), seen(0, (*even(4_900, 5), leaving)), Memory())
+    leaving = Pod("old", terminating=True, figures=PodLoad(1_500))
+    decision, _ = decide(spec(), seen(0, (*even(4_900, 5), leaving)), DecisionState())
     assert decision.scale is not None
     assert decision.scale.replicas == 7
 
 
 def test_while_pods_drain_none_is_taken() -> None:
     wanted = spec(down={"windowS": 0, "afterUpS": 0})
-    leaving = Pod("old", terminating=True, figures=Figures(0))
-    decision, _ = decide(wanted, seen(0, (*even(1_000, 5), leaving)), Memory())
+    leaving = Pod("old", terminating=True, figures=PodLoad(0))
+    decision, _ = decide(wanted, seen(0, (*even(1_000, 5), leaving)), DecisionState())
     assert (decision.scale, decision.reason) == (None, Reason.DRAINING)
     gone = replace(leaving, figures=None)
-    decision, _ = decide(wanted, seen(0, (*even(1_000, 5), gone)), Memory())
+    decision, _ = decide(wanted, seen(0, (*even(1_000, 5), gone)), DecisionState())
     assert decision.reason is Reason.LOAD_DOWN, "one without a lease has drained, or is lost"
 
 
@@ -350,11 +352,11 @@ def test_a_signal_that_is_asked_for_and_not_measured_keeps_the_pods() -> None:
 def test_the_signal_that_asks_for_most_decides(
     scaling: dict[str, Any], more: dict[str, Any], expected: int
 ) -> None:
-    figures = Figures(100, more.get("rate", 0.0), more.get("lag", 1.0))
+    figures = PodLoad(100, more.get("rate", 0.0), more.get("lag", 1.0))
     fleet = tuple(Pod(f"pod-{n}", figures=figures) for n in range(5))
     wanted = spec(**scaling)
     observation = seen(0, fleet, undispatched=more.get("undispatched"))
-    decision, _ = decide(wanted, observation, Memory())
+    decision, _ = decide(wanted, observation, DecisionState())
     assert decision.scale is not None
     assert decision.scale.replicas == expected
 
@@ -362,7 +364,7 @@ def test_the_signal_that_asks_for_most_decides(
 def test_lag_asks_once_and_then_waits_for_the_effect() -> None:
     """Long-lived connections stay where they are, and so does the lag: no running away."""
     wanted = spec(loopLagMs=50)
-    decision, memory = decide(wanted, seen(0, even(100, 4, lag_ms=90)), Memory())
+    decision, memory = decide(wanted, seen(0, even(100, 4, lag_ms=90)), DecisionState())
     assert decision.scale is not None
     assert decision.scale.replicas == 8
     for at_s in range(15, 135, 15):
@@ -373,8 +375,8 @@ def test_lag_asks_once_and_then_waits_for_the_effect() -> None:
 
 
 def test_one_pod_that_hangs_is_no_load() -> None:
-    fleet = (*even(3_000, 4), Pod("stuck", figures=Figures(900, 0.0, 9_000.0)))
-    assert decide(spec(loopLagMs=50), seen(0, fleet), Memory()).decision.scale is None
+    fleet = (*even(3_000, 4), Pod("stuck", figures=PodLoad(900, 0.0, 9_000.0)))
+    assert decide(spec(loopLagMs=50), seen(0, fleet), DecisionState()).decision.scale is None
 
 
 def test_replicas_set_by_hand_are_a_floor() -> None:
@@ -404,7 +406,7 @@ def test_above_the_most_goes_down_in_steps() -> None:
 
 
 def test_a_deployment_scaled_to_zero_by_hand_is_left_alone() -> None:
-    decision, _ = decide(spec(), seen(0, (), replicas=0), Memory())
+    decision, _ = decide(spec(), seen(0, (), replicas=0), DecisionState())
     assert (decision.scale, decision.reason) == (None, Reason.SWITCHED_OFF)
 
 
@@ -423,10 +425,10 @@ def test_mode_none_is_what_was_asked_for() -> None:
 def test_costs_come_with_a_step_down_unless_somebody_else_writes_them() -> None:
     wanted = spec(min=1, down={"windowS": 0, "afterUpS": 0})
     fleet = pods(300, 20, 500)
-    decision, _ = decide(wanted, seen(0, fleet), Memory())
+    decision, _ = decide(wanted, seen(0, fleet), DecisionState())
     assert decision.scale is not None
     assert [(one.pod, one.cost) for one in decision.scale.costs] == [("pod-1", -1)]
     foreign = (replace(fleet[0], cost=100), *fleet[1:])
-    decision, _ = decide(wanted, seen(0, foreign), Memory())
+    decision, _ = decide(wanted, seen(0, foreign), DecisionState())
     assert decision.scale is not None, "scaling goes on without"
     assert (decision.scale.costs, decision.cost_conflict) == ((), ("pod-0",))

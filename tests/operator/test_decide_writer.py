@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.operator.observing import even, seen, spec
 from tidegate_operator.decide.decision import decide
-from tidegate_operator.decide.memory import Memory
+from tidegate_operator.decide.memory import DecisionState
 from tidegate_operator.decide.records import Reason, Scaler
 from tidegate_operator.model.gateway import GatewaySpec
 
@@ -30,7 +30,7 @@ def with_mode(mode: str) -> GatewaySpec:
 @given(MODES, st.frozensets(st.sampled_from(Scaler)), st.lists(st.text(max_size=4), max_size=2))
 def test_who_writes_is_alone(mode: str, own: frozenset[Scaler], foreign: list[str]) -> None:
     observation = seen(0, even(9_000, 3), own_scalers=own, foreign_scalers=tuple(foreign))
-    decision, _ = decide(with_mode(mode), observation, Memory())
+    decision, _ = decide(with_mode(mode), observation, DecisionState())
     if decision.scale is not None:
         assert not own
         assert not foreign
@@ -49,7 +49,7 @@ def test_who_writes_is_alone(mode: str, own: frozenset[Scaler], foreign: list[st
 )
 def test_a_hand_over_has_never_two(modes: list[tuple[str, int]], gone_after: int) -> None:
     """What is removed stays for a while; what is kept is there at once."""
-    memory, replicas, own, dying = Memory(), 3, set[Scaler](), dict[Scaler, int]()
+    memory, replicas, own, dying = DecisionState(), 3, set[Scaler](), dict[Scaler, int]()
     for at, mode in enumerate(mode for mode, times in modes for _ in range(times)):
         dying = {one: left - 1 for one, left in dying.items() if left > 0}
         exist = frozenset(own | dying.keys())
@@ -81,19 +81,19 @@ def test_the_table(
     mode: str, own: set[Scaler], reason: Reason, remove: set[Scaler], keep: Scaler | None
 ) -> None:
     observation = seen(0, even(1_000, 2), own_scalers=frozenset(own))
-    decision, _ = decide(with_mode(mode), observation, Memory())
+    decision, _ = decide(with_mode(mode), observation, DecisionState())
     assert decision.reason is reason
     assert (set(decision.remove), decision.keep) == (remove, keep)
 
 
 def test_where_another_one_scales_the_emptiest_are_named_in_time() -> None:
     """An autoscaler does not tell before it takes pods away, so the load has to."""
-    wanted, memory, written = with_mode("hpa"), Memory(), []
+    wanted, memory, written = with_mode("hpa"), DecisionState(), []
     own = frozenset({Scaler.HPA})
     for at in range(10):
         decision, memory = decide(wanted, seen(at * 15.0, even(1_001, 5), own_scalers=own), memory)
         assert decision.scale is None
         written += [at] * bool(decision.costs)
     assert written == [0, 4, 8], "not more often than pods can go"
-    decision, _ = decide(wanted, seen(0, even(4_900, 5), own_scalers=own), Memory())
+    decision, _ = decide(wanted, seen(0, even(4_900, 5), own_scalers=own), DecisionState())
     assert not decision.costs, "nobody is about to go"

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from tests.harness.examples import examples
 from tidegate_operator.kube.lease import Record, Write
-from tidegate_operator.leader.election import Election, Phase, Terms
+from tidegate_operator.leader.election import Election, ElectionPhase, Terms
 
 TERMS = Terms(duration_s=10.0, deadline_s=7.0, renew_s=1.5)
 
@@ -112,7 +112,7 @@ def test_a_released_lease_is_taken_at_the_next_look() -> None:
     step(two, server, 1.1)
     assert two.election.leads(1.1)
     step(one, server, 60)  # a candidate that is gone never comes back
-    assert one.election.phase is Phase.GONE
+    assert one.election.phase is ElectionPhase.GONE
     assert server.record is not None
     assert server.record.holder == "two"
 

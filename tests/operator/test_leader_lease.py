@@ -15,7 +15,7 @@ from tests.harness.waiting import until
 from tests.operator.secrets import Clock
 from tests.operator.stage import Object, Operator, Stage
 from tidegate_operator.kube.client import connect
-from tidegate_operator.kube.errors import Conflict, Unreachable
+from tidegate_operator.kube.errors import ApiConflict, ApiUnreachable
 from tidegate_operator.kube.lease import Record, Write, lease_time
 from tidegate_operator.leader.candidate import Leader
 from tidegate_operator.leader.election import Terms
@@ -173,11 +173,11 @@ async def test_the_lease_is_written_as_others_read_it(stage: Stage) -> None:
         assert made == await kube.lease("one")
         assert (made.holder, made.duration_s, made.transitions) == ("pod-a", 10.0, 0)
         assert made.renewed == "2026-11-23T09:00:00.000120Z"  # the text that was sent
-        with pytest.raises(Conflict):
+        with pytest.raises(ApiConflict):
             await kube.write_lease(
                 "one", Write("pod-b", 0, None, begins=True), duration_s=10, renewed=now
             )
-        with pytest.raises(Conflict):
+        with pytest.raises(ApiConflict):
             await kube.write_lease(
                 "one", Write("pod-b", 1, "1", begins=True), duration_s=10, renewed=now
             )
@@ -204,7 +204,7 @@ class Shelf:
     ) -> Record:
         await self._answer()
         if write.version != (None if self.record is None else self.record.version):
-            raise Conflict("not this version", 409)
+            raise ApiConflict("not this version", 409)
         self.writes.append(write)
         number = str(len(self.writes))
         self.record = Record(
@@ -215,7 +215,7 @@ class Shelf:
     async def _answer(self) -> None:
         await asyncio.sleep(0)
         if self.silent:
-            raise Unreachable("nobody answers")
+            raise ApiUnreachable("nobody answers")
 
 
 class Work:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.operator.sweeping import spec
 from tidegate.model.ids import StreamId
 from tidegate_operator.streams.look import Look
-from tidegate_operator.streams.memory import Candidates, Level, Reading, reading_of
+from tidegate_operator.streams.memory import Candidates, Level, MemoryUsage, reading_of
 from tidegate_operator.streams.pacing import BURST_S, Bucket
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.retention import RetentionState
 
 MEMORY = spec().memory
 
@@ -34,19 +34,19 @@ def look(name: str, size: int, expires_at_ms: int | None = None) -> Look:
     ],
 )
 def test_levels(used: int, limit: int, level: Level) -> None:
-    assert Reading(used, limit).level(MEMORY) is level
+    assert MemoryUsage(used, limit).level(MEMORY) is level
 
 
 def test_the_limit_is_redis_own_or_the_spec() -> None:
     info: dict[str, object] = {"used_memory": 5, "maxmemory": 0, "maxmemory_policy": "allkeys-lru"}
     limited = spec(memory={"limit_bytes": 2_000_000}).memory
-    assert reading_of(info, MEMORY) == Reading(5, 0, "allkeys-lru")
+    assert reading_of(info, MEMORY) == MemoryUsage(5, 0, "allkeys-lru")
     assert reading_of(info, limited).limit == 2_000_000
     assert reading_of(info | {"maxmemory": 7}, limited).limit == 7
     assert reading_of(info, MEMORY).evicts_running
     assert not reading_of(info | {"maxmemory_policy": "volatile-ttl"}, MEMORY).evicts_running
     # Managed services leave fields out; what is no number is unknown.
-    assert reading_of({"maxmemory": "all of it"}, MEMORY) == Reading(0, 0, "")
+    assert reading_of({"maxmemory": "all of it"}, MEMORY) == MemoryUsage(0, 0, "")
 
 
 def names(candidates: Candidates, excess: int, by_ms: int = 100) -> list[str]:
@@ -57,12 +57,12 @@ def test_finished_ones_go_first_the_biggest_first_and_no_more_than_needed() -> N
     def filled() -> Candidates:
         candidates = Candidates()
         for name, size, state in (
-            ("small", 10, State.FINISHED),
-            ("failed", 1000, State.FAILED),
-            ("running", 9999, State.RUNNING),
-            ("idle", 9999, State.IDLE),
-            ("orphan", 9999, State.ORPHAN),
-            ("big", 100, State.FINISHED),
+            ("small", 10, RetentionState.FINISHED),
+            ("failed", 1000, RetentionState.FAILED),
+            ("running", 9999, RetentionState.RUNNING),
+            ("idle", 9999, RetentionState.IDLE),
+            ("orphan", 9999, RetentionState.ORPHAN),
+            ("big", 100, RetentionState.FINISHED),
         ):
             candidates.add(look(name, size), state)
         return candidates
@@ -77,27 +77,30 @@ def test_finished_ones_go_first_the_biggest_first_and_no_more_than_needed() -> N
 
 def test_what_goes_anyway_counts_as_freed() -> None:
     candidates = Candidates()
-    candidates.add(look("going", 100, expires_at_ms=100), State.FINISHED)
-    candidates.add(look("later", 50, expires_at_ms=101), State.FINISHED)
-    candidates.add(look("never", 40), State.FINISHED)
+    candidates.add(look("going", 100, expires_at_ms=100), RetentionState.FINISHED)
+    candidates.add(look("later", 50, expires_at_ms=101), RetentionState.FINISHED)
+    candidates.add(look("never", 40), RetentionState.FINISHED)
     assert names(candidates, 140) == ["later"]
     assert len(candidates) == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from(State)), max_size=60))
-def test_only_the_biggest_are_remembered(rows: list[tuple[int, State]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from(RetentionState)), max_size=60))
+def test_only_the_biggest_are_remembered(rows: list[tuple[int, RetentionState]]) -> None:
     candidates = Candidates(most=5)
     for number, (size, state) in enumerate(rows):
         candidates.add(look(str(number), size), state)
     assert len(candidates) <= 5
     kept = sorted(
-        ((state is State.FINISHED, one.size_bytes) for one, state in candidates.to_free(10**9, 0)),
+        (
+            (state is RetentionState.FINISHED, one.size_bytes)
+            for one, state in candidates.to_free(10**9, 0)
+        ),
         reverse=True,
     )
     allowed = [
-        (state is State.FINISHED, size)
+        (state is RetentionState.FINISHED, size)
         for size, state in rows
-        if state in (State.FINISHED, State.FAILED)
+        if state in (RetentionState.FINISHED, RetentionState.FAILED)
     ]
     assert kept == sorted(allowed, reverse=True)[:5]
 

@@ -10,8 +10,8 @@ import pytest
 from tests.operator.secrets import Clock, Secrets, settings
 from tests.servers.standalone import Server
 from tidegate.redis.pods import PodRecord
-from tidegate_operator.decide.records import Figures, Scaler
-from tidegate_operator.kube.errors import Forbidden, Unreachable
+from tidegate_operator.decide.records import PodLoad, Scaler
+from tidegate_operator.kube.errors import ApiForbidden, ApiUnreachable
 from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
 from tidegate_operator.model.gateway import GatewaySpec, read_spec
 from tidegate_operator.observe.leases import DISAGREE_S, figures_of
@@ -94,8 +94,8 @@ def test_a_bad_side_figure_counts_as_none_and_the_longer_lease_wins() -> None:
         record("gw-1.9.y", 14_000, connections="7", loop_lag_ms="nan", deliveries_per_s="2.5"),
         record("gw-1.5.x", 2_000, connections="400"),
     ]
-    assert figures_of(rows) == {"gw-1": Figures(7, 2.5, 0.0)}
-    assert figures_of(rows[::-1]) == {"gw-1": Figures(7, 2.5, 0.0)}
+    assert figures_of(rows) == {"gw-1": PodLoad(7, 2.5, 0.0)}
+    assert figures_of(rows[::-1]) == {"gw-1": PodLoad(7, 2.5, 0.0)}
 
 
 def test_scalers_are_ours_by_their_owner_and_not_by_their_name() -> None:
@@ -223,7 +223,7 @@ async def test_disagreements_are_told_after_a_while_and_forgotten_when_healed(
 async def test_a_role_without_nodes_is_not_asked_again_and_again() -> None:
     scene = Scene(None)
     scene.cluster.pods_there = [pod("gw-a", zone="north"), pod("gw-b", node="n2"), pod("gw-c")]
-    scene.cluster.zone_error = Forbidden("no", 403)
+    scene.cluster.zone_error = ApiForbidden("no", 403)
     zones = {one.name: one.zone for one in (await scene.look()).observation.pods}
     assert zones == {"gw-a": "north", "gw-b": None, "gw-c": None}
     await scene.look()
@@ -234,12 +234,12 @@ async def test_a_role_without_nodes_is_not_asked_again_and_again() -> None:
     zones = {one.name: one.zone for one in (await scene.look()).observation.pods}
     assert zones == {"gw-a": "north", "gw-b": "south", "gw-c": "east"}
     scene.cluster.asked.clear()
-    scene.cluster.zone_error = Unreachable("away")
+    scene.cluster.zone_error = ApiUnreachable("away")
     await scene.look()  # known for ten minutes
     assert not [one for one in scene.cluster.asked if one.startswith("zone")]
 
 
-@pytest.mark.parametrize("error", [None, Forbidden("no", 403)])
+@pytest.mark.parametrize("error", [None, ApiForbidden("no", 403)])
 async def test_a_cluster_without_keda_is_asked_once_in_a_while(error: Exception | None) -> None:
     scene = Scene(None)
     scene.cluster.keda_error = error

@@ -10,7 +10,7 @@ import pytest
 
 from tests.operator.test_act import SPEC, snapshot
 from tidegate_operator.act.actor import ActionResult
-from tidegate_operator.decide.records import Decision, Figures, Observation, Pod, Reason
+from tidegate_operator.decide.records import Decision, Observation, Pod, PodLoad, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
 from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.status import compose, flips, is_news, is_same
@@ -19,16 +19,16 @@ from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, GatewayStatus
 from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe.leases import Disagreement
-from tidegate_operator.streams.memory import Level, Reading
-from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
+from tidegate_operator.streams.memory import Level, MemoryUsage
+from tidegate_operator.streams.report import PrimaryMemory, SweepReport, Tally
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=90)
 HOURS, BIT = NOW + timedelta(hours=3), timedelta(seconds=20)
 PODS = (
-    Pod("gw-a", figures=Figures(10, 2.4, 0.1)),
+    Pod("gw-a", figures=PodLoad(10, 2.4, 0.1)),
     Pod("gw-b", ready=False),
-    Pod("gw-c", terminating=True, figures=Figures(5, 0.0, 0.1)),
+    Pod("gw-c", terminating=True, figures=PodLoad(5, 0.0, 0.1)),
 )
 STEADY = Decision(2, Reason.STEADY, "there are 2")
 
@@ -55,9 +55,11 @@ def heads(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
 
 
-def report(level: Level = Level.OK, used: int = 50, limit: int = 100, policy: str = "") -> Report:
-    memory = (PrimaryMemory("r:1", Reading(used << 20, limit << 20, policy), level),)
-    return Report(
+def report(
+    level: Level = Level.OK, used: int = 50, limit: int = 100, policy: str = ""
+) -> SweepReport:
+    memory = (PrimaryMemory("r:1", MemoryUsage(used << 20, limit << 20, policy), level),)
+    return SweepReport(
         began_at=NOW.timestamp(),
         seconds=2.0,
         dry_run=False,

@@ -33,7 +33,7 @@ from tidegate_operator.observe.redis_connection import (
     RedisConnector,
     RedisNotConfigured,
 )
-from tidegate_operator.redis.primary import Primary
+from tidegate_operator.redis.primary import PrimaryClient
 
 
 class Scene:
@@ -62,7 +62,7 @@ async def asked(connection: RedisConnection) -> None:
     await Pods(connection.topology, connection.settings, clock=lambda: 0.0).roster()
     await connection.topology.refresh()
     (node,) = connection.topology.primaries()
-    primary = Primary(node, connection.topology.address, connection.settings.redis)
+    primary = PrimaryClient(node, connection.topology.address, connection.settings.redis)
     try:
         assert (await primary.identity()).is_primary
     finally:

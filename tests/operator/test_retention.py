@@ -12,23 +12,23 @@ from tests.operator.sweeping import DAY_S, HOUR_S, spec
 from tidegate.model.entries import Entry, RawEntry, read_entry
 from tidegate.model.ids import StreamId
 from tidegate_operator.streams.liveness import FRESH_MS, Leases, Liveness
-from tidegate_operator.streams.look import Consumer, Group, Look, Mark
+from tidegate_operator.streams.look import Consumer, ConsumerGroup, Look, Mark
 from tidegate_operator.streams.plan import (
     Expire,
     RemoveConsumer,
     RemoveGroup,
     Revive,
     Step,
-    Trim,
+    TrimEntries,
     plan,
 )
-from tidegate_operator.streams.retention import AHEAD_MS, Retention, State
+from tidegate_operator.streams.retention import AHEAD_MS, RetentionRules, RetentionState
 
 NOW_MS = 1_795_400_000_000
 GRACE_MS = 600_000
 LIVE = Liveness(frozenset({"pod-a"}))
 NOBODY_KNOWN = Liveness(None)
-RETENTION = Retention.of(spec())
+RETENTION = RetentionRules.of(spec())
 
 
 def entry(entry_id: StreamId, fields: dict[str, str]) -> Entry:
@@ -43,14 +43,14 @@ def stream(age_s: float = 0, fields: dict[str, str] | None = None, **look: Any) 
     return Look(**({"key": b"operation-progress:1", "last": at, "entry": found} | look))
 
 
-def watched_by(*names: str, idle_ms: int = 10 * FRESH_MS, pending: int = 0) -> Group:
+def watched_by(*names: str, idle_ms: int = 10 * FRESH_MS, pending: int = 0) -> ConsumerGroup:
     consumers = tuple(Consumer(name, pending, idle_ms) for name in names)
-    return Group(consumers, pending * len(names))
+    return ConsumerGroup(consumers, pending * len(names))
 
 
 def steps(
-    look: Look, liveness: Liveness = LIVE, retention: Retention = RETENTION
-) -> tuple[State, list[Step]]:
+    look: Look, liveness: Liveness = LIVE, retention: RetentionRules = RETENTION
+) -> tuple[RetentionState, list[Step]]:
     judged = retention.judge(look, liveness, NOW_MS)
     return judged.state, list(plan(look, judged, retention, liveness))
 
@@ -58,31 +58,41 @@ def steps(
 @pytest.mark.parametrize(
     ("fields", "state"),
     [
-        ({"message": '{"type":"operation_completed","data":{}}'}, State.FINISHED),
-        ({"message": '{"type":"x","data":{"status":"completed"}}'}, State.FINISHED),
-        ({"message": '{"type":"x","data":{"status":"cancelled"}}'}, State.FINISHED),
-        ({"message": '{"type":"x","data":{"status":"failed"}}'}, State.FAILED),
-        ({"message": '{"type":"operation_failed","data":{"status":"error"}}'}, State.FAILED),
-        ({"message": '{"type":"operation_failed","data":{"status":"completed"}}'}, State.FAILED),
-        ({"status": "completed"}, State.FINISHED),
-        ({"type": "operation_cancelled"}, State.FINISHED),
-        ({"message": '{"type":"x","data":{"status":"running"}}'}, State.RUNNING),
-        ({"message": '{"type":"x","data":{"status":7}}'}, State.RUNNING),
-        ({"message": "not json, operation_completed"}, State.RUNNING),
-        ({"x": "completed"}, State.RUNNING),
+        ({"message": '{"type":"operation_completed","data":{}}'}, RetentionState.FINISHED),
+        ({"message": '{"type":"x","data":{"status":"completed"}}'}, RetentionState.FINISHED),
+        ({"message": '{"type":"x","data":{"status":"cancelled"}}'}, RetentionState.FINISHED),
+        ({"message": '{"type":"x","data":{"status":"failed"}}'}, RetentionState.FAILED),
+        (
+            {"message": '{"type":"operation_failed","data":{"status":"error"}}'},
+            RetentionState.FAILED,
+        ),
+        (
+            {"message": '{"type":"operation_failed","data":{"status":"completed"}}'},
+            RetentionState.FAILED,
+        ),
+        ({"status": "completed"}, RetentionState.FINISHED),
+        ({"type": "operation_cancelled"}, RetentionState.FINISHED),
+        ({"message": '{"type":"x","data":{"status":"running"}}'}, RetentionState.RUNNING),
+        ({"message": '{"type":"x","data":{"status":7}}'}, RetentionState.RUNNING),
+        ({"message": "not json, operation_completed"}, RetentionState.RUNNING),
+        ({"x": "completed"}, RetentionState.RUNNING),
     ],
 )
-def test_the_newest_entry_says_what_a_stream_is(fields: dict[str, str], state: State) -> None:
+def test_the_newest_entry_says_what_a_stream_is(
+    fields: dict[str, str], state: RetentionState
+) -> None:
     assert steps(stream(5, fields))[0] is state
 
 
 def test_the_words_for_the_end_are_settings() -> None:
-    retention = Retention.of(
+    retention = RetentionRules.of(
         spec(terminal_statuses=["done", "broken"], terminal_types=[], failed_statuses=["broken"])
     )
-    assert steps(stream(0, {"status": "done"}), retention=retention)[0] is State.FINISHED
-    assert steps(stream(0, {"status": "broken"}), retention=retention)[0] is State.FAILED
-    assert steps(stream(0, {"status": "completed"}), retention=retention)[0] is State.RUNNING
+    assert steps(stream(0, {"status": "done"}), retention=retention)[0] is RetentionState.FINISHED
+    assert steps(stream(0, {"status": "broken"}), retention=retention)[0] is RetentionState.FAILED
+    assert (
+        steps(stream(0, {"status": "completed"}), retention=retention)[0] is RetentionState.RUNNING
+    )
 
 
 END = {"status": "completed"}
@@ -100,7 +110,7 @@ def test_the_age_counts_and_a_grace_is_left(age_s: float, left_s: float) -> None
 
 
 def test_times_by_prefix_the_longest_wins_and_zero_keeps() -> None:
-    retention = Retention.of(
+    retention = RetentionRules.of(
         spec(
             ttl={"finished_s": HOUR_S},
             overrides=[
@@ -123,68 +133,78 @@ def test_times_by_prefix_the_longest_wins_and_zero_keeps() -> None:
 
 
 #: The gateway's group, which was given everything there is.
-GIVEN = Group(position=StreamId(NOW_MS + DAY_S * 1000, 0))
+GIVEN = ConsumerGroup(position=StreamId(NOW_MS + DAY_S * 1000, 0))
 
 
 @pytest.mark.parametrize(
     ("look", "state"),
     [
-        (stream(DAY_S - 1), State.RUNNING),
-        (stream(DAY_S), State.ORPHAN),
-        (stream(DAY_S, group=Group()), State.IDLE),
-        (stream(DAY_S, other_groups=1, group=GIVEN), State.IDLE),
-        (stream(DAY_S, other_groups=1, other_pending=1, group=GIVEN), State.RUNNING),
-        (stream(DAY_S, group=watched_by("pod-a")), State.RUNNING),
-        (stream(DAY_S, group=watched_by("pod-dead")), State.IDLE),
-        (stream(DAY_S, group=watched_by("pod-dead", idle_ms=5)), State.RUNNING),
-        (stream(DAY_S, group=watched_by("pod-dead", "pod-a")), State.RUNNING),
-        (stream(DAY_S, group=watched_by("pod-dead")._replace(all_told=False)), State.RUNNING),
-        (stream(DAY_S, subscribers=1), State.RUNNING),
-        (stream(DAY_S, subscribers=0), State.ORPHAN),
-        (stream(last=StreamId(7, 1)), State.RUNNING),
-        (stream(last=StreamId(NOW_MS + AHEAD_MS + 1, 0)), State.RUNNING),
+        (stream(DAY_S - 1), RetentionState.RUNNING),
+        (stream(DAY_S), RetentionState.ORPHAN),
+        (stream(DAY_S, group=ConsumerGroup()), RetentionState.IDLE),
+        (stream(DAY_S, other_groups=1, group=GIVEN), RetentionState.IDLE),
+        (stream(DAY_S, other_groups=1, other_pending=1, group=GIVEN), RetentionState.RUNNING),
+        (stream(DAY_S, group=watched_by("pod-a")), RetentionState.RUNNING),
+        (stream(DAY_S, group=watched_by("pod-dead")), RetentionState.IDLE),
+        (stream(DAY_S, group=watched_by("pod-dead", idle_ms=5)), RetentionState.RUNNING),
+        (stream(DAY_S, group=watched_by("pod-dead", "pod-a")), RetentionState.RUNNING),
+        (
+            stream(DAY_S, group=watched_by("pod-dead")._replace(all_told=False)),
+            RetentionState.RUNNING,
+        ),
+        (stream(DAY_S, subscribers=1), RetentionState.RUNNING),
+        (stream(DAY_S, subscribers=0), RetentionState.ORPHAN),
+        (stream(last=StreamId(7, 1)), RetentionState.RUNNING),
+        (stream(last=StreamId(NOW_MS + AHEAD_MS + 1, 0)), RetentionState.RUNNING),
     ],
 )
-def test_only_who_is_quiet_and_alone_is_idle(look: Look, state: State) -> None:
+def test_only_who_is_quiet_and_alone_is_idle(look: Look, state: RetentionState) -> None:
     assert steps(look)[0] is state
 
 
 @pytest.mark.parametrize("fields", [END, {"type": "progress"}])
 def test_a_stream_with_groups_and_none_of_ours_is_left_alone(fields: dict[str, str]) -> None:
     """With a wrong prefix it was another team's, and was given a TTL."""
-    retention = Retention.of(spec(trim={"finished_entries": 1}))
+    retention = RetentionRules.of(spec(trim={"finished_entries": 1}))
     look = stream(9 * DAY_S, fields, other_groups=1, length=7)
-    assert steps(look, retention=retention) == (State.FOREIGN, [])
+    assert steps(look, retention=retention) == (RetentionState.FOREIGN, [])
 
 
 def test_a_stream_that_others_read_is_ours_once_our_group_was_given_all_of_it() -> None:
     look = stream(9 * DAY_S, END, other_groups=1)
     behind = watched_by("pod-dead")._replace(position=look.last.before())
-    assert steps(look._replace(group=behind)) == (State.FOREIGN, []), "its dead pods stay as well"
-    assert steps(look._replace(group=behind, other_groups=0))[0] is State.FINISHED
-    assert steps(look._replace(group=behind._replace(position=look.last)))[0] is State.FINISHED
+    assert steps(look._replace(group=behind)) == (RetentionState.FOREIGN, []), (
+        "its dead pods stay as well"
+    )
+    assert steps(look._replace(group=behind, other_groups=0))[0] is RetentionState.FINISHED
+    assert (
+        steps(look._replace(group=behind._replace(position=look.last)))[0]
+        is RetentionState.FINISHED
+    )
 
 
 def test_our_mark_stands_for_our_group_until_something_new_is_written() -> None:
     """The group of an ended stream is removed, and a reader of somebody else's may come or stay."""
     at = NOW_MS + 1000
     look = stream(0, END, other_groups=1, expires_at_ms=at)
-    assert steps(look._replace(mark=Mark(look.last, at))) == (State.FINISHED, [])
+    assert steps(look._replace(mark=Mark(look.last, at))) == (RetentionState.FINISHED, [])
     mark = Mark(look.last.before(), at)
-    assert steps(look._replace(mark=mark)) == (State.FOREIGN, [Revive(mark)]), "our TTL goes"
-    assert steps(look._replace(mark=mark, expires_at_ms=at + 1)) == (State.FOREIGN, [])
+    assert steps(look._replace(mark=mark)) == (RetentionState.FOREIGN, [Revive(mark)]), (
+        "our TTL goes"
+    )
+    assert steps(look._replace(mark=mark, expires_at_ms=at + 1)) == (RetentionState.FOREIGN, [])
 
 
 def test_ids_that_are_no_times_still_go_when_they_have_ended() -> None:
     state, [step] = steps(stream(0, END, last=StreamId(7, 1)))
-    assert state is State.FINISHED
+    assert state is RetentionState.FINISHED
     assert isinstance(step, Expire)
     assert step.at_ms == NOW_MS + HOUR_S * 1000
 
 
 def test_nobody_is_dead_while_it_cannot_be_said() -> None:
     look = stream(DAY_S, group=watched_by("pod-dead"))
-    assert steps(look, NOBODY_KNOWN) == (State.RUNNING, [])
+    assert steps(look, NOBODY_KNOWN) == (RetentionState.RUNNING, [])
 
 
 # -- steps -----------------------------------------------------------------------------------------
@@ -208,18 +228,18 @@ def test_our_own_ttl_for_an_older_end_is_set_anew() -> None:
 def test_a_ttl_of_ours_is_taken_back_when_it_runs_again_and_no_other() -> None:
     at = NOW_MS + 1000
     mark = Mark(StreamId(5, 5), at)
-    assert steps(stream(expires_at_ms=at, mark=mark)) == (State.RUNNING, [Revive(mark)])
-    assert steps(stream(expires_at_ms=at)) == (State.RUNNING, [])
-    assert steps(stream(expires_at_ms=at + 1, mark=mark)) == (State.RUNNING, [])
-    assert steps(stream(mark=mark)) == (State.RUNNING, [])
+    assert steps(stream(expires_at_ms=at, mark=mark)) == (RetentionState.RUNNING, [Revive(mark)])
+    assert steps(stream(expires_at_ms=at)) == (RetentionState.RUNNING, [])
+    assert steps(stream(expires_at_ms=at + 1, mark=mark)) == (RetentionState.RUNNING, [])
+    assert steps(stream(mark=mark)) == (RetentionState.RUNNING, [])
 
 
 def test_trimming_is_for_ended_streams_and_when_it_is_asked_for() -> None:
-    retention = Retention.of(spec(trim={"finished_entries": 10}))
+    retention = RetentionRules.of(spec(trim={"finished_entries": 10}))
     at = NOW_MS + 1000
     ended = stream(0, END, length=11, expires_at_ms=at)
     assert steps(ended)[1] == []
-    assert steps(ended, retention=retention)[1] == [Trim(10)]
+    assert steps(ended, retention=retention)[1] == [TrimEntries(10)]
     assert steps(ended._replace(length=10), retention=retention)[1] == []
     assert steps(stream(5, length=11), retention=retention)[1] == []
 
@@ -227,9 +247,9 @@ def test_trimming_is_for_ended_streams_and_when_it_is_asked_for() -> None:
 def test_dead_consumers_go_and_their_heir_is_somebody_alive() -> None:
     found = steps(stream(group=watched_by("pod-dead", "pod-a", "pod-gone")))
     heir = [RemoveConsumer(name, "pod-a", FRESH_MS) for name in ("pod-dead", "pod-gone")]
-    assert found == (State.RUNNING, heir)
+    assert found == (RetentionState.RUNNING, heir)
     alone = steps(stream(group=watched_by("pod-dead")))
-    assert alone == (State.RUNNING, [RemoveConsumer("pod-dead", None, FRESH_MS)])
+    assert alone == (RetentionState.RUNNING, [RemoveConsumer("pod-dead", None, FRESH_MS)])
 
 
 def test_the_group_of_an_ended_stream_goes_when_nobody_is_left() -> None:
@@ -238,16 +258,18 @@ def test_the_group_of_an_ended_stream_goes_when_nobody_is_left() -> None:
         found = steps(stream(0, END, **({"expires_at_ms": at} | look)))[1]
         return RemoveGroup() in found
 
-    assert removed(group=Group())
+    assert removed(group=ConsumerGroup())
     assert removed(group=watched_by("pod-dead"))
     assert removed(group=watched_by("pod-dead", pending=3))
     assert not removed(group=watched_by("pod-a"))
     assert not removed(group=watched_by("pod-dead", "pod-a"))
     assert not removed(group=watched_by("pod-dead")._replace(all_told=False))
     assert not removed(group=watched_by("pod-dead")._replace(pending=2)), "somebody unknown's"
-    assert not removed(group=Group(), subscribers=1)
+    assert not removed(group=ConsumerGroup(), subscribers=1)
     assert not removed()
-    assert RemoveGroup() not in steps(stream(DAY_S, group=Group()))[1], "tells idle from orphan"
+    assert RemoveGroup() not in steps(stream(DAY_S, group=ConsumerGroup()))[1], (
+        "tells idle from orphan"
+    )
 
 
 LOOKS = st.builds(
@@ -272,13 +294,15 @@ LIVENESS = st.sampled_from([LIVE, NOBODY_KNOWN, Liveness(frozenset())])
 
 @given(LOOKS, LIVENESS)
 def test_a_running_stream_is_never_given_a_ttl_or_trimmed(look: Look, liveness: Liveness) -> None:
-    retention = Retention.of(spec(trim={"finished_entries": 1}))
+    retention = RetentionRules.of(spec(trim={"finished_entries": 1}))
     state, found = steps(look, liveness, retention)
-    harmful = [step for step in found if isinstance(step, Expire | Trim | RemoveGroup)]
-    if state is State.RUNNING:
+    harmful = [step for step in found if isinstance(step, Expire | TrimEntries | RemoveGroup)]
+    if state is RetentionState.RUNNING:
         assert not harmful
     if look.subscribers or (look.group and not liveness.is_dead(look.group.consumers[0])):
-        assert all(isinstance(step, Expire | Trim) and not_unwatched(step) for step in harmful)
+        assert all(
+            isinstance(step, Expire | TrimEntries) and not_unwatched(step) for step in harmful
+        )
 
 
 def not_unwatched(step: Step) -> bool:
@@ -295,7 +319,7 @@ def test_an_ended_stream_always_has_a_ttl_afterwards_and_never_a_longer_one(
     for at_ms in expiries:
         assert at_ms >= NOW_MS + GRACE_MS
         assert look.expires_at_ms is None or at_ms < look.expires_at_ms or look.is_ours
-    if state in (State.FINISHED, State.FAILED):
+    if state in (RetentionState.FINISHED, RetentionState.FAILED):
         assert expiries or look.expires_at_ms is not None
 
 

@@ -19,7 +19,7 @@ from tidegate.model.errors import InvalidInput
 from tidegate_operator.decide.records import Balance, DeletionCost, Reason, Shed
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.simulate.chart import LOAD, OVER, ROOM, chart
-from tidegate_operator.simulate.cluster import Balancer, Cluster
+from tidegate_operator.simulate.cluster import Balancer, SimulatedCluster
 from tidegate_operator.simulate.replay import Replay, World, replay
 from tidegate_operator.simulate.trace import BUILT_IN, ROWS_MAX, Point, built_in, read_trace
 
@@ -144,7 +144,7 @@ def test_no_trace_at_all_does(
 )
 @settings(deadline=None)
 def test_the_model_loses_nobody(steps: list[tuple[int, int, int]], balancer: Balancer) -> None:
-    cluster = Cluster(start_s=10, drain_s=20, balancer=balancer)
+    cluster = SimulatedCluster(start_s=10, drain_s=20, balancer=balancer)
     cluster.begin(2)
     for load, replicas, shed in steps:
         cluster.scale(replicas)
@@ -156,7 +156,7 @@ def test_the_model_loses_nobody(steps: list[tuple[int, int, int]], balancer: Bal
 
 
 def test_the_model_takes_the_cheapest_pod() -> None:
-    cluster = Cluster()
+    cluster = SimulatedCluster()
     cluster.begin(3)
     cluster.advance(0.0, Point(0, 30))
     cluster.annotate([DeletionCost("pod-1", -1)])

@@ -30,14 +30,14 @@ from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Options, Server
 from tidegate.model.errors import RedisUnavailable
-from tidegate_operator.model.streams import Streams, Trim
-from tidegate_operator.redis.gate import Fenced
+from tidegate_operator.model.streams import Streams, TrimSpec
 from tidegate_operator.redis.looking import MAX_CONSUMERS, MAX_ENTRY_BYTES
-from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.redis.rate_limiter import Fenced
+from tidegate_operator.redis.sweep import StreamSweeper
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.memory import Level
-from tidegate_operator.streams.report import Report
-from tidegate_operator.streams.retention import Judged, Retention
+from tidegate_operator.streams.report import SweepReport
+from tidegate_operator.streams.retention import Judged, RetentionRules
 
 GRACE_S = 600
 DONE: dict[Any, Any] = {"status": "completed"}
@@ -51,7 +51,7 @@ async def backend(any_server: Server) -> AsyncIterator[Streamer]:
 
 
 @pytest.fixture
-async def sweep(any_server: Server) -> AsyncIterator[Sweep]:
+async def sweep(any_server: Server) -> AsyncIterator[StreamSweeper]:
     async with sweeping(any_server.url) as sweep:
         yield sweep
 
@@ -64,7 +64,7 @@ def near(ttl_s: float | None, expected_s: float) -> bool:
 # -- TTLs ------------------------------------------------------------------------------------------
 
 
-async def test_each_state_has_its_time(backend: Streamer, sweep: Sweep) -> None:
+async def test_each_state_has_its_time(backend: Streamer, sweep: StreamSweeper) -> None:
     await backend.ended("finished")
     await backend.ended("failed", status="failed")
     await backend.ended("cancelled", age_s=1000, status="cancelled")
@@ -89,7 +89,9 @@ async def test_each_state_has_its_time(backend: Streamer, sweep: Sweep) -> None:
     assert near(await backend.ttl_s("finished"), HOUR_S)
 
 
-async def test_what_is_not_a_stream_of_ours_stays_as_it_is(backend: Streamer, sweep: Sweep) -> None:
+async def test_what_is_not_a_stream_of_ours_stays_as_it_is(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     client = backend.client
     await client.set(PREFIX + "a string", "x")
     await client.hset(PREFIX + "a hash", "status", "completed")
@@ -102,17 +104,17 @@ async def test_what_is_not_a_stream_of_ours_stays_as_it_is(backend: Streamer, sw
 
 
 async def test_a_stream_that_we_stumble_over_keeps_none_from_its_turn(
-    backend: Streamer, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+    backend: Streamer, sweep: StreamSweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was asked for again and again, and no stream behind it was ever swept."""
-    judge = Retention.judge
+    judge = RetentionRules.judge
 
-    def stumble(self: Retention, look: Look, *others: Any) -> Judged:
+    def stumble(self: RetentionRules, look: Look, *others: Any) -> Judged:
         if look.key.endswith(b"odd"):
             raise ZeroDivisionError
         return judge(self, look, *others)
 
-    monkeypatch.setattr(Retention, "judge", stumble)
+    monkeypatch.setattr(RetentionRules, "judge", stumble)
     for name in ("odd", *map(str, range(10))):
         await backend.ended(name)
     report = await sweep.round(ALL)
@@ -122,7 +124,9 @@ async def test_a_stream_that_we_stumble_over_keeps_none_from_its_turn(
     assert await backend.ttl_s("odd") is None
 
 
-async def test_the_prefix_is_taken_as_it_is_written(backend: Streamer, sweep: Sweep) -> None:
+async def test_the_prefix_is_taken_as_it_is_written(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     await backend.client.xadd("a.b-1", DONE)
     await backend.client.xadd("axb-1", DONE)
     report = await sweep.round(spec(prefix="a.b-"))
@@ -143,7 +147,7 @@ def test_a_prefix_that_could_match_more_is_refused(prefix: str) -> None:
 
 
 async def test_streams_of_another_team_are_left_alone_and_counted(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     """With a prefix that matched them they were given a TTL, and cut down to an entry."""
     client = backend.client
@@ -157,7 +161,7 @@ async def test_streams_of_another_team_are_left_alone_and_counted(
         await backend.watch(name, "pod-dead")
     await client.xreadgroup(GROUP, "pod-dead", {PREFIX + "given": ">"}, noack=True)
     left = {name: await client.dump(PREFIX + name) for name in ("theirs", "not-given")}
-    report = await sweep.round(ALL.model_copy(update={"trim": Trim(finished_entries=1)}))
+    report = await sweep.round(ALL.model_copy(update={"trim": TrimSpec(finished_entries=1)}))
     assert counts(report.tally.streams) == {"foreign": 2, "finished": 2}
     assert report.as_dict()["streams"]["foreign"] == 2
     assert {name: await client.dump(PREFIX + name) for name in left} == left
@@ -176,7 +180,7 @@ async def test_a_group_of_others_that_comes_between_look_and_change_is_noticed(
         backend = Streamer(client)
         await backend.publish("1")
         await backend.ended("1")
-        trimming = ALL.model_copy(update={"trim": Trim(finished_entries=1)})
+        trimming = ALL.model_copy(update={"trim": TrimSpec(finished_entries=1)})
         late = await held_back(any_server.url, trimming)
         await client.xgroup_create(PREFIX + "1", "theirs", "0")
         assert await arrive(client, late) == [b"foreign", [b"foreign", 0]]
@@ -190,7 +194,7 @@ async def test_a_group_of_others_that_comes_between_look_and_change_is_noticed(
 
 
 async def test_an_expired_stream_that_is_written_again_gets_a_ttl_again(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await backend.ended("1")
     await sweep.round(ALL)
@@ -208,7 +212,7 @@ async def test_an_expired_stream_that_is_written_again_gets_a_ttl_again(
 
 
 async def test_a_publishers_own_ttl_is_shortened_and_never_extended(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     for name, ttl_s in (("short", 50), ("long", DAY_S)):
         await backend.ended(name)
@@ -222,7 +226,9 @@ async def test_a_publishers_own_ttl_is_shortened_and_never_extended(
     assert await backend.group_names("running") == set()
 
 
-async def test_a_stream_that_runs_again_loses_our_ttl(backend: Streamer, sweep: Sweep) -> None:
+async def test_a_stream_that_runs_again_loses_our_ttl(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     await backend.ended("1", age_s=10)
     await backend.ended("2", age_s=10)
     await sweep.round(ALL)
@@ -240,7 +246,7 @@ async def test_a_stream_that_runs_again_loses_our_ttl(backend: Streamer, sweep: 
 
 
 async def test_a_stream_that_ends_again_is_kept_from_its_newest_end(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await backend.ended("1", age_s=3000)
     await sweep.round(ALL)
@@ -252,7 +258,7 @@ async def test_a_stream_that_ends_again_is_kept_from_its_newest_end(
 
 
 async def test_a_watched_idle_stream_is_kept_and_goes_when_its_pod_is_dead(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await live(backend.client, "pod-a")
     await backend.aged("1", 2 * DAY_S)
@@ -272,7 +278,9 @@ async def test_a_watched_idle_stream_is_kept_and_goes_when_its_pod_is_dead(
     assert await backend.ttl_s("1") is None
 
 
-async def test_a_replica_on_the_relay_channel_is_a_watcher(backend: Streamer, sweep: Sweep) -> None:
+async def test_a_replica_on_the_relay_channel_is_a_watcher(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     """After a stream was created anew, a listening replica may have no consumer in its group."""
     await backend.aged("1", 2 * DAY_S)
     await backend.ended("2")
@@ -316,7 +324,9 @@ async def test_a_viewer_of_a_real_gateway_keeps_its_stream(redis_server: Server)
 # -- trimming, groups, consumers -------------------------------------------------------------------
 
 
-async def test_ended_streams_are_trimmed_to_the_newest(backend: Streamer, sweep: Sweep) -> None:
+async def test_ended_streams_are_trimmed_to_the_newest(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     ids = await backend.publish_many("1", 350)
     last = await backend.finish("1")
     await backend.publish_many("2", 50)
@@ -331,7 +341,7 @@ async def test_ended_streams_are_trimmed_to_the_newest(backend: Streamer, sweep:
 
 
 async def test_a_dead_pods_consumers_go_and_nothing_that_is_pending(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     client = backend.client
     await live(client, "pod-a")
@@ -356,7 +366,9 @@ async def test_a_dead_pods_consumers_go_and_nothing_that_is_pending(
     assert [row["name"] for row in theirs] == [b"pod-dead"], "a group of others is theirs"
 
 
-async def test_many_pending_entries_take_many_rounds(backend: Streamer, sweep: Sweep) -> None:
+async def test_many_pending_entries_take_many_rounds(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     await live(backend.client, "pod-a")
     await backend.publish_many("1", 1100)
     await backend.watch("1", "pod-a", "pod-dead")
@@ -396,7 +408,9 @@ async def test_dead_is_who_does_not_exist_in_kubernetes_either(
         assert report.pods_known == (exist is not None)
 
 
-async def test_nobody_is_dead_after_the_leases_were_lost(backend: Streamer, sweep: Sweep) -> None:
+async def test_nobody_is_dead_after_the_leases_were_lost(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     await live(backend.client, "pod-a", since_s=5)  # the first lease has not run out yet
     await backend.publish("1")
     await backend.watch("1", "pod-b")
@@ -409,7 +423,7 @@ async def test_nobody_is_dead_after_the_leases_were_lost(backend: Streamer, swee
 
 @pytest.mark.parametrize("junk", [{"since": "x"}, {"order": ""}, {"last": "1e999"}])
 async def test_leases_that_make_no_sense_prove_nothing(
-    backend: Streamer, sweep: Sweep, junk: dict[Any, Any]
+    backend: Streamer, sweep: StreamSweeper, junk: dict[Any, Any]
 ) -> None:
     await live(backend.client, "pod-a")
     await backend.client.hset("{tidegate}:pods:clock", mapping=junk)
@@ -420,7 +434,7 @@ async def test_leases_that_make_no_sense_prove_nothing(
     assert await backend.consumers("1") == ["pod-b"]
 
 
-async def test_slots_of_dead_incarnations_go(backend: Streamer, sweep: Sweep) -> None:
+async def test_slots_of_dead_incarnations_go(backend: Streamer, sweep: StreamSweeper) -> None:
     client = backend.client
     [alive] = await live(client, "pod-a")
     now = await now_ms(client)
@@ -485,7 +499,7 @@ async def test_a_very_late_ttl_still_leaves_a_grace(any_server: Server, backend:
 
 
 async def test_late_changes_meet_what_another_operator_has_done(
-    any_server: Server, backend: Streamer, sweep: Sweep
+    any_server: Server, backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await everything(backend)
     late = await held_back(any_server.url, spec(**FULL))
@@ -497,7 +511,7 @@ async def test_late_changes_meet_what_another_operator_has_done(
 
 
 async def test_a_late_revival_does_not_meet_a_newer_end(
-    any_server: Server, backend: Streamer, sweep: Sweep
+    any_server: Server, backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await backend.ended("1", age_s=10)
     await sweep.round(ALL)
@@ -548,7 +562,7 @@ FULL = {"trim": {"finished_entries": 10}}
 
 
 async def test_a_dry_run_tells_what_would_be_done_and_does_nothing(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     await everything(backend)
     before = await digest(backend.client)
@@ -594,13 +608,13 @@ async def test_the_fence_is_asked_before_anything_is_changed(any_server: Server)
 
 
 async def test_a_tick_can_be_cancelled_anywhere_and_the_round_goes_on(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     for number in range(400):
         await backend.ended(str(number))
     cancelled = 0
     slow = spec(pace={"scan_count": 10, "commands_per_s": 20_000})
-    report: Report | None = None
+    report: SweepReport | None = None
     while report is None:
         task = asyncio.create_task(sweep.tick(slow))
         for _ in range(cancelled % 23):
@@ -662,7 +676,7 @@ async def test_a_paused_server_is_given_up_and_found_again(redis_server: Server)
 
 
 async def test_scripts_that_the_server_forgot_are_sent_again(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     for number in range(3):
         await backend.ended(str(number))
@@ -760,7 +774,7 @@ async def test_a_failover_by_sentinel_in_the_middle(sentinel: Sentinels) -> None
 # -- pace, memory ----------------------------------------------------------------------------------
 
 
-async def test_the_pace_holds(backend: Streamer, sweep: Sweep) -> None:
+async def test_the_pace_holds(backend: Streamer, sweep: StreamSweeper) -> None:
     """By what the server has counted. Nobody else sends anything."""
     for number in range(500):
         await backend.publish(str(number))
@@ -776,7 +790,7 @@ async def test_the_pace_holds(backend: Streamer, sweep: Sweep) -> None:
     assert seconds > 1.0
 
 
-async def test_changes_have_a_pace_of_their_own(backend: Streamer, sweep: Sweep) -> None:
+async def test_changes_have_a_pace_of_their_own(backend: Streamer, sweep: StreamSweeper) -> None:
     for number in range(150):
         await backend.ended(str(number))
     loop = asyncio.get_running_loop()
@@ -797,7 +811,7 @@ async def fill(backend: Streamer) -> None:
 
 
 async def test_a_full_redis_loses_the_biggest_finished_streams_first(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     client = backend.client
     await fill(backend)
@@ -830,7 +844,7 @@ async def all_names(client: Any) -> list[str]:
 
 
 async def test_streams_are_cleaned_up_when_nothing_can_be_written_any_more(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     client = backend.client
     await everything(backend)
@@ -844,7 +858,9 @@ async def test_streams_are_cleaned_up_when_nothing_can_be_written_any_more(
         assert near(await backend.ttl_s(f"finished-{number}"), 300)
 
 
-async def test_a_limit_of_ones_own_warns_before_it_acts(backend: Streamer, sweep: Sweep) -> None:
+async def test_a_limit_of_ones_own_warns_before_it_acts(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     client = backend.client
     await backend.ended("1")
     await client.set("something of others", b"x" * 20_000_000)
@@ -863,7 +879,9 @@ async def test_a_limit_of_ones_own_warns_before_it_acts(backend: Streamer, sweep
 # -- hostile ---------------------------------------------------------------------------------------
 
 
-async def test_streams_of_any_kind_are_seen_through(backend: Streamer, sweep: Sweep) -> None:
+async def test_streams_of_any_kind_are_seen_through(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     client = backend.client
     await client.xadd(PREFIX + "bin\xff\x00*[x]\r\n", DONE)
     await client.xadd(PREFIX.encode() + b"\xff\xfe", DONE)
@@ -895,7 +913,7 @@ async def test_streams_of_any_kind_are_seen_through(backend: Streamer, sweep: Sw
     assert not counts(again.tally.expiring)
 
 
-async def test_names_of_any_bytes_hold_nothing_up(backend: Streamer, sweep: Sweep) -> None:
+async def test_names_of_any_bytes_hold_nothing_up(backend: Streamer, sweep: StreamSweeper) -> None:
     """A dead consumer with such a name ended every round at its page, for ever."""
     client = backend.client
     await live(client, "pod-a")
@@ -911,7 +929,7 @@ async def test_names_of_any_bytes_hold_nothing_up(backend: Streamer, sweep: Swee
 
 
 async def test_a_group_ahead_of_its_stream_counts_for_nothing(
-    backend: Streamer, sweep: Sweep
+    backend: Streamer, sweep: StreamSweeper
 ) -> None:
     """Its lag is negative, and the API server refuses a status with a negative count."""
     await live(backend.client, "pod-a")
@@ -934,7 +952,7 @@ async def test_a_group_ahead_of_its_stream_counts_for_nothing(
     ids=["odd", "null type", "large", "large and broken", "large fields"],
 )
 async def test_a_last_entry_that_is_hard_to_read_finishes_its_stream(
-    backend: Streamer, sweep: Sweep, fields: dict[str, bytes]
+    backend: Streamer, sweep: StreamSweeper, fields: dict[str, bytes]
 ) -> None:
     """It was taken for running, and its stream was never given a TTL as one that has ended."""
     await backend.add("42", dict(fields))
@@ -943,7 +961,7 @@ async def test_a_last_entry_that_is_hard_to_read_finishes_its_stream(
     assert near(await backend.ttl_s("42"), HOUR_S)
 
 
-async def test_what_is_large_is_not_carried(backend: Streamer, sweep: Sweep) -> None:
+async def test_what_is_large_is_not_carried(backend: Streamer, sweep: StreamSweeper) -> None:
     client = backend.client
     message = '{"type":"operation_completed","data":{"status":"completed","x":"%s"}}'
     await backend.add("large", {"message": message % ("x" * (MAX_ENTRY_BYTES // 2))})
@@ -958,7 +976,7 @@ async def test_what_is_large_is_not_carried(backend: Streamer, sweep: Sweep) -> 
     assert "cmdstat_xrevrange" not in await client.info("commandstats")
 
 
-async def test_more_consumers_than_a_look_carries(backend: Streamer, sweep: Sweep) -> None:
+async def test_more_consumers_than_a_look_carries(backend: Streamer, sweep: StreamSweeper) -> None:
     await live(backend.client, "pod-a")
     await backend.aged("1", 2 * DAY_S)
     await backend.watch("1", *(f"pod-{number:04d}" for number in range(MAX_CONSUMERS + 10)))
@@ -970,7 +988,9 @@ async def test_more_consumers_than_a_look_carries(backend: Streamer, sweep: Swee
     assert near(await backend.ttl_s("1"), GRACE_S)
 
 
-async def test_another_spec_holds_from_the_next_tick_on(backend: Streamer, sweep: Sweep) -> None:
+async def test_another_spec_holds_from_the_next_tick_on(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
     for number in range(100):
         await backend.ended(str(number))
     small = {"scan_count": 10}

@@ -39,9 +39,9 @@ from tests.operator.sweeping import (
 from tests.servers import binaries
 from tests.servers.standalone import Server
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.primary import Call
-from tidegate_operator.redis.sweep import Sweep
+from tidegate_operator.redis.rate_limiter import Fenced
+from tidegate_operator.redis.sweep import StreamSweeper
 
 NAMES = ("a", "b", "c")
 PODS = ("pod-1", "pod-2")
@@ -82,7 +82,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.late: list[Call] = []
         self.fence = 10**9
         self._opened = sweeping(self.server.url, may_continue=self._may_continue)
-        self.sweep: Sweep = self.do(self._opened.__aenter__())
+        self.sweep: StreamSweeper = self.do(self._opened.__aenter__())
 
     def do(self, work: Any) -> Any:
         return self.runner.run(work)

@@ -18,7 +18,7 @@ from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.redis.control import Control, Message, Rebalance
 from tidegate_operator.act import autoscaler
 from tidegate_operator.decide.records import Decision, DeletionCost, Scale, Scaler, Shed
-from tidegate_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
+from tidegate_operator.kube.errors import ApiConflict, ApiForbidden, ApiNotFound, KubeError
 from tidegate_operator.kube.objects import MARK, DeploymentState, Reference
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.observe.observer import ClusterSnapshot
@@ -37,7 +37,7 @@ class NoLongerLeading(TidegateError):
     """Another one leads, or may soon: nothing more was done."""
 
 
-class Writer(Protocol):
+class ClusterWriter(Protocol):
     """What is written to Kubernetes; `Kube` is one."""
 
     async def deployment(self, name: str) -> DeploymentState: ...
@@ -67,7 +67,7 @@ class Actor:
     """Acts for one gateway."""
 
     def __init__(
-        self, writer: Writer, may_continue: Callable[[], bool], clock: Callable[[], float]
+        self, writer: ClusterWriter, may_continue: Callable[[], bool], clock: Callable[[], float]
     ) -> None:
         self._writer = writer
         self._may_continue = may_continue
@@ -164,11 +164,11 @@ class Actor:
             try:
                 await self._writer.set_deletion_cost(pod.name, pod.uid, one.cost)
                 result.costs += 1
-            except NotFound:
+            except ApiNotFound:
                 continue  # it went by itself
             except KubeError as error:
                 result.failures["DeletionCostFailed"] = str(error)
-                if isinstance(error, Forbidden):
+                if isinstance(error, ApiForbidden):
                     return
 
     async def _scale(
@@ -179,15 +179,15 @@ class Actor:
             self._fence()
             try:
                 await self._writer.scale(name, version, scale.replicas)
-            except Conflict:
+            except ApiConflict:
                 now = await self._writer.deployment(name)
                 if now.replicas != scale.before or now.uid != snapshot.deployment.uid:
-                    raise Conflict("somebody else changed the number of replicas", 409) from None
+                    raise ApiConflict("somebody else changed the number of replicas", 409) from None
                 version = now.version
             else:
                 result.scaled = scale
                 return
-        raise Conflict("the Deployment changes too quickly; the next round tries again", 409)
+        raise ApiConflict("the Deployment changes too quickly; the next round tries again", 409)
 
     async def _shed(
         self, result: ActionResult, snapshot: ClusterSnapshot, sheds: Sequence[Shed]

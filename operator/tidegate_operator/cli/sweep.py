@@ -14,7 +14,7 @@ from tidegate.cli.console import FAILED, INTERRUPTED, REFUSED, fail, stderr
 
 if TYPE_CHECKING:
     from tidegate.model.settings import Settings
-    from tidegate_operator.cli.views import View
+    from tidegate_operator.cli.views import SweepView
     from tidegate_operator.model.streams import Streams
 
 FILE_MAX_BYTES = 1_048_576
@@ -145,19 +145,19 @@ def sweep(
 
 
 async def _sweep(
-    settings: Settings, streams: Streams, view: View, *, once: bool, patience_s: float
+    settings: Settings, streams: Streams, view: SweepView, *, once: bool, patience_s: float
 ) -> None:
     import asyncio
 
     from tidegate.redis.address import parse_address
     from tidegate.redis.topology import Topology
-    from tidegate_operator.redis.sweep import Sweep
+    from tidegate_operator.redis.sweep import StreamSweeper
 
     # What the gateway keeps beside its streams is named after these two.
     own = {"key_prefix": streams.prefix, "group": streams.group}
     redis_settings = settings.redis.model_copy(update=own)
     topology = Topology(parse_address(redis_settings), redis_settings)
-    sweep = Sweep(topology, redis_settings, lease_s=settings.slots.lease_s)
+    sweep = StreamSweeper(topology, redis_settings, lease_s=settings.slots.lease_s)
     try:
         while True:
             report = await sweep.round(

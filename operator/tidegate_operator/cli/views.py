@@ -17,8 +17,8 @@ from rich.table import Table
 from tidegate.cli.console import stderr, stdout
 from tidegate_operator.redis.round import Progress as Place
 from tidegate_operator.streams.memory import Level
-from tidegate_operator.streams.report import Report
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.report import SweepReport
+from tidegate_operator.streams.retention import RetentionState
 
 #: Between two plain lines.
 LINE_S = 5.0
@@ -47,7 +47,7 @@ _REASONS = {
 }
 
 
-class View:
+class SweepView:
     """Nothing on the way; each round's report as a line of JSON."""
 
     def __enter__(self) -> Self:
@@ -64,12 +64,12 @@ class View:
     def show(self, place: Place) -> None:
         """After each tick."""
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: SweepReport) -> None:
         """After each round."""
         stdout().print(json.dumps(report.as_dict()), markup=False, soft_wrap=True)
 
 
-class LineView(View):
+class SweepLineView(SweepView):
     """A line now and then, and the report as a table."""
 
     def __init__(self) -> None:
@@ -82,12 +82,12 @@ class LineView(View):
             self._next = now + LINE_S
             stderr().print(f"sweep: {_words(place)}", markup=False, soft_wrap=True)
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: SweepReport) -> None:
         """The table."""
         stdout().print(table(report))
 
 
-class BarView(View):
+class SweepBarView(SweepView):
     """A bar over all primaries, and the report as a table."""
 
     def __init__(self) -> None:
@@ -124,17 +124,17 @@ class BarView(View):
             completed=place.done + (place.fraction if place.node else 0),
         )
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: SweepReport) -> None:
         """The table, above the bar."""
         self._bar.reset(self._task, description="done", total=None)
         stdout().print(table(report))
 
 
-def view_for(*, as_json: bool, is_terminal: bool) -> View:
+def view_for(*, as_json: bool, is_terminal: bool) -> SweepView:
     """The view that fits."""
     if as_json:
-        return View()
-    return BarView() if is_terminal else LineView()
+        return SweepView()
+    return SweepBarView() if is_terminal else SweepLineView()
 
 
 def _words(place: Place) -> str:
@@ -145,7 +145,7 @@ def _words(place: Place) -> str:
     )
 
 
-def table(report: Report) -> Table:
+def table(report: SweepReport) -> Table:
     """What a round saw and did."""
     title = "sweep, dry run: nothing was changed" if report.dry_run else "sweep"
     shown = Table(title=f"{title} ({report.seconds:.1f} s)", title_justify="left")
@@ -153,7 +153,7 @@ def table(report: Report) -> Table:
     shown.add_column("streams", justify="right")
     shown.add_column("TTL to be set" if report.dry_run else "TTL set", justify="right")
     tally = report.tally
-    for state in State:
+    for state in RetentionState:
         ttl = f"{tally.expiring[state]:,}" if state.goes else ""
         shown.add_row(state.value, f"{tally.streams[state]:,}", ttl)
     shown.add_section()
@@ -162,7 +162,7 @@ def table(report: Report) -> Table:
     return shown
 
 
-def _rest(report: Report) -> Iterable[tuple[str, str]]:
+def _rest(report: SweepReport) -> Iterable[tuple[str, str]]:
     tally = report.tally
     for name, count in sorted(tally.done.items()):
         if count:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tidegate_operator.decide import costs, rebalance
 from tidegate_operator.decide.demand import demands
-from tidegate_operator.decide.memory import Memory
+from tidegate_operator.decide.memory import DecisionState
 from tidegate_operator.decide.records import (
     Decision,
     DeletionCost,
@@ -24,14 +24,14 @@ from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.scaling import Mode, Scaling
 
 
-class Outcome(NamedTuple):
+class DecisionResult(NamedTuple):
     """What to do, and what to remember until the next observation."""
 
     decision: Decision
-    memory: Memory
+    memory: DecisionState
 
 
-def decide(spec: GatewaySpec, seen: Observation, memory: Memory) -> Outcome:
+def decide(spec: GatewaySpec, seen: Observation, memory: DecisionState) -> DecisionResult:
     """What to do about a gateway now.
 
     Nothing is assumed to have been done: the next observation tells what was.
@@ -102,8 +102,8 @@ def _costs(seen: Observation, fewer: int) -> tuple[tuple[DeletionCost, ...], tup
 
 
 def _costs_for_another(
-    scaling: Scaling, decision: Decision, seen: Observation, need: Needs, memory: Memory
-) -> tuple[Decision, Memory]:
+    scaling: Scaling, decision: Decision, seen: Observation, need: Needs, memory: DecisionState
+) -> tuple[Decision, DecisionState]:
     """Another one takes pods away without telling us before: when it is about to, by the load."""
     too_soon = seen.at_s - memory.costs_at_s < scaling.down.period_s
     if too_soon or seen.rolling_out or need.down is None or need.down >= seen.replicas:
@@ -115,19 +115,19 @@ def _costs_for_another(
 
 
 def _with_rebalancing(
-    spec: GatewaySpec, decision: Decision, seen: Observation, memory: Memory
-) -> Outcome:
+    spec: GatewaySpec, decision: Decision, seen: Observation, memory: DecisionState
+) -> DecisionResult:
     starting = any(not pod.ready and not pod.terminating for pod in seen.pods)
     grew = memory.grew_since(seen.at_s - spec.scaling.down.after_up_s)
     quiet = decision.scale is None and not (starting and grew)
     plan = rebalance.plan(spec.rebalance, seen, memory.balancing, quiet=quiet)
-    return Outcome(
+    return DecisionResult(
         replace(decision, shed=plan.shed, balance=plan.balance),
         replace(memory, balancing=plan.memory),
     )
 
 
-def _is_settled(scaling: Scaling, seen: Observation, memory: Memory) -> bool:
+def _is_settled(scaling: Scaling, seen: Observation, memory: DecisionState) -> bool:
     serving = sum(pod.serves for pod in seen.pods)
     recently = memory.grew_since(seen.at_s - scaling.down.after_up_s)
     return serving >= seen.replicas and not recently

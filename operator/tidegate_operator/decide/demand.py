@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import median_high
 
-from tidegate_operator.decide.records import Demand, Figures, Observation
+from tidegate_operator.decide.records import Demand, Observation, PodLoad
 from tidegate_operator.model.scaling import Scaling
 
 #: What one look at the event-loop lag may ask for: it tells that pods are full, not by how much.
@@ -46,16 +46,16 @@ def without_lease(seen: Observation) -> tuple[str, ...]:
     return tuple(pod.name for pod in seen.pods if pod.figures is None and not pod.terminating)
 
 
-def _connections(figures: Figures) -> float:
+def _connections(figures: PodLoad) -> float:
     return figures.connections
 
 
-def _deliveries(figures: Figures) -> float:
+def _deliveries(figures: PodLoad) -> float:
     return figures.deliveries_per_s
 
 
 def _by_pods(
-    signal: str, seen: Observation, target: float, read: Callable[[Figures], float]
+    signal: str, seen: Observation, target: float, read: Callable[[PodLoad], float]
 ) -> Demand:
     if not seen.redis_reachable:
         return Demand(signal, 0.0, math.inf)

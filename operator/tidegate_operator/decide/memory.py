@@ -49,7 +49,7 @@ class Balancing:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class DecisionState:
     """`decide(spec, observation, memory)` gives the next one.
 
     Attributes:
@@ -71,20 +71,20 @@ class Memory:
     balancing: Balancing = Balancing()
     costs_at_s: float = float("-inf")
 
-    def looked(self, at_s: float, replicas: int, *, keep_s: float) -> Memory:
+    def looked(self, at_s: float, replicas: int, *, keep_s: float) -> DecisionState:
         """After an observation: what changed since the last one, and nothing older than `keep_s`.
 
         A clock that went backwards is another one's: then everything is forgotten.
         """
         if self.last_s is None or not 0 <= at_s - self.last_s <= PAUSE_MAX_S:
-            return Memory(since_s=at_s, last_s=at_s, replicas=replicas)
+            return DecisionState(since_s=at_s, last_s=at_s, replicas=replicas)
         changes = self.changes
         if self.replicas is not None and replicas != self.replicas:
             changes = (*changes, Change(at_s, replicas - self.replicas))
         kept = tuple(one for one in changes if one.at_s > at_s - keep_s)
         return replace(self, last_s=at_s, replicas=replicas, changes=kept)
 
-    def needed(self, at_s: float, pods: int, *, window_s: float) -> Memory:
+    def needed(self, at_s: float, pods: int, *, window_s: float) -> DecisionState:
         """With the need of this moment; a need counts until the window has passed it."""
         kept = (one for one in self.needs if one.at_s > at_s - window_s and one.pods > pods)
         return replace(self, needs=(*kept, Need(at_s, pods)))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from tidegate_operator.decide.memory import Balancing
 from tidegate_operator.decide.records import Balance, Observation, Shed
-from tidegate_operator.model.gateway import Rebalance
+from tidegate_operator.model.gateway import RebalanceSpec
 
 #: Longest time over which a round spreads its closes: what a round decides grows old.
 ROUND_S = 20.0
@@ -33,7 +33,7 @@ FRUITLESS_MAX = 3
 REST_S = 1_800.0
 
 
-class Plan(NamedTuple):
+class RebalancePlan(NamedTuple):
     """What to shed now, and what to remember."""
 
     shed: tuple[Shed, ...]
@@ -41,7 +41,9 @@ class Plan(NamedTuple):
     memory: Balancing
 
 
-def plan(rules: Rebalance, seen: Observation, memory: Balancing, *, quiet: bool) -> Plan:
+def plan(
+    rules: RebalanceSpec, seen: Observation, memory: Balancing, *, quiet: bool
+) -> RebalancePlan:
     """The next round, or none.
 
     Args:
@@ -52,28 +54,28 @@ def plan(rules: Rebalance, seen: Observation, memory: Balancing, *, quiet: bool)
             being changed right now.
     """
     if not rules.enabled:
-        return Plan((), Balance.OFF, Balancing())
+        return RebalancePlan((), Balance.OFF, Balancing())
     if seen.at_s < memory.not_before_s:
         resting = memory.fruitless >= FRUITLESS_MAX
-        return Plan((), Balance.GIVEN_UP if resting else Balance.SHEDDING, memory)
+        return RebalancePlan((), Balance.GIVEN_UP if resting else Balance.SHEDDING, memory)
     counts = _connections(seen)
     if not quiet or counts is None:
-        return Plan((), Balance.WAITING, memory)
+        return RebalancePlan((), Balance.WAITING, memory)
     if len(counts) < 2:
-        return Plan((), Balance.EVEN, Balancing())
+        return RebalancePlan((), Balance.EVEN, Balancing())
     if memory.fruitless >= FRUITLESS_MAX:
         memory = Balancing()
 
     mean = sum(counts.values()) / len(counts)
     tolerated = max(mean * rules.tolerance_percent / 100, EXCESS_MIN)
     if max(counts.values()) - mean <= tolerated * (1 if memory.under_way else BEGIN_FACTOR):
-        return Plan((), Balance.EVEN, Balancing())
+        return RebalancePlan((), Balance.EVEN, Balancing())
 
     excess = sum(max(0.0, n - mean) for n in counts.values())
     fruitless = memory.fruitless + 1 if _was_fruitless(memory, excess, len(counts)) else 0
     memory = replace(memory, fruitless=fruitless)
     if fruitless >= FRUITLESS_MAX:
-        return Plan((), Balance.GIVEN_UP, replace(memory, not_before_s=seen.at_s + REST_S))
+        return RebalancePlan((), Balance.GIVEN_UP, replace(memory, not_before_s=seen.at_s + REST_S))
     shed = _round(rules, counts, mean, tolerated)
     memory = replace(
         memory,
@@ -82,7 +84,7 @@ def plan(rules: Rebalance, seen: Observation, memory: Balancing, *, quiet: bool)
         sent_away=sum(one.connections for one in shed),
         not_before_s=seen.at_s + max(one.over_s for one in shed) + SETTLE_S,
     )
-    return Plan(shed, Balance.SHEDDING, memory)
+    return RebalancePlan(shed, Balance.SHEDDING, memory)
 
 
 def _was_fruitless(memory: Balancing, excess: float, pods: int) -> bool:
@@ -108,7 +110,7 @@ def _connections(seen: Observation) -> dict[str, int] | None:
 
 
 def _round(
-    rules: Rebalance, counts: dict[str, int], mean: float, tolerated: float
+    rules: RebalanceSpec, counts: dict[str, int], mean: float, tolerated: float
 ) -> tuple[Shed, ...]:
     excess = {name: int(n - mean) for name, n in counts.items() if n - mean > tolerated}
     budget = int(rules.rate_per_s * ROUND_S)

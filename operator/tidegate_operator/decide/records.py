@@ -13,7 +13,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PodLoad:
     """What a pod told about itself at its last renewal of its lease."""
 
     connections: int
@@ -38,7 +38,7 @@ class Pod:
     name: str
     ready: bool = True
     terminating: bool = False
-    figures: Figures | None = None
+    figures: PodLoad | None = None
     replica_set: str | None = None
     zone: str | None = None
     cost: int | None = None

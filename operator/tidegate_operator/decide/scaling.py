@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tidegate_operator.decide.demand import without_lease
-from tidegate_operator.decide.memory import Memory
+from tidegate_operator.decide.memory import DecisionState
 from tidegate_operator.decide.records import Demand, Observation, Reason
 from tidegate_operator.decide.schedule import Bounds
 from tidegate_operator.decide.steps import highest_now, lowest_now
@@ -75,7 +75,12 @@ def needs(scaling: Scaling, asked: Sequence[Demand], replicas: int) -> Needs:
 
 
 def move(
-    scaling: Scaling, floor: int, bounds: Bounds, seen: Observation, need: Needs, memory: Memory
+    scaling: Scaling,
+    floor: int,
+    bounds: Bounds,
+    seen: Observation,
+    need: Needs,
+    memory: DecisionState,
 ) -> Move:
     """The next step.
 
@@ -111,7 +116,7 @@ def _up(
     wanted: int,
     seen: Observation,
     need: Needs,
-    memory: Memory,
+    memory: DecisionState,
     bounds: Bounds,
 ) -> Move:
     now = seen.replicas
@@ -130,7 +135,7 @@ def _up(
 
 
 def _above_max(
-    scaling: Scaling, bounds: Bounds, seen: Observation, need: Needs, memory: Memory
+    scaling: Scaling, bounds: Bounds, seen: Observation, need: Needs, memory: DecisionState
 ) -> Move:
     now = seen.replicas
     text = f"the most is {bounds.max}"
@@ -143,7 +148,9 @@ def _above_max(
     return Move(step, bounds.max, Reason.ABOVE_MAX, text)
 
 
-def _down(scaling: Scaling, low: int, seen: Observation, need: Needs, memory: Memory) -> Move:
+def _down(
+    scaling: Scaling, low: int, seen: Observation, need: Needs, memory: DecisionState
+) -> Move:
     now = seen.replicas
     if need.down is None:
         return Move(now, now, *_held_for_figures(seen))
@@ -184,7 +191,9 @@ def _held_for_figures(seen: Observation) -> tuple[Reason, str]:
     return Reason.UNKNOWN, f"no figures of {missing}: replicas stay"
 
 
-def _too_soon(scaling: Scaling, seen: Observation, memory: Memory) -> tuple[Reason, str] | None:
+def _too_soon(
+    scaling: Scaling, seen: Observation, memory: DecisionState
+) -> tuple[Reason, str] | None:
     down = scaling.down
     if memory.grew_since(seen.at_s - down.after_up_s):
         return Reason.AFTER_UP, f"a pod was added in the last {down.after_up_s} s"

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx2
 from lightkube.core.exceptions import ApiError, ConfigError, LoadResourceError
 
-from tidegate_operator.kube.errors import Unreachable, error_of
+from tidegate_operator.kube.errors import ApiUnreachable, error_of
 
 
 class Calls:
@@ -37,14 +37,16 @@ class Calls:
             raise error_of(verb, resource, error.response.status_code, text) from None
         except TimeoutError:
             answer = "timeout"
-            raise Unreachable(f"no answer to {verb} {resource} in {self._timeout_s:g} s") from None
+            raise ApiUnreachable(
+                f"no answer to {verb} {resource} in {self._timeout_s:g} s"
+            ) from None
         except (httpx2.HTTPError, OSError) as error:
             answer = "unreachable"
             text = str(error) or type(error).__name__
-            raise Unreachable(f"{verb} {resource}: {text}") from None
+            raise ApiUnreachable(f"{verb} {resource}: {text}") from None
         except (ConfigError, LoadResourceError) as error:
             answer = "unreachable"
-            raise Unreachable(f"{verb} {resource}: {error}") from None
+            raise ApiUnreachable(f"{verb} {resource}: {error}") from None
         except asyncio.CancelledError:
             answer = "cancelled"
             raise

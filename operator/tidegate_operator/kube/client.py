@@ -31,7 +31,7 @@ from tidegate.model.errors import SettingsError
 from tidegate_operator.kube import answers
 from tidegate_operator.kube.calls import Calls
 from tidegate_operator.kube.errors import (
-    NotFound,
+    ApiNotFound,
 )
 from tidegate_operator.kube.lease import Record, Write, lease_time
 from tidegate_operator.kube.objects import (
@@ -96,7 +96,7 @@ class Kube:
         """Merge into the status of a Gateway; with a version only if it is unchanged since.
 
         Raises:
-            Conflict, NotFound, KubeError
+            ApiConflict, ApiNotFound, KubeError
         """
         body: dict[str, Any] = {"status": dict(status)}
         if version is not None:
@@ -117,7 +117,7 @@ class Kube:
                 return answers.lease_of(
                     await self._client.get(Lease, name, namespace=self.namespace)
                 )
-        except NotFound:
+        except ApiNotFound:
             return None
 
     async def write_lease(
@@ -153,7 +153,7 @@ class Kube:
     # -- the workload ------------------------------------------------------------------------------
 
     async def deployment(self, name: str) -> DeploymentState:
-        """A Deployment. Raises NotFound, KubeError."""
+        """A Deployment. Raises ApiNotFound, KubeError."""
         async with self._calls.one("get", "deployments"):
             found = await self._client.get(Deployment, name, namespace=self.namespace)
         return answers.deployment_of(found)
@@ -177,7 +177,7 @@ class Kube:
             )
 
     async def set_deletion_cost(self, pod: str, uid: str, cost: int) -> None:
-        """Write what the loss of this pod costs. Raises NotFound (also for another uid)."""
+        """Write what the loss of this pod costs. Raises ApiNotFound (also for another uid)."""
         body = {
             # A uid in a patch must be the object's own: a new pod of this name is not meant.
             "metadata": {
@@ -207,7 +207,7 @@ class Kube:
         """All ScaledObjects of the namespace; None if the cluster has no KEDA."""
         try:
             found = [dict(one) async for one in self._list("scaledobjects", ScaledObject)]
-        except NotFound:
+        except ApiNotFound:
             return None
         return [answers.scaled_object_of(one) for one in found]
 
@@ -232,13 +232,13 @@ class Kube:
         try:
             async with self._calls.one("delete", HPAS if api == "hpa" else "scaledobjects"):
                 await self._client.delete(kind, name, namespace=self.namespace)
-        except NotFound:
+        except ApiNotFound:
             pass
 
     # -- the rest ----------------------------------------------------------------------------------
 
     async def secret(self, name: str) -> dict[str, str]:
-        """A Secret's values as text. Raises NotFound, Forbidden, KubeError."""
+        """A Secret's values as text. Raises ApiNotFound, ApiForbidden, KubeError."""
         async with self._calls.one("get", "secrets"):
             found = await self._client.get(Secret, name, namespace=self.namespace)
         values: dict[str, str] = {}

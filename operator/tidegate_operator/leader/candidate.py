@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from tidegate_operator.kube.errors import Conflict, KubeError
+from tidegate_operator.kube.errors import ApiConflict, KubeError
 from tidegate_operator.kube.lease import Record, Write, lease_time
 from tidegate_operator.leader.election import Election, Terms
 
@@ -140,7 +140,7 @@ class Leader:
             record = await self._store.write_lease(
                 self._lease, write, duration_s=round(self._terms.duration_s), renewed=renewed
             )
-        except Conflict:
+        except ApiConflict:
             self.counts["conflicts"] += 1
             return False
         self.spoke_at = self._clock()

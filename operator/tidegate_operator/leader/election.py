@@ -24,7 +24,7 @@ from tidegate_operator.kube.lease import Record, Write
 DURATION_MAX_S = 60.0
 
 
-class Phase(enum.Enum):
+class ElectionPhase(enum.Enum):
     """What a candidate is, by the last thing it learned; ask `Election.leads` what holds now."""
 
     FOLLOWING = "following"
@@ -63,7 +63,7 @@ class Election:
     def __init__(self, identity: str, terms: Terms) -> None:
         self.identity = identity
         self.terms = terms
-        self.phase = Phase.FOLLOWING
+        self.phase = ElectionPhase.FOLLOWING
         self._record: Record | None = None
         self._changed_at = 0.0
         self._leads_until = float("-inf")
@@ -79,11 +79,11 @@ class Election:
 
     def leads(self, now: float) -> bool:
         """Whether this candidate leads now. The answer is false before anybody else's is true."""
-        return self.phase is Phase.LEADING and now < self._leads_until
+        return self.phase is ElectionPhase.LEADING and now < self._leads_until
 
     def left_s(self, now: float) -> float:
         """How long it leads yet without another renewal; 0 if it does not lead."""
-        return max(0.0, self._leads_until - now) if self.phase is Phase.LEADING else 0.0
+        return max(0.0, self._leads_until - now) if self.phase is ElectionPhase.LEADING else 0.0
 
     def look(self, now: float) -> Write | None:
         """What to write without reading first: the next renewal of a leader."""
@@ -97,18 +97,20 @@ class Election:
 
     def read(self, record: Record | None, now: float) -> Write | None:
         """The Lease was read (None: there is none); what to write now, if anything."""
-        if self.phase is Phase.GONE:
+        if self.phase is ElectionPhase.GONE:
             return None
         if record is not None and self._is_mine(record):
             self._accept(record)
         elif record is None or self._record is None or _differs(record, self._record):
             self._changed_at = now
-            self.phase = Phase.FOLLOWING  # also a leader: the Lease is another's, or was deleted
+            self.phase = (
+                ElectionPhase.FOLLOWING
+            )  # also a leader: the Lease is another's, or was deleted
         self._record = record
         self._lapse(now)
         if record is None:
             return Write(self.identity, 0, None, begins=True)
-        if self.phase is Phase.LEADING:
+        if self.phase is ElectionPhase.LEADING:
             return Write(self.identity, record.transitions, record.version, begins=False)
         if record.holder == self.identity and record.renewed == self._own:
             # It had lapsed for us, and nobody took it: the version proves that nobody does now.
@@ -124,7 +126,7 @@ class Election:
 
     def written(self, record: Record, now: float) -> None:
         """The write was accepted, and this is the Lease now."""
-        if self.phase is not Phase.GONE and self._is_mine(record):
+        if self.phase is not ElectionPhase.GONE and self._is_mine(record):
             self._record = record
             self._changed_at = now
             self._accept(record)
@@ -133,7 +135,7 @@ class Election:
     def release(self, now: float) -> Write | None:
         """Lead no more, whatever comes; what to write so that the next need not wait."""
         led = self.leads(now)
-        self.phase = Phase.GONE
+        self.phase = ElectionPhase.GONE
         self._leads_until = float("-inf")
         if not led or self._record is None:
             return None
@@ -148,13 +150,13 @@ class Election:
 
     def _accept(self, record: Record) -> None:
         if self._sent is not None and record.renewed == self._sent[0]:
-            self.phase = Phase.LEADING
+            self.phase = ElectionPhase.LEADING
             self._own = record.renewed
             self._leads_until = self._sent[1] + self.terms.deadline_s
 
     def _lapse(self, now: float) -> None:
-        if self.phase is Phase.LEADING and now >= self._leads_until:
-            self.phase = Phase.FOLLOWING
+        if self.phase is ElectionPhase.LEADING and now >= self._leads_until:
+            self.phase = ElectionPhase.FOLLOWING
 
 
 def _differs(one: Record, other: Record) -> bool:

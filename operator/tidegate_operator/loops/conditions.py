@@ -13,7 +13,7 @@ from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, LastScale
 from tidegate_operator.observe.observer import ClusterSnapshot
 from tidegate_operator.streams.memory import Level
-from tidegate_operator.streams.report import Report
+from tidegate_operator.streams.report import SweepReport
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -45,7 +45,7 @@ class SweepState:
     """
 
     began: datetime
-    report: Report | None = None
+    report: SweepReport | None = None
     ended: datetime | None = None
     error: str = ""
     moved: datetime | None = None

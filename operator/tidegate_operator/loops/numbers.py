@@ -7,7 +7,7 @@ from typing import Any
 
 from tidegate_operator.decide.records import Reason
 from tidegate_operator.loops.reconciler import GatewayReconciler
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.retention import RetentionState
 
 _TRUTH = {"True": 1.0, "False": 0.0}
 _P = "tidegate_operator_"
@@ -37,7 +37,7 @@ def _counters(reconciler: GatewayReconciler) -> Iterator[_Value]:
         yield "decisions_total", (reason.value,), reconciler.scaling.decisions[reason]
     for direction in ("up", "down"):
         yield "scales_total", (direction,), reconciler.scaling.scales[direction]
-    for state in filter(lambda one: one.goes, State):
+    for state in filter(lambda one: one.goes, RetentionState):
         yield "streams_expired_total", (state.value,), reconciler.sweep.expired[state.value]
     yield from _each("action_failures_total", reconciler.scaling.failures)
     yield from _each("sweep_changes_total", reconciler.sweep.changes)
@@ -82,7 +82,7 @@ def _swept(reconciler: GatewayReconciler, now: float) -> Iterator[_Value]:
     yield "sweep_duration_seconds", (), report.seconds
     yield "sweep_age_seconds", (), now - reconciler.sweep.ended_at
     yield "undispatched_entries", (), report.tally.undispatched
-    for state in State:
+    for state in RetentionState:
         yield "streams", (state.value,), report.tally.streams[state]
     ratios = []
     for one in report.memory:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import structlog
 
 from tidegate.model.errors import InvalidInput
-from tidegate_operator.act.actor import ActionResult, Actor, NoLongerLeading, Writer
+from tidegate_operator.act.actor import ActionResult, Actor, ClusterWriter, NoLongerLeading
 from tidegate_operator.decide.decision import decide
-from tidegate_operator.decide.memory import Memory
+from tidegate_operator.decide.memory import DecisionState
 from tidegate_operator.decide.records import Decision, Shed
-from tidegate_operator.kube.errors import Conflict, KubeError, NotFound
+from tidegate_operator.kube.errors import ApiConflict, ApiNotFound, KubeError
 from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
 from tidegate_operator.loops.loop_health import LoopHealth
@@ -28,14 +28,14 @@ from tidegate_operator.loops.status import compose, flips, is_news, is_same, ver
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
-from tidegate_operator.observe.observer import Cluster, ClusterSnapshot, Observer
+from tidegate_operator.observe.observer import ClusterReader, ClusterSnapshot, Observer
 from tidegate_operator.observe.redis_connection import RedisConnector, Secrets
 from tidegate_operator.settings import OperatorSettings
 
 log = structlog.get_logger(__name__)
 
 
-class Api(Cluster, Writer, Secrets, Protocol):
+class Api(ClusterReader, ClusterWriter, Secrets, Protocol):
     """All that is asked of Kubernetes; `Kube` is one."""
 
     async def patch_status(
@@ -73,7 +73,7 @@ class ScalingLoop:
         self._clock = clock
         self._observer = Observer(api, redis, clock)
         self._actor = Actor(api, may_continue, clock)
-        self._memory = Memory()
+        self._memory = DecisionState()
         self._resource: Mapping[str, Any] = {}
         self._shown = asyncio.Event()
         self._written_at = float("-inf")
@@ -133,12 +133,12 @@ class ScalingLoop:
             self._know(None)
             self._take(None)
             problem = (error.reason, str(error))
-        except NotFound as error:
+        except ApiNotFound as error:
             self._take(None)
             text = f"there is no Deployment {self.spec.target.name}" if self.spec else str(error)
             problem = ("TargetNotFound", f"{text}: make it, or delete this Gateway")
         except KubeError as error:
-            problem = (type(error).__name__, str(error))
+            problem = (error.reason, str(error))
         self.decision, self.result = decision, result
         facts = Facts(
             generation=int(meta.get("generation", 0)),
@@ -240,7 +240,7 @@ class ScalingLoop:
         version = str(resource["metadata"].get("resourceVersion", ""))
         try:
             answer = await self._api.patch_status(self._gateway, version, made)
-        except Conflict:
+        except ApiConflict:
             return  # the resource changed: it will be shown again
         except KubeError as error:
             self.failures["StatusFailed"] += 1

@@ -21,7 +21,7 @@ from tidegate_operator.model.status import (
     MemoryStatus,
     SweepCounts,
 )
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.retention import RetentionState
 
 MESSAGE_MAX = 1_024
 SCHEMA_VERSION_FIELD = "schemaVersion"
@@ -179,7 +179,7 @@ def _sweep(sweep: SweepState) -> dict[str, Any]:
             dry_run=report.dry_run,
             counts=SweepCounts(
                 streams=report.streams,
-                **{state.value: tally.streams[state] for state in State},
+                **{state.value: tally.streams[state] for state in RetentionState},
                 ttl_set=report.expiring + tally.done["shortened"],
                 ttl_removed=tally.done["revived"],
                 trimmed=tally.done["trimmed"],

@@ -21,10 +21,10 @@ from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.model.streams import Pace
 from tidegate_operator.observe.observer import ClusterSnapshot
 from tidegate_operator.observe.redis_connection import RedisConnection
-from tidegate_operator.redis.gate import Fenced
 from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST
-from tidegate_operator.redis.sweep import Sweep
-from tidegate_operator.streams.report import Report
+from tidegate_operator.redis.rate_limiter import Fenced
+from tidegate_operator.redis.sweep import StreamSweeper
+from tidegate_operator.streams.report import SweepReport
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class SweepLoop:
 
     async def run(self) -> None:
         """Sweeps, one after the other, while there is something to sweep; until cancelled."""
-        sweep: Sweep | None = None
+        sweep: StreamSweeper | None = None
         of: RedisConnection | None = None
         patience_s = BACKOFF_MIN_S
         next_s = self._clock() + random.uniform(*FIRST_SWEEP_S)
@@ -127,7 +127,9 @@ class SweepLoop:
             if sweep is not None:
                 await sweep.close()
 
-    async def _tick(self, sweep: Sweep, spec: GatewaySpec) -> tuple[Report | None, str]:
+    async def _tick(
+        self, sweep: StreamSweeper, spec: GatewaySpec
+    ) -> tuple[SweepReport | None, str]:
         try:
             report = await sweep.tick(spec.streams)
         except Fenced:
@@ -147,7 +149,7 @@ class SweepLoop:
         self.state = replace(self.state, error="", moved=datetime.now(UTC))
         return report, ""
 
-    def _swept(self, report: Report) -> None:
+    def _swept(self, report: SweepReport) -> None:
         self.state = replace(self.state, report=report, ended=datetime.now(UTC), error="")
         self.ended_at = self._clock()
         tally = report.tally
@@ -168,8 +170,8 @@ class SweepLoop:
             **{name: number for name, number in sorted(tally.done.items()) if number},
         )
 
-    def _new_sweep(self, connection: RedisConnection) -> Sweep:
-        return Sweep(
+    def _new_sweep(self, connection: RedisConnection) -> StreamSweeper:
+        return StreamSweeper(
             connection.topology,
             connection.settings.redis,
             may_continue=self._may_continue,

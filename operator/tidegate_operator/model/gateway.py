@@ -30,7 +30,7 @@ class Target(Part):
     name: Annotated[ObjectName, Field(description="Name of the Deployment.")]
 
 
-class Rebalance(Part):
+class RebalanceSpec(Part):
     """Moving viewers from overloaded pods to others, by asking them to reconnect."""
 
     enabled: Annotated[bool, Field(strict=True, description="Enable rebalancing.")] = True
@@ -131,9 +131,9 @@ class GatewaySpec(Part):
         ),
     ] = 1
     scaling: Annotated[Scaling, Field(description="Scaling of the pods.")] = Scaling()
-    rebalance: Annotated[Rebalance, Field(description="Rebalancing of viewers over the pods.")] = (
-        Rebalance()
-    )
+    rebalance: Annotated[
+        RebalanceSpec, Field(description="Rebalancing of viewers over the pods.")
+    ] = RebalanceSpec()
     streams: Annotated[Streams, Field(description="Clean-up of old streams.")] = Streams()
     redis: Annotated[RedisSource, Field(description="Address and credentials of Redis.")] = (
         RedisSource()

@@ -89,7 +89,7 @@ class TtlOverride(Part):
     rules = _TTL_RULES
 
 
-class Trim(Part):
+class TrimSpec(Part):
     """Trimming. A viewer whose cursor was trimmed receives a `gap` frame."""
 
     finished_entries: Annotated[
@@ -119,7 +119,7 @@ class Pace(Part):
     ] = 1_000
 
 
-class Memory(Part):
+class MemorySpec(Part):
     """Protection of the memory of Redis. Running streams are never changed."""
 
     limit_bytes: Annotated[
@@ -203,9 +203,11 @@ class Streams(Part):
         tuple[TtlOverride, ...],
         Field(max_length=64, description="Other times for streams with a prefix."),
     ] = ()
-    trim: Annotated[Trim, Field(description="Trimming of streams.")] = Trim()
+    trim: Annotated[TrimSpec, Field(description="Trimming of streams.")] = TrimSpec()
     pace: Annotated[Pace, Field(description="Rate of the sweep.")] = Pace()
-    memory: Annotated[Memory, Field(description="Protection of the memory of Redis.")] = Memory()
+    memory: Annotated[MemorySpec, Field(description="Protection of the memory of Redis.")] = (
+        MemorySpec()
+    )
 
     rules = (
         Rule(

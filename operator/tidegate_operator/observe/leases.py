@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tidegate.core.slots import pod_of
 from tidegate.redis.pods import PodRecord
-from tidegate_operator.decide.records import Figures
+from tidegate_operator.decide.records import PodLoad
 from tidegate_operator.kube.objects import PodState
 
 #: More than any pod can have; beyond it somebody writes nonsense.
@@ -77,17 +77,17 @@ class Comparison:
         )
 
 
-def figures_of(roster: Sequence[PodRecord]) -> dict[str, Figures]:
+def figures_of(roster: Sequence[PodRecord]) -> dict[str, PodLoad]:
     """Figures by pod; what makes no sense is left out. Of a pod with two leases the longer counts:
     the other one is of a container that is gone.
     """
-    found: dict[str, Figures] = {}
+    found: dict[str, PodLoad] = {}
     for one in sorted(roster, key=lambda record: record.lease_left_ms):
         told = one.figures
         connections = _number(told.get("connections"))
         if connections is None:
             continue
-        found[pod_of(one.incarnation)] = Figures(
+        found[pod_of(one.incarnation)] = PodLoad(
             connections=int(connections),
             deliveries_per_s=_number(told.get("deliveries_per_s")) or 0.0,
             loop_lag_ms=_number(told.get("loop_lag_ms")) or 0.0,

@@ -14,7 +14,7 @@ from typing import Protocol
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.pods import PodRecord, Pods
 from tidegate_operator.decide.records import Observation, Pod
-from tidegate_operator.kube.errors import Forbidden
+from tidegate_operator.kube.errors import ApiForbidden
 from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
 from tidegate_operator.model.gateway import GatewaySpec
 from tidegate_operator.observe.leases import Comparison, Disagreement, figures_of
@@ -32,7 +32,7 @@ KEDA_S = 60.0
 _ENDED = frozenset({"Succeeded", "Failed"})
 
 
-class Cluster(Nodes, Protocol):
+class ClusterReader(Nodes, Protocol):
     """What is read of Kubernetes; `Kube` is one."""
 
     async def deployment(self, name: str) -> DeploymentState: ...
@@ -80,7 +80,9 @@ class ClusterSnapshot:
 class Observer:
     """Looks at one gateway again and again."""
 
-    def __init__(self, cluster: Cluster, redis: RedisConnector, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, cluster: ClusterReader, redis: RedisConnector, clock: Callable[[], float]
+    ) -> None:
         self._cluster = cluster
         self._redis = redis
         self._clock = clock
@@ -160,7 +162,7 @@ class Observer:
             return None
         try:
             found = await self._cluster.scaled_objects()
-        except Forbidden:
+        except ApiForbidden:
             found = None
         if found is None:
             self._no_keda_until = self._clock() + KEDA_S

@@ -22,7 +22,7 @@ from tidegate.model.settings import Settings as GatewaySettings
 from tidegate.redis.address import Address, parse_address
 from tidegate.redis.names import GROUP, KEY_PREFIX
 from tidegate.redis.topology import Topology
-from tidegate_operator.kube.errors import Forbidden, NotFound
+from tidegate_operator.kube.errors import ApiForbidden, ApiNotFound
 from tidegate_operator.model.gateway import RedisSource
 from tidegate_operator.model.parts import CertificateOf, KeyOf
 from tidegate_operator.observe.hosts import AllowedHosts
@@ -228,11 +228,11 @@ class RedisConnector:
     async def _values(self, field: str, name: str, *keys: str) -> list[str]:
         try:
             there = await self._secrets.secret(name)
-        except NotFound:
+        except ApiNotFound:
             raise RedisNotConfigured(
                 "SecretMissing", f"spec.{field}: there is no Secret {name}: make it"
             ) from None
-        except Forbidden:
+        except ApiForbidden:
             raise RedisNotConfigured(
                 "SecretForbidden",
                 f"spec.{field}: the operator may not read the Secret {name}: allow `get` on it in "

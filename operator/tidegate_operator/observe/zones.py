@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from tidegate_operator.kube.errors import Forbidden, KubeError, NotFound
+from tidegate_operator.kube.errors import ApiForbidden, ApiNotFound, KubeError
 from tidegate_operator.kube.objects import PodState
 
 #: Nodes are asked for their zone again after so long, and so is a Role without them.
@@ -48,10 +48,10 @@ class Zones:
             return zone
         try:
             zone = await self._nodes.zone_of(node)
-        except Forbidden:
+        except ApiForbidden:
             self._none_until = now + ZONE_S
             return None
-        except NotFound:
+        except ApiNotFound:
             zone = None
         except KubeError:
             return zone  # the last one known; zones only make a choice between pods better

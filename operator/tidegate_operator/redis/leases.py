@@ -22,7 +22,7 @@ class LeaseView:
 
     Args:
         topology: where the leases are.
-        kubernetes_pods: see `Sweep`.
+        kubernetes_pods: see `StreamSweeper`.
         reply_timeout_s: how long an answer may take.
         lease_s: the gateway's `slots.lease_s`.
         fresh_s: a consumer that read within this time is alive, whatever else is said.

@@ -12,9 +12,9 @@ from typing import Any
 
 from tidegate.redis.lua import Command
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.primary import Call, Primary, is_error
+from tidegate_operator.redis.primary import Call, PrimaryClient, is_error
 from tidegate_operator.redis.replies import Outline, complete, read_look, read_outline
-from tidegate_operator.redis.steps import Names
+from tidegate_operator.redis.steps import GroupNames
 from tidegate_operator.streams.look import Look
 
 #: A stream above this may have a newest entry that is too large to carry just so.
@@ -28,7 +28,7 @@ SCRIPT_COST = 10.0
 
 
 async def look_at(
-    primary: Primary, keys: Sequence[bytes], names: Names, *, with_length: bool
+    primary: PrimaryClient, keys: Sequence[bytes], names: GroupNames, *, with_length: bool
 ) -> list[Look]:
     """Those of the streams that are there.
 
@@ -59,7 +59,7 @@ async def look_at(
     return looks
 
 
-async def with_subscribers(primary: Primary, looks: Sequence[Look]) -> list[Look]:
+async def with_subscribers(primary: PrimaryClient, looks: Sequence[Look]) -> list[Look]:
     """The same looks, knowing how many connections are on the relay channel."""
     replies = await primary.together([("PUBSUB", "SHARDNUMSUB", look.key) for look in looks])
     return [
@@ -73,7 +73,7 @@ def _is_plain(outline: Outline) -> bool:
 
 
 async def _complete(
-    primary: Primary, outlines: Sequence[Outline], names: Names, *, with_length: bool
+    primary: PrimaryClient, outlines: Sequence[Outline], names: GroupNames, *, with_length: bool
 ) -> tuple[list[Look], list[Outline]]:
     """Looks, and those that need another look because they have no entry."""
     commands: list[Command] = []

@@ -47,7 +47,7 @@ class Call(NamedTuple):
     args: tuple[Argument, ...]
 
 
-class Identity(NamedTuple):
+class ServerIdentity(NamedTuple):
     """Which process answers, and how it is. `run_id` is new after each start, so a SCAN cursor of
     another one is worth nothing: the order of keys depends on it.
     """
@@ -58,7 +58,7 @@ class Identity(NamedTuple):
     memory: dict[str, object]
 
 
-class Primary:
+class PrimaryClient:
     """Opened by its first command; `close` when done."""
 
     def __init__(self, node: Node, address: Address, settings: RedisSettings) -> None:
@@ -79,12 +79,14 @@ class Primary:
         )
         self._client.set_response_callback("XREVRANGE", _as_written)
 
-    async def identity(self) -> Identity:
+    async def identity(self) -> ServerIdentity:
         """Raises RedisUnavailable."""
         info = await self._one("INFO")
         keys = await self._one("DBSIZE")
         role = str(info.get("role", "master"))
-        return Identity(str(info.get("run_id", "")), role in ("master", "primary"), keys, info)
+        return ServerIdentity(
+            str(info.get("run_id", "")), role in ("master", "primary"), keys, info
+        )
 
     async def now_ms(self) -> int:
         """The server's time. Raises RedisUnavailable."""

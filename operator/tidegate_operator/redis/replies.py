@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from tidegate.model.entries import RawEntry, read_entry
 from tidegate.model.ids import stream_id
-from tidegate_operator.redis.steps import Names
+from tidegate_operator.redis.steps import GroupNames
 from tidegate_operator.streams.liveness import Leases
-from tidegate_operator.streams.look import Consumer, Group, Look, Mark
+from tidegate_operator.streams.look import Consumer, ConsumerGroup, Look, Mark
 
 
 class Outline(NamedTuple):
@@ -20,7 +20,7 @@ class Outline(NamedTuple):
     key: bytes
     expires_at_ms: int | None
     size_bytes: int
-    group: Group | None
+    group: ConsumerGroup | None
     consumers: int
     mark: Mark | None
     other_groups: int
@@ -28,7 +28,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(
-    key: bytes, expiry: int, size: int | None, groups: list[Any], names: Names
+    key: bytes, expiry: int, size: int | None, groups: list[Any], names: GroupNames
 ) -> Outline:
     """From `PEXPIRETIME`, `MEMORY USAGE` and `XINFO GROUPS`."""
     group, mark, consumers, others, pending = None, None, 0, 0, 0
@@ -40,7 +40,7 @@ def read_outline(
             mark = Mark(stream_id(by[b"last-delivered-id"]), by.get(b"entries-read") or -1)
         elif name == group_name:
             position = stream_id(by[b"last-delivered-id"])
-            group = Group((), by[b"pending"], _lag(by.get(b"lag")), position=position)
+            group = ConsumerGroup((), by[b"pending"], _lag(by.get(b"lag")), position=position)
             consumers = by[b"consumers"]
         else:
             others += 1
@@ -106,7 +106,7 @@ def read_look(outline: Outline, reply: list[Any] | None) -> Look | None:
     )
 
 
-def _read_group(reply: list[Any] | None) -> Group | None:
+def _read_group(reply: list[Any] | None) -> ConsumerGroup | None:
     if not reply:
         return None
     position, lag, pending, all_told, *rows = reply
@@ -114,7 +114,7 @@ def _read_group(reply: list[Any] | None) -> Group | None:
         Consumer(_text(name), count, idle)
         for name, count, idle in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
     )
-    return Group(consumers, pending, _lag(lag), all_told == 1, stream_id(position))
+    return ConsumerGroup(consumers, pending, _lag(lag), all_told == 1, stream_id(position))
 
 
 def _lag(reply: int | None) -> int | None:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from tidegate.redis.address import Node
 from tidegate_operator.streams.memory import Candidates, Level
-from tidegate_operator.streams.report import PrimaryMemory, Report, Tally
+from tidegate_operator.streams.report import PrimaryMemory, SweepReport, Tally
 
 
-class Phase(Enum):
+class SweepPhase(Enum):
     """What is done on a primary."""
 
     STREAMS = "streams"
@@ -36,7 +36,7 @@ class Progress(NamedTuple):
     """
 
     node: str | None
-    phase: Phase
+    phase: SweepPhase
     fraction: float
     done: int
     primaries: int
@@ -52,7 +52,7 @@ class Round:
     done: set[Node] = field(default_factory=set)
     node: Node | None = None
     run_id: str = ""
-    phase: Phase = Phase.STREAMS
+    phase: SweepPhase = SweepPhase.STREAMS
     cursor: int = 0
     keys: int = 0
     passed: int = 0
@@ -68,7 +68,7 @@ class Round:
         """From the beginning of this primary, unless it is the process that the cursor is of."""
         if (node, run_id) != (self.node, self.run_id) or not run_id:
             self.node, self.run_id = node, run_id
-            self.phase, self.cursor, self.passed = Phase.STREAMS, 0, 0
+            self.phase, self.cursor, self.passed = SweepPhase.STREAMS, 0, 0
             self.candidates = Candidates()
 
     def leave(self) -> None:
@@ -83,9 +83,9 @@ class Round:
         node = None if self.node is None else str(self.node)
         return Progress(node, self.phase, fraction, len(self.done), known, self.tally)
 
-    def report(self, seconds: float, *, dry_run: bool) -> Report:
+    def report(self, seconds: float, *, dry_run: bool) -> SweepReport:
         """What it came to."""
-        return Report(
+        return SweepReport(
             began_at=self.began_at_ms / 1000,
             seconds=seconds,
             dry_run=dry_run,

@@ -14,7 +14,7 @@ from tidegate_operator.streams.plan import (
     RemoveGroup,
     Revive,
     Step,
-    Trim,
+    TrimEntries,
 )
 from tidegate_operator.streams.report import Tally
 
@@ -25,14 +25,14 @@ CLAIM_BATCH = 100
 CLAIM_TIMES = 5
 
 
-class Names(NamedTuple):
+class GroupNames(NamedTuple):
     """The gateway's group, and the group that is the sweep's mark."""
 
     group: str
     mark: str
 
     @classmethod
-    def of(cls, group: str) -> Names:
+    def of(cls, group: str) -> GroupNames:
         return cls(group, f"{group}:expiry")
 
 
@@ -44,7 +44,7 @@ class Act(NamedTuple):
     shortens: bool = False
 
 
-def call_of(act: Act, names: Names) -> Call:
+def call_of(act: Act, names: GroupNames) -> Call:
     """The script that takes this step."""
     look, step = act.look, act.step
     judged_by = (str(look.last), "" if look.entry is None else str(look.entry.id))
@@ -56,7 +56,7 @@ def call_of(act: Act, names: Names) -> Call:
         case Revive(mark):
             noted = (str(mark.position), mark.expires_at_ms)
             return Call(lua.REVIVE, look.key, (names.mark, *noted))
-        case Trim(keep):
+        case TrimEntries(keep):
             limits = (keep, TRIM_MOST)
             return Call(lua.TRIM, look.key, (*judged_by, *limits, names.group, names.mark))
         case RemoveConsumer(name, heir, fresh_ms):
@@ -72,7 +72,7 @@ def count_reply(act: Act, reply: Any, tally: Tally) -> None:
         tally.left["moved"] += 1
     elif is_error(reply):
         tally.left["refused"] += 1
-    elif isinstance(act.step, Trim):
+    elif isinstance(act.step, TrimEntries):
         outcome, entries = reply
         tally.done["trimmed_entries"] += entries
         _count(act, outcome.decode(), tally)
@@ -82,7 +82,7 @@ def count_reply(act: Act, reply: Any, tally: Tally) -> None:
 
 def count_planned(act: Act, tally: Tally) -> None:
     """Count a step that a dry run does not take."""
-    if isinstance(act.step, Trim):
+    if isinstance(act.step, TrimEntries):
         tally.done["trimmed_entries"] += (act.look.length or 0) - act.step.keep
     _count(act, "done", tally)
 
@@ -98,7 +98,7 @@ def _count(act: Act, outcome: str, tally: Tally) -> None:
             tally.expiring[state] += 1
         case Revive():
             tally.done["revived"] += 1
-        case Trim():
+        case TrimEntries():
             tally.done["trimmed"] += 1
         case RemoveConsumer():
             tally.done["consumers"] += 1

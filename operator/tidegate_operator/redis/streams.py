@@ -13,18 +13,24 @@ import structlog
 
 from tidegate.model.errors import TidegateError
 from tidegate_operator.model.streams import Streams
-from tidegate_operator.redis.gate import Gate
 from tidegate_operator.redis.leases import LeaseView
 from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST, look_at, with_subscribers
-from tidegate_operator.redis.primary import BATCH, SCAN_KEY_COST, Primary
+from tidegate_operator.redis.primary import BATCH, SCAN_KEY_COST, PrimaryClient
+from tidegate_operator.redis.rate_limiter import SweepRateLimiter
 from tidegate_operator.redis.round import Round
-from tidegate_operator.redis.steps import Act, Names, call_of, count_planned, count_reply
+from tidegate_operator.redis.steps import Act, GroupNames, call_of, count_planned, count_reply
 from tidegate_operator.streams.liveness import Liveness
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.memory import Level, reading_of
 from tidegate_operator.streams.plan import Expire, plan
 from tidegate_operator.streams.report import PrimaryMemory, Tally
-from tidegate_operator.streams.retention import Judged, Retention, State, age_of, is_watched
+from tidegate_operator.streams.retention import (
+    Judged,
+    RetentionRules,
+    RetentionState,
+    age_of,
+    is_watched,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -35,18 +41,18 @@ SHOWN_BYTES = 200
 class StreamPages:
     """For one sweep and one spec."""
 
-    def __init__(self, streams: Streams, gate: Gate, leases: LeaseView) -> None:
+    def __init__(self, streams: Streams, limiter: SweepRateLimiter, leases: LeaseView) -> None:
         self._streams = streams
-        self._gate = gate
+        self._limiter = limiter
         self._leases = leases
-        self._retention = Retention.of(streams)
-        self._names = Names.of(streams.group)
+        self._retention = RetentionRules.of(streams)
+        self._names = GroupNames.of(streams.group)
 
-    async def page(self, at: Round, primary: Primary) -> bool:
+    async def page(self, at: Round, primary: PrimaryClient) -> bool:
         """A page of streams; True after the last. Raises RedisUnavailable, Fenced."""
         streams = self._streams
         count = streams.pace.scan_count
-        await self._gate.commands(count * SCAN_KEY_COST)
+        await self._limiter.commands(count * SCAN_KEY_COST)
         pattern = streams.prefix.encode() + b"*"
         cursor, keys = await primary.scan(at.cursor, pattern, "stream", count)
         seen = Tally()
@@ -56,9 +62,9 @@ class StreamPages:
         at.cursor, at.passed = cursor, at.passed + count
         return cursor == 0
 
-    async def relieve(self, at: Round, primary: Primary) -> None:
+    async def relieve(self, at: Round, primary: PrimaryClient) -> None:
         """Shorten TTLs where the primary is too full now. Raises RedisUnavailable, Fenced."""
-        await self._gate.commands(2)
+        await self._limiter.commands(2)
         identity = await primary.identity()
         memory = self._streams.memory
         reading = reading_of(identity.memory, memory)
@@ -84,7 +90,7 @@ class StreamPages:
     # -- inside ------------------------------------------------------------------------------------
 
     async def _look_or_leave(
-        self, at: Round, primary: Primary, keys: Sequence[bytes], seen: Tally
+        self, at: Round, primary: PrimaryClient, keys: Sequence[bytes], seen: Tally
     ) -> None:
         """A stream that we stumble over must not keep those behind it from ever being swept."""
         counts = Tally()
@@ -102,9 +108,11 @@ class StreamPages:
             counts = Tally(left=Counter(failed=1))
         seen.add(counts)
 
-    async def _look(self, at: Round, primary: Primary, keys: Sequence[bytes], seen: Tally) -> None:
+    async def _look(
+        self, at: Round, primary: PrimaryClient, keys: Sequence[bytes], seen: Tally
+    ) -> None:
         liveness = await self._leases.look(at)
-        await self._gate.commands(len(keys) * LOOK_COST)
+        await self._limiter.commands(len(keys) * LOOK_COST)
         now_ms = await primary.now_ms()
         trims = self._retention.keep_entries is not None
         looks = await look_at(primary, keys, self._names, with_length=trims)
@@ -121,7 +129,7 @@ class StreamPages:
 
     async def _asked_whether_watched(
         self,
-        primary: Primary,
+        primary: PrimaryClient,
         judged: list[tuple[Look, Judged]],
         liveness: Liveness,
         now_ms: int,
@@ -129,31 +137,39 @@ class StreamPages:
         """Those that would go because nobody watches are looked at once more: a replica on the
         relay channel is a watcher, too.
         """
-        quiet = [look for look, verdict in judged if verdict.state in (State.IDLE, State.ORPHAN)]
+        quiet = [
+            look
+            for look, verdict in judged
+            if verdict.state in (RetentionState.IDLE, RetentionState.ORPHAN)
+        ]
         if not quiet:
             return judged
-        await self._gate.commands(len(quiet))
+        await self._limiter.commands(len(quiet))
         again = await with_subscribers(primary, quiet)
-        rest = [row for row in judged if row[1].state not in (State.IDLE, State.ORPHAN)]
+        rest = [
+            row
+            for row in judged
+            if row[1].state not in (RetentionState.IDLE, RetentionState.ORPHAN)
+        ]
         return rest + [(look, self._retention.judge(look, liveness, now_ms)) for look in again]
 
-    async def _act(self, at: Round, primary: Primary, acts: Sequence[Act]) -> None:
+    async def _act(self, at: Round, primary: PrimaryClient, acts: Sequence[Act]) -> None:
         if self._streams.dry_run:
             for act in acts:
                 count_planned(act, at.tally)
             return
         for start in range(0, len(acts), BATCH):
             batch = acts[start : start + BATCH]
-            await self._gate.commands(len(batch) * SCRIPT_COST)
-            await self._gate.changes(len(batch))
+            await self._limiter.commands(len(batch) * SCRIPT_COST)
+            await self._limiter.changes(len(batch))
             calls = [call_of(act, self._names) for act in batch]
-            self._gate.check()
+            self._limiter.check()
             replies = await primary.run(calls)
             for act, reply in zip(batch, replies, strict=True):
                 count_reply(act, reply, at.tally)
 
 
-def _count(look: Look, state: State, liveness: Liveness, now_ms: int, seen: Tally) -> None:
+def _count(look: Look, state: RetentionState, liveness: Liveness, now_ms: int, seen: Tally) -> None:
     seen.streams[state] += 1
     if age_of(look, now_ms) is None:
         seen.undatable += 1

@@ -9,7 +9,7 @@ since its place moves on only when a page is done with. Redis lost, a failover o
 a repeated page, or a repeated primary where another process answers: a SCAN cursor is worth nothing
 there.
 
-What is done on a page is in `streams` and `slots`; each command passes the `gate`.
+What is done on a page is in `streams` and `slots`; each command passes the `rate_limiter`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from tidegate.model.settings import RedisSettings
 from tidegate.redis.batches import end_if_cancelled
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
-from tidegate_operator.redis.gate import Gate
 from tidegate_operator.redis.leases import LeaseView
-from tidegate_operator.redis.primary import Primary
-from tidegate_operator.redis.round import Phase, Progress, Round
+from tidegate_operator.redis.primary import PrimaryClient
+from tidegate_operator.redis.rate_limiter import SweepRateLimiter
+from tidegate_operator.redis.round import Progress, Round, SweepPhase
 from tidegate_operator.redis.slots import SlotPages
 from tidegate_operator.redis.streams import StreamPages
 from tidegate_operator.streams.liveness import FRESH_MS
 from tidegate_operator.streams.memory import reading_of
-from tidegate_operator.streams.report import Report
+from tidegate_operator.streams.report import SweepReport
 
 log = structlog.get_logger(__name__)
 
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 5.0
 
 
-class Sweep:
+class StreamSweeper:
     """Call `tick` again and again, from one task; `close` at the end.
 
     Args:
@@ -69,7 +69,7 @@ class Sweep:
         self._topology = topology
         self._settings = settings
         self._clock = clock
-        self._gate = Gate(may_continue, clock)
+        self._limiter = SweepRateLimiter(may_continue, clock)
         self._leases = LeaseView(
             topology,
             kubernetes_pods=kubernetes_pods,
@@ -79,15 +79,15 @@ class Sweep:
             clock=clock,
         )
         self._streams: Streams | None = None
-        self._stream_pages = StreamPages(Streams(), self._gate, self._leases)
+        self._stream_pages = StreamPages(Streams(), self._limiter, self._leases)
         self._slot_pages = self._slots_of(Streams())
-        self._primary: Primary | None = None
+        self._primary: PrimaryClient | None = None
         self._round: Round | None = None
-        self.last_report: Report | None = None
+        self.last_report: SweepReport | None = None
 
     # -- what callers do ---------------------------------------------------------------------------
 
-    async def tick(self, streams: Streams) -> Report | None:
+    async def tick(self, streams: Streams) -> SweepReport | None:
         """One bounded piece of work; the report when it ended a round.
 
         Args:
@@ -122,7 +122,7 @@ class Sweep:
         *,
         patience_s: float = 60.0,
         on_tick: Callable[[], None] = lambda: None,
-    ) -> Report:
+    ) -> SweepReport:
         """Ticks until a round is through; goes on after Redis was away. `on_tick` after each one.
 
         Raises:
@@ -165,30 +165,30 @@ class Sweep:
         before, self._streams = self._streams, streams
         if before is streams or before == streams:
             return
-        self._stream_pages = StreamPages(streams, self._gate, self._leases)
+        self._stream_pages = StreamPages(streams, self._limiter, self._leases)
         self._slot_pages = self._slots_of(streams)
-        self._gate.set_pace(streams.pace)
+        self._limiter.set_pace(streams.pace)
         if before and (before.prefix, before.group) != (streams.prefix, streams.group):
             self._round = None
 
     def _slots_of(self, streams: Streams) -> SlotPages:
         prefix = self._topology.names.slots_prefix
-        return SlotPages(prefix, streams, self._gate, self._leases)
+        return SlotPages(prefix, streams, self._limiter, self._leases)
 
-    async def _advance(self, at: Round, streams: Streams) -> Report | None:
+    async def _advance(self, at: Round, streams: Streams) -> SweepReport | None:
         primary = self._primary or await self._connect(at, streams)
         if primary is None:
             return self._report(at, streams)
         before = primary.commands
         try:
             match at.phase:
-                case Phase.STREAMS:
+                case SweepPhase.STREAMS:
                     if await self._stream_pages.page(at, primary):
-                        at.phase = Phase.PRESSURE
-                case Phase.PRESSURE:
+                        at.phase = SweepPhase.PRESSURE
+                case SweepPhase.PRESSURE:
                     await self._stream_pages.relieve(at, primary)
-                    at.phase = Phase.SLOTS
-                case Phase.SLOTS:
+                    at.phase = SweepPhase.SLOTS
+                case SweepPhase.SLOTS:
                     if await self._slot_pages.page(at, primary):
                         at.leave()
                         await self._drop()
@@ -198,14 +198,14 @@ class Sweep:
             return self._report(at, streams)
         return None
 
-    async def _connect(self, at: Round, streams: Streams) -> Primary | None:
+    async def _connect(self, at: Round, streams: Streams) -> PrimaryClient | None:
         """The primary that it was at, or the next one; None when all are done."""
         await self._topology.refresh()
         todo = self._topology.primaries() - at.done
         if not todo:
             return None
         node = at.node if at.node in todo else min(todo, key=str)
-        self._primary = primary = Primary(node, self._topology.address, self._settings)
+        self._primary = primary = PrimaryClient(node, self._topology.address, self._settings)
         identity = await primary.identity()
         if not identity.is_primary:
             raise RedisUnavailable(f"{node} is a replica")
@@ -221,5 +221,5 @@ class Sweep:
         if primary is not None:
             await primary.close()
 
-    def _report(self, at: Round, streams: Streams) -> Report:
+    def _report(self, at: Round, streams: Streams) -> SweepReport:
         return at.report(self._clock() - at.began, dry_run=streams.dry_run)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tidegate_operator.simulate.replay import Sample
+from tidegate_operator.simulate.replay import ReplayedDecision
 
 LOAD, OVER, ROOM, NONE = "█", "▓", "░", " "
 
 
 def chart(
-    samples: Sequence[Sample], *, per_pod: int, width: int = 100, height: int = 16
+    samples: Sequence[ReplayedDecision], *, per_pod: int, width: int = 100, height: int = 16
 ) -> list[str]:
     """Lines of text, the highest first; `width` counts the axis on the left too."""
     columns = max(1, min(len(samples), width - 6))

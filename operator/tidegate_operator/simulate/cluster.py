@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tidegate_operator.decide.records import DeletionCost, Figures, Pod, Shed
+from tidegate_operator.decide.records import DeletionCost, Pod, PodLoad, Shed
 from tidegate_operator.simulate.trace import Point
 
 ZONES = ("a", "b", "c")
@@ -41,7 +41,7 @@ class _Pod:
 
 
 @dataclass(slots=True)
-class Cluster:
+class SimulatedCluster:
     """The pods at `now_s`; `advance` moves the time."""
 
     start_s: float = 20.0
@@ -133,10 +133,10 @@ class Cluster:
             for place, pod in enumerate(self._pods, start=known - len(self._pods))
         )
 
-    def _figures(self, pod: _Pod, per_connection: float) -> Figures | None:
+    def _figures(self, pod: _Pod, per_connection: float) -> PodLoad | None:
         if not self._is_ready(pod):
             return None
-        return Figures(pod.connections, pod.connections * per_connection, pod.lag_ms)
+        return PodLoad(pod.connections, pod.connections * per_connection, pod.lag_ms)
 
     def _is_ready(self, pod: _Pod) -> bool:
         return self.now_s >= pod.born_s + self.start_s

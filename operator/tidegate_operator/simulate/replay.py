@@ -9,10 +9,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tidegate_operator.decide.decision import decide
-from tidegate_operator.decide.memory import Memory
+from tidegate_operator.decide.memory import DecisionState
 from tidegate_operator.decide.records import Decision, Observation, Reason
 from tidegate_operator.model.gateway import GatewaySpec
-from tidegate_operator.simulate.cluster import Balancer, Cluster
+from tidegate_operator.simulate.cluster import Balancer, SimulatedCluster
 from tidegate_operator.simulate.trace import Point
 
 TICK_S = 5.0
@@ -41,7 +41,7 @@ class World:
     begins: datetime = START
 
 
-class Sample(NamedTuple):
+class ReplayedDecision(NamedTuple):
     """One decision and the moment it was taken in.
 
     Attributes:
@@ -93,22 +93,22 @@ class Summary(NamedTuple):
 class Replay:
     """All samples, and their figures."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[ReplayedDecision, ...]
     summary: Summary
 
 
 def replay(spec: GatewaySpec, trace: Sequence[Point], world: World) -> Replay:
     """Run a trace to its end."""
-    cluster = Cluster(world.start_s, world.drain_s, world.balancer)
+    cluster = SimulatedCluster(world.start_s, world.drain_s, world.balancer)
     cluster.begin(world.replicas or _pods_for(spec, trace[0]))
     samples = tuple(_samples(spec, trace, world, cluster))
     return Replay(samples, _summary(spec, samples, world, cluster))
 
 
 def _samples(
-    spec: GatewaySpec, trace: Sequence[Point], world: World, cluster: Cluster
-) -> Iterator[Sample]:
-    memory = Memory()
+    spec: GatewaySpec, trace: Sequence[Point], world: World, cluster: SimulatedCluster
+) -> Iterator[ReplayedDecision]:
+    memory = DecisionState()
     next_look_s = 0.0
     # Everybody is there when the first decision is taken.
     cluster.advance(0.0, trace[0])
@@ -119,7 +119,7 @@ def _samples(
                 seen = _observe(cluster, now, world)
                 decision, memory = decide(spec, seen, memory)
                 _act(cluster, decision)
-                yield Sample(
+                yield ReplayedDecision(
                     t_s=cluster.now_s,
                     load=now.connections,
                     replicas=seen.replicas,
@@ -131,7 +131,7 @@ def _samples(
             cluster.advance(TICK_S, now)
 
 
-def _observe(cluster: Cluster, load: Point, world: World) -> Observation:
+def _observe(cluster: SimulatedCluster, load: Point, world: World) -> Observation:
     return Observation(
         at_s=cluster.now_s,
         wall=world.begins + timedelta(seconds=cluster.now_s),
@@ -142,7 +142,7 @@ def _observe(cluster: Cluster, load: Point, world: World) -> Observation:
     )
 
 
-def _act(cluster: Cluster, decision: Decision) -> None:
+def _act(cluster: SimulatedCluster, decision: Decision) -> None:
     cluster.annotate(decision.costs)
     if decision.scale is not None:
         cluster.annotate(decision.scale.costs)
@@ -156,7 +156,7 @@ def _pods_for(spec: GatewaySpec, load: Point) -> int:
 
 
 def _summary(
-    spec: GatewaySpec, samples: Sequence[Sample], world: World, cluster: Cluster
+    spec: GatewaySpec, samples: Sequence[ReplayedDecision], world: World, cluster: SimulatedCluster
 ) -> Summary:
     moves = [(one.t_s, one.after - one.replicas) for one in samples if one.after != one.replicas]
     turns = sum(

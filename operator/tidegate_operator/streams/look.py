@@ -20,7 +20,7 @@ class Consumer(NamedTuple):
     idle_ms: int
 
 
-class Group(NamedTuple):
+class ConsumerGroup(NamedTuple):
     """The gateway's group.
 
     Attributes:
@@ -72,7 +72,7 @@ class Look(NamedTuple):
     entry: Entry | None
     length: int | None = None
     expires_at_ms: int | None = None
-    group: Group | None = None
+    group: ConsumerGroup | None = None
     mark: Mark | None = None
     other_groups: int = 0
     other_pending: int = 0

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
-from tidegate_operator.model.streams import Memory
+from tidegate_operator.model.streams import MemorySpec
 from tidegate_operator.streams.look import Look
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.retention import RetentionState
 
 #: Streams that one round remembers to shorten, for each primary: a bound of the sweep's own memory.
 MOST_CANDIDATES = 4_096
 
-_RANK = {State.FINISHED: 1, State.FAILED: 0}
+_RANK = {RetentionState.FINISHED: 1, RetentionState.FAILED: 0}
 
 
 class Level(enum.Enum):
@@ -33,7 +33,7 @@ class Level(enum.Enum):
     HIGH = "high"
 
 
-class Reading(NamedTuple):
+class MemoryUsage(NamedTuple):
     """What a primary says of its memory, in bytes; `limit` 0 is unknown."""
 
     used: int
@@ -50,7 +50,7 @@ class Reading(NamedTuple):
         """Whether Redis itself drops streams at random when it is full (`allkeys-*`)."""
         return self.policy.startswith("allkeys")
 
-    def level(self, memory: Memory) -> Level:
+    def level(self, memory: MemorySpec) -> Level:
         """How full it is by these marks."""
         if self.ratio is None:
             return Level.UNKNOWN
@@ -59,15 +59,17 @@ class Reading(NamedTuple):
             return Level.HIGH
         return Level.WARN if percent >= memory.warn_percent else Level.OK
 
-    def excess(self, memory: Memory) -> int:
+    def excess(self, memory: MemorySpec) -> int:
         """Bytes above the mark at which something is done."""
         return max(0, self.used - self.limit * memory.act_percent // 100)
 
 
-def reading_of(info: dict[str, object], memory: Memory) -> Reading:
+def reading_of(info: dict[str, object], memory: MemorySpec) -> MemoryUsage:
     """From `INFO memory`; Redis' own limit goes before the one of the spec."""
     limit = _number(info.get("maxmemory")) or memory.limit_bytes or 0
-    return Reading(_number(info.get("used_memory")), limit, str(info.get("maxmemory_policy", "")))
+    return MemoryUsage(
+        _number(info.get("used_memory")), limit, str(info.get("maxmemory_policy", ""))
+    )
 
 
 def _number(value: object) -> int:
@@ -82,13 +84,13 @@ class Candidates:
 
     def __init__(self, most: int = MOST_CANDIDATES) -> None:
         self._most = most
-        self._heap: list[tuple[int, int, int, Look, State]] = []
+        self._heap: list[tuple[int, int, int, Look, RetentionState]] = []
         self._order = count()
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, look: Look, state: State) -> None:
+    def add(self, look: Look, state: RetentionState) -> None:
         """Remember it if it is among the biggest; running, idle and orphan ones never are."""
         if state not in _RANK:
             return
@@ -100,7 +102,7 @@ class Candidates:
         else:
             heapq.heappushpop(self._heap, row)
 
-    def to_free(self, excess: int, by_ms: int) -> Iterator[tuple[Look, State]]:
+    def to_free(self, excess: int, by_ms: int) -> Iterator[tuple[Look, RetentionState]]:
         """Those that have to go sooner, so that `excess` bytes are free by `by_ms`.
 
         What expires by then anyway counts as freed. Empties this.

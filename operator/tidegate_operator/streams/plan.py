@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tidegate_operator.streams.liveness import Liveness
 from tidegate_operator.streams.look import Look, Mark
-from tidegate_operator.streams.retention import Judged, Retention, State
+from tidegate_operator.streams.retention import Judged, RetentionRules, RetentionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Expire:
         dead: consumers known to be dead; another one means that somebody came.
     """
 
-    state: State
+    state: RetentionState
     at_ms: int
     least_ms: int
     unwatched: bool
@@ -41,7 +41,7 @@ class Revive:
 
 
 @dataclass(frozen=True, slots=True)
-class Trim:
+class TrimEntries:
     """Keep the newest entries of a stream that has ended."""
 
     keep: int
@@ -67,23 +67,25 @@ class RemoveGroup:
     """
 
 
-Step = Expire | Revive | Trim | RemoveConsumer | RemoveGroup
+Step = Expire | Revive | TrimEntries | RemoveConsumer | RemoveGroup
 
 
-def plan(look: Look, judged: Judged, retention: Retention, liveness: Liveness) -> Iterator[Step]:
+def plan(
+    look: Look, judged: Judged, retention: RetentionRules, liveness: Liveness
+) -> Iterator[Step]:
     """The steps for this stream; none for most of them, once the sweep has been round."""
     if not judged.state.goes and look.mark is not None and look.is_ours:
         yield Revive(look.mark)
-    if judged.state is State.FOREIGN:
+    if judged.state is RetentionState.FOREIGN:
         return
     consumers = () if look.group is None else look.group.consumers
     dead = tuple(one.name for one in consumers if liveness.is_dead(one))
-    ended = judged.state in (State.FINISHED, State.FAILED)
+    ended = judged.state in (RetentionState.FINISHED, RetentionState.FAILED)
     if judged.expire_at_ms is not None and _is_due(look, judged.expire_at_ms):
         yield Expire(judged.state, judged.expire_at_ms, judged.least_ms, not ended, dead)
     keep = retention.keep_entries
     if ended and keep is not None and look.length is not None and look.length > keep:
-        yield Trim(keep)
+        yield TrimEntries(keep)
     heir = next((one.name for one in consumers if one.name not in dead), None)
     for name in dead:
         yield RemoveConsumer(name, heir, liveness.fresh_ms)

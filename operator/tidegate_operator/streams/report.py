@@ -6,20 +6,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate_operator.streams.memory import Level, Reading
-from tidegate_operator.streams.retention import State
+from tidegate_operator.streams.memory import Level, MemoryUsage
+from tidegate_operator.streams.retention import RetentionState
 
 
 @dataclass(slots=True)
 class Tally:
     """Counts of a round; in a dry run `done` says what would have been done."""
 
-    streams: Counter[State] = field(default_factory=Counter)
+    streams: Counter[RetentionState] = field(default_factory=Counter)
     undatable: int = 0
     #: Entries that the group of a watched stream has not read; where Redis cannot tell: missing.
     undispatched: int = 0
     #: TTLs that were set, by state.
-    expiring: Counter[State] = field(default_factory=Counter)
+    expiring: Counter[RetentionState] = field(default_factory=Counter)
     #: Everything else that was done, by name: revived, shortened, trimmed, trimmed_entries,
     #: consumers, groups, slots.
     done: Counter[str] = field(default_factory=Counter)
@@ -42,12 +42,12 @@ class PrimaryMemory:
     """Memory of one primary at the end of its part of the round."""
 
     node: str
-    reading: Reading
+    reading: MemoryUsage
     level: Level
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SweepReport:
     """A round that went over every primary once.
 
     Attributes:
@@ -95,10 +95,10 @@ class Report:
             "interruptions": self.interruptions,
             "commands": self.commands,
             "podsKnown": self.pods_known,
-            "streams": {state.value: tally.streams[state] for state in State},
+            "streams": {state.value: tally.streams[state] for state in RetentionState},
             "undatable": tally.undatable,
             "undispatched": tally.undispatched,
-            "expiring": {s.value: tally.expiring[s] for s in State if s.goes},
+            "expiring": {s.value: tally.expiring[s] for s in RetentionState if s.goes},
             "done": dict(sorted(tally.done.items())),
             "left": dict(sorted(tally.left.items())),
             "memoryLevel": self.level.value,

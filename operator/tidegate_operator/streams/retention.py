@@ -34,7 +34,7 @@ AHEAD_MS = 86_400_000
 GRACE_S = 600
 
 
-class State(enum.Enum):
+class RetentionState(enum.Enum):
     """What a stream is to the sweep."""
 
     RUNNING = "running"
@@ -47,7 +47,7 @@ class State(enum.Enum):
     @property
     def goes(self) -> bool:
         """Whether such a stream is given a TTL."""
-        return self not in (State.RUNNING, State.FOREIGN)
+        return self not in (RetentionState.RUNNING, RetentionState.FOREIGN)
 
 
 class Judged(NamedTuple):
@@ -59,13 +59,13 @@ class Judged(NamedTuple):
         least_ms: what must be left of that when the TTL is set, however late the command arrives.
     """
 
-    state: State
+    state: RetentionState
     expire_at_ms: int | None = None
     least_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class RetentionRules:
     """`spec.streams`, made ready for a million looks."""
 
     ttl: Ttl
@@ -76,7 +76,7 @@ class Retention:
     keep_entries: int | None
 
     @classmethod
-    def of(cls, streams: Streams) -> Retention:
+    def of(cls, streams: Streams) -> RetentionRules:
         """Raises nothing: a `Streams` that exists is valid."""
         longest_first = sorted(streams.overrides, key=lambda one: -len(one.prefix))
         return cls(
@@ -102,19 +102,23 @@ class Retention:
     def judge(self, look: Look, liveness: Liveness, now_ms: int) -> Judged:
         """The state of a stream, and until when it is kept. `now_ms` is the server's time."""
         if look.is_foreign:
-            return Judged(State.FOREIGN)
+            return Judged(RetentionState.FOREIGN)
         ttl = self.ttl_of(look.key)
         age_ms = age_of(look, now_ms)
         state = self.end_of(look.entry)
         if state is not None:
-            seconds = ttl.failed_s if state is State.FAILED else ttl.finished_s
+            seconds = ttl.failed_s if state is RetentionState.FAILED else ttl.finished_s
         elif age_ms is None or look.other_pending or is_watched(look, liveness):
-            return Judged(State.RUNNING)
+            return Judged(RetentionState.RUNNING)
         else:
             has_group = look.group is not None or look.other_groups > 0
-            state, seconds = (State.IDLE, ttl.idle_s) if has_group else (State.ORPHAN, ttl.orphan_s)
+            state, seconds = (
+                (RetentionState.IDLE, ttl.idle_s)
+                if has_group
+                else (RetentionState.ORPHAN, ttl.orphan_s)
+            )
             if seconds == 0 or age_ms < 1000 * seconds:
-                return Judged(State.RUNNING)
+                return Judged(RetentionState.RUNNING)
         if seconds == 0:
             return Judged(state)
         kept_ms = 1000 * seconds
@@ -122,14 +126,14 @@ class Retention:
         grace_ms = min(self.grace_ms, kept_ms)
         return Judged(state, now_ms + max(left_ms, grace_ms), grace_ms // 2)
 
-    def end_of(self, entry: Entry | None) -> State | None:
+    def end_of(self, entry: Entry | None) -> RetentionState | None:
         """FINISHED or FAILED when this entry ends the operation."""
         if entry is None or not self.terminal.is_terminal(entry):
             return None
         said = {entry.type.rpartition("_")[2]} if entry.type in self.terminal.types else set()
         if entry.status is not None:
             said.add(entry.status)
-        return State.FAILED if said & self.failed else State.FINISHED
+        return RetentionState.FAILED if said & self.failed else RetentionState.FINISHED
 
 
 def age_of(look: Look, now_ms: int) -> int | None:

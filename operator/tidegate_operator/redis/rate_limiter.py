@@ -18,7 +18,7 @@ class Fenced(TidegateError):
     """The fence said no: nothing that changes anything was sent after it."""
 
 
-class Gate:
+class SweepRateLimiter:
     """For one sweep, whose pace may change."""
 
     def __init__(self, may_continue: Callable[[], bool], clock: Callable[[], float]) -> None:
