@@ -15,7 +15,8 @@ from tests.dashboards.asking import WAYS, Scraped, filled, names, used
 from tests.dashboards.board_files import OPERATOR, Asked, marks, queries, variables
 from tests.dashboards.proof import perform
 from tests.dashboards.rules_files import alerts, rules
-from tidegate.telemetry.metrics import TABLE, Kind
+from tidegate.telemetry.metric_table import Kind
+from tidegate.telemetry.metrics import TABLE
 from tidegate_operator.telemetry.metrics import TABLE as OPERATOR_TABLE
 
 pytestmark = [

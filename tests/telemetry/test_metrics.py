@@ -38,14 +38,12 @@ from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.primary import Primary
 from tidegate.redis.replies import Trouble
 from tidegate.runtime import leaving
+from tidegate.telemetry.metric_table import OTHER, Kind, Row, TableCollector
 from tidegate.telemetry.metrics import (
-    OTHER,
     REDIS_EVENTS,
     TABLE,
     VALUES_MAX,
-    Kind,
     Numbers,
-    Row,
     new_registry,
 )
 from tidegate.telemetry.metrics_page import metrics_page
@@ -140,9 +138,9 @@ async def test_every_row_of_the_table_is_exposed_under_load(redis_server: Server
         assert family.documentation == row.help
         assert family.samples, row.name
         for sample in family.samples:
-            assert set(sample.labels) <= {row.label, "le"}
+            assert set(sample.labels) <= {*row.labels, "le"}
             if row.values:
-                assert sample.labels[row.label or ""] in row.values
+                assert sample.labels[row.labels[0]] in row.values
         if row.kind is Kind.HISTOGRAM:
             bounds = {s.labels["le"] for s in family.samples if s.name == f"{row.name}_bucket"}
             assert {float(b) for b in bounds} == {*row.bounds, float("inf")}
@@ -545,9 +543,18 @@ def test_histograms_of_too_many_nodes_are_left_out() -> None:
     assert len({s.labels["node"] for s in family.samples}) == VALUES_MAX
 
 
+def test_a_metric_may_have_several_labels_and_as_many_values_as_there_are() -> None:
+    row = Row("calls_total", Kind.COUNTER, "Calls.", ("verb", "answer"))
+    given: dict[tuple[str, ...], float] = {("get", f"{code}"): 1.0 for code in range(200)}
+    (family,) = TableCollector([row], lambda: {row.name: given}).collect()
+    assert {tuple(s.labels.items()) for s in family.samples} == {
+        (("verb", "get"), ("answer", f"{code}")) for code in range(200)
+    }
+
+
 def test_every_label_of_the_table_is_bounded_or_a_node() -> None:
     for row in TABLE:
-        assert (row.label is None) or row.values or row.label in ("node", "version"), row.name
+        assert row.values or set(row.labels) <= {"node", "version"}, row.name
 
 
 def test_the_table_knows_every_value_that_the_code_counts() -> None:

@@ -7,31 +7,17 @@ resources of `kube.permissions`, answers of the API server. The page has the sam
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 
-
-class Kind(enum.Enum):
-    """A counter only grows; a gauge says what is now."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-
-
-class Row(NamedTuple):
-    """One metric: its name and kind, what it says, and its labels."""
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-
+from tidegate.telemetry.metric_table import (
+    Kind,
+    Row,
+    TableCollector,
+    markdown_rows,
+    new_process_registry,
+)
 
 _GAUGE, _COUNTER = Kind.GAUGE, Kind.COUNTER
 _OF = ("gateway",)
@@ -104,42 +90,12 @@ TABLE: tuple[Row, ...] = (
 Numbers = Mapping[str, Mapping[tuple[str, ...], float]]
 
 
-class OperatorCollector(Collector):
-    """Makes the table's metrics from the numbers that `read` returns."""
-
-    def __init__(self, read: Callable[[], Numbers]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        numbers = self._read()
-        for row in TABLE:
-            made = CounterMetricFamily if row.kind is Kind.COUNTER else GaugeMetricFamily
-            family = made(row.name, row.help, labels=row.labels)
-            for labels, value in sorted(numbers.get(row.name, {}).items()):
-                family.add_metric(labels, value)
-            yield family
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry need not ask for values at registration."""
-        return iter(())
-
-
 def new_registry(read: Callable[[], Numbers]) -> CollectorRegistry:
     """A registry with the operator's metrics and those of its process."""
-    registry = CollectorRegistry()
-    registry.register(OperatorCollector(read))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+    return new_process_registry(TableCollector(TABLE, read))
 
 
 def metrics_table() -> str:
     """The table of the page."""
     lines = ["| metric | kind | labels | description |", "|---|---|---|---|"]
-    lines += [
-        f"| `{row.name}` | {row.kind.value} | {', '.join(f'`{one}`' for one in row.labels)} "
-        f"| {row.help} |"
-        for row in TABLE
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *markdown_rows(TABLE)])

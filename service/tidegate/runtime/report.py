@@ -20,7 +20,8 @@ from tidegate.runtime.leaving import Leaving
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.gc_pauses import GcPauses
 from tidegate.telemetry.loop_lag import LoopLag
-from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers, Value
+from tidegate.telemetry.metric_table import Value
+from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers
 from tidegate.web.access.limits import Door
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import Readiness

@@ -8,57 +8,28 @@ and every label has a bounded set of values: what is not in it is counted as `ot
 
 from __future__ import annotations
 
-import enum
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client import CollectorRegistry
 
 from tidegate.core.bounds import LATENCY_S, PAUSE_S, REPLAY_ENTRIES, SLOT_USE
-from tidegate.core.histogram import Histogram
 from tidegate.core.topic import RepairCause
 from tidegate.core.visit import ANSWERED, VIEWER_LEFT, VisitKind
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.frames import GapReason
+from tidegate.telemetry.metric_table import (
+    COUNTER,
+    GAUGE,
+    HISTOGRAM,
+    Row,
+    TableCollector,
+    Value,
+    new_process_registry,
+)
 
 #: Values of a label that is not listed, such as the addresses of primaries, kept apart at the most.
 VALUES_MAX = 64
-OTHER = "other"
-
-
-class Kind(enum.Enum):
-    """A counter only grows; a gauge is a current value; a histogram counts values by bucket."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Row(NamedTuple):
-    """One metric.
-
-    Attributes:
-        label: its only label, if it has one.
-        values: all values of the label, exposed from the start; empty: known only at run time,
-            bounded by `VALUES_MAX`.
-        bounds: upper bounds of a histogram's buckets, in the unit of its name.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    label: str | None = None
-    values: tuple[str, ...] = ()
-    bounds: tuple[float, ...] = ()
-
-
-COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
-
 
 CONNECTION_KINDS = tuple(kind.value for kind in VisitKind)
 LAGGING_POLICIES = ("conflate", "replay", "disconnect")
@@ -386,82 +357,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
 
 TABLE: tuple[Row, ...] = tuple(itertools.chain.from_iterable(SECTIONS.values()))
 
-Value = float | Histogram
 Numbers = Mapping[str, Value | Mapping[str, Value]]
-
-
-class ReplicaCollector(Collector):
-    """Makes the table's metrics from the numbers that `read` returns, keyed by metric name."""
-
-    def __init__(self, read: Callable[[], Numbers]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        numbers = self._read()
-        for row in TABLE:
-            yield _family(row, numbers.get(row.name))
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry need not ask for values at registration."""
-        return iter(())
-
-
-def _family(row: Row, given: Value | Mapping[str, Value] | None) -> Metric:
-    labels = [row.label] if row.label else []
-    parts = _parts(row, given)
-    if row.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(row.name, row.help, labels=labels)
-        for names, value in parts:
-            known = value if isinstance(value, Histogram) else Histogram(row.bounds)
-            histogram.add_metric(names, _buckets(known), known.sum)
-        return histogram
-    family = (CounterMetricFamily if row.kind is Kind.COUNTER else GaugeMetricFamily)(
-        row.name, row.help, labels=labels
-    )
-    for names, value in parts:
-        if not isinstance(value, Histogram):
-            family.add_metric(names, value)
-    return family
-
-
-def _parts(row: Row, given: Value | Mapping[str, Value] | None) -> list[tuple[list[str], Value]]:
-    """Label values and what they have; a listed one that nothing is known of has 0."""
-    if not isinstance(given, Mapping):
-        if row.label is None:
-            return [([], 0 if given is None else given)]
-        given = {}
-    parts: dict[str, Value] = dict.fromkeys(row.values, 0)
-    for value, part in sorted(given.items()):
-        if value in parts or (not row.values and len(parts) < VALUES_MAX):
-            parts[value] = part
-        elif not isinstance(part, Histogram):
-            before = parts.get(OTHER, 0)
-            parts[OTHER] = part + (0 if isinstance(before, Histogram) else before)
-    return [([value], part) for value, part in parts.items()]
-
-
-def _buckets(histogram: Histogram) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
-    """Cumulative, as Prometheus has it, with the exemplars that there are."""
-    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-    total = 0
-    for index, count in enumerate(histogram.counts):
-        last = index == len(histogram.bounds)
-        name = "+Inf" if last else str(histogram.bounds[index])
-        total += count
-        kept = histogram.exemplars.get(index)
-        if kept is None:
-            buckets.append((name, total))
-        else:
-            exemplar = Exemplar({"trace_id": kept.trace_id}, kept.value)
-            buckets.append((name, total, exemplar))
-    return buckets
 
 
 def new_registry(read: Callable[[], Numbers]) -> CollectorRegistry:
     """A registry with the replica's metrics and those of its process."""
-    registry = CollectorRegistry()
-    registry.register(ReplicaCollector(read))
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
+    return new_process_registry(TableCollector(TABLE, read, values_max=VALUES_MAX))

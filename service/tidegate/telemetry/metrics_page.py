@@ -7,7 +7,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from tidegate.telemetry.metrics import SECTIONS, Kind, Row
+from tidegate.telemetry.metric_table import markdown_rows
+from tidegate.telemetry.metrics import SECTIONS
 
 _HEAD = """\
 <!-- Made by `python -m tidegate.telemetry.metrics_page`; a test keeps docs/metrics.md current. -->
@@ -110,22 +111,9 @@ def _lines() -> Iterator[str]:
         yield ""
         yield "| metric | kind | label | description |"
         yield "|---|---|---|---|"
-        yield from map(_row, rows)
+        yield from markdown_rows(rows)
         yield ""
     yield _TAIL
-
-
-def _row(row: Row) -> str:
-    label = ""
-    if row.label is not None:
-        label = f"`{row.label}`"
-        if row.values:
-            label += ": " + ", ".join(f"`{value}`" for value in row.values)
-    text = row.help
-    if row.kind is Kind.HISTOGRAM:
-        bounds = f"{row.bounds[0]:g} to {row.bounds[-1]:,g}"
-        text += f" {len(row.bounds)} buckets, {bounds}."
-    return f"| `{row.name}` | {row.kind.value} | {label} | {text} |"
 
 
 if __name__ == "__main__":
