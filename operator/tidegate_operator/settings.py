@@ -8,10 +8,10 @@ Invariant: an `OperatorSettings` that exists is valid as a whole and cannot chan
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -29,24 +29,23 @@ from tidegate.model.errors import SettingsError
 from tidegate.model.settings import Group, LogSettings, RedisSettings, RedisUrl, rule_broken
 from tidegate.model.settings.values import split_list
 from tidegate.redis.address import parse_address
+from tidegate.settings_loading.environment import from_environment
+from tidegate.settings_loading.fields import SettingField, fields_of
+from tidegate.settings_loading.loading import Given, Problem, load
 from tidegate_operator.leader.election import DURATION_MAX_S, Terms
 from tidegate_operator.model.streams import PREFIX_MIN_LENGTH
 
 VARIABLE_PREFIX = "TIDEGATE_OPERATOR_"
+#: Flags whose name is not that of their field.
+_FLAGS = {"redis_url": "--redis"}
 
 #: Where Kubernetes tells a pod its namespace.
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-
-# A Service named `tidegate-operator` gives every pod of its namespace such variables.
-_SERVICE_LINK = re.compile(
-    r"^(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$"
-)
 #: A host with or without a port; an IPv6 address in brackets.
 _HOST = re.compile(r"^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")
-_SERVICE_LINK_URL = re.compile(r"^(tcp|udp|sctp)://")
 
 
 def _namespace(text: str) -> str:
@@ -104,7 +103,7 @@ def _host_name() -> str:
 class OperatorSettings(Group):
     """The settings of one operator process."""
 
-    group_name = "operator"
+    group_name = ""
 
     namespace: Annotated[
         str,
@@ -112,6 +111,7 @@ class OperatorSettings(Group):
         Field(
             validate_default=True,
             default_factory=_own_namespace,
+            json_schema_extra={"default_text": "that of the pod"},
             description="Namespace of the `Gateway` resources and of the Lease.",
         ),
     ]
@@ -146,6 +146,7 @@ class OperatorSettings(Group):
         Field(
             validate_default=True,
             default_factory=_host_name,
+            json_schema_extra={"default_text": "the host name"},
             description="Name of this replica in the Lease; in Kubernetes the name of the pod.",
         ),
     ]
@@ -299,9 +300,9 @@ class OperatorSettings(Group):
         self._require("lease_deadline_s", "<", "lease_duration_s")
         if self.stuck_s <= 2 * self.interval_s:
             raise rule_broken(
-                "operator.stuck_s",
+                "stuck_s",
                 self.stuck_s,
-                f"must be more than twice operator.interval_s ({self.interval_s})",
+                f"must be more than twice interval_s ({self.interval_s})",
             )
         for field, other in (
             ("redis_cert_file", "redis_key_file"),
@@ -309,9 +310,7 @@ class OperatorSettings(Group):
             ("redis_sentinel_username", "redis_sentinel_password"),
         ):
             if getattr(self, field) is not None and getattr(self, other) is None:
-                raise rule_broken(
-                    f"operator.{field}", getattr(self, field), f"needs operator.{other} beside it"
-                )
+                raise rule_broken(field, getattr(self, field), f"needs {other} beside it")
         return self
 
     @property
@@ -325,54 +324,30 @@ class OperatorSettings(Group):
         return LogSettings(level=self.log_level, format=self.log_format)
 
 
+@cache
+def operator_fields() -> Mapping[str, SettingField]:
+    """All settings by name, in the order of the page."""
+    return fields_of(OperatorSettings, VARIABLE_PREFIX)
+
+
 def load_settings(
     flags: Mapping[str, Any], environ: Mapping[str, str] | None = None
 ) -> OperatorSettings:
-    """Settings from flags (by field; None: not given) and variables.
+    """Settings from flags (by field; None: not given) and variables (empty: not given).
 
     Raises:
         SettingsError: with one line for each thing that is wrong, and where it was said.
     """
     env = os.environ if environ is None else environ
-    given: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    problems: list[str] = []
-    for name, text in sorted(env.items()):
-        field = name.removeprefix(VARIABLE_PREFIX)
-        if field == name or _is_service_link(field, text):
-            continue
-        if field.lower() not in OperatorSettings.model_fields or field != field.upper():
-            problems.append(f"{name}: no such variable{_near(field)}")
-        elif text:
-            given[field.lower()], origin[field.lower()] = text, name
-    for field, value in flags.items():
-        if value is not None:
-            given[field], origin[field] = value, f"--{field.replace('_', '-')}"
-    try:
-        settings = OperatorSettings.model_validate(given)
-    except ValidationError as error:
-        problems += [_line(one, origin) for one in error.errors(include_url=False)]
-        raise SettingsError(tuple(problems)) from None
-    if problems:
-        raise SettingsError(tuple(problems))
-    return settings
+    fields = operator_fields()
+    problems: list[Problem] = []
 
+    def given() -> Iterator[Given]:
+        for one in from_environment(env, fields, problems, prefix=VARIABLE_PREFIX):
+            if one.value:
+                yield one
+        for field, value in flags.items():
+            if value is not None:
+                yield Given(field, value, _FLAGS.get(field, f"--{field.replace('_', '-')}"))
 
-def _is_service_link(field: str, text: str) -> bool:
-    if field == "PORT":
-        return _SERVICE_LINK_URL.match(text) is not None
-    return _SERVICE_LINK.match(field) is not None
-
-
-def _near(field: str) -> str:
-    known = [name.upper() for name in OperatorSettings.model_fields]
-    near = difflib.get_close_matches(field.upper(), known, n=1)
-    return f"; did you mean {VARIABLE_PREFIX}{near[0]}?" if near else ""
-
-
-def _line(error: Any, origin: Mapping[str, str]) -> str:
-    field = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "rule_broken":
-        return f"{error['ctx']['path']}: {error['ctx']['text']}"
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{field}: {text} (from {origin.get(field, 'the default')})"
+    return load(OperatorSettings, fields, given(), problems).settings

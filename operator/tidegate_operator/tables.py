@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate_operator.kube.permissions import PERMISSIONS
-from tidegate_operator.settings import VARIABLE_PREFIX, OperatorSettings
+from tidegate_operator.settings import operator_fields
 
 
 def settings_table() -> str:
@@ -21,15 +21,8 @@ def permissions_table() -> str:
 def _settings() -> Iterator[str]:
     yield "| variable | default | description |"
     yield "|---|---|---|"
-    for name, field in OperatorSettings.model_fields.items():
-        match name:
-            case "namespace":
-                default = "that of the pod"
-            case "identity":
-                default = "the host name"
-            case _:
-                default = "not set" if field.default in (None, ()) else f"`{field.default}`"
-        yield f"| `{VARIABLE_PREFIX}{name.upper()}` | {default} | {field.description} |"
+    for field in operator_fields().values():
+        yield f"| `{field.variable}` | {field.default_cell} | {field.description} |"
 
 
 def _permissions() -> Iterator[str]:

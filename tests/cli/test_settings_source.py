@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tidegate.cli.settings_fields import plain_value, setting_fields
-from tidegate.cli.settings_source import Given, Loaded, load_settings, parse_assignment
+from tidegate.cli.settings_source import load_settings, parse_assignment
 from tidegate.model.errors import SettingsError
+from tidegate.settings_loading.loading import Given
 
 
 def problems(
@@ -184,7 +185,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown(config: Path) -> None:
 
 def test_shown_values_are_redacted() -> None:
     env = {"TIDEGATE_REDIS__URL": f"redis://u:{SECRET}@h", "TIDEGATE_REDIS__PASSWORD": SECRET}
-    loaded: Loaded = load_settings([], None, env)
+    loaded = load_settings([], None, env)
     shown = [plain_value(loaded.settings, path) for path in setting_fields()]
     assert SECRET not in repr(shown)
     assert "redis://u:***@h" in shown

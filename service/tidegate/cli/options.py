@@ -15,7 +15,8 @@ import typer
 from tidegate.cli.console import REFUSED, fail
 
 if TYPE_CHECKING:
-    from tidegate.cli.settings_source import Given, Loaded
+    from tidegate.model.settings import Settings
+    from tidegate.settings_loading.loading import Given, Loaded
 
 _SETTINGS = "Settings"
 
@@ -119,10 +120,11 @@ def load(
     *,
     assignments: Sequence[str] | None = None,
     config: Path | None = None,
-) -> Loaded:
+) -> Loaded[Settings]:
     """The effective settings, or exit 2 with one line per problem on stderr."""
-    from tidegate.cli.settings_source import Given, load_settings, parse_assignment
+    from tidegate.cli.settings_source import load_settings, parse_assignment
     from tidegate.model.errors import SettingsError
+    from tidegate.settings_loading.loading import Given
 
     def given() -> Iterable[Given]:
         for text in assignments or ():

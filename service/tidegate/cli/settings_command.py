@@ -10,7 +10,8 @@ from tidegate.cli import options
 from tidegate.cli.console import REFUSED, fail, stdout
 
 if TYPE_CHECKING:
-    from tidegate.cli.settings_source import Loaded
+    from tidegate.model.settings import Settings
+    from tidegate.settings_loading.loading import Loaded
 
 
 def settings(
@@ -71,7 +72,7 @@ def settings(
         _print_table(loaded)
 
 
-def _json(loaded: Loaded) -> str:
+def _json(loaded: Loaded[Settings]) -> str:
     import json
 
     from tidegate.cli.settings_fields import plain_value, setting_fields
@@ -82,7 +83,7 @@ def _json(loaded: Loaded) -> str:
     return json.dumps({"settings": tree, "sources": dict(loaded.sources)}, indent=2)
 
 
-def _yaml(loaded: Loaded) -> str:
+def _yaml(loaded: Loaded[Settings]) -> str:
     import yaml
 
     from tidegate.cli.settings_fields import plain_value, setting_fields
@@ -105,7 +106,7 @@ def _yaml(loaded: Loaded) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _print_table(loaded: Loaded) -> None:
+def _print_table(loaded: Loaded[Settings]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

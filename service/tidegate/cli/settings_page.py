@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidegate.cli.settings_fields import SettingField, groups, setting_fields
+from tidegate.cli.settings_fields import groups, setting_fields
+from tidegate.settings_loading.fields import SettingField
 
 _HEAD = """\
 <!-- Made by `tidegate settings --markdown > docs/settings.md`; a test keeps it current. -->
@@ -61,8 +62,6 @@ def _row(field: SettingField) -> str:
     allowed = field.allowed
     if field.optional:
         allowed += "; optional"
-    default = field.default_text
-    if default not in ("not set", "(empty)", "the host's name"):
-        default = f"`{default}`"
-    cells = (f"`{field.path}`", default.replace(",", ", "), allowed, field.description)
+    default = field.default_cell.replace(",", ", ")
+    cells = (f"`{field.path}`", default, allowed, field.description)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

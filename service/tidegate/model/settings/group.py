@@ -15,6 +15,7 @@ class Group(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
 
+    #: Empty where the settings are in no group, as the operator's.
     group_name: ClassVar[str]
 
     @field_validator("*", mode="before")
@@ -37,10 +38,13 @@ class Group(BaseModel):
         if not (left < right if relation == "<" else left <= right):
             word = "below" if relation == "<" else "at most"
             raise rule_broken(
-                f"{self.group_name}.{field}",
+                self._path_of(field),
                 left,
-                f"must be {word} {self.group_name}.{other} ({right})",
+                f"must be {word} {self._path_of(other)} ({right})",
             )
+
+    def _path_of(self, field: str) -> str:
+        return f"{self.group_name}.{field}" if self.group_name else field
 
 
 def rule_broken(path: str, value: object, text: str) -> PydanticCustomError:
