@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate_operator.loops.conditions import SweepState
 from tidegate_operator.loops.loop_health import BEAT_S, LoopHealth
@@ -33,7 +34,8 @@ PODS_BELIEVED_S = 30.0
 #: A count of the last sweep is a figure for scaling for so many turns: a round and its interval.
 #: With less, a long round would leave scaling without the figure most of the time.
 COUNT_BELIEVED_TURNS = 2.0
-BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 15.0
+#: Delays after a failure; with their jitter up to 15 s.
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 10.0
 #: A new leader sweeps soon, but not at once: it may not be the only thing that has just begun.
 FIRST_SWEEP_S = (1.0, 5.0)
 
@@ -91,7 +93,7 @@ class SweepLoop:
         """Sweeps, one after the other, while there is something to sweep; until cancelled."""
         sweep: StreamSweeper | None = None
         of: RedisConnection | None = None
-        patience_s = BACKOFF_MIN_S
+        backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S)
         next_s = self._clock() + random.uniform(*FIRST_SWEEP_S)
         try:
             while True:
@@ -115,10 +117,9 @@ class SweepLoop:
                     next_s = self._clock() + BEAT_S  # as above
                     continue
                 if told.error:
-                    next_s = self._clock() + patience_s * random.uniform(0.5, 1.0)
-                    patience_s = min(2 * patience_s, BACKOFF_MAX_S)
+                    next_s = self._clock() + backoff.next_s()
                 else:
-                    patience_s = BACKOFF_MIN_S
+                    backoff.reset()
                 if report is not None:
                     self._swept(report)
                     # Longer, never shorter, so that many gateways drift apart.

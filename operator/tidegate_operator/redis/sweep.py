@@ -15,12 +15,12 @@ What is done on a page is in `streams` and `slots`; each command passes the `rat
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Collection
 
 import structlog
 
+from tidegate.core.backoff import Backoff
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.batches import end_if_cancelled
@@ -38,7 +38,8 @@ from tidegate_operator.streams.report import SweepReport
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 5.0
+#: Delays while Redis is away; with their jitter up to 4.5 s.
+BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 3.0
 
 
 class StreamSweeper:
@@ -129,20 +130,21 @@ class StreamSweeper:
             RedisUnavailable: it was away for `patience_s` at a stretch.
             Fenced: see `tick`.
         """
-        wait_s, away_since = BACKOFF_MIN_S, None
+        backoff, away_since = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S), None
         while True:
             try:
                 report = await self.tick(streams)
             except RedisUnavailable as error:
                 now = self._clock()
                 away_since = now if away_since is None else away_since
+                wait_s = backoff.next_s()
                 if now - away_since + wait_s > patience_s:
                     raise
                 log.warning("sweep interrupted", reason=error.detail, retry_s=round(wait_s, 2))
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
-                wait_s = min(2 * wait_s, BACKOFF_MAX_S)
+                await asyncio.sleep(wait_s)
                 continue
-            wait_s, away_since = BACKOFF_MIN_S, None
+            backoff.reset()
+            away_since = None
             on_tick()
             if report is not None:
                 return report
