@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tidegate.cli.console import FAILED, REFUSED, fail
+from tidegate.cli.console import failures_told
 
 Text = str | None
 
@@ -50,11 +50,10 @@ def run(
     """
     import asyncio
 
-    from tidegate.model.errors import SettingsError, TidegateError
     from tidegate_operator.handlers import operate
     from tidegate_operator.settings import load_settings
 
-    try:
+    with failures_told():
         settings = load_settings(
             {
                 "namespace": namespace,
@@ -68,7 +67,3 @@ def run(
             }
         )
         asyncio.run(operate(settings))
-    except SettingsError as error:
-        fail(str(error), REFUSED)
-    except TidegateError as error:
-        fail(str(error), FAILED)

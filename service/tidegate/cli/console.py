@@ -6,6 +6,8 @@ Exit codes of all commands: 0 done, 1 failed, 2 wrong usage or refused, 3 cancel
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
@@ -40,3 +42,16 @@ def fail(text: str, code: int = FAILED) -> NoReturn:
     for line in text.splitlines():
         stderr().print(f"tidegate: {line}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(code)
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """An error of ours ends the command with its text: 2 for settings, 1 for anything else."""
+    from tidegate.model.errors import SettingsError, TidegateError
+
+    try:
+        yield
+    except SettingsError as error:
+        fail(str(error), REFUSED)
+    except TidegateError as error:
+        fail(str(error), FAILED)

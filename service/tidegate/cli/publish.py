@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from tidegate.cli import options
-from tidegate.cli.console import FAILED, REFUSED, fail
+from tidegate.cli.console import FAILED, REFUSED, fail, failures_told
 
 if TYPE_CHECKING:
     from tidegate.model.ids import OperationId
@@ -65,7 +65,7 @@ def publish(
         {"--redis": redis, "--prefix": prefix}, assignments=assignments, config=config
     ).settings
 
-    from tidegate.model.errors import InvalidOperationId, SettingsError, TidegateError
+    from tidegate.model.errors import InvalidOperationId
     from tidegate.model.ids import parse_operation_id
     from tidegate.redis.publishing import Publisher
 
@@ -73,20 +73,15 @@ def publish(
         operation_id = parse_operation_id(operation)
     except InvalidOperationId as error:
         fail(str(error), REFUSED)
-    try:
-        with Publisher(settings.redis, maxlen=maxlen or None) as publisher:
-            if data == "-":
-                _publish_lines(publisher, operation_id, type_)
-            else:
-                try:
-                    fields = parse_object(data)
-                except ValueError as error:
-                    fail(f"JSON: {error}", REFUSED)
-                _publish_one(publisher, operation_id, type_, fields)
-    except SettingsError as error:
-        fail(str(error), REFUSED)
-    except TidegateError as error:
-        fail(str(error), FAILED)
+    with failures_told(), Publisher(settings.redis, maxlen=maxlen or None) as publisher:
+        if data == "-":
+            _publish_lines(publisher, operation_id, type_)
+        else:
+            try:
+                fields = parse_object(data)
+            except ValueError as error:
+                fail(f"JSON: {error}", REFUSED)
+            _publish_one(publisher, operation_id, type_, fields)
 
 
 def parse_object(text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import options
-from tidegate.cli.console import FAILED, REFUSED, fail
+from tidegate.cli.console import FAILED, fail, failures_told
 
 
 def run(
@@ -78,7 +78,7 @@ def run(
 
     from tidegate.cli.demo import Demo, DemoOptions
     from tidegate.cli.demo_words import say
-    from tidegate.model.errors import SettingsError, TidegateError
+    from tidegate.model.errors import TidegateError
 
     source = loaded.sources["redis.url"]
     embed = source not in ("--redis", "--set")
@@ -87,10 +87,8 @@ def run(
         say(f"redis.url from {source} is not used: a server is embedded; --redis names another")
     from tidegate.redis.address import parse_address
 
-    try:
+    with failures_told():
         parse_address(loaded.settings.redis)
-    except SettingsError as error:
-        fail(str(error), REFUSED)
     demo = Demo(
         DemoOptions(
             host=host,

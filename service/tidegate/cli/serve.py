@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidegate.cli import options
-from tidegate.cli.console import FAILED, REFUSED, fail
+from tidegate.cli.console import REFUSED, fail, failures_told
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -62,16 +62,10 @@ def serve(
 
     import asyncio
 
-    from tidegate.model.errors import SettingsError, TidegateError
     from tidegate.runtime import serve as serve_replica
 
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve_replica(loaded.settings))
-    except SettingsError as error:
-        fail(str(error), REFUSED)
-    except TidegateError as error:
-        fail(str(error), FAILED)
+    with failures_told(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve_replica(loaded.settings))
 
 
 def _loop_factory() -> Callable[[], AbstractEventLoop] | None:
