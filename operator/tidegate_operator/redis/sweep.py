@@ -84,7 +84,6 @@ class StreamSweeper:
         self._slot_pages = self._slots_of(Streams())
         self._primary: PrimaryClient | None = None
         self._round: Round | None = None
-        self.last_report: SweepReport | None = None
 
     # -- what callers do ---------------------------------------------------------------------------
 
@@ -113,7 +112,7 @@ class StreamSweeper:
             await self._drop()
             raise
         if report is not None:
-            self._round, self.last_report = None, report
+            self._round = None
         end_if_cancelled()
         return report
 
