@@ -432,7 +432,7 @@ async def test_sentinels_with_a_password_of_their_own(scene: Scene) -> None:
             "url": sentinel.url,
             "passwordSecret": {"name": "redis", "key": "ours"},
         }
-        with pytest.raises(RedisUnavailable, match="the Sentinels want another login"):
+        with pytest.raises(RedisUnavailable, match="the Sentinels refuse the login"):
             await asked(await scene.open(**fields))
         theirs = {"name": "redis", "key": "theirs"}
         await asked(await scene.open(**fields, sentinelPasswordSecret=theirs))
