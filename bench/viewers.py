@@ -45,7 +45,7 @@ class Job(ABC):
         """The answer, or None to go on; `now` is monotonic seconds."""
 
 
-class Opening(Job):
+class Handshake(Job):
     """Open `viewers_each` connections to each of `operations` on each port, up to the welcome.
 
     With `sockets` there are so many multiplexed ones on each port instead, which share the
@@ -265,7 +265,7 @@ class Desk:
     def _start(self, command: dict[str, Any]) -> None:
         match command.pop("do"):
             case "open":
-                self._job = Opening(self.crowd, **command)
+                self._job = Handshake(self.crowd, **command)
             case "wait":
                 self._job = Waiting(self.crowd, **command)
             case "joins":

@@ -20,7 +20,7 @@ from bench.runner import Plan
 from bench.scenarios import scenario_named
 from bench.stage import Pinning
 from bench.subjects import NAIVE, Subject
-from bench.viewers import Opening
+from bench.viewers import Handshake
 from bench.ways import Way
 from tests.bench.test_crowd import CAPACITY, HEAD, expected_counts, frame
 from tests.harness.examples import examples
@@ -188,7 +188,7 @@ def test_multiplexed_sockets_share_the_operations() -> None:
                 return Viewer(unused, b"", 0)
 
     crowd = Paper()
-    job = Opening(
+    job = Handshake(
         crowd,
         ports=[1],
         operations=10,

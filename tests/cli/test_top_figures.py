@@ -14,16 +14,18 @@ from tidegate.cli.top_figures import (
     per_s,
     quantile,
 )
-from tidegate.cli.top_samples import OperationRow, Sample, read_metrics
-from tidegate.cli.top_views import Reading, as_tables, number, short, size, span
+from tidegate.cli.top_samples import OperationRow, ReplicaSample, read_metrics
+from tidegate.cli.top_views import TopReading, as_tables, number, short, size, span
 from tidegate.model.operation_order import OperationOrder
 
 NAME = "tidegate_publish_to_socket_seconds"
 URL = "http://127.0.0.1:9090"
 
 
-def sample(at_s: float, *rows: OperationRow, started: float = 1.0, **values: float) -> Sample:
-    return Sample(
+def sample(
+    at_s: float, *rows: OperationRow, started: float = 1.0, **values: float
+) -> ReplicaSample:
+    return ReplicaSample(
         URL,
         at_s,
         "ready",
@@ -32,8 +34,8 @@ def sample(at_s: float, *rows: OperationRow, started: float = 1.0, **values: flo
     )
 
 
-def observed(at_s: float, *counts: tuple[float, float]) -> Sample:
-    return Sample(URL, at_s, "ready", buckets={NAME: counts}, values={"x": 1})
+def observed(at_s: float, *counts: tuple[float, float]) -> ReplicaSample:
+    return ReplicaSample(URL, at_s, "ready", buckets={NAME: counts}, values={"x": 1})
 
 
 def test_a_rate_is_the_increase_over_the_time() -> None:
@@ -46,10 +48,12 @@ def test_a_rate_is_the_increase_over_the_time() -> None:
         (None, sample(12, x=11)),
         (sample(10, x=11), sample(12, x=5)),  # it has started anew
         (sample(12, x=1), sample(12, x=5)),
-        (Sample(URL, 10, "dead"), sample(12, x=5)),
+        (ReplicaSample(URL, 10, "dead"), sample(12, x=5)),
     ],
 )
-def test_a_rate_that_cannot_be_told_is_none(before: Sample | None, now: Sample) -> None:
+def test_a_rate_that_cannot_be_told_is_none(
+    before: ReplicaSample | None, now: ReplicaSample
+) -> None:
     assert per_s(before, now, "x") is None
 
 
@@ -97,7 +101,7 @@ def row(operation: str, entries: int, live: int = 1, lagging: int = 0) -> Operat
 
 def test_an_operation_on_two_replicas_is_one_line() -> None:
     here = [sample(10, row("a", 10)), sample(10, row("a", 4, live=3))]
-    other = Sample("http://127.0.0.1:9091", 12, "ready", operations=(row("a", 14, live=3),))
+    other = ReplicaSample("http://127.0.0.1:9091", 12, "ready", operations=(row("a", 14, live=3),))
     now = [sample(12, row("a", 30)), other]
 
     found = operation_figures(here[:1], now, OperationOrder.VIEWERS)
@@ -125,12 +129,12 @@ def test_operations_come_in_the_order_that_was_asked_for(order: OperationOrder, 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_tables_fit_and_nothing_of_others_steers_the_terminal(width: int) -> None:
     hostile = "\x1b[2J\n[red]x[/red]" + "y" * 300
-    dead = Sample(URL, 3, "dead", "refused \x1b]0;title\x07")
+    dead = ReplicaSample(URL, 3, "dead", "refused \x1b]0;title\x07")
     line = OperationFigures(hostile, hostile, 1, 1, 1, 0, 1, None, 90_000.0)
     console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
         replicas = [figures(None, dead), figures(None, sample(1, x=1))]
-        console.print(as_tables(Reading(replicas, [line], [(URL, hostile)]), width))
+        console.print(as_tables(TopReading(replicas, [line], [(URL, hostile)]), width))
     text = capture.get()
 
     assert "\x1b" not in text

@@ -12,8 +12,8 @@ from tidegate.client.watching import (
     FIRST_DELAY_S,
     LATER_DELAY_S,
     MAX_DELAY_S,
-    Finished,
     Return,
+    WatchFinished,
     Watching,
     endpoint,
 )
@@ -117,7 +117,7 @@ def test_an_operation_that_was_tried_again_is_not_over() -> None:
     assert (again.status, again.finished) == ("running", False)
     assert isinstance(again.closed(1006), Return)
     again.received(entry("3-0", "operation_completed"), 0.0)
-    assert again.closed(1000) == Finished("completed", "42: completed")
+    assert again.closed(1000) == WatchFinished("completed", "42: completed")
 
 
 def test_a_type_that_only_looks_like_an_end_is_none() -> None:
@@ -214,12 +214,12 @@ def test_no_frame_breaks_it(frame: dict[str, Any]) -> None:
 )
 def test_the_status_of_a_finished_operation(status: str) -> None:
     decision = after(entry("1-0", status=status)).closed(1000)
-    assert decision == Finished(status, f"42: {status}")
+    assert decision == WatchFinished(status, f"42: {status}")
 
 
 def test_a_connection_that_dies_after_the_end_is_an_end() -> None:
-    assert isinstance(after(entry("1-0", status="failed")).closed(1006), Finished)
-    assert isinstance(after(entry("1-0", status="failed")).not_connected("refused"), Finished)
+    assert isinstance(after(entry("1-0", status="failed")).closed(1006), WatchFinished)
+    assert isinstance(after(entry("1-0", status="failed")).not_connected("refused"), WatchFinished)
 
 
 def test_a_connection_that_dies_before_the_end_was_sent_is_none() -> None:
@@ -235,9 +235,9 @@ def test_every_row_of_the_table(row: Any) -> None:
     w = after(state(status="running"))
     decision = w.closed(row.code)
     if row.code == 1000:
-        assert decision == Finished("running", "42: running")
+        assert decision == WatchFinished("running", "42: running")
     elif row.come_back is ComeBack.NO:
-        assert isinstance(decision, Finished)
+        assert isinstance(decision, WatchFinished)
         assert decision.refused == row.code
         assert row.meaning in decision.text
     else:
@@ -253,19 +253,19 @@ def test_an_unknown_code_is_a_network_fault() -> None:
 
 def test_a_refusal_says_what_the_error_frame_said() -> None:
     error = {"type": "error", "data": {"code": "x", "message": "no token", "retry": False}}
-    assert after(error).closed(4401) == Finished("unknown", "refused (4401): no token", 4401)
+    assert after(error).closed(4401) == WatchFinished("unknown", "refused (4401): no token", 4401)
 
 
 def test_a_token_that_can_be_renewed_may_expire_once_per_connection() -> None:
     w = after(state(), renewable=True)
     assert w.closed(4401) == Return(0.0, "token missing or invalid")
     assert w.base == A
-    assert isinstance(w.closed(4401), Finished)  # the new one is no good either
-    assert isinstance(watching(renewable=True).closed(4401), Finished)
+    assert isinstance(w.closed(4401), WatchFinished)  # the new one is no good either
+    assert isinstance(watching(renewable=True).closed(4401), WatchFinished)
 
 
 def test_the_connection_limit_refuses_a_newcomer_but_not_one_who_comes_back() -> None:
-    assert isinstance(watching().closed(4429), Finished)
+    assert isinstance(watching().closed(4429), WatchFinished)
     assert isinstance(after(state()).closed(4429), Return)
 
 

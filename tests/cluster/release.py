@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.cluster.kube import Cluster, is_ready
-from tests.faults.viewer import Door
+from tests.faults.viewer import ConnectionLimiter
 from tests.harness.waiting import until
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
@@ -43,8 +43,8 @@ class Release:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.door = Door("", 0)
-        self._redis_door = Door("", 0)
+        self.door = ConnectionLimiter("", 0)
+        self._redis_door = ConnectionLimiter("", 0)
 
     # --- helm
 
@@ -85,13 +85,13 @@ class Release:
                 },
             }
             await self.cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(service))
-        self.door = Door(host, await self._node_port("test-viewers"))
-        self._redis_door = Door(host, await self._node_port("test-publishers"))
+        self.door = ConnectionLimiter(host, await self._node_port("test-viewers"))
+        self._redis_door = ConnectionLimiter(host, await self._node_port("test-publishers"))
 
     async def close_doors(self) -> None:
         """Delete them."""
         await self.cluster.kubectl("delete", "service", "test-viewers", "test-publishers")
-        self.door = Door("", 0)
+        self.door = ConnectionLimiter("", 0)
 
     async def _node_port(self, service: str) -> int:
         found = await self.cluster.get("service", service)

@@ -11,13 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.harness.examples import examples
-from tidegate.concurrency.fair_turns import FairTurns
+from tidegate.concurrency.fair_turns import FairConcurrencyLimiter
 
 
 class Work:
     """Tasks that hold a turn until told to end."""
 
-    def __init__(self, turns: FairTurns) -> None:
+    def __init__(self, turns: FairConcurrencyLimiter) -> None:
         self.turns = turns
         self.order: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -52,7 +52,7 @@ async def settled() -> None:
 
 
 async def test_32_slow_requests_of_one_user_had_all_turns() -> None:
-    turns = FairTurns(32, 8)
+    turns = FairConcurrencyLimiter(32, 8)
     work = Work(turns)
     for _ in range(32):
         _ = work.begin("mallory")
@@ -66,7 +66,7 @@ async def test_32_slow_requests_of_one_user_had_all_turns() -> None:
 
 
 async def test_a_free_turn_goes_to_who_has_the_fewest() -> None:
-    turns = FairTurns(3, 2)
+    turns = FairConcurrencyLimiter(3, 2)
     work = Work(turns)
     for user in ("a", "a", "b", "a", "b", "c"):
         _ = work.begin(user)
@@ -80,7 +80,7 @@ async def test_a_free_turn_goes_to_who_has_the_fewest() -> None:
 
 
 async def test_a_turn_that_comes_in_the_moment_of_a_cancellation_is_not_lost() -> None:
-    turns = FairTurns(1, 1)
+    turns = FairConcurrencyLimiter(1, 1)
     work = Work(turns)
     _ = work.begin("a")
     waiting = work.begin("b")
@@ -103,7 +103,7 @@ def test_in_whatever_order_no_turn_is_lost_or_given_twice(
 ) -> None:
     async def run() -> None:
         rng = random.Random(seed)
-        turns = FairTurns(number, share)
+        turns = FairConcurrencyLimiter(number, share)
         held: dict[str, int] = {}
 
         async def hold(user: str) -> None:

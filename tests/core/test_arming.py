@@ -21,7 +21,7 @@ from tidegate.core.arming import (
     PUBLISHED_GRACE_S,
     Arming,
     ArmingRules,
-    Duty,
+    DispatchRole,
     Origin,
 )
 
@@ -178,7 +178,7 @@ def test_losers_end_up_listening(replicas: int, gap_s: float) -> None:
     for n in range(1000):
         world.at(n * gap_s, world.write)
     world.run(1000 * gap_s)
-    leading = [r for r in world.replicas if r.arming.duty is Duty.LEADING]
+    leading = [r for r in world.replicas if r.arming.role is DispatchRole.LEADING]
     assert leading == world.replicas[:1], "the quickest"
     before, written = world.calls, len(world.written)
     for n in range(1000):
@@ -193,7 +193,7 @@ def test_a_lone_replica_answers_every_ring() -> None:
     for n in range(100):
         world.at(n * 0.1, world.write)
     world.run(20)
-    assert world.replicas[0].arming.duty is Duty.LEADING
+    assert world.replicas[0].arming.role is DispatchRole.LEADING
     assert world.longest_wait() <= 0.0021
 
 
@@ -203,7 +203,7 @@ def test_somebody_succeeds_the_leader() -> None:
         world.at(n * 0.01, world.write)
     world.at(0.5, world.replicas[0].die)
     world.run(10)
-    assert [r.arming.duty for r in world.replicas[1:]].count(Duty.LEADING) == 1
+    assert [r.arming.role for r in world.replicas[1:]].count(DispatchRole.LEADING) == 1
     assert len(world.dispatched) == 500
 
 

@@ -21,12 +21,12 @@ def public_classes() -> dict[str, list[Path]]:
     return found
 
 
-def test_no_class_of_the_operator_has_the_name_of_another_class() -> None:
+def test_no_class_has_the_name_of_another_class() -> None:
     classes = public_classes()
     assert {"Settings", "OperatorSettings"} <= classes.keys()
     twice = {
         name: [str(path.relative_to(ROOT)) for path in paths]
         for name, paths in classes.items()
-        if len(paths) > 1 and any(path.is_relative_to(OPERATOR) for path in paths)
+        if len(paths) > 1
     }
     assert not twice

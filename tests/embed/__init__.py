@@ -1,1 +1,1 @@
-"""The embedding beyond the behaviours of tests/seed."""
+"""The embedding beyond the behaviours of tests/legacy_contract."""

@@ -12,7 +12,7 @@ from tests.harness.backend import Backend
 from tests.harness.names import NAMES
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 from tests.servers.standalone import Server
 from tidegate.embed.environment import embedded_settings
 from tidegate.embed.state import GetterFailed, NoSuchOperation, ask

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.faults.viewer import Door
+from tests.faults.viewer import ConnectionLimiter
 from tests.harness import gateway
 from tests.harness.plain_http import plain_client
 from tests.harness.waiting import until
@@ -63,8 +63,8 @@ class Replica:
         self.process = Process(command, log_file=Path(self._directory.name) / f"{self.pod}.log")
 
     @property
-    def door(self) -> Door:
-        return Door(self.host, self.port)
+    def door(self) -> ConnectionLimiter:
+        return ConnectionLimiter(self.host, self.port)
 
     # --- life
 

@@ -22,7 +22,7 @@ from tests.faults.judge import Verdict, Written, judge
 from tests.faults.plan import Fault
 from tests.faults.publisher import Publisher
 from tests.faults.replicas import Replica
-from tests.faults.viewer import Door, Lag, Viewer
+from tests.faults.viewer import ConnectionLimiter, Lag, Viewer
 from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.proxy import Proxy
@@ -80,9 +80,9 @@ class Stage:
         self._clients: Any = None
 
     @property
-    def doors(self) -> list[Door]:
+    def doors(self) -> list[ConnectionLimiter]:
         """Through the proxies."""
-        return [Door(place.door.host, place.door.port) for place in self.places]
+        return [ConnectionLimiter(place.door.host, place.door.port) for place in self.places]
 
     async def perform(self, plan: Sequence[Fault]) -> None:
         """Operations in all lanes while the plan is carried out, and then until all have ended."""

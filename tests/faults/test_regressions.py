@@ -18,11 +18,11 @@ from tests.faults.scene import audience, gateway
 from tests.faults.viewer import Lag
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
+from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import SenderListener, StreamListener
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
 from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Deliver, ReadAfter, Topic, TopicRules
-from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
 from tidegate.model.close_codes import CloseCode
@@ -187,7 +187,7 @@ class _Ear:
         self.heard: list[bytes] = []
         self.listener: SenderListener | None = None
         self.writable = True
-        self.visit: Visit = NO_VISIT
+        self.record: ConnectionRecord = NO_RECORD
         self.write: Callable[[bytes], None] = self._hear
         self.spoken = asyncio.Event()
 

@@ -28,7 +28,7 @@ BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.3
 SMALL_BUFFER_BYTES = 4096
 
 
-class Door(NamedTuple):
+class ConnectionLimiter(NamedTuple):
     """Where viewers of one replica knock: through the proxy, or straight at the replica."""
 
     host: str
@@ -56,7 +56,7 @@ class Viewer:
         self,
         name: str,
         operation: str,
-        doors: Sequence[Door],
+        doors: Sequence[ConnectionLimiter],
         *,
         rng: random.Random,
         history: str | None = "all",
@@ -80,7 +80,7 @@ class Viewer:
         self._rng = rng
         self._history = history
         self._lags = list(lags)
-        self._door = rng.randrange(len(doors)) if first is None else first
+        self._limiter = rng.randrange(len(doors)) if first is None else first
         self._position: StreamId | None = None
         self._numbers: set[int] = set()
         self._changed = asyncio.Event()
@@ -94,7 +94,7 @@ class Viewer:
                 self.ended.set()
                 return
             delay_s = BACKOFF_MIN_S if frames else min(2 * delay_s, BACKOFF_MAX_S)
-            self._door = (self._door + 1) % len(self._doors)
+            self._limiter = (self._limiter + 1) % len(self._doors)
             await asyncio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
 
     async def entry(self, number: int, within_s: float) -> None:
@@ -122,7 +122,7 @@ class Viewer:
 
     async def _connect(self) -> tuple[int | None, int]:
         """Close code (None when it was never open), and frames received."""
-        host, port = self._doors[self._door]
+        host, port = self._doors[self._limiter]
         query = [] if self._history is None else [f"history={self._history}"]
         if self._position is not None:
             query.append(f"last_event_id={self._position}")
@@ -144,8 +144,8 @@ class Viewer:
                 close_timeout=0.5,
                 max_queue=4 if self._lags else 256,
             ) as ws:
-                self._note(Opened(self._door, self._position))
-                self.replica = self._door
+                self._note(Opened(self._limiter, self._position))
+                self.replica = self._limiter
                 try:
                     await self._read(ws)
                 finally:

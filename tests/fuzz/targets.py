@@ -27,7 +27,7 @@ from tidegate.redis.replies import read_relay
 from tidegate.web.auth.credentials import TOKEN_MAX_BYTES, Token, find_token
 from tidegate.web.auth.keys import FixedKeys, secret_key
 from tidegate.web.auth.verifier import Verifier, read_claims
-from tidegate.web.http.publish import Rejected, _split
+from tidegate.web.http.publish import PublishRejected, _split
 from tidegate.web.problem import Unauthenticated
 from tidegate.web.request import read_ask
 
@@ -164,7 +164,7 @@ def body(data: bytes) -> None:
     """What was published in one piece is in pieces of JSON, or refused."""
     try:
         parts = _split(data)
-    except Rejected as error:
+    except PublishRejected as error:
         assert error.status == 400
         return
     if len(parts) > 1:

@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.core.stream_model import Stream
-from tidegate.concurrency.fair_turns import FairTurns
+from tidegate.concurrency.fair_turns import FairConcurrencyLimiter
 from tidegate.core.clock import ServerClock
-from tidegate.core.ports import StreamListener, Turn
+from tidegate.core.ports import Cork, StreamListener
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.model.errors import RedisUnavailable, StreamUnusable
 from tidegate.model.ids import OperationId, StreamId
@@ -32,7 +32,7 @@ PAGES_MAX = 5_000
 class FakeRedis:
     """Implements `Feed` and `Log`; the methods below those are what backends and people do."""
 
-    def __init__(self, *, page_entries: int = 500, turn: Turn | None = None) -> None:
+    def __init__(self, *, page_entries: int = 500, turn: Cork | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._turn = turn
         self._page_entries = page_entries
@@ -49,7 +49,7 @@ class FakeRedis:
         self.answers.set()
         self.attaches = 0
         self.reads: list[StreamId] = []
-        self._turns = FairTurns(4, 1)
+        self._turns = FairConcurrencyLimiter(4, 1)
         #: Whose turns at the log there were.
         self.readers: list[str] = []
         self.pages = 0

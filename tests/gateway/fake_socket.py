@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable
 
 from tests.harness.viewer import Json, OrderCheck
+from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import SenderListener
-from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import split_texts
 
@@ -27,7 +27,7 @@ class FakeSocket:
     def __init__(self, *, high: int = HIGH_BYTES, low: int = LOW_BYTES) -> None:
         self.listener: SenderListener | None = None
         self.writable = True
-        self.visit: Visit = NO_VISIT
+        self.record: ConnectionRecord = NO_RECORD
         self.write: Callable[[bytes], None] = self._write
         self._closed: CloseCode | None = None
         self.frames: list[Json] = []
@@ -64,7 +64,7 @@ class FakeSocket:
         if self._closed is None:
             self._closed = code
             self.writable = False
-            self.visit.closed(code)
+            self.record.closed(code)
             asyncio.get_running_loop().call_soon(self.vanish)  # the peer answers the close
 
     # -- what the viewer does

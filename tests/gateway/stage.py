@@ -14,7 +14,7 @@ from tidegate.core.records import Ask
 from tidegate.gateway.channel import Channel
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model.ids import OperationId, parse_stream_id
 from tidegate.model.settings import Settings
 
@@ -111,9 +111,9 @@ class Stage:
     def channel(self, operation: str = OPERATION) -> Channel:
         return self.hub.channels[OperationId(operation)]
 
-    def viewer(self, socket: FakeSocket) -> Viewer:
+    def viewer(self, socket: FakeSocket) -> ChannelViewer:
         """The gateway's side of it."""
-        assert isinstance(socket.listener, Viewer)
+        assert isinstance(socket.listener, ChannelViewer)
         return socket.listener
 
     def state_of(self, socket: FakeSocket) -> ViewerState:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import OPERATION, Stage
-from tidegate.core.visit import Visit, VisitKind
+from tidegate.core.connection_record import ConnectionKind, ConnectionRecord
 from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.outbox import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import ViewerState
@@ -136,24 +136,24 @@ async def test_a_socket_that_broke_unseen_leaves_and_holds_up_nobody() -> None:
 
 async def test_what_a_viewer_was_written_is_told_when_it_leaves() -> None:
     async with Stage(viewer={"lagging_policy": "replay"}) as stage:
-        visits = []
+        records = []
         history = stage.redis.write_many("42", 5)
         for _ in range(3):
             socket = FakeSocket(high=5000, low=100)
-            socket.visit = Visit(VisitKind.WEBSOCKET, 0.0)
-            visits.append((await stage.watch(socket=socket), socket.visit))
+            socket.record = ConnectionRecord(ConnectionKind.WEBSOCKET, 0.0)
+            records.append((await stage.watch(socket=socket), socket.record))
         stage.redis.write_many("42", 5)
         await stage.rest()
-        lagging, _ = visits[1]
+        lagging, _ = records[1]
         lagging.stick()
         stage.redis.write_many("42", 10, pad=1000)
         await stage.rest()
         lagging.read()
         await stage.rest()
-        for socket, visit in visits:
+        for socket, record in records:
             socket.vanish()
-            assert visit.frames == len(socket.frames) == 1 + len(history) + 15
-        assert len({visit.size_bytes for _, visit in visits}) == 1
+            assert record.frames == len(socket.frames) == 1 + len(history) + 15
+        assert len({record.size_bytes for _, record in records}) == 1
 
 
 # -- Redis away and back

@@ -10,15 +10,15 @@ import structlog
 from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import OPERATION, Stage
 from tests.harness.clock import START_S
+from tidegate.core.connection_record import ConnectionKind, ConnectionRecord
 from tidegate.core.records import Ask
-from tidegate.core.visit import Visit, VisitKind
 from tidegate.gateway.hub import JOIN_PATIENCE_S
 from tidegate.gateway.services import COMPLAINT_EVERY_S
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
 from tidegate.model.errors import Overloaded, RedisUnavailable, StreamUnusable
 from tidegate.model.ids import OperationId
-from tidegate.web.asgi_sender import send_away
+from tidegate.web.asgi_sender import ask_to_reconnect
 
 ASK = Ask(None, 100)
 
@@ -163,7 +163,7 @@ async def test_disconnect_of_an_operation_closes_its_viewers_and_no_others() -> 
         live, slow = await stage.watch(), await stage.watch(socket=FakeSocket(high=100, low=10))
         other = await stage.watch("7")
         for socket in (live, slow, other):
-            socket.visit = Visit(VisitKind.WEBSOCKET, START_S)
+            socket.record = ConnectionRecord(ConnectionKind.WEBSOCKET, START_S)
         slow.stick()
         stage.redis.write_many("42", 5, pad=100)
         await stage.rest()
@@ -179,7 +179,7 @@ async def test_disconnect_of_an_operation_closes_its_viewers_and_no_others() -> 
         }
         for socket in (live, slow):
             assert socket.end == close_codes.FORBIDDEN.name
-            assert socket.visit.reason == "maintenance"
+            assert socket.record.reason == "maintenance"
         assert other.end == ""
         assert stage.hub.stats().live == 1
         assert slow.unread == unread, "it has no room for the reason"
@@ -191,7 +191,7 @@ async def test_one_that_is_sent_away_gets_nothing_more() -> None:
         first = stage.redis.write("42")
         await stage.rest()
         stage.redis.write("42")
-        send_away(going, 1500)
+        ask_to_reconnect(going, 1500)
         await stage.rest()
         assert going.types == ["current_state", "progress", "reconnect"]
         assert going.ids == [first]
@@ -209,7 +209,7 @@ async def test_an_end_in_the_middle_of_reads_leaves_no_task(cancelled: bool) -> 
         sockets = [await stage.watch(after=ids[0]) for _ in range(5)]
         assert stage.reading == 5
         for socket in sockets:
-            send_away(socket, 100)
+            ask_to_reconnect(socket, 100)
         if cancelled:
             stage.cancel_reads()
         else:

@@ -15,7 +15,7 @@ from tidegate.core.topic import Topic, TopicRules
 from tidegate.gateway.acks import Acks
 from tidegate.gateway.outbox import ITEM_MAX_BYTES, ChannelOutbox, Measures, Position
 from tidegate.gateway.stats import Counters
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.entries import TerminalRules
 from tidegate.model.frames import text_frame
@@ -33,8 +33,8 @@ class Owner:
         self.topic = Topic(OperationId("42"), Ring(1, 1, RingBudget(1)), rules)
         self.stale_since: str | None = None
         self.now = 1000.0
-        self.live: dict[Viewer, None] = {}
-        self.ackers: set[Viewer] = set()
+        self.live: dict[ChannelViewer, None] = {}
+        self.ackers: set[ChannelViewer] = set()
         self.woken = 0
         self.counters = Counters()
         self.acks = Acks(acks_per_s, lambda: self.now)
@@ -46,10 +46,10 @@ class Owner:
         assert outbox is self.outbox
         self.woken += 1
 
-    def viewer(self) -> tuple[Viewer, FakeSocket]:
+    def viewer(self) -> tuple[ChannelViewer, FakeSocket]:
         """One that is live from now on, and has had its state."""
         socket = FakeSocket()
-        viewer = Viewer(self, socket)
+        viewer = ChannelViewer(self, socket)
         viewer.write(text_frame(b'{"type":"current_state"}'), 1)
         viewer.state = ViewerState.LIVE
         self.outbox.enter(viewer)
@@ -63,30 +63,30 @@ class Owner:
         if item.ids_ms is not None:
             item.ids_ms.append(n)
 
-    def left(self, viewer: Viewer) -> None:
+    def left(self, viewer: ChannelViewer) -> None:
         self.outbox.leave(viewer)
         viewer.state = ViewerState.CLOSED
         del self.live[viewer]
 
-    def paused(self, viewer: Viewer) -> None:
+    def paused(self, viewer: ChannelViewer) -> None:
         raise AssertionError
 
-    def resumed(self, viewer: Viewer) -> None:
+    def resumed(self, viewer: ChannelViewer) -> None:
         raise AssertionError
 
-    def go_live(self, viewer: Viewer) -> None:
+    def go_live(self, viewer: ChannelViewer) -> None:
         raise AssertionError
 
-    def wait_ahead(self, viewer: Viewer) -> None:
+    def wait_ahead(self, viewer: ChannelViewer) -> None:
         raise AssertionError
 
-    def wait_for_stream(self, viewer: Viewer) -> None:
+    def wait_for_stream(self, viewer: ChannelViewer) -> None:
         raise AssertionError
 
-    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+    def refuse(self, viewer: ChannelViewer, code: CloseCode, name: str, message: str) -> None:
         raise AssertionError
 
-    def close(self, viewer: Viewer, code: CloseCode) -> None:
+    def close(self, viewer: ChannelViewer, code: CloseCode) -> None:
         raise AssertionError
 
 

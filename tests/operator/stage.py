@@ -27,7 +27,7 @@ from tests.servers.process import Process, ProcessError
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import parse_address
 from tidegate.redis.batches import end_if_cancelled
-from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.pods import LeaseFigures, Pods
 from tidegate.redis.topology import Topology
 from tidegate_operator.kube.objects import DELETION_COST
 from tidegate_operator.kube.permissions import (
@@ -68,7 +68,7 @@ class Stage:
             parse_address(slot_settings(redis_url, "x").redis), slot_settings(redis_url, "x").redis
         )
         self._leases: dict[str, Pods] = {}
-        self._figures: dict[str, Figures] = {}
+        self._figures: dict[str, LeaseFigures] = {}
         self._renewing: asyncio.Task[None] | None = None
         self.api: httpx.AsyncClient = kubernetes.client()
 
@@ -242,7 +242,7 @@ class Stage:
 
     async def lease(self, pod: str, connections: int, **figures: Any) -> None:
         """The pod has a lease from now on, and tells this."""
-        self._figures[pod] = Figures(connections=connections, ready=True)._replace(**figures)
+        self._figures[pod] = LeaseFigures(connections=connections, ready=True)._replace(**figures)
         if pod not in self._leases:
             self._leases[pod] = Pods(
                 self._topology,

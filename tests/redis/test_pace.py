@@ -12,8 +12,8 @@ from tests.harness.backend import Backend
 from tests.redis.open_link import OpenLink
 from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable
-from tidegate.redis.alarm import Alarm
 from tidegate.redis.link import pack
+from tidegate.redis.timer import HighResolutionTimer
 
 PACE_S = 0.02
 
@@ -165,7 +165,7 @@ async def test_an_alarm_rings_once_for_the_last_time_it_was_set() -> None:
         rings.append(time.perf_counter())
         rung.set()
 
-    alarm = Alarm(loop, on_time)
+    alarm = HighResolutionTimer(loop, on_time)
     alarm.set(30)
     started = time.perf_counter()
     alarm.set(0.002)

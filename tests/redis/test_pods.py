@@ -18,7 +18,7 @@ from tidegate.core.slots import pod_of
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis import lua
 from tidegate.redis.batches import run_script
-from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.pods import LeaseFigures, Pods
 
 
 async def grown_up(client: Any, *pods: Pod) -> None:
@@ -233,7 +233,7 @@ async def test_leaving_before_the_first_lease(redis_server: Server) -> None:
 
 
 async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server) -> None:
-    figures = Figures(
+    figures = LeaseFigures(
         connections=7, deliveries_per_s=12.34, loop_lag_ms=0.5, undispatched=3, ready=True
     )
     async with Pod(any_server.url, "a") as a, Pod(any_server.url, "b") as b:

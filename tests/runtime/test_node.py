@@ -16,7 +16,7 @@ from tests.servers.standalone import Server
 from tidegate.gateway.node import GatewayNode, Standing
 from tidegate.model.ids import OperationId
 from tidegate.redis import control
-from tidegate.redis.pods import Figures
+from tidegate.redis.pods import LeaseFigures
 
 
 class Owner:
@@ -27,7 +27,7 @@ class Owner:
         self.tasks: list[asyncio.Task[None]] = []
         self.node = GatewayNode(
             slot_settings(url, pod),
-            figures=lambda: Figures(connections=3),
+            figures=lambda: LeaseFigures(connections=3),
             on_over_limit=lambda user, connections: None,
             on_message=self.messages.append,
             on_task=self.tasks.append,

@@ -20,7 +20,7 @@ from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector, Seen
-from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
+from tidegate.core.connection_record import VIEWER_LEFT, ConnectionKind, ConnectionRecord, Stage
 from tidegate.model import close_codes
 from tidegate.model.frames import text_frame
 from tidegate.telemetry.connections import Connections
@@ -295,11 +295,11 @@ async def test_server_sent_events_and_polls(
 
 
 def an_end(
-    connections: Connections, kind: VisitKind = VisitKind.WEBSOCKET, reason: str = ""
+    connections: Connections, kind: ConnectionKind = ConnectionKind.WEBSOCKET, reason: str = ""
 ) -> None:
-    visit = connections.came(kind, ())
-    visit.closed(close_codes.DRAINING, reason)
-    connections.left(visit)
+    record = connections.came(kind, ())
+    record.closed(close_codes.DRAINING, reason)
+    connections.left(record)
 
 
 async def test_so_many_lines_a_second_and_then_a_count(lines: list[EventDict]) -> None:
@@ -308,7 +308,7 @@ async def test_so_many_lines_a_second_and_then_a_count(lines: list[EventDict]) -
         an_end(connections)
     for _ in range(20):
         an_end(connections, reason="slow")
-    an_end(connections, VisitKind.EVENT_STREAM)  # has a bound of its own
+    an_end(connections, ConnectionKind.EVENT_STREAM)  # has a bound of its own
     assert [line["kind"] for line in lines] == ["ws"] * 5 + ["sse"]
     await until(lambda: len(lines) == 7, "the rest is summed up")
     assert lines[6] == {
@@ -343,11 +343,11 @@ async def test_none_at_all(lines: list[EventDict]) -> None:
 
 
 def test_the_end_that_is_named_first_counts() -> None:
-    visit = Visit(VisitKind.WEBSOCKET, 0.0)
-    visit.closed(close_codes.SLOW)
-    visit.told(1000, VIEWER_LEFT)
-    assert (visit.code, visit.reason) == (4408, "slow")
-    poll = Visit(VisitKind.LONG_POLL, 0.0)
+    record = ConnectionRecord(ConnectionKind.WEBSOCKET, 0.0)
+    record.closed(close_codes.SLOW)
+    record.told(1000, VIEWER_LEFT)
+    assert (record.code, record.reason) == (4408, "slow")
+    poll = ConnectionRecord(ConnectionKind.LONG_POLL, 0.0)
     poll.told(0, "answered")
     poll.closed(close_codes.DRAINING)
     assert (poll.code, poll.reason) == (0, "answered")
@@ -494,20 +494,20 @@ async def test_a_ratio_is_a_share(redis_server: Server, collector: Collector) ->
     ) as replica:
         spans = replica.runtime._tracing
         assert spans is not None
-        begun = [spans.connections.begin(VisitKind.WEBSOCKET, ()) for _ in range(4_000)]
+        begun = [spans.connections.begin(ConnectionKind.WEBSOCKET, ()) for _ in range(4_000)]
     # 1,000 expected, with a standard deviation of 27.
-    assert 800 < sum(trail is not None for trail in begun) < 1_200
+    assert 800 < sum(trace is not None for trace in begun) < 1_200
 
 
 async def test_a_stage_is_not_gone_back_to(redis_server: Server, collector: Collector) -> None:
     async with Replica(redis_server.url, tracing=tracing(collector)) as replica:
         spans = replica.runtime._tracing
         assert spans is not None
-        trail = spans.connections.begin(VisitKind.WEBSOCKET, ())
-        assert trail is not None
+        trace = spans.connections.begin(ConnectionKind.WEBSOCKET, ())
+        assert trace is not None
         for stage in (Stage.ADMISSION, Stage.JOIN, Stage.LIVE, Stage.REPLAY, Stage.JOIN):
-            trail.enter(stage)
-        trail.end()
-        trail.end()
-        trail.finish(Visit(VisitKind.WEBSOCKET, 0.0))
+            trace.enter(stage)
+        trace.end()
+        trace.end()
+        trace.finish(ConnectionRecord(ConnectionKind.WEBSOCKET, 0.0))
     assert [span.name for span in collector.spans] == ["admission", "join", "connection"]

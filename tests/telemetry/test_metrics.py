@@ -30,14 +30,14 @@ from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector
-from tidegate.cli.top_samples import Looker
+from tidegate.cli.top_samples import ReplicaPoller
 from tidegate.core.histogram import Histogram
 from tidegate.model.operation_order import OperationOrder
 from tidegate.redis import dispatcher, rights
 from tidegate.redis.doorbell import Doorbell
 from tidegate.redis.primary import Primary
 from tidegate.redis.replies import Trouble
-from tidegate.runtime import leaving
+from tidegate.runtime import drainer
 from tidegate.telemetry.metric_table import OTHER, Kind, Row, TableCollector
 from tidegate.telemetry.metrics import (
     REDIS_EVENTS,
@@ -153,7 +153,7 @@ async def test_the_figures_follow_what_happened(
     monkeypatch.setattr(dispatcher, "LAG_EVERY_S", 0.0)  # all is over within 10 ms
     async with redis_server.client() as client, Replica(redis_server.url, topic=PATIENT) as replica:
         await busy(replica, Backend(client))
-        await until(lambda: len(replica.runtime._door) == 0)
+        await until(lambda: len(replica.runtime._limiter) == 0)
         await until(lambda: replica.runtime._report._loop_lag.histogram.count > 0)
         await until(lambda: replica.runtime._node.pods.is_held, "the lease is taken")
         now = await scrape(replica)
@@ -331,7 +331,7 @@ async def test_with_metrics_off_nothing_is_timed_and_viewers_notice_nothing(
         answer = await replica.admin("/metrics")
         numbers = (await replica.admin("/debug/state")).json()["numbers"]
         port = replica.settings.server.admin_port
-        looker = Looker([f"http://127.0.0.1:{port}"], None, 5, OperationOrder.VIEWERS)
+        looker = ReplicaPoller([f"http://127.0.0.1:{port}"], None, 5, OperationOrder.VIEWERS)
         async with looker:
             (sample,) = await looker.look()
     assert answer.status_code == 404
@@ -415,7 +415,7 @@ async def test_a_drain_shows_how_far_it_is(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One viewer at once; the other, and with it the end, when the second `stop` hurries.
-    monkeypatch.setattr(leaving, "TICK_S", 60)
+    monkeypatch.setattr(drainer, "TICK_S", 60)
     drain = {"delay_s": 0, "window_s": 60}
     replica = Replica(redis_server.url, drain=drain)
     await replica.start()

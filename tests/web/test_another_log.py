@@ -111,7 +111,7 @@ async def watched(backend: Backend, *replicas: Replica) -> AsyncIterator[list[Vi
 
 def one_listens(replicas: tuple[Replica, ...]) -> bool:
     found = [replica.feed.following(OperationId("42")) for replica in replicas]
-    return {"leading"} < {one.duty for one in found if one is not None}
+    return {"leading"} < {one.role for one in found if one is not None}
 
 
 async def new_log(viewer: Viewer, ids: list[str]) -> None:

@@ -15,7 +15,7 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.viewer import Json, Viewer
 from tests.harness.waiting import until
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 from tests.servers.standalone import Server
 
 LARGE = b"x" * 300_000

@@ -23,7 +23,7 @@ TAIL_LINES = 20
 MAX_LINE_BYTES = 65_536
 
 
-class Janitor:
+class ProcessReaper:
     """The parent's end of ``janitor``: it has the temporary folder and knows who is alive."""
 
     def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
@@ -31,7 +31,7 @@ class Janitor:
         self.folder = folder
 
     @classmethod
-    async def start(cls) -> Janitor:
+    async def start(cls) -> ProcessReaper:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", janitor.__file__),
             stdin=asyncio.subprocess.PIPE,
@@ -70,7 +70,7 @@ class Child:
         name: str,
         command: Sequence[str],
         *,
-        caretaker: Janitor,
+        caretaker: ProcessReaper,
         hear: Callable[[str, str], None],
         environment: Mapping[str, str] | None = None,
         orphan_signal: signal.Signals = signal.SIGKILL,

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import Secret
 
-from tidegate.cli.children import Child, Janitor, how_it_ended
+from tidegate.cli.children import Child, ProcessReaper, how_it_ended
 from tidegate.cli.demo_words import Shown, greeting, say, say_line
 from tidegate.cli.embedded_server import find_server, server_command
 from tidegate.cli.ports import free_port
@@ -78,7 +78,7 @@ class Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
-        caretaker = await Janitor.start()
+        caretaker = await ProcessReaper.start()
         try:
             async with asyncio.TaskGroup() as group:
                 try:
@@ -103,7 +103,7 @@ class Demo:
     # --- start
 
     async def _start(
-        self, caretaker: Janitor, program: Path | None, group: asyncio.TaskGroup
+        self, caretaker: ProcessReaper, program: Path | None, group: asyncio.TaskGroup
     ) -> None:
         options = self._options
         url = self._settings.redis.url.get_secret_value()
@@ -144,7 +144,7 @@ class Demo:
                 say(line)
 
     def _plan_replicas(
-        self, caretaker: Janitor, environment: dict[str, str]
+        self, caretaker: ProcessReaper, environment: dict[str, str]
     ) -> list[tuple[Child, str, int]]:
         """Each replica's child, base URL and admin port."""
         options = self._options

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
-from tidegate.redis.publishing import Publisher, message
+from tidegate.redis.publishing import EntryWriter, message
 
 INDEX = OperationId("demo")
 INDEX_MAXLEN = 200
@@ -53,7 +53,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """One operation as it will happen; the same seed gives the same plans."""
 
     operation: OperationId
@@ -65,7 +65,7 @@ class Plan:
 
 def plan_operation(
     operation: OperationId, rng: random.Random, length_s: float | None = None
-) -> Plan:
+) -> DemoPlan:
     """Make up one operation; lengths are spread evenly over their logarithm."""
     title = rng.choice(list(_WORK))
     if length_s is None:
@@ -74,7 +74,7 @@ def plan_operation(
     # What does not complete ends somewhere on the way.
     reach = 1.0 if outcome == "completed" else rng.uniform(0.25, 0.9)
     steps = tuple(_steps(title, length_s, outcome, reach, rng))
-    return Plan(operation, title, length_s, outcome, steps)
+    return DemoPlan(operation, title, length_s, outcome, steps)
 
 
 def _steps(
@@ -119,7 +119,7 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 class DemoBackend:
     """Keeps ``RUNNING`` operations going, each an iterator of steps in a heap by due time."""
 
-    def __init__(self, publisher: Publisher, index: Publisher, rng: random.Random) -> None:
+    def __init__(self, publisher: EntryWriter, index: EntryWriter, rng: random.Random) -> None:
         self._publisher = publisher
         self._index = index
         self._rng = rng
@@ -176,7 +176,7 @@ class DemoBackend:
         heapq.heappush(self._due, (due, self._pushed, operation, steps, step))
 
     def _write(
-        self, publisher: Publisher, operation: OperationId, type_: str, data: dict[str, Any]
+        self, publisher: EntryWriter, operation: OperationId, type_: str, data: dict[str, Any]
     ) -> None:
         """Until it is written: a demo of a dead Redis should go on where it was."""
         said = False
@@ -212,7 +212,7 @@ def main() -> None:
 
     settings = load_settings().settings.redis
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else None
-    with Publisher(settings) as publisher, Publisher(settings, maxlen=INDEX_MAXLEN) as index:
+    with EntryWriter(settings) as publisher, EntryWriter(settings, maxlen=INDEX_MAXLEN) as index:
         backend = DemoBackend(publisher, index, random.Random(seed))
         try:
             # Before this a signal ends the process, which has written nothing yet.

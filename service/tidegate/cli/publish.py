@@ -13,7 +13,7 @@ from tidegate.cli.console import FAILED, REFUSED, fail, failures_told
 
 if TYPE_CHECKING:
     from tidegate.model.ids import OperationId
-    from tidegate.redis.publishing import Publisher
+    from tidegate.redis.publishing import EntryWriter
 
 #: Enough for minutes of history; a stream that nobody bounds grows until Redis is full.
 DEFAULT_MAXLEN = 1000
@@ -67,13 +67,13 @@ def publish(
 
     from tidegate.model.errors import InvalidOperationId
     from tidegate.model.ids import parse_operation_id
-    from tidegate.redis.publishing import Publisher
+    from tidegate.redis.publishing import EntryWriter
 
     try:
         operation_id = parse_operation_id(operation)
     except InvalidOperationId as error:
         fail(str(error), REFUSED)
-    with failures_told(), Publisher(settings.redis, maxlen=maxlen or None) as publisher:
+    with failures_told(), EntryWriter(settings.redis, maxlen=maxlen or None) as publisher:
         if data == "-":
             _publish_lines(publisher, operation_id, type_)
         else:
@@ -106,7 +106,7 @@ def default_type(data: dict[str, Any]) -> str:
     return f"operation_{status}" if status in _ENDS else "progress"
 
 
-def _publish_lines(publisher: Publisher, operation: OperationId, type_: str | None) -> None:
+def _publish_lines(publisher: EntryWriter, operation: OperationId, type_: str | None) -> None:
     for number, line in enumerate(sys.stdin.buffer, start=1):
         if not line.strip():
             continue
@@ -118,7 +118,7 @@ def _publish_lines(publisher: Publisher, operation: OperationId, type_: str | No
 
 
 def _publish_one(
-    publisher: Publisher, operation: OperationId, type_: str | None, data: dict[str, Any]
+    publisher: EntryWriter, operation: OperationId, type_: str | None, data: dict[str, Any]
 ) -> None:
     from tidegate.redis.publishing import message
 

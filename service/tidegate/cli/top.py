@@ -11,8 +11,8 @@ from tidegate.cli.console import FAILED, INTERRUPTED, REFUSED, fail, stdout
 from tidegate.model.operation_order import OperationOrder
 
 if TYPE_CHECKING:
-    from tidegate.cli.top_samples import Looker, Sample
-    from tidegate.cli.top_views import Reading
+    from tidegate.cli.top_samples import ReplicaPoller, ReplicaSample
+    from tidegate.cli.top_views import TopReading
 
 #: Where `tidegate run` has the admin ports of its two replicas.
 DEFAULT_URLS = ("http://127.0.0.1:9090", "http://127.0.0.1:9091")
@@ -76,7 +76,7 @@ def top(
     """
     import asyncio
 
-    from tidegate.cli.top_samples import URLS_MAX, Looker, TopInputError, parse_url
+    from tidegate.cli.top_samples import URLS_MAX, ReplicaPoller, TopInputError, parse_url
 
     try:
         urls = list(dict.fromkeys(parse_url(text) for text in url or DEFAULT_URLS))
@@ -86,7 +86,7 @@ def top(
         fail(f"--url may be given {URLS_MAX} times at the most", REFUSED)
     if token is not None and not (token.isascii() and token.isprintable()):
         fail("--token must be printable ASCII", REFUSED)
-    looker = Looker(urls, token or None, operations, sort)
+    looker = ReplicaPoller(urls, token or None, operations, sort)
     try:
         if once:
             code = asyncio.run(_once(looker, interval_s, operations, sort, as_json=as_json))
@@ -98,7 +98,7 @@ def top(
 
 
 async def _once(
-    looker: Looker, interval_s: float, most: int, order: OperationOrder, *, as_json: bool
+    looker: ReplicaPoller, interval_s: float, most: int, order: OperationOrder, *, as_json: bool
 ) -> int:
     import asyncio
 
@@ -114,7 +114,7 @@ async def _once(
 
 
 async def _live(
-    looker: Looker, interval_s: float, most: int, order: OperationOrder, *, as_json: bool
+    looker: ReplicaPoller, interval_s: float, most: int, order: OperationOrder, *, as_json: bool
 ) -> int:
     import asyncio
     from contextlib import ExitStack
@@ -122,7 +122,7 @@ async def _live(
     from tidegate.cli.top_views import as_tables
 
     in_place = not as_json and stdout().is_terminal and sys.stdout.isatty()
-    before: list[Sample] = []
+    before: list[ReplicaSample] = []
     with ExitStack() as stack:
         screen = None
         if in_place:
@@ -141,19 +141,21 @@ async def _live(
                 await asyncio.sleep(interval_s)
 
 
-def _reading(before: list[Sample], now: list[Sample], most: int, order: OperationOrder) -> Reading:
+def _reading(
+    before: list[ReplicaSample], now: list[ReplicaSample], most: int, order: OperationOrder
+) -> TopReading:
     from tidegate.cli.top_figures import figures, operation_figures
-    from tidegate.cli.top_views import Reading
+    from tidegate.cli.top_views import TopReading
 
     old = {sample.url: sample for sample in before}
-    return Reading(
+    return TopReading(
         [figures(old.get(sample.url), sample) for sample in now],
         operation_figures(before, now, order)[:most],
         [(sample.url, sample.refused) for sample in now if sample.refused is not None],
     )
 
 
-def _print(reading: Reading, *, as_json: bool) -> None:
+def _print(reading: TopReading, *, as_json: bool) -> None:
     from tidegate.cli.top_views import as_json as json_of
     from tidegate.cli.top_views import as_tables
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tidegate.cli.top_samples import LATENCY, LOOP_LAG, Sample
+from tidegate.cli.top_samples import LATENCY, LOOP_LAG, ReplicaSample
 from tidegate.model.operation_order import OperationOrder
 
 
-def per_s(before: Sample | None, now: Sample, metric: str) -> float | None:
+def per_s(before: ReplicaSample | None, now: ReplicaSample, metric: str) -> float | None:
     """Increase per second of a counter; None when it cannot be told."""
     if before is None or not before.values or now.at_s <= before.at_s:
         return None
@@ -23,7 +23,9 @@ def per_s(before: Sample | None, now: Sample, metric: str) -> float | None:
     return grown / (now.at_s - before.at_s) if grown >= 0 else None  # less: it has started anew
 
 
-def quantile(q: float, before: Sample | None, now: Sample, histogram: str) -> float | None:
+def quantile(
+    q: float, before: ReplicaSample | None, now: ReplicaSample, histogram: str
+) -> float | None:
     """Of what was observed between two samples, as Prometheus' `histogram_quantile` has it.
 
     It interpolates within the bucket; in the last one it answers the highest bound. None: nothing
@@ -67,7 +69,7 @@ class ReplicaFigures(NamedTuple):
     gap_frames_per_s: float | None
 
 
-def figures(before: Sample | None, now: Sample) -> ReplicaFigures:
+def figures(before: ReplicaSample | None, now: ReplicaSample) -> ReplicaFigures:
     """What a replica did between two samples, and what it has now."""
     if before is not None and before.started != now.started:
         before = None  # another process: nothing lies between
@@ -117,7 +119,7 @@ class OperationFigures(NamedTuple):
 
 
 def operation_figures(
-    before: Iterable[Sample], now: Iterable[Sample], order: OperationOrder
+    before: Iterable[ReplicaSample], now: Iterable[ReplicaSample], order: OperationOrder
 ) -> list[OperationFigures]:
     """Operations of all replicas, each once; the viewers are summed, the entries are the same."""
     old = {

@@ -52,7 +52,7 @@ class OperationRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ReplicaSample:
     """One replica at one moment.
 
     Attributes:
@@ -102,7 +102,7 @@ def parse_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-class Looker:
+class ReplicaPoller:
     """Asks all replicas at once. Use as an async context manager.
 
     `most`: operations asked of each replica, at most 500; 0: none.
@@ -119,17 +119,17 @@ class Looker:
         self._client = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._pods: dict[tuple[str, float], str] = {}
 
-    async def __aenter__(self) -> Looker:
+    async def __aenter__(self) -> ReplicaPoller:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def look(self) -> list[Sample]:
+    async def look(self) -> list[ReplicaSample]:
         """One sample of each replica, in the order of the addresses."""
         return list(await asyncio.gather(*(self._one(url) for url in self._urls)))
 
-    async def _one(self, url: str) -> Sample:
+    async def _one(self, url: str) -> ReplicaSample:
         try:
             async with asyncio.timeout(2 * TIMEOUT_S):
                 return await self._ask(url)
@@ -137,13 +137,13 @@ class Looker:
             reason = str(error) or "no response in time"
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"not the admin port of a replica ({error})"
-        return Sample(url, time.monotonic(), "dead", reason)
+        return ReplicaSample(url, time.monotonic(), "dead", reason)
 
-    async def _ask(self, url: str) -> Sample:
+    async def _ask(self, url: str) -> ReplicaSample:
         status, text = await self._get(f"{url}/metrics")
         at_s = time.monotonic()
         if status == httpx.codes.NOT_FOUND and METRICS_OFF in text:
-            return Sample(url, at_s, "dead", f"{METRICS_OFF} there, so it tells no figures")
+            return ReplicaSample(url, at_s, "dead", f"{METRICS_OFF} there, so it tells no figures")
         if status != httpx.codes.OK:
             raise ValueError(f"/metrics {_refusal(status, text)}")
         values, buckets = read_metrics(text)
@@ -166,7 +166,7 @@ class Looker:
                 pod = await self._pod(url, values.get("process_start_time_seconds", 0.0))
             else:
                 refused = _refusal(status, body)
-        return Sample(url, at_s, state, reason, pod, values, buckets, operations, refused)
+        return ReplicaSample(url, at_s, state, reason, pod, values, buckets, operations, refused)
 
     async def _pod(self, url: str, started: float) -> str:
         """Its name; asked once for each process."""

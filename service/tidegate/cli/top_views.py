@@ -26,7 +26,7 @@ _HEADS = (
 )
 
 
-class Reading(NamedTuple):
+class TopReading(NamedTuple):
     """What is shown at once. `refused`: replicas that do not tell their operations, and why."""
 
     replicas: Sequence[ReplicaFigures]
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     refused: Sequence[tuple[str, str]]
 
 
-def as_json(reading: Reading) -> dict[str, Any]:
+def as_json(reading: TopReading) -> dict[str, Any]:
     """For programs; seconds, bytes, and null for what cannot be told."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -44,7 +44,7 @@ def as_json(reading: Reading) -> dict[str, Any]:
     }
 
 
-def as_tables(reading: Reading, width: int) -> RenderableType:
+def as_tables(reading: TopReading, width: int) -> RenderableType:
     """For people; a terminal of less than `WIDE` columns gets fewer."""
     from rich.console import Group
     from rich.text import Text

@@ -12,8 +12,8 @@ import typer
 from tidegate.cli.console import CANCELLED, FAILED, INTERRUPTED, OK, REFUSED, fail, stdout
 
 if TYPE_CHECKING:
-    from tidegate.cli.watch_views import View
-    from tidegate.client.watching import Finished, Watching
+    from tidegate.cli.watch_views import WatchView
+    from tidegate.client.watching import WatchFinished, Watching
 
 EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
 _HISTORY = re.compile(r"^(all|none|[0-9]{1,7})$")
@@ -85,7 +85,7 @@ def watch(
     except (InvalidInput, ValueError) as error:
         fail(str(error), REFUSED)
 
-    view: View
+    view: WatchView
     if as_json:
         view = JsonView()
     elif stdout().is_terminal and sys.stdout.isatty():
@@ -105,7 +105,7 @@ def watch(
     raise typer.Exit(code)
 
 
-async def _show(watching: Watching, view: View, patience_s: float) -> Finished | str:
+async def _show(watching: Watching, view: WatchView, patience_s: float) -> WatchFinished | str:
     """Show until the end; why there is none, if there is none."""
     from tidegate.client.following import Note, Received, Unreachable, follow
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 
-class View(Protocol):
+class WatchView(Protocol):
     """Shown while it is entered; the live one owns the terminal for that long."""
 
     def __enter__(self) -> Self: ...

@@ -30,7 +30,7 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
-from tidegate.core.writes import Once
+from tidegate.core.writes import IdempotencyKey
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.model.settings import DispatchSettings, RedisSettings
@@ -83,7 +83,7 @@ class AsyncPublisher:
         parsed = parse_operation_id(operation)
         once = None
         if idempotency_key is not None:
-            once = Once(idempotency_key, request_of(type, data or {}))
+            once = IdempotencyKey(idempotency_key, request_of(type, data or {}))
         return await self._append(parsed, text, once)
 
     async def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
@@ -179,7 +179,9 @@ class AsyncPublisher:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _append(self, operation: OperationId, text: bytes, once: Once | None = None) -> str:
+    async def _append(
+        self, operation: OperationId, text: bytes, once: IdempotencyKey | None = None
+    ) -> str:
         async with self._order(operation):
             self._check_open()
             held = self._throttle.take(operation)

@@ -23,7 +23,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from tidegate.client.watching import Decision, Finished, Watching
+from tidegate.client.watching import Decision, WatchFinished, Watching
 
 #: What a gateway may send in one frame: the upper bound of dispatch.max_entry_bytes, and room.
 MAX_FRAME_BYTES = 65 * 1_048_576
@@ -57,7 +57,7 @@ class Unreachable:
     text: str
 
 
-Event = Received | Note | Finished | Unreachable
+Event = Received | Note | WatchFinished | Unreachable
 
 
 async def follow(
@@ -84,7 +84,7 @@ async def follow(
             decision = watching.closed(opened.close_code or 1006, opened.close_reason or "")
         else:
             decision = opened
-        if isinstance(decision, Finished):
+        if isinstance(decision, WatchFinished):
             yield decision
             return
         waited_s = time.monotonic() - answered_s

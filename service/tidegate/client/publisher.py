@@ -37,7 +37,7 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
-from tidegate.core.writes import Appended, Once, Outcome
+from tidegate.core.writes import Appended, IdempotencyKey, Outcome
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.model.settings import DispatchSettings, RedisSettings
@@ -106,7 +106,7 @@ class Publisher:
         parsed = parse_operation_id(operation)
         once = None
         if idempotency_key is not None:
-            once = Once(idempotency_key, request_of(type, data or {}))
+            once = IdempotencyKey(idempotency_key, request_of(type, data or {}))
         return self._append(parsed, text, once)
 
     def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
@@ -224,7 +224,9 @@ class Publisher:
             self._throttle.forget(parsed)
         return ended
 
-    def _append(self, operation: OperationId, text: bytes, once: Once | None = None) -> str:
+    def _append(
+        self, operation: OperationId, text: bytes, once: IdempotencyKey | None = None
+    ) -> str:
         with self._order(operation):
             with self._mutex:
                 self._check_open()

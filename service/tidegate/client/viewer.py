@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from tidegate.client.following import Event, Received, Unreachable, follow
-from tidegate.client.watching import Finished, Watching
+from tidegate.client.watching import WatchFinished, Watching
 from tidegate.model.close_codes import (
     CONNECTION_LIMIT,
     EXPIRED,
@@ -57,7 +57,7 @@ _REFUSALS: dict[int, type[ViewerRefused]] = {
 Token = str | Callable[[], str | Awaitable[str]]
 
 
-class Frame(NamedTuple):
+class ReceivedFrame(NamedTuple):
     """What arrived: an entry, or a frame about them (docs/protocol.md).
 
     Attributes:
@@ -155,7 +155,7 @@ class Viewer:
 
     # -- frames -----------------------------------------------------------------------------------
 
-    async def __anext__(self) -> Frame:
+    async def __anext__(self) -> ReceivedFrame:
         """The next frame.
 
         Raises:
@@ -195,11 +195,11 @@ class Viewer:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _frame_of(self, event: Event) -> Frame | None:
+    def _frame_of(self, event: Event) -> ReceivedFrame | None:
         match event:
             case Received(_, raw):
                 return self._shown(raw)
-            case Finished(_, text, refused):
+            case WatchFinished(_, text, refused):
                 if refused is not None:
                     raise _REFUSALS.get(refused, ViewerRefused)(text, refused)
                 self._ended = True
@@ -207,14 +207,14 @@ class Viewer:
                 raise GatewayUnreachable(text)
         return None
 
-    def _shown(self, raw: Mapping[str, Any]) -> Frame | None:
+    def _shown(self, raw: Mapping[str, Any]) -> ReceivedFrame | None:
         kind = str(raw.get("type"))
         if "id" not in raw:
             if kind in _OURS or (kind == "current_state" and self._was_told_state):
                 return None
             self._was_told_state = True
         data = raw.get("data")
-        return Frame(kind, data if isinstance(data, Mapping) else {}, raw.get("id"), raw)
+        return ReceivedFrame(kind, data if isinstance(data, Mapping) else {}, raw.get("id"), raw)
 
     async def _next_token(self) -> str | None:
         if not callable(self._token):

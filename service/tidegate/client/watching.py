@@ -47,7 +47,7 @@ NUMBER_MAX = 1e18
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class WatchFinished:
     """End here; ``text`` says why. ``status`` is the operation's, as far as it is known.
 
     ``refused`` is the close code or HTTP status of a refusal, None after a proper end.
@@ -66,7 +66,7 @@ class Return:
     text: str
 
 
-Decision = Finished | Return
+Decision = WatchFinished | Return
 
 
 def endpoint(base: str, operation: str) -> str:
@@ -220,7 +220,7 @@ class Watching:
         why = self._refusal or reason or _meaning(code)
         after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
         if self._has_end or code == 1000:
-            return Finished(self.status, f"{self.operation}: {self.status}")
+            return WatchFinished(self.status, f"{self.operation}: {self.status}")
         what = come_back(code)
         was_let_in, self._was_let_in = self._was_let_in, False
         if code == UNAUTHENTICATED.code and self._renewable and was_let_in:
@@ -229,7 +229,7 @@ class Watching:
         # At the limit from the start there is nothing to wait for; later it may only be that a
         # dead replica still counts for us.
         if what is ComeBack.NO or (code == CONNECTION_LIMIT.code and not self.admitted):
-            return Finished(self.status, f"refused ({code}): {why}", code)
+            return WatchFinished(self.status, f"refused ({code}): {why}", code)
         self._next_replica()
         if after_ms is not None:
             return Return(max(0.0, after_ms) / 1000, why)
@@ -240,9 +240,9 @@ class Watching:
     ) -> Decision:
         """No WebSocket came to be: no route, or an HTTP answer with ``status``."""
         if self._has_end:
-            return Finished(self.status, f"{self.operation}: {self.status}")
+            return WatchFinished(self.status, f"{self.operation}: {self.status}")
         if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
-            return Finished(self.status, f"{self.base} answered {status}: {why}", status)
+            return WatchFinished(self.status, f"{self.base} answered {status}: {why}", status)
         self._next_replica()
         return Return(self._backoff(retry_after_s or 0.0), why)
 

@@ -1,4 +1,4 @@
-"""Turns at something that can do so many things at a time, shared fairly between users.
+"""A concurrency limit that is shared fairly between users.
 
 A semaphore gives the next turn to whoever has waited longest, so one user with a hundred slow
 requests keeps everybody waiting. Who is next here is `core.fair_share`'s to say; this makes tasks
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from tidegate.core.fair_share import FairShare
 
 
-class FairTurns:
+class FairConcurrencyLimiter:
     """`turns` at a time, and of these at most `share` for one user."""
 
     def __init__(self, turns: int, share: int) -> None:

@@ -31,7 +31,7 @@ import enum
 from typing import NamedTuple
 
 
-class Duty(enum.Enum):
+class DispatchRole(enum.Enum):
     """What this replica does about a ring."""
 
     LEADING = "leading"
@@ -77,8 +77,8 @@ class Arming:
         "_rules",
         "_rung",
         "due",
-        "duty",
         "in_flight",
+        "role",
     )
 
     def __init__(self, rules: ArmingRules) -> None:
@@ -90,7 +90,7 @@ class Arming:
         self._rung = False
         #: The call in flight answers a ring; one that only arms proves nothing about the leader.
         self._claims = False
-        self.duty = Duty.LEADING
+        self.role = DispatchRole.LEADING
         self.in_flight = False
         #: When `dispatch` is due although nothing else happens; None = a ring will tell.
         self.due: float | None = None
@@ -99,7 +99,7 @@ class Arming:
         """The stream was written to. True: dispatch now."""
         if self.in_flight:
             return False
-        if self.duty is Duty.LEADING:
+        if self.role is DispatchRole.LEADING:
             return True
         if not self._rung:
             self._rung = True
@@ -116,12 +116,12 @@ class Arming:
             self._has_leader |= self._foreign_in_a_row >= self._rules.follow_after
         else:
             self._published_in_a_row += 1
-        if self.duty is Duty.LEADING:
+        if self.role is DispatchRole.LEADING:
             if self._foreign_in_a_row + self._published_in_a_row >= self._rules.follow_after:
-                self.duty = Duty.FOLLOWING
+                self.role = DispatchRole.FOLLOWING
         elif self._rung:
             self._rung = False
-            self.duty = Duty.LISTENING
+            self.role = DispatchRole.LISTENING
             self.due = now + (self._rules.follow_arm_s if self._has_leader else PUBLISHED_ARM_S)
 
     def is_due(self, now: float) -> bool:
@@ -131,16 +131,16 @@ class Arming:
     @property
     def only_arms(self) -> bool:
         """The call that is due is there to arm: nothing has been heard of that it might find."""
-        return self.duty is Duty.LISTENING and not self._has_leader
+        return self.role is DispatchRole.LISTENING and not self._has_leader
 
     def sent(self) -> None:
         """`dispatch`, or a look, is on its way; it arms the doorbell."""
         self.in_flight = True
-        self._claims = self._rung or self.duty is Duty.LEADING or not self._has_leader
+        self._claims = self._rung or self.role is DispatchRole.LEADING or not self._has_leader
         self._rung = False
         self.due = None
-        if self.duty is Duty.LISTENING:
-            self.duty = Duty.FOLLOWING
+        if self.role is DispatchRole.LISTENING:
+            self.role = DispatchRole.FOLLOWING
 
     def answered(self, count: int) -> None:
         """`dispatch` was answered; it dispatched `count` entries."""
@@ -152,6 +152,6 @@ class Arming:
         """Answer rings at once: this replica dispatches, or what it knew of the others is out of
         date.
         """
-        self.duty = Duty.LEADING
+        self.role = DispatchRole.LEADING
         self._has_leader = False
         self._foreign_in_a_row = self._published_in_a_row = 0

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from tidegate.core.clock import ServerClock
+from tidegate.core.connection_record import ConnectionRecord
 from tidegate.core.reading import Reader
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
-from tidegate.core.visit import Visit
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import OperationId, StreamId
@@ -58,7 +58,7 @@ class Feed(Protocol):
         """Of the server by whose clock this stream's ids are made; None while it has no home."""
 
 
-class Turn(Protocol):
+class Cork(Protocol):
     """Brackets what one read from Redis brings, so that what follows from it is done together."""
 
     def begin(self) -> None:
@@ -113,8 +113,8 @@ class Sender(Protocol):
     #: The buffer is below its mark and the socket open.
     writable: bool
 
-    #: What is told of its connection; `NO_VISIT` where nobody wants to know.
-    visit: Visit
+    #: What is told of its connection; `NO_RECORD` where nobody wants to know.
+    record: ConnectionRecord
 
     #: Sends whole frames; calls `on_paused` before it returns when that fills the buffer.
     #: An attribute and not a method, so that it can be the transport's own.
@@ -124,7 +124,7 @@ class Sender(Protocol):
         """Send what was written, then close. Safe to call twice."""
 
 
-class Lobby(Protocol):
+class SubscriptionService(Protocol):
     """Where viewers join. A viewer leaves when its sender is closed or lost."""
 
     def join(self, operation: OperationId, sender: Sender, ask: Ask) -> bool:

@@ -1,7 +1,7 @@
 """The port through which entries are appended on somebody's behalf, and its records.
 
 An append is all or nothing, and never tried again by whoever implements this: `WriteUncertain` says
-that the answer was lost. With a `Once` the caller may try again as often as it likes.
+that the answer was lost. With a `IdempotencyKey` the caller may try again as often as it likes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Appended(NamedTuple):
     ids: tuple[str, ...]
 
 
-class Once(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """An idempotency key, and what tells its request from another one. Only digests are kept."""
 
     key: str
@@ -61,7 +61,7 @@ class Writer(Protocol):
         operation: OperationId,
         texts: Sequence[str | bytes],
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         newest: str = ANY,
         remove: bool = False,
     ) -> Appended:

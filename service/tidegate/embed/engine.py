@@ -22,7 +22,7 @@ from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import Settings
 from tidegate.redis import control
 from tidegate.redis.appending import Appender
-from tidegate.redis.pods import Figures
+from tidegate.redis.pods import LeaseFigures
 from tidegate.redis.slots import RedisSlots
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Engine:
         self._on_lost = on_lost
         self._node = GatewayNode(
             settings,
-            figures=lambda: Figures(connections=count()),
+            figures=lambda: LeaseFigures(connections=count()),
             on_over_limit=self._over_limit,
             on_message=self._told,
         )

@@ -21,9 +21,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from tidegate.client.messages import message
 from tidegate.core.slots import Full, Replaced, Verdict
 from tidegate.core.topic import UNKNOWN_STATUS
+from tidegate.embed.connection import EmbeddedConnection, send
 from tidegate.embed.engine import Engine, Lost
 from tidegate.embed.environment import embedded_settings
-from tidegate.embed.guest import Guest, send
 from tidegate.embed.state import Getter, GetterFailed, NoSuchOperation, ask
 from tidegate.embed.updates import Sent, Stored
 from tidegate.gateway.hub import unstored_frame
@@ -78,7 +78,7 @@ class RedisStreamWebSocketManager:
         self._settings = settings
         self._getter: Getter | None = None
         self._engine: Engine | None = None
-        self._guests: dict[WebSocket, Guest] = {}
+        self._connections: dict[WebSocket, EmbeddedConnection] = {}
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -108,11 +108,11 @@ class RedisStreamWebSocketManager:
         engine, self._engine = self._engine, None
         if engine is None or not engine.is_running:
             return
-        for guest in tuple(self._guests.values()):
-            if guest.sender.writable:
+        for embedded in tuple(self._connections.values()):
+            if embedded.sender.writable:
                 after_ms = random.randrange(COME_BACK_SPREAD_MS)
-                guest.sender.write(reconnect_frame(after_ms, "draining"))
-            _close(guest, close_codes.DRAINING)
+                embedded.sender.write(reconnect_frame(after_ms, "draining"))
+            _close(embedded, close_codes.DRAINING)
         await engine.stop()
 
     # -- viewers ----------------------------------------------------------------------------------
@@ -141,9 +141,9 @@ class RedisStreamWebSocketManager:
                 raise InvalidInput("user_id", "must be 1 to 256 printable characters")
         except InvalidInput as error:
             return await _refuse(websocket, close_codes.BAD_REQUEST, str(error))
-        guest = Guest(websocket, str(user_id), wanted, engine.slots, viewer)
+        embedded = EmbeddedConnection(websocket, str(user_id), wanted, engine.slots, viewer)
         try:
-            verdict = await _take_slot(engine, guest)
+            verdict = await _take_slot(engine, embedded)
         except RedisUnavailable as error:
             return await _refuse(websocket, close_codes.OVERLOADED, str(error))
         if isinstance(verdict, Full):
@@ -151,52 +151,52 @@ class RedisStreamWebSocketManager:
             return await _refuse(websocket, close_codes.CONNECTION_LIMIT, text)
         try:
             if self._getter is not None:
-                guest.state = await ask(self._getter, guest.operation)
+                embedded.state = await ask(self._getter, embedded.operation)
         except NoSuchOperation:
-            engine.slots.release(guest.user, guest.connection)
+            engine.slots.release(embedded.user, embedded.connection)
             return await _refuse(websocket, close_codes.NOT_FOUND, "there is no such operation")
         except GetterFailed as error:
-            log.warning("operation getter", operation=guest.operation, error=str(error))
-            engine.slots.release(guest.user, guest.connection)
+            log.warning("operation getter", operation=embedded.operation, error=str(error))
+            engine.slots.release(embedded.user, embedded.connection)
             text = "the operation's state is temporarily unavailable"
             return await _refuse(websocket, close_codes.OVERLOADED, text)
         except BaseException:  # cancelled: the socket is gone
-            engine.slots.release(guest.user, guest.connection)
+            engine.slots.release(embedded.user, embedded.connection)
             raise
-        self._guests[websocket] = guest
+        self._connections[websocket] = embedded
         if isinstance(verdict, Replaced):
             engine.replaced(verdict.victims)
-        engine.spawn(self._send_to(guest), "embedded viewer")
-        await self._admit(engine, guest)
-        return not guest.sender.closed
+        engine.spawn(self._send_to(embedded), "embedded viewer")
+        await self._admit(engine, embedded)
+        return not embedded.sender.closed
 
     async def disconnect(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:  # noqa: ARG002
         """The socket is gone, or about to be. Unknown sockets are no error."""
-        guest = self._guests.get(websocket)
-        if guest is not None:
-            self._gone(guest)
+        embedded = self._connections.get(websocket)
+        if embedded is not None:
+            self._gone(embedded)
 
     async def serve(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:
         """A whole endpoint: connect, answer pings within the bounds of a gateway, disconnect."""
         if not await self.connect(websocket, operation_id, user_id):
             return
-        guest = self._guests[websocket]
+        embedded = self._connections[websocket]
         engine = await self._begin()
-        session = Session(guest.sender, engine.settings.viewer.messages_per_s)
+        session = Session(embedded.sender, engine.settings.viewer.messages_per_s)
         try:
             while True:
                 session.on_text(await websocket.receive_text())
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message has no text
             pass
         finally:
-            self._gone(guest)
+            self._gone(embedded)
 
     async def close_connections(self, operation_id: str) -> int:
         """Close all viewers of this operation in this process with 1000; how many there were."""
         await self._begin()
-        found = [g for g in self._guests.values() if g.operation == operation_id]
-        for guest in found:
-            _close(guest, close_codes.FINISHED)
+        found = [g for g in self._connections.values() if g.operation == operation_id]
+        for embedded in found:
+            _close(embedded, close_codes.FINISHED)
         return len(found)
 
     # -- operations -------------------------------------------------------------------------------
@@ -242,58 +242,66 @@ class RedisStreamWebSocketManager:
         engine = self._engine
         if engine is None or not engine.is_running:
             settings = embedded_settings(self._settings, self._redis_url)
-            engine = Engine(settings, self._lost, lambda: len(self._guests))
+            engine = Engine(settings, self._lost, lambda: len(self._connections))
             self._engine = engine
         await engine.begun()
         return engine
 
-    async def _admit(self, engine: Engine, guest: Guest) -> None:
+    async def _admit(self, engine: Engine, embedded: EmbeddedConnection) -> None:
         """Into the hub, or into the waiting room when Redis does not answer."""
-        joined = engine.hub.join(guest.operation, guest.sender, guest.ask) or (
-            engine.is_connected and await self._join(engine, guest, JOIN_PATIENCE_S)
+        joined = engine.hub.join(embedded.operation, embedded.sender, embedded.ask) or (
+            engine.is_connected and await self._join(engine, embedded, JOIN_PATIENCE_S)
         )
         if joined:
-            self._joined(engine, guest)
-        elif not guest.sender.closed:
-            guest.sender.write(
+            self._joined(engine, embedded)
+        elif not embedded.sender.closed:
+            embedded.sender.write(
                 current_state_frame(
-                    guest.operation, guest.ask.after or ZERO, UNKNOWN_STATUS, sent=0, available=0
+                    embedded.operation,
+                    embedded.ask.after or ZERO,
+                    UNKNOWN_STATUS,
+                    sent=0,
+                    available=0,
                 )
-                + stale_frame(guest.operation, utc_now())
+                + stale_frame(embedded.operation, utc_now())
             )
-            guest.joining = engine.spawn(self._rejoin(engine, guest), "join when Redis is back")
+            embedded.joining = engine.spawn(
+                self._rejoin(engine, embedded), "join when Redis is back"
+            )
 
-    async def _join(self, engine: Engine, guest: Guest, patience_s: float | None) -> bool:
+    async def _join(
+        self, engine: Engine, embedded: EmbeddedConnection, patience_s: float | None
+    ) -> bool:
         """Wait for the operation's newest entries, then join; False: not within this time."""
         try:
             async with asyncio.timeout(patience_s):
-                await engine.hub.ready(guest.operation)
+                await engine.hub.ready(embedded.operation)
         except (RedisUnavailable, TimeoutError):
             return False
         except StreamUnusable as error:
-            _dismiss(guest, close_codes.NOT_FOUND, str(error))
+            _dismiss(embedded, close_codes.NOT_FOUND, str(error))
         except Overloaded as error:
-            _dismiss(guest, close_codes.OVERLOADED, str(error))
-        if guest.sender.closed:
+            _dismiss(embedded, close_codes.OVERLOADED, str(error))
+        if embedded.sender.closed:
             return True
         if patience_s is None:
-            guest.sender.write(live_frame(guest.operation))
-        return engine.hub.join(guest.operation, guest.sender, guest.ask)
+            embedded.sender.write(live_frame(embedded.operation))
+        return engine.hub.join(embedded.operation, embedded.sender, embedded.ask)
 
-    async def _rejoin(self, engine: Engine, guest: Guest) -> None:
-        while not guest.sender.closed:
-            if await self._join(engine, guest, None):
-                self._joined(engine, guest)
+    async def _rejoin(self, engine: Engine, embedded: EmbeddedConnection) -> None:
+        while not embedded.sender.closed:
+            if await self._join(engine, embedded, None):
+                self._joined(engine, embedded)
                 return
             await asyncio.sleep(REJOIN_DELAY_S)
 
-    def _joined(self, engine: Engine, guest: Guest) -> None:
-        if guest.state.get("status") in engine.settings.topic.terminal_statuses:
-            engine.spawn(self._finish(engine, guest), "end of a finished operation")
+    def _joined(self, engine: Engine, embedded: EmbeddedConnection) -> None:
+        if embedded.state.get("status") in engine.settings.topic.terminal_statuses:
+            engine.spawn(self._finish(engine, embedded), "end of a finished operation")
 
-    async def _finish(self, engine: Engine, guest: Guest) -> None:
+    async def _finish(self, engine: Engine, embedded: EmbeddedConnection) -> None:
         """The getter says that it has ended: close when all is sent, whatever the stream says."""
-        viewer = guest.viewer
+        viewer = embedded.viewer
         while viewer is not None and viewer.state is not ViewerState.CLOSED:
             await asyncio.sleep(max(engine.settings.topic.terminal_grace_s, 0.05))
             if viewer.state is ViewerState.LIVE:
@@ -303,34 +311,38 @@ class RedisStreamWebSocketManager:
         """Give an update that is in no stream to the viewers of this process."""
         wire = unstored_frame(operation, text)
         reached = engine.hub.say_unstored(operation, wire)
-        for guest in self._guests.values():
-            if guest.operation == operation and guest.viewer is None and guest.sender.writable:
-                guest.sender.write(wire)
+        for embedded in self._connections.values():
+            if (
+                embedded.operation == operation
+                and embedded.viewer is None
+                and embedded.sender.writable
+            ):
+                embedded.sender.write(wire)
                 reached += 1
         return reached
 
-    async def _send_to(self, guest: Guest) -> None:
+    async def _send_to(self, embedded: EmbeddedConnection) -> None:
         try:
-            await guest.sender.run()
+            await embedded.sender.run()
         finally:
-            self._gone(guest)
+            self._gone(embedded)
 
-    def _gone(self, guest: Guest) -> None:
-        if self._guests.get(guest.websocket) is guest:
-            del self._guests[guest.websocket]
-        guest.sender.lost()
-        if guest.joining is not None:
-            guest.joining.cancel()
-        guest.slots.release(guest.user, guest.connection)
+    def _gone(self, embedded: EmbeddedConnection) -> None:
+        if self._connections.get(embedded.websocket) is embedded:
+            del self._connections[embedded.websocket]
+        embedded.sender.lost()
+        if embedded.joining is not None:
+            embedded.joining.cancel()
+        embedded.slots.release(embedded.user, embedded.connection)
 
     def _lost(self, lost: Lost) -> None:
         """They have no right to be here any more."""
-        for guest in tuple(self._guests.values()):
-            if guest.user == lost.user or guest.connection in lost.connections:
-                listener, guest.sender.listener = guest.sender.listener, None
+        for embedded in tuple(self._connections.values()):
+            if embedded.user == lost.user or embedded.connection in lost.connections:
+                listener, embedded.sender.listener = embedded.sender.listener, None
                 if listener is not None:
                     listener.on_closed()
-                _dismiss(guest, lost.code, lost.code.meaning, lost.reason)
+                _dismiss(embedded, lost.code, lost.code.meaning, lost.reason)
 
 
 def _asked(websocket: WebSocket) -> bytes:
@@ -340,7 +352,7 @@ def _asked(websocket: WebSocket) -> bytes:
     return urlencode(ours).encode()
 
 
-async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
+async def _take_slot(engine: Engine, embedded: EmbeddedConnection) -> Verdict:
     """One of the user's connections over all replicas; while Redis is away, of this process.
 
     Raises:
@@ -348,24 +360,24 @@ async def _take_slot(engine: Engine, guest: Guest) -> Verdict:
     """
     if engine.is_connected:
         try:
-            return await engine.slots.take(guest.user, guest.connection)
+            return await engine.slots.take(embedded.user, embedded.connection)
         except RedisUnavailable:
             pass
     if engine.settings.slots.when_redis_away == "closed":
         raise RedisUnavailable("connections cannot be counted at the moment")
-    return engine.slots.take_locally(guest.user, guest.connection)
+    return engine.slots.take_locally(embedded.user, embedded.connection)
 
 
-def _close(guest: Guest, code: CloseCode) -> None:
-    viewer = guest.viewer
+def _close(embedded: EmbeddedConnection, code: CloseCode) -> None:
+    viewer = embedded.viewer
     if viewer is not None:
         viewer.owner.close(viewer, code)
     else:
-        guest.sender.close(code)
+        embedded.sender.close(code)
 
 
-def _dismiss(guest: Guest, code: CloseCode, text: str, name: str = "") -> None:
-    refuse(guest.sender, Refusal(code, name or code.name, text))
+def _dismiss(embedded: EmbeddedConnection, code: CloseCode, text: str, name: str = "") -> None:
+    refuse(embedded.sender, Refusal(code, name or code.name, text))
 
 
 async def _refuse(websocket: WebSocket, code: CloseCode, text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tidegate.core.clock import ServerClock
 from tidegate.core.latency import EntryLatency
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model.frames import ack_request_frame
 from tidegate.model.ids import StreamId
 
@@ -38,12 +38,16 @@ class Acks:
         self._now = now
         self._interval_s = 1 / per_s if per_s else float("inf")
         self._next_at = 0.0 if per_s else float("inf")
-        self._open: OrderedDict[Viewer, _Request] = OrderedDict()
+        self._open: OrderedDict[ChannelViewer, _Request] = OrderedDict()
         self.latency = EntryLatency()
         self.counts: Counter[str] = Counter()
 
     def offer(
-        self, viewers: Iterable[Viewer], seq: int, entry_id: StreamId, clock: ServerClock | None
+        self,
+        viewers: Iterable[ChannelViewer],
+        seq: int,
+        entry_id: StreamId,
+        clock: ServerClock | None,
     ) -> None:
         """These viewers answer, and those of them whose item is `seq` were just sent this entry."""
         now = self._now()
@@ -67,7 +71,7 @@ class Acks:
         operation = viewer.owner.topic.operation
         viewer.sender.write(ack_request_frame(operation, entry_id))
 
-    def acked(self, viewer: Viewer | None, entry_id: StreamId) -> None:
+    def acked(self, viewer: ChannelViewer | None, entry_id: StreamId) -> None:
         """A viewer says that it has this entry; what it was not asked for is only counted."""
         request = None if viewer is None else self._open.get(viewer)
         if viewer is None or request is None or request.entry_id != entry_id:
@@ -77,7 +81,7 @@ class Acks:
         self.counts["answered"] += 1
         self.latency.observe(request.clock, self._now(), (entry_id.ms,))
 
-    def left(self, viewer: Viewer) -> None:
+    def left(self, viewer: ChannelViewer) -> None:
         """It is gone, and will not answer."""
         if self._open.pop(viewer, None) is not None:
             self.counts["unanswered"] += 1

@@ -20,7 +20,7 @@ from tidegate.core.records import Ask, Page, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.gateway.slices import Slices, slices_of
 from tidegate.gateway.stats import Counters
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model import close_codes
 from tidegate.model.errors import RedisUnavailable, StreamUnusable
 from tidegate.model.frames import (
@@ -53,7 +53,7 @@ class CatchUp:
         self._conflated = conflated
         self._counters = counters
 
-    def begin(self, viewer: Viewer, ask: Ask) -> None:
+    def begin(self, viewer: ChannelViewer, ask: Ask) -> None:
         """The first frames of a viewer: its state, then history, then live."""
         topic = viewer.owner.topic
         viewer.by = ask.by or topic.operation
@@ -74,7 +74,7 @@ class CatchUp:
         viewer.reading = True
         self._spawn(self._open_from_log(viewer, ask), "join")
 
-    def proceed(self, viewer: Viewer) -> None:
+    def proceed(self, viewer: ChannelViewer) -> None:
         """Go on from where the viewer stands."""
         owner = viewer.owner
         topic = owner.topic
@@ -100,7 +100,7 @@ class CatchUp:
     # -- the first frames ------------------------------------------------------------------------
 
     def _state(
-        self, viewer: Viewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
+        self, viewer: ChannelViewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
     ) -> bytes:
         owner = viewer.owner
         topic = owner.topic
@@ -113,7 +113,7 @@ class CatchUp:
         return state
 
     def _open_from_ring(
-        self, viewer: Viewer, ask: Ask, cursor: StreamId, history: list[Frame]
+        self, viewer: ChannelViewer, ask: Ask, cursor: StreamId, history: list[Frame]
     ) -> None:
         topic = viewer.owner.topic
         sent = len(history)
@@ -124,7 +124,7 @@ class CatchUp:
         viewer.write(b"".join(parts) if history else parts[0], len(parts))
         self.proceed(viewer)
 
-    async def _open_from_log(self, viewer: Viewer, ask: Ask) -> None:
+    async def _open_from_log(self, viewer: ChannelViewer, ask: Ask) -> None:
         page: Page | None = None
         frames: list[Frame] = []
         if ask.after is None:
@@ -157,7 +157,7 @@ class CatchUp:
 
     # -- pages -----------------------------------------------------------------------------------
 
-    async def _read(self, viewer: Viewer) -> None:
+    async def _read(self, viewer: ChannelViewer) -> None:
         topic = viewer.owner.topic
         after = viewer.cursor if viewer.restart is None else ZERO
         epoch = topic.epoch
@@ -169,7 +169,9 @@ class CatchUp:
             self._take(viewer, *found)
         self.proceed(viewer)
 
-    async def _read_page(self, viewer: Viewer, after: StreamId) -> tuple[Page, list[Frame]] | None:
+    async def _read_page(
+        self, viewer: ChannelViewer, after: StreamId
+    ) -> tuple[Page, list[Frame]] | None:
         """A page and its frames, as soon as it is this user's turn; None when the viewer has gone
         by then.
         """
@@ -185,7 +187,7 @@ class CatchUp:
             return page, frames
 
     async def _locate(
-        self, viewer: Viewer, newest: int | None
+        self, viewer: ChannelViewer, newest: int | None
     ) -> tuple[StreamInfo, StreamId] | None:
         operation = viewer.owner.topic.operation
         async with self._log.turn(operation, viewer.by) as pages:
@@ -193,7 +195,7 @@ class CatchUp:
                 return None
             return await pages.locate(operation, newest)
 
-    def _take(self, viewer: Viewer, page: Page, found: list[Frame]) -> None:
+    def _take(self, viewer: ChannelViewer, page: Page, found: list[Frame]) -> None:
         """Send a page, behind a gap unless it provably follows the viewer's cursor."""
         owner = viewer.owner
         topic = owner.topic
@@ -221,7 +223,7 @@ class CatchUp:
         if viewer.state is ViewerState.CATCHING_UP and not page.more:
             viewer.cursor = max(viewer.cursor, info.last)
 
-    def _send(self, viewer: Viewer, found: Sequence[Frame]) -> None:
+    def _send(self, viewer: ChannelViewer, found: Sequence[Frame]) -> None:
         """Write these frames until the buffer is full; the cursor follows what was written."""
         if not found:
             return
@@ -250,7 +252,7 @@ class CatchUp:
             viewer.write(b"".join(parts), len(parts))
 
     async def _patiently(
-        self, viewer: Viewer, read: Callable[[], Coroutine[Any, Any, T | None]]
+        self, viewer: ChannelViewer, read: Callable[[], Coroutine[Any, Any, T | None]]
     ) -> T | None:
         """Read until it works; None when the viewer is gone or its key is no stream."""
         delay = RETRY_MIN_S

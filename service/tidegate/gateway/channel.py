@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from tidegate.core.connection_record import Stage
 from tidegate.core.ports import Sender
 from tidegate.core.records import Ask, Page, Relay
 from tidegate.core.topic import (
@@ -25,10 +26,9 @@ from tidegate.core.topic import (
     TopicState,
     Vanished,
 )
-from tidegate.core.visit import Stage
 from tidegate.gateway.outbox import ChannelOutbox, Position
 from tidegate.gateway.services import ChannelServices, utc_now
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model import close_codes, frames
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
@@ -36,7 +36,7 @@ from tidegate.model.frames import FrameKind, GapReason
 from tidegate.model.ids import ZERO, StreamId
 
 if TYPE_CHECKING:
-    from tidegate.telemetry.entry_spans import Journey
+    from tidegate.telemetry.entry_spans import BatchTrace
 
 
 class ChannelStats(NamedTuple):
@@ -71,13 +71,13 @@ class Channel:
     def __init__(self, topic: Topic, services: ChannelServices) -> None:
         self._services = services
         self.topic = topic
-        self.live: dict[Viewer, None] = {}
-        self.behind: set[Viewer] = set()
+        self.live: dict[ChannelViewer, None] = {}
+        self.behind: set[ChannelViewer] = set()
         #: Of all: viewers that answer an `ack_request`.
-        self.ackers: set[Viewer] = set()
+        self.ackers: set[ChannelViewer] = set()
         #: Of those behind: viewers whose cursor is beyond what this replica has seen.
         #: True: the stream was asked after it came, so the answer tells whether the cursor exists.
-        self.ahead: dict[Viewer, bool] = {}
+        self.ahead: dict[ChannelViewer, bool] = {}
         start = Position(topic.last, topic.epoch)
         self.outbox = ChannelOutbox(self.live, self.ackers, start, services.wake, services.measures)
         #: Frames of entries and gaps since it is followed here.
@@ -91,14 +91,14 @@ class Channel:
         #: Ends the wait for a stream that never begins.
         self._patience: asyncio.TimerHandle | None = None
         #: The traced entries of the message that is being worked through.
-        self._traced: Journey | None = None
+        self._traced: BatchTrace | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nobody watches or waits to."""
         return not (self.live or self.behind or self.waiting)
 
-    def viewers(self) -> list[Viewer]:
+    def viewers(self) -> list[ChannelViewer]:
         """Everybody."""
         return [*self.live, *self.behind]
 
@@ -200,8 +200,8 @@ class Channel:
                 item = outbox.put(frame.wire, Position(frame.id, epoch, stale))
                 if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
-                if traced is not None and (hop := traced.applied(frame.id)) is not None:
-                    item.trace(hop, frame.id.ms)
+                if traced is not None and (span := traced.applied(frame.id)) is not None:
+                    item.trace(span, frame.id.ms)
         else:
             outbox.moved(self._newest())
             if traced is not None:
@@ -247,13 +247,13 @@ class Channel:
     def join(self, sender: Sender, ask: Ask) -> None:
         """This socket watches from now on; only when `ready`."""
         services = self._services
-        viewer = Viewer(self, sender)
+        viewer = ChannelViewer(self, sender)
         self.behind.add(viewer)
         if ask.acks:
             viewer.acks = True
             self.ackers.add(viewer)
         sender.listener = viewer
-        sender.visit.enter(Stage.REPLAY)
+        sender.record.enter(Stage.REPLAY)
         services.counters.joins += 1
         services.catch_up.begin(viewer, ask)
         if self.topic.last == ZERO:
@@ -262,7 +262,7 @@ class Channel:
             # Its source says that it has ended: without a stream there is nothing to wait for.
             services.later(services.settings.topic.terminal_grace_s, self._ended_unseen, viewer)
 
-    def go_live(self, viewer: Viewer) -> None:
+    def go_live(self, viewer: ChannelViewer) -> None:
         """This viewer has everything up to the topic's position."""
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
@@ -270,7 +270,7 @@ class Channel:
         self._services.counters.went_live(viewer)
         viewer.lagging_since = 0.0
         self.outbox.enter(viewer)
-        viewer.sender.visit.enter(Stage.LIVE)
+        viewer.sender.record.enter(Stage.LIVE)
         self.live[viewer] = None
         if viewer.told_stale is not (self.stale_since is not None):
             self._tell_stale(viewer)
@@ -279,7 +279,7 @@ class Channel:
         if self.topic.vanished:
             self._expire_later()
 
-    def _tell_stale(self, viewer: Viewer) -> None:
+    def _tell_stale(self, viewer: ChannelViewer) -> None:
         """It was behind when the others were told."""
         operation = self.topic.operation
         viewer.told_stale = self.stale_since is not None
@@ -288,14 +288,14 @@ class Channel:
         else:
             viewer.write(frames.stale_frame(operation, self.stale_since), 1)
 
-    def wait_ahead(self, viewer: Viewer) -> None:
+    def wait_ahead(self, viewer: ChannelViewer) -> None:
         """Its cursor is beyond what was seen here: look at the stream, then try again."""
         effects = self.topic.verify()
         self.ahead[viewer] = bool(effects)
         for effect in effects:
             self._carry_out(effect)
 
-    def wait_for_stream(self, viewer: Viewer) -> None:
+    def wait_for_stream(self, viewer: ChannelViewer) -> None:
         """It has a cursor, and there is no stream (any more)."""
         self.ahead[viewer] = False
         self._expire_later(viewer)
@@ -312,7 +312,7 @@ class Channel:
 
     # -- viewers: how they fall behind and go -----------------------------------------------------
 
-    def paused(self, viewer: Viewer) -> None:
+    def paused(self, viewer: ChannelViewer) -> None:
         """Its buffer is full."""
         if viewer.state is ViewerState.LIVE:
             del self.live[viewer]
@@ -330,20 +330,20 @@ class Channel:
         if limits.lagging_policy == "disconnect":
             services.later(limits.lagging_timeout_s, self._too_slow, viewer, now)
 
-    def resumed(self, viewer: Viewer) -> None:
+    def resumed(self, viewer: ChannelViewer) -> None:
         """Its buffer has drained."""
         if viewer.state is ViewerState.LAGGING:
             viewer.state = ViewerState.CATCHING_UP
             self._services.catch_up.proceed(viewer)
 
-    def left(self, viewer: Viewer) -> None:
+    def left(self, viewer: ChannelViewer) -> None:
         """Its socket is gone, or was told to go."""
         if viewer.state is ViewerState.CLOSED:
             return
         if viewer.state is ViewerState.LIVE:
             self.outbox.leave(viewer)
         viewer.state = ViewerState.CLOSED
-        viewer.sender.visit.wrote(viewer.frames, viewer.size_bytes)
+        viewer.sender.record.wrote(viewer.frames, viewer.size_bytes)
         self.live.pop(viewer, None)
         self.behind.discard(viewer)
         self.ahead.pop(viewer, None)
@@ -353,17 +353,17 @@ class Channel:
         if self.is_empty:
             self._emptied()
 
-    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+    def refuse(self, viewer: ChannelViewer, code: CloseCode, name: str, message: str) -> None:
         """Say why, then close."""
         retry = code.come_back is not close_codes.ComeBack.NO
         sender = viewer.sender
-        sender.visit.closed(code, name)
+        sender.record.closed(code, name)
         if sender.writable:
             operation = self.topic.operation
             sender.write(frames.error_frame(name, message, retry=retry, operation=operation))
         self.close(viewer, code)
 
-    def close(self, viewer: Viewer, code: CloseCode) -> None:
+    def close(self, viewer: ChannelViewer, code: CloseCode) -> None:
         """Send what was written, then close."""
         self._services.counters.closes[code.name] += 1
         self.left(viewer)
@@ -384,17 +384,17 @@ class Channel:
         for viewer in tuple(self.live):
             self.close(viewer, close_codes.FINISHED)
 
-    def _expire_later(self, viewer: Viewer | None = None) -> None:
+    def _expire_later(self, viewer: ChannelViewer | None = None) -> None:
         """Close this viewer (None: all of them) if the stream does not come back soon."""
         self._services.later(self._services.settings.topic.expired_grace_s, self._expire, viewer)
 
-    def _expire(self, viewer: Viewer | None) -> None:
+    def _expire(self, viewer: ChannelViewer | None) -> None:
         for one in self.viewers() if self.topic.vanished else self.ahead.keys() & {viewer}:
             self.refuse(
                 one, close_codes.EXPIRED, "expired", "this operation's stream no longer exists"
             )
 
-    def _wait_for_the_begin(self, viewer: Viewer) -> None:
+    def _wait_for_the_begin(self, viewer: ChannelViewer) -> None:
         patience_s = self._services.settings.topic.wait_for_stream_s
         viewer.waits_until = self._services.time() + patience_s
         if self._patience is None:
@@ -416,11 +416,11 @@ class Channel:
         if left_s:
             self._patience = self._services.later(min(left_s), self._never_began)
 
-    def _ended_unseen(self, viewer: Viewer) -> None:
+    def _ended_unseen(self, viewer: ChannelViewer) -> None:
         if self.topic.last == ZERO and viewer.state is not ViewerState.CLOSED:
             self.close(viewer, close_codes.FINISHED)
 
-    def _too_slow(self, viewer: Viewer, since: float) -> None:
+    def _too_slow(self, viewer: ChannelViewer, since: float) -> None:
         if viewer.state is ViewerState.LAGGING and viewer.lagging_since == since:
             self.close(viewer, close_codes.SLOW)
 

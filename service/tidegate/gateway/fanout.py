@@ -36,7 +36,7 @@ class Fanout:
         self.turns = 0
 
     def begin(self) -> None:
-        """More is about to come: hold back (a `core.ports.Turn`)."""
+        """More is about to come: hold back (a `core.ports.Cork`)."""
         self._held = True
 
     def end(self) -> None:

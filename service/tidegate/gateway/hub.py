@@ -24,7 +24,7 @@ from tidegate.gateway.reader import StreamReader
 from tidegate.gateway.services import ChannelServices
 from tidegate.gateway.slices import Slices
 from tidegate.gateway.stats import Counters
-from tidegate.gateway.viewer import Viewer
+from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model import close_codes
 from tidegate.model.entries import RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import Overloaded, RedisUnavailable
@@ -51,7 +51,7 @@ class HubStats(NamedTuple):
 
 
 class Hub:
-    """All channels of this replica. Implements `core.ports.Lobby`."""
+    """All channels of this replica. Implements `core.ports.SubscriptionService`."""
 
     def __init__(
         self,
@@ -139,9 +139,9 @@ class Hub:
             raise RedisUnavailable("Redis is not responding; try again in a moment") from None
 
     def acked(self, sender: Sender, entry_id: StreamId) -> None:
-        """See `Lobby.acked`."""
+        """See `SubscriptionService.acked`."""
         viewer = sender.listener
-        self.acks.acked(viewer if isinstance(viewer, Viewer) else None, entry_id)
+        self.acks.acked(viewer if isinstance(viewer, ChannelViewer) else None, entry_id)
 
     def disconnect(self, operation: OperationId, reason: str) -> None:
         """Close everybody who watches this operation here."""

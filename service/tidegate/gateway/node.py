@@ -27,7 +27,7 @@ from tidegate.redis.appending import Appender, Retention
 from tidegate.redis.control import Control
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
-from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.pods import LeaseFigures, Pods
 from tidegate.redis.slots import RedisSlots
 from tidegate.redis.topology import Topology
 
@@ -47,7 +47,7 @@ class GatewayNode:
         self,
         settings: Settings,
         *,
-        figures: Callable[[], Figures],
+        figures: Callable[[], LeaseFigures],
         on_over_limit: Callable[[str, tuple[str, ...]], None],
         on_message: Callable[[control.Message], None],
         on_message_gap: Callable[[], None] = lambda: None,

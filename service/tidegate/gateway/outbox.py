@@ -17,11 +17,11 @@ from tidegate.core.clock import ServerClock
 from tidegate.core.sampler import Sampler
 from tidegate.gateway.acks import Acks
 from tidegate.gateway.stats import Counters
-from tidegate.gateway.viewer import Viewer, ViewerState
+from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model.ids import StreamId
 
 if TYPE_CHECKING:
-    from tidegate.telemetry.entry_spans import Hop
+    from tidegate.telemetry.entry_spans import EntrySpan
 
 #: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
 ITEM_MAX_BYTES = 131_072
@@ -41,12 +41,12 @@ class Item:
     """Joined frames on their way, and the position after them."""
 
     __slots__ = (
-        "hops",
         "ids_ms",
         "parts",
         "position",
         "seq",
         "size",
+        "spans",
         "stands_for",
         "trace_id",
         "traced_ms",
@@ -62,27 +62,27 @@ class Item:
         self.size = 0
         self.position = Position(StreamId(0, 0), 0)
         #: Traced entries that no viewer has yet; None as soon as one has them.
-        self.hops: list[Hop] | None = None
+        self.spans: list[EntrySpan] | None = None
         #: Of the first of them, for an exemplar; empty when none is traced.
         self.trace_id = ""
         self.traced_ms = 0
 
-    def trace(self, hop: Hop, id_ms: int) -> None:
+    def trace(self, span: EntrySpan, id_ms: int) -> None:
         """One of its frames is an entry that is traced; its id has this time."""
-        if self.hops is None:
-            self.hops, self.trace_id, self.traced_ms = [], hop.trace_id, id_ms
-        if hop not in self.hops:
-            self.hops.append(hop)
-            hop.queued()
+        if self.spans is None:
+            self.spans, self.trace_id, self.traced_ms = [], span.trace_id, id_ms
+        if span not in self.spans:
+            self.spans.append(span)
+            span.queued()
 
     def reached(self, viewers: int) -> None:
         """The first of so many viewers has it, or nobody will."""
-        for hop in self.hops or ():
-            hop.written(viewers)
-        self.hops = None
+        for span in self.spans or ():
+            span.written(viewers)
+        self.spans = None
 
 
-def write_each(viewers: Sequence[Viewer], data: bytes) -> None:
+def write_each(viewers: Sequence[ChannelViewer], data: bytes) -> None:
     """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
     for viewer in viewers:
         try:
@@ -125,8 +125,8 @@ class ChannelOutbox:
 
     def __init__(
         self,
-        live: Mapping[Viewer, None],
-        ackers: Collection[Viewer],
+        live: Mapping[ChannelViewer, None],
+        ackers: Collection[ChannelViewer],
         start: Position,
         wake: Callable[[ChannelOutbox], None],
         measures: Measures,
@@ -147,7 +147,7 @@ class ChannelOutbox:
         self._open = False
         self._current: Item | None = None
         self._data = b""
-        self._pass: list[Viewer] = []
+        self._pass: list[ChannelViewer] = []
         self._done = start
         #: Of all items up to the current one.
         self._sent_frames = 0
@@ -181,13 +181,13 @@ class ChannelOutbox:
         """Nothing is left to send, and this is where those who are live stand."""
         self._done = position
 
-    def enter(self, viewer: Viewer) -> None:
+    def enter(self, viewer: ChannelViewer) -> None:
         """It is live from here on: the next item is its first."""
         viewer.seq = self.seq
         self._open = False
         self._count(viewer, -1)
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: ChannelViewer) -> None:
         """It is not live any more."""
         self._count(viewer, 1)
 
@@ -224,7 +224,7 @@ class ChannelOutbox:
         batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
         for viewer in batch:
             viewer.seq = seq
-        if item.hops is None or not batch:
+        if item.spans is None or not batch:
             write_each(batch, self._data)
         else:
             write_each(batch[:1], self._data)
@@ -235,7 +235,7 @@ class ChannelOutbox:
         if batch and (item.ids_ms or item.trace_id):
             self._time(item, len(batch))
         if not self._pass:
-            if item.hops is not None:
+            if item.spans is not None:
                 item.reached(0)
             self._done = item.position
             self._current = None
@@ -254,7 +254,7 @@ class ChannelOutbox:
         if item.trace_id:
             latency.explain(clock, now, item.traced_ms, item.trace_id)
 
-    def _count(self, viewer: Viewer, sign: int) -> None:
+    def _count(self, viewer: ChannelViewer, sign: int) -> None:
         """Live viewers are not counted one by one: what they were sent is the difference between
         the items sent when they went live and when they ceased to be.
         """

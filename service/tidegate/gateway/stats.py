@@ -13,7 +13,7 @@ from tidegate.core.bounds import REPLAY_ENTRIES
 from tidegate.core.histogram import Histogram
 from tidegate.core.latency import EntryLatency
 from tidegate.core.topic import Deliver, Effect, RepairCause
-from tidegate.gateway.viewer import Viewer
+from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model.frames import GapReason
 
 
@@ -78,12 +78,12 @@ class Counters:
             if isinstance(effect, Deliver) and effect.gap is None:
                 self.repaired_entries += len(effect.frames)
 
-    def replayed(self, viewer: Viewer, frames: int) -> None:
+    def replayed(self, viewer: ChannelViewer, frames: int) -> None:
         """Frames written to one viewer that is not live."""
         self.replayed_entries += frames
         viewer.replayed += frames
 
-    def went_live(self, viewer: Viewer) -> None:
+    def went_live(self, viewer: ChannelViewer) -> None:
         """It has been written all that it missed."""
         caught_up = viewer.lagging_since != 0
         replay = self.replay_to_catch_up if caught_up else self.replay_at_join

@@ -36,32 +36,32 @@ class ViewerOwner(Protocol):
     #: Since when Redis is away, for people; None while it is there.
     stale_since: str | None
 
-    def paused(self, viewer: Viewer) -> None:
+    def paused(self, viewer: ChannelViewer) -> None:
         """Its buffer is full."""
 
-    def resumed(self, viewer: Viewer) -> None:
+    def resumed(self, viewer: ChannelViewer) -> None:
         """Its buffer has drained."""
 
-    def left(self, viewer: Viewer) -> None:
+    def left(self, viewer: ChannelViewer) -> None:
         """Its socket is gone, or was told to go."""
 
-    def go_live(self, viewer: Viewer) -> None:
+    def go_live(self, viewer: ChannelViewer) -> None:
         """It has everything up to the topic's position."""
 
-    def wait_ahead(self, viewer: Viewer) -> None:
+    def wait_ahead(self, viewer: ChannelViewer) -> None:
         """Its cursor is beyond what was seen here."""
 
-    def wait_for_stream(self, viewer: Viewer) -> None:
+    def wait_for_stream(self, viewer: ChannelViewer) -> None:
         """It has a cursor, and there is no stream (any more)."""
 
-    def refuse(self, viewer: Viewer, code: CloseCode, name: str, message: str) -> None:
+    def refuse(self, viewer: ChannelViewer, code: CloseCode, name: str, message: str) -> None:
         """Say why, then close."""
 
-    def close(self, viewer: Viewer, code: CloseCode) -> None:
+    def close(self, viewer: ChannelViewer, code: CloseCode) -> None:
         """Send what was written, then close."""
 
 
-class Viewer:
+class ChannelViewer:
     """A socket that watches an operation."""
 
     __slots__ = (

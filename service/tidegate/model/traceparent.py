@@ -36,11 +36,11 @@ class TraceParent(NamedTuple):
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{int(self.sampled):02x}"
 
 
-class _Message(msgspec.Struct):
+class _TraceMessage(msgspec.Struct):
     traceparent: str = ""
 
 
-_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_message = msgspec.json.Decoder(_TraceMessage).decode
 
 
 def parse_traceparent(raw: bytes) -> TraceParent | None:

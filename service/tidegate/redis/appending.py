@@ -21,16 +21,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tidegate.core.records import PUBLISHER
-from tidegate.core.writes import ANY, Appended, Once, Outcome
+from tidegate.core.writes import ANY, Appended, IdempotencyKey, Outcome
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, client_options, parse_address
+from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.errors import CLIENT_ERRORS, translate, translate_write
 from tidegate.redis.names import Names, same_slot
 from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import Topology
-from tidegate.redis.turns import Turns
 
 CONSUMER = PUBLISHER.decode()
 #: Idempotency keys kept for each operation; about 100 bytes each.
@@ -45,7 +45,7 @@ class Retention(NamedTuple):
     ttl_s: int = 86_400
 
 
-class _Call:
+class _ScriptCall:
     """The arguments of the script, for both clients."""
 
     def __init__(
@@ -73,7 +73,7 @@ class _Call:
         self,
         operation: OperationId,
         texts: Sequence[str | bytes],
-        once: Once | None,
+        once: IdempotencyKey | None,
         newest: str,
         remove: bool,
     ) -> tuple[list[str], tuple[Any, ...]]:
@@ -106,9 +106,9 @@ class Appender:
         dispatch: DispatchSettings,
         retention: Retention | None = None,
     ) -> None:
-        self._call = _Call(topology.names, redis_settings, dispatch, retention or Retention())
+        self._call = _ScriptCall(topology.names, redis_settings, dispatch, retention or Retention())
         self._topology = topology
-        self._turns = Turns(topology)
+        self._turns = ConcurrencyLimiter(topology)
         self._own: RedisCluster | None = None
         self._finding = asyncio.Lock()
         if topology.address.deployment is Deployment.CLUSTER:
@@ -124,7 +124,7 @@ class Appender:
         operation: OperationId,
         texts: Sequence[str | bytes],
         *,
-        once: Once | None = None,
+        once: IdempotencyKey | None = None,
         newest: str = ANY,
         remove: bool = False,
     ) -> Appended:
@@ -177,14 +177,18 @@ class SyncAppender:
         retention: Retention | None = None,
     ) -> None:
         names = Names.of(parse_address(redis_settings), redis_settings)
-        self._call = _Call(names, redis_settings, dispatch, retention or Retention())
+        self._call = _ScriptCall(names, redis_settings, dispatch, retention or Retention())
         try:
             self._client: Any = open_client(redis_settings)
         except CLIENT_ERRORS as error:
             raise translate(error) from None
 
     def append(
-        self, operation: OperationId, texts: Sequence[str | bytes], *, once: Once | None = None
+        self,
+        operation: OperationId,
+        texts: Sequence[str | bytes],
+        *,
+        once: IdempotencyKey | None = None,
     ) -> Appended:
         """As `Appender.append`."""
         arguments = self._call.arguments(operation, texts, once, ANY, remove=False)

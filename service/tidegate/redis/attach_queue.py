@@ -23,9 +23,9 @@ from tidegate.redis.dispatcher import Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, keyspace_channel
 from tidegate.redis.in_flight import PAGE_BYTES, InFlight
 from tidegate.redis.link import Link, pack
-from tidegate.redis.pages import Pages
+from tidegate.redis.pages import PageReads
 from tidegate.redis.replies import read_page
-from tidegate.redis.watch import Watch
+from tidegate.redis.subscription import StreamSubscription
 
 
 class AttachQueue:
@@ -34,18 +34,18 @@ class AttachQueue:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        pages: Pages,
+        pages: PageReads,
         in_flight: InFlight,
         settings: Settings,
         db: int,
-        on_attached: Callable[[Watch], None],
+        on_attached: Callable[[StreamSubscription], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._pages = pages
         self._limit = in_flight
         self._db = db
         self._on_attached = on_attached
-        self._waiting: deque[Watch] = deque()
+        self._waiting: deque[StreamSubscription] = deque()
         self._in_flight = 0
         self._group = settings.redis.group
         self._pod = settings.server.pod
@@ -60,12 +60,12 @@ class AttachQueue:
         self._waiting.clear()
         self._in_flight = 0
 
-    def soon(self, watch: Watch) -> None:
+    def soon(self, watch: StreamSubscription) -> None:
         """Attach this stream when it is its turn."""
         self._waiting.append(watch)
         self._attach_more()
 
-    def evicted(self, watch: Watch) -> None:
+    def evicted(self, watch: StreamSubscription) -> None:
         """The server has ended the subscription: the slot moved away, or only just came here.
 
         A slot's new primary does it too when it learns late that the slot is its own, so the
@@ -78,7 +78,7 @@ class AttachQueue:
         else:
             watch.evicted = True  # the attach on its way is not worth anything any more
 
-    def release(self, link: Link, watch: Watch, *, leave: bool) -> None:
+    def release(self, link: Link, watch: StreamSubscription, *, leave: bool) -> None:
         """Take it off the link. `leave`: nothing depends on this replica's consumer any more."""
         link.unsubscribe("SUNSUBSCRIBE", watch.channel)
         if self._dispatcher.doorbell is Doorbell.KEYSPACE:
@@ -90,7 +90,7 @@ class AttachQueue:
             packed = pack("EVALSHA", lua.DISARM.sha, 1, watch.key, self._group)
             link.send(packed, ignore)
 
-    def _remove_consumer(self, link: Link, watch: Watch) -> None:
+    def _remove_consumer(self, link: Link, watch: StreamSubscription) -> None:
         link.send(pack("XGROUP", "DELCONSUMER", watch.key, self._group, self._pod), ignore)
 
     def _attach_more(self) -> None:
@@ -99,7 +99,7 @@ class AttachQueue:
             if self._dispatcher.is_current(watch) and not watch.attached:
                 self._attach(watch)
 
-    def _attach(self, watch: Watch) -> None:
+    def _attach(self, watch: StreamSubscription) -> None:
         link = self._dispatcher.link
         if link is None:
             return
@@ -115,7 +115,9 @@ class AttachQueue:
         )
         link.send(packed, lambda reply: self._attached(watch, link, after, reply))
 
-    def _attached(self, watch: Watch, link: Link, after: StreamId | None, reply: Any) -> None:
+    def _attached(
+        self, watch: StreamSubscription, link: Link, after: StreamId | None, reply: Any
+    ) -> None:
         dispatcher = self._dispatcher
         if link is not dispatcher.link:
             return

@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
     COUNTED = "the server counted one more client disconnected for its output buffer"
 
 
-class Census(NamedTuple):
+class ClientCounts(NamedTuple):
     """What a server says of itself; None where it does not.
 
     Attributes:
@@ -39,24 +39,24 @@ class Census(NamedTuple):
     cuts: int | None = None
 
 
-def read_census(reply: Any) -> Census:
+def read_census(reply: Any) -> ClientCounts:
     """The answer to `ASK`; an error is one, too."""
     if not isinstance(reply, bytes):
-        return Census()
+        return ClientCounts()
     by = dict(line.partition(":")[::2] for line in reply.decode("utf-8", "replace").splitlines())
     cuts = by.get(_COUNTER, "")
-    return Census(by.get("run_id"), int(cuts) if cuts.isdigit() else None)
+    return ClientCounts(by.get("run_id"), int(cuts) if cuts.isdigit() else None)
 
 
-async def take_census(link: Link) -> Census:
+async def take_census(link: Link) -> ClientCounts:
     """Of the server at the other end. Raises RedisUnavailable: the connection was lost."""
     try:
         return read_census(await link.call("INFO", "server", "stats"))
     except hiredis.ReplyError:
-        return Census()
+        return ClientCounts()
 
 
-def judge(before: Census, after: Census, lost: Link) -> Verdict:
+def judge(before: ClientCounts, after: ClientCounts, lost: Link) -> Verdict:
     """`before` and `after`: of the server of the lost link, and of the next one."""
     if not lost.ended_by_peer or before.run != after.run:
         return Verdict.NO

@@ -1,4 +1,4 @@
-"""The dispatch duty for the streams of one primary: what follows from each push and each reply.
+"""The dispatch role for the streams of one primary: what follows from each push and each reply.
 
     invalidate --> ring --> `Arming` --> dispatch, now or when it is due
     smessage   --> relay --> the stream's listener
@@ -34,7 +34,7 @@ from tidegate.redis.link import Link, pack
 from tidegate.redis.names import Names
 from tidegate.redis.replies import Trouble, is_dispatched, read_relay, trouble_of
 from tidegate.redis.rounds import DueTimes
-from tidegate.redis.watch import Watch
+from tidegate.redis.subscription import StreamSubscription
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +53,8 @@ class Dispatcher:
         settings: Settings,
         names: Names,
         on_misplaced: Callable[[], None],
-        on_asked: Callable[[Watch], None],
-        on_evicted: Callable[[Watch], None],
+        on_asked: Callable[[StreamSubscription], None],
+        on_evicted: Callable[[StreamSubscription], None],
         clock: ServerClock,
         lag: EntryLatency | None,
     ) -> None:
@@ -75,14 +75,14 @@ class Dispatcher:
         self.link: Link | None = None
         self.doorbell = Doorbell.TRACKING
         #: By key.
-        self.watches: dict[bytes, Watch] = {}
+        self.watches: dict[bytes, StreamSubscription] = {}
         self.counts: Counter[str] = Counter()
         self._pod = settings.server.pod.encode()
         self._group = settings.redis.group.encode()
         self._asked_again_s = settings.redis.poll_interval_s
         self._traced = settings.tracing.exporter != "none"
 
-    def is_current(self, watch: Watch) -> bool:
+    def is_current(self, watch: StreamSubscription) -> bool:
         """Whether this stream is still followed here, and by this watch."""
         return self.watches.get(watch.key) is watch
 
@@ -93,7 +93,7 @@ class Dispatcher:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def dispatch(self, watch: Watch) -> None:
+    def dispatch(self, watch: StreamSubscription) -> None:
         """Look at the stream now."""
         if self.link is None or not watch.attached or watch.arming.in_flight:
             return
@@ -103,7 +103,7 @@ class Dispatcher:
         self.counts["dispatch_calls"] += 1
         self.link.send_together(watch.dispatch, partial(self._dispatched, watch))
 
-    def _act(self, watch: Watch) -> None:
+    def _act(self, watch: StreamSubscription) -> None:
         """Its due time has come."""
         if not self.is_current(watch):
             return
@@ -112,7 +112,7 @@ class Dispatcher:
         else:
             self.dispatch(watch)
 
-    def _arm(self, watch: Watch) -> None:
+    def _arm(self, watch: StreamSubscription) -> None:
         """Arm the doorbell by a read that costs Redis a sixth of an empty dispatch (1.3 of 7.6 us);
         dispatch only if it says that there is something.
         """
@@ -151,7 +151,7 @@ class Dispatcher:
                 self.counts["slots_moved"] += 1
                 self._on_evicted(watch)
 
-    def _ring(self, watch: Watch) -> None:
+    def _ring(self, watch: StreamSubscription) -> None:
         self.counts["rings"] += 1
         watch.armed = False
         arming = watch.arming
@@ -161,7 +161,7 @@ class Dispatcher:
         elif arming.due is not before:
             self._due.add(watch)
 
-    def _relayed(self, watch: Watch, payload: bytes) -> None:
+    def _relayed(self, watch: StreamSubscription, payload: bytes) -> None:
         relay = read_relay(payload)
         if relay is None:
             # Perhaps a newer replica speaks a form that this one cannot read: look at the stream.
@@ -203,7 +203,7 @@ class Dispatcher:
 
     # -- replies ---------------------------------------------------------------------------------
 
-    def _dispatched(self, watch: Watch, reply: Any) -> None:
+    def _dispatched(self, watch: StreamSubscription, reply: Any) -> None:
         if isinstance(reply, Exception):
             watch.arming.answered(0)
             self.counts["dispatch_refused"] += 1
@@ -228,7 +228,7 @@ class Dispatcher:
         if more:
             self.dispatch(watch)
 
-    def _armed(self, watch: Watch, reply: Any) -> None:
+    def _armed(self, watch: StreamSubscription, reply: Any) -> None:
         watch.arming.answered(0)
         if isinstance(reply, TidegateError):
             return  # the link is lost; the next attach takes care
@@ -236,7 +236,9 @@ class Dispatcher:
         if self.is_current(watch) and not is_dispatched(reply, self._group, watch.relayed):
             self.dispatch(watch)
 
-    def refused(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
+    def refused(
+        self, watch: StreamSubscription, error: Exception, again: Callable[[], None]
+    ) -> None:
         """A command for this stream was refused; `again` sends it once more, where that helps."""
         if isinstance(error, TidegateError):
             return  # the link is lost; the next attach takes care
@@ -269,7 +271,9 @@ class Dispatcher:
                 return
         self._retry(watch, again)
 
-    def try_later(self, watch: Watch, error: Exception, again: Callable[[], None]) -> None:
+    def try_later(
+        self, watch: StreamSubscription, error: Exception, again: Callable[[], None]
+    ) -> None:
         """Nothing is known that would help but time."""
         if watch.retry_s == 0.0:
             log.warning(
@@ -277,14 +281,16 @@ class Dispatcher:
             )
         self._retry(watch, again)
 
-    def _retry(self, watch: Watch, again: Callable[[], None]) -> None:
+    def _retry(self, watch: StreamSubscription, again: Callable[[], None]) -> None:
         watch.retry_s = min(max(2 * watch.retry_s, RETRY_MIN_S), RETRY_MAX_S)
         self._later(watch, watch.retry_s * random.uniform(0.5, 1.5), again)
 
-    def _later(self, watch: Watch, delay_s: float, again: Callable[[], None]) -> None:
+    def _later(self, watch: StreamSubscription, delay_s: float, again: Callable[[], None]) -> None:
         self._loop.call_later(delay_s, self._again, watch, self.link, again)
 
-    def _again(self, watch: Watch, link: Link | None, again: Callable[[], None]) -> None:
+    def _again(
+        self, watch: StreamSubscription, link: Link | None, again: Callable[[], None]
+    ) -> None:
         if link is self.link and self.is_current(watch):
             again()
 

@@ -19,7 +19,7 @@ from tidegate.core.backoff import Backoff
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
 from tidegate.core.latency import EntryLatency
-from tidegate.core.ports import StreamListener, Turn
+from tidegate.core.ports import Cork, StreamListener
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import OperationId, StreamId
 from tidegate.model.settings import Settings
@@ -30,8 +30,8 @@ from tidegate.redis.errors import in_words
 from tidegate.redis.link import pack
 from tidegate.redis.log import RedisLog
 from tidegate.redis.primary import Primary, PrimaryStats
+from tidegate.redis.subscription import StreamSubscription
 from tidegate.redis.topology import Topology
-from tidegate.redis.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Following(NamedTuple):
 
     node: str | None
     attached: bool
-    duty: str
+    role: str
     in_flight: bool
     retry_s: float
 
@@ -54,7 +54,7 @@ class Following(NamedTuple):
 class RedisFeed:
     """All primaries of a deployment. `run` until cancelled."""
 
-    def __init__(self, topology: Topology, log: RedisLog, settings: Settings, turn: Turn) -> None:
+    def __init__(self, topology: Topology, log: RedisLog, settings: Settings, turn: Cork) -> None:
         self._topology = topology
         self._log = log
         #: Has turns of its own, so that viewers who read do not hold up the streams.
@@ -64,7 +64,7 @@ class RedisFeed:
         self._settings = settings
         self._primaries: dict[Node, Primary] = {}
         self._tasks: dict[Node, asyncio.Task[None]] = {}
-        self._watches: dict[OperationId, Watch] = {}
+        self._watches: dict[OperationId, StreamSubscription] = {}
         self._homes: dict[OperationId, Primary] = {}
         self._look = asyncio.Event()
         self._prefix = settings.redis.key_prefix.encode()
@@ -87,7 +87,7 @@ class RedisFeed:
         key = self._prefix + operation.encode()
         channel = self._names.relay(key)
         packed = pack("EVALSHA", lua.DISPATCH.sha, 1, key, *self._dispatch_args, channel)
-        watch = Watch(operation, key, listener, self._rules, packed, channel=channel)
+        watch = StreamSubscription(operation, key, listener, self._rules, packed, channel=channel)
         self._watches[operation] = watch
         self._place(watch)
 
@@ -165,14 +165,14 @@ class RedisFeed:
         return Following(
             None if home is None else str(home.node),
             watch.attached,
-            watch.arming.duty.value,
+            watch.arming.role.value,
             watch.arming.in_flight,
             watch.retry_s,
         )
 
     # -- routing -----------------------------------------------------------------------------------
 
-    def _place(self, watch: Watch) -> None:
+    def _place(self, watch: StreamSubscription) -> None:
         node = self._topology.node_for(watch.key)
         home = None if node is None else self._primaries.get(node)
         if home is not None:
@@ -212,7 +212,7 @@ class RedisFeed:
             del self._primaries[node]
             self._tasks.pop(node).cancel()
 
-    def _detour(self, tasks: asyncio.TaskGroup, watch: Watch) -> None:
+    def _detour(self, tasks: asyncio.TaskGroup, watch: StreamSubscription) -> None:
         """A key that has gone ahead of its slot is followed through the cluster client."""
         operation = watch.operation
         if operation in self._watches and operation not in self._detours:
@@ -220,7 +220,7 @@ class RedisFeed:
             self._detours[operation] = reading
             reading.add_done_callback(lambda _: self._detours.pop(operation, None))
 
-    async def _read_ahead(self, watch: Watch) -> None:
+    async def _read_ahead(self, watch: StreamSubscription) -> None:
         after = watch.listener.resume_after
         try:
             if after is None:

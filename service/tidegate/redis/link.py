@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import hiredis
 
-from tidegate.core.ports import Turn
+from tidegate.core.ports import Cork
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Address, Node
-from tidegate.redis.alarm import Alarm
+from tidegate.redis.timer import HighResolutionTimer
 
 OnReply = Callable[[Any], None]
 OnPush = Callable[[list[Any]], None]
@@ -51,7 +51,7 @@ class Link(asyncio.Protocol):
     """A connection; `on_push` gets every push, `on_lost` is called once."""
 
     def __init__(
-        self, on_push: OnPush, on_lost: Callable[[], None], turn: Turn, *, pace_s: float = 0.0
+        self, on_push: OnPush, on_lost: Callable[[], None], turn: Cork, *, pace_s: float = 0.0
     ) -> None:
         """`pace_s`: see `send_together`."""
         self._loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ class Link(asyncio.Protocol):
         #: Commands of one round together at the most; see `in_flight`.
         self.at_once = sys.maxsize
         self._pace_s = pace_s
-        self._alarm: Alarm | None = None
+        self._timer: HighResolutionTimer | None = None
         #: Before this time (of `perf_counter`) nothing leaves together.
         self._hold_until = 0.0
         self._held = False
@@ -201,7 +201,7 @@ class Link(asyncio.Protocol):
 
     def _may_leave(self) -> bool:
         """Whether it is time for the next round together; if so, it begins."""
-        if self._alarm is None:
+        if self._timer is None:
             return True
         now = perf_counter()
         if now < self._hold_until:
@@ -212,7 +212,7 @@ class Link(asyncio.Protocol):
         self._hold_until = now + self._pace_s if 2 * self._spacing_s <= self._pace_s else 0.0
         return True
 
-    def _hold(self, alarm: Alarm) -> None:
+    def _hold(self, timer: HighResolutionTimer) -> None:
         """Nothing is owed: leave what comes where it is until the next round."""
         left_s = self._hold_until - perf_counter()
         if left_s < _SHORTEST_HOLD_S:
@@ -224,7 +224,7 @@ class Link(asyncio.Protocol):
         if not self._held and transport is not None and not transport.is_closing():
             self._held = True
             transport.pause_reading()
-        alarm.set(left_s)
+        timer.set(left_s)
 
     def _go_on(self) -> None:
         """Time for the next round: with what has arrived meanwhile."""
@@ -244,7 +244,7 @@ class Link(asyncio.Protocol):
         # uvloop's transport is one without having the base class.
         self._transport = cast("asyncio.Transport", transport)
         if self._pace_s:
-            self._alarm = Alarm(self._loop, self._go_on)
+            self._timer = HighResolutionTimer(self._loop, self._go_on)
         self.alive_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -272,15 +272,15 @@ class Link(asyncio.Protocol):
             if self._out or self._next:
                 self._flush()
             self._turn.end()
-        if self._alarm is not None and self._hold_until and not self._waiting and not self.lost:
-            self._hold(self._alarm)
+        if self._timer is not None and self._hold_until and not self._waiting and not self.lost:
+            self._hold(self._timer)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
         self.ended_by_peer = not self._aborted
         self.cut_off = self.ended_by_peer and (bool(self._waiting) or self._reader.has_data())
-        if self._alarm is not None:
-            self._alarm.close()
+        if self._timer is not None:
+            self._timer.close()
         waiting, self._waiting = self._waiting, deque()
         gone = RedisUnavailable("the connection to Redis is lost")
         unsent, self._next = self._next, []
@@ -306,7 +306,7 @@ async def connect(
     address: Address,
     on_push: OnPush,
     on_lost: Callable[[], None],
-    turn: Turn,
+    turn: Cork,
     *,
     pace_s: float = 0.0,
 ) -> tuple[Link, dict[bytes, Any]]:

@@ -18,10 +18,10 @@ from tidegate.core.records import Page, StreamInfo
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
+from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.errors import CLIENT_ERRORS, translate
 from tidegate.redis.replies import read_info, read_page
 from tidegate.redis.topology import Topology
-from tidegate.redis.turns import Turns
 
 ALL = -1
 #: A page is turned into frames in one go, for which everybody else waits: 1 to 3 ms.
@@ -54,7 +54,7 @@ class RedisLog:
 
     def __init__(self, topology: Topology, settings: Settings) -> None:
         self._topology = topology
-        self._turns = Turns(topology, READS, share=READS_OF_ONE)
+        self._turns = ConcurrencyLimiter(topology, READS, share=READS_OF_ONE)
         self._prefix = settings.redis.key_prefix
         self._group = settings.redis.group
         self._pages = LogPages(topology, settings)

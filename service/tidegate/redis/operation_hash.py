@@ -13,9 +13,9 @@ from redis.exceptions import ResponseError
 
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import OperationId
+from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.errors import CLIENT_ERRORS, translate
 from tidegate.redis.topology import Topology
-from tidegate.redis.turns import Turns
 
 FIELDS = ("owner", "users", "status", "state")
 #: `HMGET` has no bound of its own; a longer field is the backend's mistake.
@@ -31,7 +31,7 @@ class OperationHash:
 
     def __init__(self, topology: Topology, prefix: str) -> None:
         self._topology = topology
-        self._turns = Turns(topology)
+        self._turns = ConcurrencyLimiter(topology)
         self._prefix = prefix
 
     async def read(self, operation: OperationId) -> Mapping[str, bytes] | None:

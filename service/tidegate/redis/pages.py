@@ -28,20 +28,20 @@ from tidegate.redis.in_flight import PAGE_BYTES, InFlight
 from tidegate.redis.link import Link, pack
 from tidegate.redis.log import RedisLog
 from tidegate.redis.replies import read_page
+from tidegate.redis.subscription import StreamSubscription
 from tidegate.redis.topology import LARGE_PAGES
-from tidegate.redis.watch import Watch
 
 
 class _Wanted(NamedTuple):
     """A page of a stream: above `after`, or the newest entries (None)."""
 
-    watch: Watch
+    watch: StreamSubscription
     after: StreamId | None
-    #: `Watch.question` as it was asked.
+    #: `StreamSubscription.question` as it was asked.
     question: int
 
 
-class Pages:
+class PageReads:
     """Of the streams that one primary's dispatcher has."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Pages:
         log: RedisLog,
         in_flight: InFlight,
         settings: Settings,
-        on_gone: Callable[[Watch], None],
+        on_gone: Callable[[StreamSubscription], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._log = log
@@ -69,7 +69,7 @@ class Pages:
         # One more than the default history, so that the position before it is known as well.
         self.newest = settings.viewer.history_entries + 1
 
-    def read(self, watch: Watch, after: StreamId) -> None:
+    def read(self, watch: StreamSubscription, after: StreamId) -> None:
         """Read above `after`; the page goes to the listener."""
         if self._dispatcher.link is None:
             return  # the next attach reads from the listener's position
@@ -80,7 +80,7 @@ class Pages:
         else:
             self._ask(wanted)
 
-    def too_large(self, watch: Watch, after: StreamId | None) -> None:
+    def too_large(self, watch: StreamSubscription, after: StreamId | None) -> None:
         """An attach was answered that there is more above `after` than the link may carry."""
         self._fetch(self._want(watch, after))
 
@@ -90,7 +90,7 @@ class Pages:
         self._asked = 0
         self._fetches.clear()
 
-    def _want(self, watch: Watch, after: StreamId | None) -> _Wanted:
+    def _want(self, watch: StreamSubscription, after: StreamId | None) -> _Wanted:
         watch.question += 1
         return _Wanted(watch, after, watch.question)
 

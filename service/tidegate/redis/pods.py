@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 KICK_MIN_S = 0.1
 
 
-class View(NamedTuple):
+class ReplicasView(NamedTuple):
     """The pods that lived when it was taken.
 
     Attributes:
@@ -51,7 +51,7 @@ class View(NamedTuple):
     live: tuple[str, ...]
 
 
-class Figures(NamedTuple):
+class LeaseFigures(NamedTuple):
     """What a pod tells the operator about itself at each renewal.
 
     Attributes:
@@ -92,7 +92,7 @@ class Pods:
         topology: Topology,
         settings: Settings,
         *,
-        figures: Callable[[], Figures] = Figures,
+        figures: Callable[[], LeaseFigures] = LeaseFigures,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._topology = topology
@@ -106,7 +106,7 @@ class Pods:
         self.on_return: Callable[[], None] = lambda: None
         self._incarnation: str | None = None
         self._token = secrets.token_hex(6)
-        self._view = View(0, 0, ())
+        self._view = ReplicasView(0, 0, ())
         self._view_until = 0.0
         self._held_until = 0.0
         self._started_ms = 0
@@ -131,7 +131,7 @@ class Pods:
         """Whether the lease holds, as far as this replica can know."""
         return self._incarnation is not None and self._clock() < self._held_until
 
-    def view(self) -> View:
+    def view(self) -> ReplicasView:
         """The last view; one older than a lease does not say who is dead."""
         if self._clock() < self._view_until:
             return self._view
@@ -273,7 +273,7 @@ class Pods:
         self.counts["renewals"] += 1
         lease_s = self._settings.slots.lease_s
         self._incarnation = _text(incarnation)
-        self._view = View(
+        self._view = ReplicasView(
             int(order) if complete else 0, int(now_ms), tuple(_text(one) for one in live)
         )
         self._started_ms = self._started_ms or int(now_ms)

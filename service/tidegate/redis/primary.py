@@ -18,30 +18,30 @@ from typing import Any, NamedTuple
 import hiredis
 import structlog
 
-from tidegate.core.arming import Duty
+from tidegate.core.arming import DispatchRole
 from tidegate.core.backoff import Backoff
 from tidegate.core.bounds import LATENCY_S
 from tidegate.core.clock import ServerClock
 from tidegate.core.histogram import Histogram
 from tidegate.core.latency import EntryLatency
-from tidegate.core.ports import Turn
+from tidegate.core.ports import Cork
 from tidegate.model.errors import RedisUnavailable, RedisUnsupported, TidegateError
 from tidegate.model.ids import StreamId
 from tidegate.model.settings import Settings
 from tidegate.redis.address import Address, Node
 from tidegate.redis.attach_queue import AttachQueue
-from tidegate.redis.buffer_cuts import ASK, Census, Verdict, judge, read_census, take_census
+from tidegate.redis.buffer_cuts import ASK, ClientCounts, Verdict, judge, read_census, take_census
 from tidegate.redis.dispatcher import SCRIPTS, Dispatcher, ignore
 from tidegate.redis.doorbell import Doorbell, Prober
 from tidegate.redis.in_flight import STEADY_S, InFlight
 from tidegate.redis.link import Link, connect, pack
 from tidegate.redis.log import RedisLog
 from tidegate.redis.names import Names
-from tidegate.redis.pages import Pages
+from tidegate.redis.pages import PageReads
 from tidegate.redis.replies import Trouble, trouble_of
-from tidegate.redis.rounds import Sweep
+from tidegate.redis.rounds import PeriodicCheck
+from tidegate.redis.subscription import StreamSubscription
 from tidegate.redis.version import check_version
-from tidegate.redis.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +86,8 @@ class Primary:
         address: Address,
         settings: Settings,
         on_misplaced: Callable[[], None],
-        on_asked: Callable[[Watch], None],
-        turn: Turn,
+        on_asked: Callable[[StreamSubscription], None],
+        turn: Cork,
         log: RedisLog,
         dispatch_lag: EntryLatency | None,
         away_since: float,
@@ -113,35 +113,35 @@ class Primary:
         self.dispatcher = Dispatcher(
             settings, names, on_misplaced, on_asked, self._evicted, self.clock, dispatch_lag
         )
-        self._sweep = Sweep()
+        self._sweep = PeriodicCheck()
         self._in_flight = InFlight()
-        self._pages = Pages(self.dispatcher, log, self._in_flight, settings, self._gone)
+        self._pages = PageReads(self.dispatcher, log, self._in_flight, settings, self._gone)
         self._attaches = AttachQueue(
             *(self.dispatcher, self._pages, self._in_flight, settings, address.db, self._sweep.add)
         )
         self._last_error: str | None = None
         #: Of the server, while the link was up.
-        self._census = Census()
+        self._census = ClientCounts()
         self._lost_link: Link | None = None
         #: Loop time since when there is no link; None while there is.
         self._away_since: float | None = away_since
 
     # -- what the feed asks ----------------------------------------------------------------------
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: StreamSubscription) -> None:
         """Follow this stream from now on."""
         watch.reset()
         self.dispatcher.watches[watch.key] = watch
         if self.is_connected:
             self._attaches.soon(watch)
 
-    def remove(self, watch: Watch, *, leave: bool) -> None:
+    def remove(self, watch: StreamSubscription, *, leave: bool) -> None:
         """Follow it no longer. `leave`: nothing depends on this replica's consumer any more."""
         link = self.dispatcher.link
         if self.dispatcher.watches.pop(watch.key, None) is not None and link is not None:
             self._attaches.release(link, watch, leave=leave)
 
-    def read(self, watch: Watch, after: StreamId) -> None:
+    def read(self, watch: StreamSubscription, after: StreamId) -> None:
         """Read a page above `after`; it goes to the listener in order with the relay."""
         self._pages.read(watch, after)
 
@@ -166,7 +166,7 @@ class Primary:
         return 0.0 if self._away_since is None else self._loop.time() - self._away_since
 
     @property
-    def watches(self) -> tuple[Watch, ...]:
+    def watches(self) -> tuple[StreamSubscription, ...]:
         """The streams followed here."""
         return tuple(self.dispatcher.watches.values())
 
@@ -174,7 +174,7 @@ class Primary:
         """What it is doing now."""
         leading = undispatched = 0
         for watch in self.dispatcher.watches.values():
-            leading += watch.arming.duty is Duty.LEADING
+            leading += watch.arming.role is DispatchRole.LEADING
             undispatched += watch.left or (watch.arming.in_flight and not watch.armed)
         offset_s = self.clock.offset_s
         now = time.monotonic()
@@ -269,7 +269,7 @@ class Primary:
             await link.call("SCRIPT", "LOAD", script.text)
         self._judge(await take_census(link))
 
-    def _judge(self, census: Census) -> None:
+    def _judge(self, census: ClientCounts) -> None:
         """What has ended the link before, now that its server has been asked."""
         before, self._census = self._census, census
         lost, self._lost_link = self._lost_link, None
@@ -383,10 +383,10 @@ class Primary:
             watch.listener.on_detached()
         link.abort()
 
-    def _gone(self, watch: Watch) -> None:
+    def _gone(self, watch: StreamSubscription) -> None:
         watch.attached = False
         self._attaches.soon(watch)
 
-    def _evicted(self, watch: Watch) -> None:
+    def _evicted(self, watch: StreamSubscription) -> None:
         self._on_misplaced()
         self._attaches.evicted(watch)

@@ -37,7 +37,7 @@ def message(type_: str, data: Mapping[str, object]) -> str:
     return "".join(f"\\u{ord(one):04x}" if "\ud800" <= one <= "\udfff" else one for one in text)
 
 
-class Publisher:
+class EntryWriter:
     """Appends messages to the streams of operations, wherever ``redis.url`` leads.
 
     Raises:

@@ -40,7 +40,7 @@ Command = tuple[str | bytes | int, ...]
 AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
 
 
-class Refused(NamedTuple):
+class RefusedCommand(NamedTuple):
     """Commands that the login may not run, for what (one of `AREAS`) and on which keys."""
 
     area: str
@@ -68,7 +68,7 @@ class Rights:
         self._batches = batches
         self._areas = tuple(_areas(topology, settings))
         #: What was refused the last time.
-        self.refused: tuple[Refused, ...] = ()
+        self.refused: tuple[RefusedCommand, ...] = ()
         #: Whether nothing was refused at some time since the start.
         self.once_complete = False
         self._last_error: str | None = None
@@ -96,7 +96,7 @@ class Rights:
         """What `/readyz` says of it; None while nothing is known to be refused."""
         return f"Redis refuses {'; '.join(map(str, self.refused))}" if self.refused else None
 
-    def _tried(self, refused: tuple[Refused, ...]) -> None:
+    def _tried(self, refused: tuple[RefusedCommand, ...]) -> None:
         if refused and refused != self.refused:
             log.error(
                 "Redis refuses commands that this replica needs; extend the ACL of its user",
@@ -107,7 +107,7 @@ class Rights:
         self.refused = refused
         self.once_complete = self.once_complete or not refused
 
-    async def _try(self) -> tuple[Refused, ...]:
+    async def _try(self) -> tuple[RefusedCommand, ...]:
         """Raises RedisUnavailable."""
         found = []
         for area in self._areas:
@@ -121,11 +121,11 @@ class Rights:
                 # Of the script itself, or of its key.
                 if not isinstance(error, RedisForbidden):
                     raise
-                found.append(Refused(area.name, where, ("evalsha", "eval")))
+                found.append(RefusedCommand(area.name, where, ("evalsha", "eval")))
                 continue
             if names:
                 refused = dict.fromkeys(name.decode() for name in names)
-                found.append(Refused(area.name, where, tuple(refused)))
+                found.append(RefusedCommand(area.name, where, tuple(refused)))
         return tuple(found)
 
 

@@ -1,7 +1,7 @@
 """Two ways in which a stream's turn comes without a ring.
 
 `DueTimes` is one timer over all streams that wait for a moment of their own (`Arming.due`).
-`Sweep` goes round all streams at an even pace, a few at each tick.
+`PeriodicCheck` goes round all streams at an even pace, a few at each tick.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from tidegate.redis.watch import Watch
+from tidegate.redis.subscription import StreamSubscription
 
 
 class DueTimes:
     """Calls `act` for each stream whose `arming.due` has come; one that was changed lapses."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, act: Callable[[Watch], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, act: Callable[[StreamSubscription], None]
+    ) -> None:
         self._loop = loop
         self._act = act
-        self._heap: list[tuple[float, int, Watch]] = []
+        self._heap: list[tuple[float, int, StreamSubscription]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: StreamSubscription) -> None:
         """Its due time was set."""
         due = watch.arming.due
         if due is None:
@@ -52,15 +54,15 @@ class DueTimes:
         self._set_timer()
 
 
-class Sweep:
+class PeriodicCheck:
     """Round and round over all streams."""
 
     def __init__(self) -> None:
-        self._streams: deque[Watch] = deque()
-        self._known: set[Watch] = set()
+        self._streams: deque[StreamSubscription] = deque()
+        self._known: set[StreamSubscription] = set()
         self._owed = 0.0
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: StreamSubscription) -> None:
         """Look at this stream too, until it is no longer current."""
         if watch not in self._known:
             self._known.add(watch)
@@ -72,7 +74,9 @@ class Sweep:
         self._known.clear()
         self._owed = 0.0
 
-    def turn(self, looks: float, is_current: Callable[[Watch], bool]) -> Iterator[Watch]:
+    def turn(
+        self, looks: float, is_current: Callable[[StreamSubscription], bool]
+    ) -> Iterator[StreamSubscription]:
         """The streams whose turn it is; `looks` may be less than one and adds up."""
         self._owed += looks
         number = min(int(self._owed), len(self._streams))

@@ -28,7 +28,7 @@ TURNS = 8
 #: Pages of streams that are too large for the link, on their way from one server. Each is
 #: bounded in bytes (`redis.log`), and takes a few milliseconds in which nothing else is done here.
 LARGE_PAGES = 2
-#: Connections to one server: for the three kinds that take turns (`redis.turns`), and as many as
+#: Connections to one server: for the kinds that `redis.concurrency` limits, and as many as
 #: one of them for slots, leases, control messages and redirected commands.
 MAX_CONNECTIONS = 4 * TURNS + LARGE_PAGES
 POOL_WAIT_S = 5

@@ -1,6 +1,6 @@
 """One replica from its settings to its end; `serve` is what the command line calls.
 
-`replica` wires the parts, `leaving` sends viewers away at a pace, `report` says what is going on,
+`replica` wires the parts, `drainer` sends viewers away at a pace, `report` says what is going on,
 `listening` binds the ports.
 """
 

@@ -27,24 +27,24 @@ from tidegate.model.settings import Settings
 from tidegate.redis import control
 from tidegate.redis.appending import Retention
 from tidegate.redis.operation_hash import OperationHash
-from tidegate.redis.pods import Figures
+from tidegate.redis.pods import LeaseFigures
 from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.rights import Rights
 from tidegate.runtime.descriptors import descriptor_limit
-from tidegate.runtime.inside import Inside
-from tidegate.runtime.leaving import Leaving
+from tidegate.runtime.drainer import Drainer
+from tidegate.runtime.inspector import ReplicaInspector
 from tidegate.runtime.listening import BACKLOG, listen
-from tidegate.runtime.report import Report
+from tidegate.runtime.report import MetricsReport
 from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
-from tidegate.web.access.authenticator import Gate
-from tidegate.web.access.limits import Door
+from tidegate.web.access.authenticator import Authenticator
+from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import admin_app
 from tidegate.web.app import PublicApp
 from tidegate.web.http.publish import publishing_routes
-from tidegate.web.http.shutdown_guard import CutOff
+from tidegate.web.http.shutdown_guard import ShutdownGuard
 from tidegate.web.server.http_protocol import bind_http
 from tidegate.web.server.port import admin_port, public_port
 from tidegate.web.ws.http_upgrade import bind_upgrade
@@ -80,16 +80,20 @@ class Replica:
             retention=Retention(settings.publish.cap, settings.publish.ttl_s),
             tracer=None if self._tracing is None else self._tracing.entries,
         )
-        self._door = Door(settings.replica)
+        self._limiter = ConnectionLimiter(settings.replica)
         descriptors = descriptor_limit()
-        self._public_port = public_port(settings, descriptors, self._door.refusals)
+        self._public_port = public_port(settings, descriptors, self._limiter.refusals)
         self._admin_port = admin_port(settings, descriptors)
         spans = None if self._tracing is None else self._tracing.connections
         self._connections = Connections(settings.log.connections_per_s, spans)
-        self._door.visitors = self._connections
-        self._leaving = Leaving(self._door, settings.drain)
-        self._gate = Gate(settings, OperationHash(node.topology, settings.source.redis_prefix))
-        self._admission = Admission(self._gate, node.slots, self._door, settings, node.spawn)
+        self._limiter.observer = self._connections
+        self._drainer = Drainer(self._limiter, settings.drain)
+        self._authenticator = Authenticator(
+            settings, OperationHash(node.topology, settings.source.redis_prefix)
+        )
+        self._admission = Admission(
+            self._authenticator, node.slots, self._limiter, settings, node.spawn
+        )
         self._admission.on_victims = node.say_replaced
         self._revoked = RevokedTokens(
             node.topology,
@@ -98,22 +102,22 @@ class Replica:
             on_more=self._admission.revoked,
         )
         self._rights = Rights(node.topology, settings, node.slots.batches)
-        self._report = Report(
+        self._report = MetricsReport(
             settings,
             rights=self._rights,
             hub=node.hub,
             feed=node.feed,
             log=node.log,
-            door=self._door,
+            limiter=self._limiter,
             ports={"public": self._public_port, "admin": self._admin_port},
             admission=self._admission,
             pods=node.pods,
             slots=node.slots,
-            leaving=self._leaving,
-            visits=self._connections,
+            drainer=self._drainer,
+            records=self._connections,
             spans_dropped=self._spans_dropped,
         )
-        self._inside = Inside(
+        self._inside = ReplicaInspector(
             settings.topic,
             hub=node.hub,
             feed=node.feed,
@@ -145,14 +149,14 @@ class Replica:
     def stop(self) -> None:
         """Drain and end; safe to call at any time. Said again, it is done without waiting."""
         if self._stop.is_set():
-            self._leaving.hurry()
+            self._drainer.hurry()
         self._stop.set()
 
     async def _serve(self, public: socket.socket, admin: socket.socket) -> None:
         viewer = self._settings.viewer
         viewers = self._server(
             self._public_app(),
-            http=bind_upgrade(self._public_port, self._door),
+            http=bind_upgrade(self._public_port, self._limiter),
             ws=bind(viewer),
             ws_max_size=viewer.max_message_bytes,
             ws_ping_interval=viewer.ping_interval_s,
@@ -177,7 +181,7 @@ class Replica:
         async with self._node.running(
             (self._revoked.run(), "revoked"),
             (self._rights.run(), "rights"),
-            (self._gate.run(), "keys"),
+            (self._authenticator.run(), "keys"),
         ) as tasks:
             serving = tasks.create_task(viewers.serve(sockets=[public]), name="public")
             tasks.create_task(admins.serve(sockets=[admin]), name="admin")
@@ -191,18 +195,18 @@ class Replica:
             )
             await self._stop.wait()
             self._report.stopping()
-            log.info("draining", connections=len(self._door))
-            await self._leaving.drain()
+            log.info("draining", connections=len(self._limiter))
+            await self._drainer.drain()
             viewers.stop()
             await serving
             await self._node.leave()
-            await self._gate.close()
+            await self._authenticator.close()
             admins.stop()
         log.info("stopped")
 
     def _public_app(self) -> PublicApp:
         node = self._node
-        app = PublicApp(node.hub, self._door, self._admission, self._settings)
+        app = PublicApp(node.hub, self._limiter, self._admission, self._settings)
         app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
         return app
 
@@ -213,7 +217,7 @@ class Replica:
     def _server(self, app: Any, **options: Any) -> Server:
         keep_alive_s: Any = self._settings.replica.keep_alive_s  # `int`, but any number will do
         config = uvicorn.Config(
-            CutOff(app),
+            ShutdownGuard(app),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -228,7 +232,7 @@ class Replica:
 
     # -- what is told to and by other replicas ---------------------------------------------------
 
-    def _figures(self) -> Figures:
+    def _figures(self) -> LeaseFigures:
         return self._report.figures()
 
     def _made(self, task: asyncio.Task[None]) -> None:
@@ -272,7 +276,7 @@ class Replica:
                 self._admission.replaced(connections)
             case control.Rebalance(pod, connections, over_s):
                 if pod == self._settings.server.pod:
-                    _ = self._node.spawn(self._leaving.shed(connections, over_s), "rebalance")
+                    _ = self._node.spawn(self._drainer.shed(connections, over_s), "rebalance")
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -13,16 +13,16 @@ from tidegate.gateway.hub import Hub
 from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
-from tidegate.redis.pods import Figures, Pods
+from tidegate.redis.pods import LeaseFigures, Pods
 from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
-from tidegate.runtime.leaving import Leaving
+from tidegate.runtime.drainer import Drainer
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.gc_pauses import GcPauses
 from tidegate.telemetry.loop_lag import LoopLag
 from tidegate.telemetry.metric_table import Value
 from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers
-from tidegate.web.access.limits import Door
+from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import Readiness
 from tidegate.web.server.port import Port
@@ -41,7 +41,7 @@ class _Told(NamedTuple):
     ticks: int
 
 
-class Report:
+class MetricsReport:
     """Reads the parts and changes nothing of them."""
 
     def __init__(
@@ -52,13 +52,13 @@ class Report:
         hub: Hub,
         feed: RedisFeed,
         log: RedisLog,
-        door: Door,
+        limiter: ConnectionLimiter,
         ports: Mapping[str, Port],
         admission: Admission,
         pods: Pods,
         slots: RedisSlots,
-        leaving: Leaving,
-        visits: Connections,
+        drainer: Drainer,
+        records: Connections,
         spans_dropped: Callable[[], int],
     ) -> None:
         self._settings = settings
@@ -66,13 +66,13 @@ class Report:
         self._hub = hub
         self._feed = feed
         self._log = log
-        self._door = door
+        self._limiter = limiter
         self._ports = ports
         self._admission = admission
         self._pods = pods
         self._slots = slots
-        self._leaving = leaving
-        self._visits = visits
+        self._drainer = drainer
+        self._records = records
         self._spans_dropped = spans_dropped
         self._loop_lag = LoopLag()
         self._gc_pauses = GcPauses()
@@ -118,20 +118,20 @@ class Report:
         }
 
     def _of_connections(self) -> Numbers:
-        visits = self._visits
+        records = self._records
         return {
-            "tidegate_connections": visits.open,
+            "tidegate_connections": records.open,
             "tidegate_connections_limit": self._settings.replica.max_connections,
             "tidegate_sockets": {name: port.open for name, port in self._ports.items()},
-            "tidegate_connections_opened_total": visits.opened,
+            "tidegate_connections_opened_total": records.opened,
             "tidegate_refusals_total": self._refusals(),
-            "tidegate_closes_total": visits.ends,
+            "tidegate_closes_total": records.ends,
             "tidegate_authenticated_connections": len(self._admission),
         }
 
     def _refusals(self) -> Counter[str]:
         """By code; those of the admin port together: they are no viewers', and should be none."""
-        refusals = self._door.refusals + self._admission.refusals
+        refusals = self._limiter.refusals + self._admission.refusals
         refusals["admin_port"] = self._ports["admin"].refusals.total()
         return +refusals
 
@@ -240,7 +240,7 @@ class Report:
             "tidegate_draining": int(began is not None),
             "tidegate_drain_elapsed_seconds": 0.0 if began is None else time.monotonic() - began,
             "tidegate_drain_window_seconds": drain.delay_s + drain.window_s,
-            "tidegate_moved_connections_total": self._leaving.sent_away,
+            "tidegate_moved_connections_total": self._drainer.moved,
             "tidegate_loop_lag_seconds": self._loop_lag.histogram,
             "tidegate_gc_pause_seconds": self._gc_pauses.by_generation(),
             "tidegate_spans_dropped_total": self._spans_dropped(),
@@ -258,14 +258,14 @@ class Report:
         """Entries known to wait for dispatch."""
         return sum(link.undispatched for link in self._feed.stats())
 
-    def figures(self) -> Figures:
+    def figures(self) -> LeaseFigures:
         """What the operator is told; rates are since the last call."""
         now, lag = time.monotonic(), self._loop_lag.histogram
         before = self._told
         self._told = told = _Told(now, self._hub.counters.deliveries, lag.sum, lag.count)
         ticks = told.ticks - before.ticks
-        return Figures(
-            connections=len(self._door),
+        return LeaseFigures(
+            connections=len(self._limiter),
             deliveries_per_s=(told.deliveries - before.deliveries) / max(now - before.at, 1e-3),
             loop_lag_ms=1000 * (told.lag_s - before.lag_s) / ticks if ticks else 0.0,
             undispatched=self.undispatched(),

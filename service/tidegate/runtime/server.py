@@ -25,7 +25,7 @@ DATE_S = 1.0
 CANCEL_S = 1.0
 
 
-class _Members(set[T]):
+class _ServerMembers(set[T]):
     """A set that tells when it has become empty. uvicorn's protocols leave it both ways."""
 
     def __init__(self, on_empty: Callable[[], None]) -> None:
@@ -50,8 +50,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
-        self.server_state.connections = _Members(self._changed.set)
-        self.server_state.tasks = _Members(self._changed.set)
+        self.server_state.connections = _ServerMembers(self._changed.set)
+        self.server_state.tasks = _ServerMembers(self._changed.set)
 
     def stop(self) -> None:
         """Accept nothing more, let requests finish for the configured time, and end."""

@@ -20,14 +20,20 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from tidegate.core.visit import Headers, Stage, Trail, Visit, VisitKind
+from tidegate.core.connection_record import (
+    ConnectionKind,
+    ConnectionRecord,
+    ConnectionTrace,
+    Headers,
+    Stage,
+)
 from tidegate.model.traceparent import FIELD, TraceParent, parse_traceparent
 
 _ORDER = {stage: number for number, stage in enumerate(Stage)}
 
 
-class ConnectionTrail:
-    """Implements `core.visit.Trail`."""
+class RecordedTrace:
+    """Implements `core.record.ConnectionTrace`."""
 
     __slots__ = ("_current", "_operation", "_root", "_stage", "_tracer", "trace_id")
 
@@ -40,7 +46,7 @@ class ConnectionTrail:
         self.trace_id = f"{root.get_span_context().trace_id:032x}"
 
     def enter(self, stage: Stage) -> None:
-        """See `Trail`."""
+        """See `ConnectionTrace`."""
         if self._stage is not None and _ORDER[stage] <= _ORDER[self._stage]:
             return
         self.end()
@@ -51,27 +57,27 @@ class ConnectionTrail:
                 stage.value, set_span_in_context(self._root, Context()), attributes=attributes
             )
 
-    def fork(self, operation: str) -> Trail:
-        """See `Trail`."""
-        return ConnectionTrail(self._tracer, self._root, operation)
+    def fork(self, operation: str) -> ConnectionTrace:
+        """See `ConnectionTrace`."""
+        return RecordedTrace(self._tracer, self._root, operation)
 
     def end(self) -> None:
-        """See `Trail`."""
+        """See `ConnectionTrace`."""
         if self._current is not None:
             self._current.end()
             self._current = None
 
-    def finish(self, visit: Visit) -> None:
-        """See `Trail`."""
+    def finish(self, record: ConnectionRecord) -> None:
+        """See `ConnectionTrace`."""
         self.end()
         root = self._root
-        root.set_attribute("tidegate.connection.frames", visit.frames)
-        root.set_attribute("tidegate.connection.bytes", visit.size_bytes)
-        root.set_attribute("tidegate.connection.reason", visit.reason)
-        if visit.code:
-            root.set_attribute("tidegate.connection.code", visit.code)
-        if visit.operation:
-            root.set_attribute("tidegate.operation.id", visit.operation)
+        root.set_attribute("tidegate.connection.frames", record.frames)
+        root.set_attribute("tidegate.connection.bytes", record.size_bytes)
+        root.set_attribute("tidegate.connection.reason", record.reason)
+        if record.code:
+            root.set_attribute("tidegate.connection.code", record.code)
+        if record.operation:
+            root.set_attribute("tidegate.operation.id", record.operation)
         root.end()
 
 
@@ -84,7 +90,7 @@ class ConnectionSpans:
         #: A request may say that it is traced, or not.
         self._trusting = trusting
 
-    def begin(self, kind: VisitKind, headers: Headers) -> ConnectionTrail | None:
+    def begin(self, kind: ConnectionKind, headers: Headers) -> RecordedTrace | None:
         """None: this connection is not traced."""
         parent = _parent_in(headers) if self._trusting else None
         sampled = random.random() < self._ratio if parent is None else parent.sampled
@@ -98,7 +104,7 @@ class ConnectionSpans:
             context = set_span_in_context(NonRecordingSpan(above), context)
         attributes = {"tidegate.connection.kind": kind.value}
         root = self._tracer.start_span("connection", context, SpanKind.SERVER, attributes)
-        return ConnectionTrail(self._tracer, root)
+        return RecordedTrace(self._tracer, root)
 
 
 def _parent_in(headers: Headers) -> TraceParent | None:

@@ -1,7 +1,8 @@
-"""What is told of each connection: one line in the log at its end, and its trace.
+"""The log line of each connection at its end, and its trace.
 
-Implements `core.visit.Visitors`. Lines are bounded per way in: what is above the bound is counted,
-and told as one line when a second has passed. No token, user, address or query is in them.
+Implements `core.connection_record.ConnectionObserver`. Lines are limited for each kind of
+connection: those above the limit are counted, and summed up in one line a second later. They hold
+no token, user, address or query.
 """
 
 from __future__ import annotations
@@ -13,8 +14,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tidegate.core.allowance import Allowance
-from tidegate.core.visit import ANSWERED, VIEWER_LEFT, Headers, Visit, VisitKind
+from tidegate.core.connection_record import (
+    ANSWERED,
+    VIEWER_LEFT,
+    ConnectionKind,
+    ConnectionRecord,
+    Headers,
+)
+from tidegate.core.token_bucket import TokenBucket
 from tidegate.model.close_codes import CLOSE_CODES
 
 if TYPE_CHECKING:
@@ -34,38 +41,40 @@ class Connections:
         self._per_s = per_s
         self._spans = spans
         burst = max(1, math.ceil(per_s))
-        self._allowances = {kind: Allowance(per_s, burst) for kind in VisitKind}
-        self._untold: dict[VisitKind, Counter[str]] = {kind: Counter() for kind in VisitKind}
-        self._timers: dict[VisitKind, asyncio.TimerHandle] = {}
+        self._buckets = {kind: TokenBucket(per_s, burst) for kind in ConnectionKind}
+        self._untold: dict[ConnectionKind, Counter[str]] = {
+            kind: Counter() for kind in ConnectionKind
+        }
+        self._timers: dict[ConnectionKind, asyncio.TimerHandle] = {}
         #: For the metrics: those that are open, all that came, and how they ended.
         self.open: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
 
-    def came(self, kind: VisitKind, headers: Headers) -> Visit:
-        """See `Visitors`."""
-        visit = Visit(kind, self._loop.time())
+    def came(self, kind: ConnectionKind, headers: Headers) -> ConnectionRecord:
+        """See `ConnectionObserver`."""
+        record = ConnectionRecord(kind, self._loop.time())
         self.open[kind.value] += 1
         self.opened[kind.value] += 1
         if self._spans is not None:
-            visit.trail = self._spans.begin(kind, headers)
-        return visit
+            record.trace = self._spans.begin(kind, headers)
+        return record
 
-    def left(self, visit: Visit) -> None:
-        """See `Visitors`."""
-        self.open[visit.kind.value] -= 1
-        self.ends[_end_of(visit)] += 1
-        if visit.trail is not None:
-            visit.trail.finish(visit)
+    def left(self, record: ConnectionRecord) -> None:
+        """See `ConnectionObserver`."""
+        self.open[record.kind.value] -= 1
+        self.ends[_end_of(record)] += 1
+        if record.trace is not None:
+            record.trace.finish(record)
         if not self._per_s:
             return
         now = self._loop.time()
-        if self._allowances[visit.kind].take(now):
-            _tell(visit, now)
+        if self._buckets[record.kind].take(now):
+            _tell(record, now)
             return
-        self._untold[visit.kind][visit.reason] += 1
-        if visit.kind not in self._timers:
-            self._timers[visit.kind] = self._loop.call_later(COLLECT_S, self._sum_up, visit.kind)
+        self._untold[record.kind][record.reason] += 1
+        if record.kind not in self._timers:
+            self._timers[record.kind] = self._loop.call_later(COLLECT_S, self._sum_up, record.kind)
 
     def close(self) -> None:
         """Tell now what is still collected."""
@@ -73,7 +82,7 @@ class Connections:
             timer.cancel()
             self._sum_up(kind)
 
-    def _sum_up(self, kind: VisitKind) -> None:
+    def _sum_up(self, kind: ConnectionKind) -> None:
         self._timers.pop(kind, None)
         untold, self._untold[kind] = self._untold[kind], Counter()
         log.info(
@@ -84,26 +93,26 @@ class Connections:
         )
 
 
-def _end_of(visit: Visit) -> str:
+def _end_of(record: ConnectionRecord) -> str:
     """The name of its close code; reasons may be anything that an administrator has said."""
-    if visit.reason in (VIEWER_LEFT, ANSWERED):
-        return visit.reason
-    row = CLOSE_CODES.get(visit.code)
-    return str(visit.code) if row is None else row.name
+    if record.reason in (VIEWER_LEFT, ANSWERED):
+        return record.reason
+    row = CLOSE_CODES.get(record.code)
+    return str(record.code) if row is None else row.name
 
 
-def _tell(visit: Visit, now: float) -> None:
+def _tell(record: ConnectionRecord, now: float) -> None:
     fields: dict[str, object] = {
-        "kind": visit.kind.value,
-        "reason": visit.reason,
-        "duration_s": round(now - visit.started, 3),
-        "frames": visit.frames,
-        "bytes": visit.size_bytes,
+        "kind": record.kind.value,
+        "reason": record.reason,
+        "duration_s": round(now - record.started, 3),
+        "frames": record.frames,
+        "bytes": record.size_bytes,
     }
-    if visit.code:
-        fields["code"] = visit.code
-    if visit.operation:
-        fields["operation"] = visit.operation
-    if visit.trail is not None:
-        fields["trace_id"] = visit.trail.trace_id
+    if record.code:
+        fields["code"] = record.code
+    if record.operation:
+        fields["operation"] = record.operation
+    if record.trace is not None:
+        fields["trace_id"] = record.trace.trace_id
     log.info("connection ended", **fields)

@@ -41,7 +41,7 @@ from tidegate.telemetry.span_ids import ChosenIds, dispatch_span_id
 LINKS_MAX = 32
 
 
-class Hop:
+class EntrySpan:
     """The entries of one publisher's context in one message from Redis."""
 
     __slots__ = ("_attributes", "_deliver", "_parent", "_spans", "ids", "relay", "trace_id")
@@ -77,33 +77,33 @@ class Hop:
             self._deliver.end()
 
 
-class Journey:
+class BatchTrace:
     """The traced entries of one message from Redis."""
 
-    __slots__ = ("_applied", "hops")
+    __slots__ = ("_applied", "spans")
 
-    def __init__(self, hops: Sequence[Hop]) -> None:
-        self.hops = hops
-        self._applied: set[Hop] = set()
+    def __init__(self, spans: Sequence[EntrySpan]) -> None:
+        self.spans = spans
+        self._applied: set[EntrySpan] = set()
 
-    def applied(self, entry_id: StreamId) -> Hop | None:
-        """This entry followed on, and is a frame now; what becomes of it is told to the hop.
+    def applied(self, entry_id: StreamId) -> EntrySpan | None:
+        """This entry followed on, and is a frame now; what happens to it is reported to the span.
         None: it is not traced.
         """
-        for hop in self.hops:
-            if entry_id in hop.ids:
-                self._applied.add(hop)
-                return hop
+        for span in self.spans:
+            if entry_id in span.ids:
+                self._applied.add(span)
+                return span
         return None
 
     def end(self) -> None:
         """The message has been worked through."""
-        for hop in self.hops:
-            if hop.relay is not None:
-                if hop not in self._applied:
+        for span in self.spans:
+            if span.relay is not None:
+                if span not in self._applied:
                     # Already delivered, or to be read again in order: a later page brings it.
-                    hop.relay.add_event("not applied")
-                hop.relay.end()
+                    span.relay.add_event("not applied")
+                span.relay.end()
 
 
 class EntrySpans:
@@ -114,13 +114,13 @@ class EntrySpans:
         self._ids = ids
         self._pod = pod.encode()
 
-    def relayed(self, operation: OperationId, relay: Relay) -> Journey | None:
+    def relayed(self, operation: OperationId, relay: Relay) -> BatchTrace | None:
         """A relay message arrived; None when nothing in it is traced."""
         groups = _by_context(relay.entries)
         if not groups:
             return None
         now = time.time_ns()
-        hops = []
+        spans = []
         for publisher, entries in groups.items():
             links = _links(groups, publisher)
             attributes = _attributes(operation, entries)
@@ -137,17 +137,17 @@ class EntrySpans:
             elif relay.origin != PUBLISHER:
                 links = [Link(_span_context(publisher.trace_id, dispatch_id)), *links]
             span = self.start("relay", parent, SpanKind.INTERNAL, attributes, links, start_ns=now)
-            hops.append(Hop(self, publisher, entries, attributes, span))
-        return Journey(hops)
+            spans.append(EntrySpan(self, publisher, entries, attributes, span))
+        return BatchTrace(spans)
 
-    def paged(self, operation: OperationId, page: Page) -> Journey | None:
+    def paged(self, operation: OperationId, page: Page) -> BatchTrace | None:
         """A page that repairs a gap; what in it is delivered gets a deliver span."""
         groups = _by_context(page.entries)
         if not groups:
             return None
-        return Journey(
+        return BatchTrace(
             [
-                Hop(
+                EntrySpan(
                     self,
                     publisher,
                     entries,

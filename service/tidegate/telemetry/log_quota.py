@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from tidegate.core.allowance import Allowance
+from tidegate.core.token_bucket import TokenBucket
 
 PER_S = 10.0
 BURST = 50
@@ -29,7 +29,7 @@ class Quota(logging.Filter):
         super().__init__()
         self._exempt = frozenset(exempt)
         self._clock = clock
-        self._kinds: dict[tuple[str, str], Allowance] = {}
+        self._kinds: dict[tuple[str, str], TokenBucket] = {}
         self._left_out: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -37,12 +37,12 @@ class Quota(logging.Filter):
         if record.name in self._exempt:
             return True
         kind = (record.name, str(_event(record))[:200])
-        allowance = self._kinds.get(kind)
-        if allowance is None:
+        bucket = self._kinds.get(kind)
+        if bucket is None:
             if len(self._kinds) >= KINDS_MAX:
                 kind = _OTHERS
-            allowance = self._kinds.setdefault(kind, Allowance(PER_S, BURST))
-        if not allowance.take(self._clock()):
+            bucket = self._kinds.setdefault(kind, TokenBucket(PER_S, BURST))
+        if not bucket.take(self._clock()):
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
             return False
         left_out = self._left_out.pop(kind, 0)

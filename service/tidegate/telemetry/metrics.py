@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry
 
 from tidegate.core.bounds import LATENCY_S, PAUSE_S, REPLAY_ENTRIES, SLOT_USE
+from tidegate.core.connection_record import ANSWERED, VIEWER_LEFT, ConnectionKind
 from tidegate.core.topic import RepairCause
-from tidegate.core.visit import ANSWERED, VIEWER_LEFT, VisitKind
 from tidegate.model.close_codes import CLOSE_CODES
 from tidegate.model.frames import GapReason
 from tidegate.telemetry.metric_table import (
@@ -31,7 +31,7 @@ from tidegate.telemetry.metric_table import (
 #: Values of a label that is not listed, such as the addresses of primaries, kept apart at the most.
 VALUES_MAX = 64
 
-CONNECTION_KINDS = tuple(kind.value for kind in VisitKind)
+CONNECTION_KINDS = tuple(kind.value for kind in ConnectionKind)
 LAGGING_POLICIES = ("conflate", "replay", "disconnect")
 REPAIR_CAUSES = tuple(cause.value for cause in RepairCause)
 REDIS_EVENTS = (

@@ -15,10 +15,10 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from tidegate import __version__
-from tidegate.core.ports import Lobby
+from tidegate.core.ports import SubscriptionService
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
-from tidegate.web.access.limits import Door
+from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.demo import demo_routes
 from tidegate.web.http.cors import CrossOrigin
@@ -32,7 +32,7 @@ from tidegate.web.schemas import (
 )
 from tidegate.web.sse.endpoint import PREFIX as SSE_PREFIX
 from tidegate.web.sse.endpoint import SseEndpoint
-from tidegate.web.ws.handshake import Opening
+from tidegate.web.ws.handshake import Handshake
 from tidegate.web.ws.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.ws.multiplex import MultiplexSocket
 from tidegate.web.ws.single import OperationSocket
@@ -41,11 +41,17 @@ from tidegate.web.ws.single import OperationSocket
 class PublicApp:
     """An ASGI application; WebSockets do not pass through the framework."""
 
-    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
-        opening = Opening(door, settings)
-        self._sockets = OperationSocket(lobby, opening, admission, settings)
-        self._multiplex = MultiplexSocket(lobby, opening, admission, settings)
-        sse: Any = SseEndpoint(lobby, door, admission, settings)
+    def __init__(
+        self,
+        subscriptions: SubscriptionService,
+        limiter: ConnectionLimiter,
+        admission: Admission,
+        settings: Settings,
+    ) -> None:
+        opening = Handshake(limiter, settings)
+        self._sockets = OperationSocket(subscriptions, opening, admission, settings)
+        self._multiplex = MultiplexSocket(subscriptions, opening, admission, settings)
+        sse: Any = SseEndpoint(subscriptions, limiter, admission, settings)
         self._sse = ServerErrorMiddleware(sse, handler=_failed)
         self._pages = _Pages(
             needs_token=settings.server.auth == "jwt",
@@ -61,7 +67,7 @@ class PublicApp:
                 Exception: _failed,
             },
         )
-        self._pages.include_router(reading_routes(lobby, door, admission, settings))
+        self._pages.include_router(reading_routes(subscriptions, limiter, admission, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import Sender, SenderListener
-from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import reconnect_frame, split_texts
 
@@ -38,7 +38,7 @@ class AsgiSender:
         self._close: tuple[CloseCode, str] | None = None
         self.write: Callable[[bytes], None] = self._write
         self.listener: SenderListener | None = None
-        self.visit: Visit = NO_VISIT
+        self.record: ConnectionRecord = NO_RECORD
         self.writable = True
         self.closed = False
 
@@ -57,13 +57,13 @@ class AsgiSender:
         if not self.closed:
             self.closed = True
             self.writable = False
-            self.visit.closed(code)
+            self.record.closed(code)
             self._close = (code, reason)
             self._wake.set()
 
-    def send_away(self, after_ms: int) -> None:
+    def ask_to_reconnect(self, after_ms: int) -> None:
         """Tell it to come back after this time, and close."""
-        send_away(self, after_ms)
+        ask_to_reconnect(self, after_ms)
 
     def lost(self) -> None:
         """The socket is gone."""
@@ -110,7 +110,7 @@ class AsgiSender:
         await self._send({"type": "websocket.close", "code": code.code, "reason": reason})
 
 
-def send_away(sender: Sender, after_ms: int) -> None:
+def ask_to_reconnect(sender: Sender, after_ms: int) -> None:
     """Nothing more is delivered; the last frame says when to come back, then 1012."""
     listener, sender.listener = sender.listener, None
     if listener is not None:

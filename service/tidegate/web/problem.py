@@ -138,7 +138,7 @@ def refusal_of(error: TidegateError) -> Refusal:
 
 def refuse(sender: Sender, row: Refusal) -> None:
     """Say why on a socket, then close it."""
-    sender.visit.closed(row.close, row.code)
+    sender.record.closed(row.close, row.code)
     if sender.writable:
         sender.write(error_frame(row.code, row.message, retry=row.retry, details=row.details))
     sender.close(row.close)

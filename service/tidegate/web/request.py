@@ -20,7 +20,7 @@ QUERY_MAX_BYTES = 12_288
 OFFERS_ACKS = b"acks=1"
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """What the request said."""
 
     path: str

@@ -45,7 +45,7 @@ async def test_without_a_good_token_it_is_401(redis_server: Server, backend: Bac
                 evil = await client.get(path, headers={"Origin": "http://evil.example"})
                 assert (evil.status_code, evil.json()["code"]) == (403, "origin"), path
         assert replica.viewers == 0
-        assert len(replica.runtime._door) == 0
+        assert len(replica.runtime._limiter) == 0
 
 
 async def test_who_stays_takes_a_slot_and_who_asks_does_not(
@@ -68,7 +68,7 @@ async def test_who_stays_takes_a_slot_and_who_asks_does_not(
         for path in ("/operations/42", f"/operations/42/events?after={cursor}"):
             assert (await client.get(path)).status_code == 200
         await response.aclose()
-        await until(lambda: len(replica.runtime._door) == 0)
+        await until(lambda: len(replica.runtime._limiter) == 0)
         entry = await backend.publish("42")
         query = {"after": cursor, "wait": "30"}
         page: dict[str, Any] = (await client.get("/operations/42/events", params=query)).json()

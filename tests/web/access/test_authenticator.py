@@ -18,7 +18,7 @@ from tidegate.cli.settings_source import load_settings
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.access.authenticator import Gate
+from tidegate.web.access.authenticator import Authenticator
 from tidegate.web.auth.identity import ANONYMOUS
 from tidegate.web.auth.sources import HashSource
 from tidegate.web.problem import Forbidden, Refused, Unauthenticated
@@ -29,25 +29,27 @@ EVIL_PAGE = (b"origin", b"https://evil.example")
 OPERATION = OperationId("job-1")
 
 
-def gate(source: str | dict[str, Any] = "none", **auth: Any) -> Gate:
+def gate(source: str | dict[str, Any] = "none", **auth: Any) -> Authenticator:
     source = {"kind": source} if isinstance(source, str) else source
     auth = auth or {"secret": SECRET}
     tree = {"server": {"auth": "jwt"}, "auth": auth, "source": source}
-    return Gate(Settings.model_validate(tree))
+    return Authenticator(Settings.model_validate(tree))
 
 
 def bearer(token: str) -> tuple[bytes, bytes]:
     return (b"authorization", f"Bearer {token}".encode())
 
 
-async def refusal(gate: Gate, *headers: tuple[bytes, bytes], query: bytes = b"") -> Refused:
+async def refusal(
+    gate: Authenticator, *headers: tuple[bytes, bytes], query: bytes = b""
+) -> Refused:
     with pytest.raises(Refused) as caught:
         await gate.authenticate(headers, [], query)
     return caught.value
 
 
 async def test_with_auth_none_everybody_is_anonymous_but_not_every_page() -> None:
-    open_gate = Gate(Settings.model_validate({"server": {"auth": "none"}}))
+    open_gate = Authenticator(Settings.model_validate({"server": {"auth": "none"}}))
     await open_gate.run()
     for headers in ([HOST], [HOST, OWN_PAGE], [HOST, bearer("not.looked.at")]):
         assert await open_gate.authenticate(headers, [], b"") == (ANONYMOUS, None)
@@ -62,9 +64,9 @@ async def test_with_auth_none_everybody_is_anonymous_but_not_every_page() -> Non
 
 
 async def test_a_good_token_from_a_good_page() -> None:
-    visitor = await gate().authenticate([HOST, OWN_PAGE], ["access_token." + signed()], b"")
-    assert visitor.identity.user == USER
-    assert signed() not in repr(visitor)
+    principal = await gate().authenticate([HOST, OWN_PAGE], ["access_token." + signed()], b"")
+    assert principal.identity.user == USER
+    assert signed() not in repr(principal)
 
 
 async def test_refusals_and_their_close_codes() -> None:
@@ -85,9 +87,9 @@ async def test_refusals_and_their_close_codes() -> None:
 
 async def test_a_renewed_token_is_verified_like_the_first() -> None:
     keeper = gate("claims")
-    visitor = await keeper.renew(signed(operations=["job-*"]))
-    assert visitor.identity.user == USER
-    assert (await keeper.authorise(visitor, OPERATION)).state is None
+    principal = await keeper.renew(signed(operations=["job-*"]))
+    assert principal.identity.user == USER
+    assert (await keeper.authorise(principal, OPERATION)).state is None
     for text in ("", "x", signed(exp=1), "a b"):
         with pytest.raises(Unauthenticated):
             await keeper.renew(text)
@@ -144,7 +146,7 @@ async def test_every_operation_source(monkeypatch: pytest.MonkeyPatch) -> None:
         async def read(self, operation: OperationId) -> None:
             return None
 
-    assert isinstance(Gate(Settings.model_validate(tree), Hashes()).source, HashSource)
+    assert isinstance(Authenticator(Settings.model_validate(tree), Hashes()).source, HashSource)
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ async def test_a_refresh_outlived_its_socket(redis_server: Server) -> None:
             await viewer.until(type="refreshed")
             await until(lambda: len(source.requests) == WATCHES + 1, "the first is asked about")
             socket.transport.abort()
-        await until(lambda: len(replica.runtime._door) == 0, "the socket is gone")
+        await until(lambda: len(replica.runtime._limiter) == 0, "the socket is gone")
         await until(lambda: not is_renewing(), "its refresh is gone, too")
         go.set()
         async with watch(replica, "job-0", token("u")) as other:  # and so time has passed

@@ -96,7 +96,7 @@ async def test_a_wait_of_a_user_who_was_disconnected_meanwhile_got_data(
         await slow.asked.wait()
         assert len(replica.runtime._admission) == 1
         await revoke(replica)
-        await until(lambda: all(bell.closed for bell in _bells(replica)), "it has heard of it")
+        await until(lambda: all(bell.closed for bell in _waiters(replica)), "it has heard of it")
         slow.go.set()
         answer = await request
         assert answer.status_code == 403
@@ -143,5 +143,5 @@ async def test_a_token_revoked_while_the_stream_was_read_got_data(
         assert (answer.status_code, answer.json()["code"]) == (401, "token_revoked")
 
 
-def _bells(replica: Replica) -> list[Any]:
-    return list(replica.runtime._door._inside)
+def _waiters(replica: Replica) -> list[Any]:
+    return list(replica.runtime._limiter._inside)

@@ -170,7 +170,7 @@ async def test_an_operation_that_is_watched(redis_server: Server, backend: Backe
         seen["dispatch"].items()
         >= {
             "attached": True,
-            "duty": "leading",
+            "role": "leading",
             "in_flight": False,
         }.items()
     )

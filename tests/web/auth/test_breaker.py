@@ -5,10 +5,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.harness.examples import examples
-from tidegate.web.auth.breaker import Breaker, State
+from tidegate.web.auth.breaker import Breaker, BreakerState
 
 
-def state(breaker: Breaker) -> State:
+def state(breaker: Breaker) -> BreakerState:
     return breaker.state
 
 
@@ -19,27 +19,27 @@ def test_it_opens_after_failures_in_a_row_tries_and_closes() -> None:
         breaker.failed(user, 0)
     breaker.worked(0)  # not in a row any more
     for now, user in enumerate("abc", 1):
-        assert state(breaker) is State.CLOSED
+        assert state(breaker) is BreakerState.CLOSED
         assert breaker.may_pass(user, now)
         breaker.failed(user, now)
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
     assert breaker.opened == 1
     assert not breaker.may_pass("d", 7.9)
     assert breaker.may_pass("d", 8)
-    assert state(breaker) is State.TRYING
+    assert state(breaker) is BreakerState.TRYING
     assert not breaker.may_pass("e", 8)  # only one tries at a time
     for user in "def":
         breaker.failed(user, 9)
         assert user == "f" or breaker.may_pass(chr(ord(user) + 1), 9)
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
     assert breaker.opened == 2
     assert not breaker.may_pass("a", 13.9)
     assert breaker.may_pass("a", 14)
     breaker.worked(14)
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     assert breaker.may_pass("a", 14)
     breaker.failed("a", 14)
-    assert state(breaker) is State.CLOSED  # counts anew
+    assert state(breaker) is BreakerState.CLOSED  # counts anew
 
 
 def test_one_user_whose_requests_fail_shut_out_all_others() -> None:
@@ -47,7 +47,7 @@ def test_one_user_whose_requests_fail_shut_out_all_others() -> None:
     for now in range(1000):
         assert breaker.may_pass("mallory", now)
         breaker.failed("mallory", now)
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     assert breaker.may_pass("ann", 1000)
 
 
@@ -55,13 +55,13 @@ def test_one_user_was_always_first_to_try_and_kept_it_open() -> None:
     breaker = Breaker(2, 5.0)
     for user in ("ann", "bob"):
         breaker.failed(user, 0)
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
     assert breaker.may_pass("mallory", 5)
     breaker.failed("mallory", 5)
     assert not breaker.may_pass("mallory", 5)
     assert breaker.may_pass("ann", 5)
     breaker.worked(5)
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_the_only_user_tries_again_later() -> None:

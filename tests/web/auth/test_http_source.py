@@ -18,7 +18,7 @@ from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import SourceSettings
 from tidegate.web.access.authenticator import operation_source
-from tidegate.web.auth.breaker import State
+from tidegate.web.auth.breaker import BreakerState
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.http_source import HttpSource
 from tidegate.web.auth.identity import ANONYMOUS, Identity
@@ -107,7 +107,7 @@ async def test_every_other_answer(reply: Reply | bytes, kind: type[Refused], cou
         assert await refusal(source) is kind
         # Nobody follows a redirect, and only failures of the backend itself open the breaker.
         assert [request.path for request in server.requests] == [f"/{JOB}"]
-        assert source.breaker.state is (State.OPEN if counts else State.CLOSED)
+        assert source.breaker.state is (BreakerState.OPEN if counts else BreakerState.CLOSED)
 
 
 async def test_a_body_without_an_end_is_cut() -> None:
@@ -213,7 +213,7 @@ async def test_the_breaker_opens_leaves_alone_tries_and_closes() -> None:
         assert await refusal(source) is SourceFailed  # it had its try
         clock.now += 5
         assert (await source.check(ANN, TOKEN, JOB)).state
-        assert source.breaker.state is State.CLOSED
+        assert source.breaker.state is BreakerState.CLOSED
 
 
 async def test_a_viewer_that_goes_away_while_the_breaker_tries_blocks_nobody() -> None:

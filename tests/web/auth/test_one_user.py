@@ -9,7 +9,7 @@ from tests.harness.waiting import until
 from tests.web.auth.http_server import HttpServer, Reply, Request
 from tests.web.auth.test_http_source import ANN, BOB, JOB, TOKEN, YES, asking, refusal
 from tidegate.model.ids import OperationId
-from tidegate.web.auth.breaker import State
+from tidegate.web.auth.breaker import BreakerState
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.problem import SourceFailed
 
@@ -24,7 +24,7 @@ async def test_one_user_with_ids_that_fail_shut_everybody_out() -> None:
     async with HttpServer(by_operation) as server, asking(server.url) as source:
         for number in range(50):
             assert await refusal(source, MALLORY, f"bad-{number}") is SourceFailed
-        assert source.breaker.state is State.CLOSED
+        assert source.breaker.state is BreakerState.CLOSED
         assert (await source.check(ANN, TOKEN, JOB)).state
 
 
@@ -32,7 +32,7 @@ async def test_one_user_that_is_told_to_slow_down_shut_everybody_out() -> None:
     async with HttpServer(Reply(429)) as server, asking(server.url, breaker_failures=1) as source:
         for number in range(50):
             assert await refusal(source, Identity(f"user-{number}")) is SourceFailed
-        assert source.breaker.state is State.CLOSED
+        assert source.breaker.state is BreakerState.CLOSED
         server.answer = YES
         assert (await source.check(ANN, TOKEN, JOB)).state
 
@@ -71,7 +71,7 @@ async def test_waiting_for_ones_own_turn_was_a_failure_of_the_backend() -> None:
     ):
         async with source._fetcher._turns.turn(MALLORY.user):
             assert await refusal(source, MALLORY, "waits") is SourceFailed
-        assert source.breaker.state is State.CLOSED
+        assert source.breaker.state is BreakerState.CLOSED
         assert not server.requests
 
 
@@ -92,4 +92,4 @@ async def test_without_tokens_operations_are_what_tells_viewers_apart() -> None:
         server.answer = Reply(500)
         for number in range(20):
             assert await refusal(source, ANONYMOUS, f"bad-{number}") is SourceFailed
-        assert source.breaker.state is State.OPEN
+        assert source.breaker.state is BreakerState.OPEN

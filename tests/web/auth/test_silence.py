@@ -16,7 +16,7 @@ from tests.web.auth.http_server import HttpServer, Reply, Request
 from tests.web.auth.tokens import SECRET, jwk, jwks, pem, signed
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.access.authenticator import Gate
+from tidegate.web.access.authenticator import Authenticator
 from tidegate.web.problem import Refused
 
 HOST = (b"host", b"gate.example")
@@ -41,12 +41,14 @@ def everything(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFi
     structlog.configure(**before)
 
 
-async def visit(gate: Gate, headers: Any, subprotocols: Any, query: bytes, said: list[str]) -> None:
+async def attempt(
+    gate: Authenticator, headers: Any, subprotocols: Any, query: bytes, said: list[str]
+) -> None:
     try:
-        visitor = await gate.authenticate(headers, subprotocols, query)
-        said.append(repr(visitor))
+        principal = await gate.authenticate(headers, subprotocols, query)
+        said.append(repr(principal))
         for operation in map(OperationId, ("job-0", "job-1", "job-2")):
-            allowed = await gate.authorise(visitor, operation)
+            allowed = await gate.authorise(principal, operation)
             said.append(repr(allowed))
     except Refused as error:
         # As an incautious caller would: with the traceback and all attributes.
@@ -97,15 +99,15 @@ async def test_no_token_is_logged_or_said(
             },
             "source": {"kind": "http", "url": api.url, "cache_s": 0},
         }
-        gate = Gate(Settings.model_validate(tree))
+        gate = Authenticator(Settings.model_validate(tree))
         running = asyncio.create_task(gate.run())
         for token in tokens.values():
             raw = token.encode("latin-1")
-            await visit(gate, [HOST, (b"authorization", b"Bearer " + raw)], [], b"", said)
-            await visit(gate, [HOST], [f"access_token.{token}"], b"", said)
-            await visit(gate, [HOST], [], b"token=" + raw, said)
-            await visit(gate, [HOST, (b"cookie", b"session=" + raw)], [], b"", said)
-            await visit(
+            await attempt(gate, [HOST, (b"authorization", b"Bearer " + raw)], [], b"", said)
+            await attempt(gate, [HOST], [f"access_token.{token}"], b"", said)
+            await attempt(gate, [HOST], [], b"token=" + raw, said)
+            await attempt(gate, [HOST, (b"cookie", b"session=" + raw)], [], b"", said)
+            await attempt(
                 gate, [HOST, (b"cookie", b"session=" + raw)], ["access_token.x.y.z"], b"", said
             )
         await issuer.stop()
@@ -116,9 +118,9 @@ async def test_no_token_is_logged_or_said(
     secret_file = tmp_path / "key.pem"
     secret_file.write_bytes(pem("rsa"))
     tree = {"server": {"auth": "jwt"}, "auth": {"secret": SECRET}, "source": {"kind": "claims"}}
-    gate = Gate(Settings.model_validate(tree))
+    gate = Authenticator(Settings.model_validate(tree))
     for token in tokens.values():
-        await visit(
+        await attempt(
             gate, [HOST, (b"authorization", b"Bearer " + token.encode("latin-1"))], [], b"", said
         )
 
@@ -126,7 +128,7 @@ async def test_no_token_is_logged_or_said(
     assert "operation source failed" in logged
     assert "JWKS refreshed" in logged
     assert "refused" in logged
-    assert any("Visitor" in text for text in said)
+    assert any("Principal" in text for text in said)
     # The identity's user may be shown; nothing else of a claim, and nothing of a token.
     texts = [logged, *(re.sub(r"Identity\(.*?\)", "", text) for text in said)]
     for text in texts:

@@ -18,11 +18,11 @@ from tests.harness.examples import examples
 from tests.harness.plain_http import plain_client
 from tests.harness.replica import Replica, quick_settings
 from tests.harness.waiting import until
-from tests.seed.application import QuietServer
+from tests.legacy_contract.application import QuietServer
 from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
-from tidegate.core.writes import Once
+from tidegate.core.writes import IdempotencyKey
 from tidegate.gateway.hub import unstored_frame
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
@@ -266,7 +266,7 @@ def test_keys_that_live_together() -> None:
 
 
 def test_digests_and_not_secrets_are_kept() -> None:
-    once = Once("\ud800 key", b"body")
+    once = IdempotencyKey("\ud800 key", b"body")
     assert len(once.field) == len(once.digest) == 32
 
 
@@ -463,14 +463,14 @@ def test_no_body_breaks_what_viewers_get(body: bytes) -> None:
     """Whatever is taken can be read by a browser; whatever cannot is refused."""
     from tidegate.model.entries import RawEntry, read_entry
     from tidegate.model.ids import StreamId
-    from tidegate.web.http.publish import Publishing, Rejected
+    from tidegate.web.http.publish import Publishing, PublishRejected
 
     unused: Any = None
     publishing = Publishing(unused, unused, quick_settings("redis://127.0.0.1:1/0"))
     for media_type in ("application/json", "application/x-ndjson"):
         try:
             taken = publishing._texts(media_type, body)
-        except Rejected:
+        except PublishRejected:
             continue
         for text in taken:
             entry = read_entry(StreamId(1, 0), RawEntry(b"1-0", [b"message", text]))

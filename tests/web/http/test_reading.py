@@ -223,7 +223,7 @@ async def test_a_long_poll_answers_when_something_comes(place: Replica, backend:
             assert body["cursor"] == new
             ids.append(new)
             await until(lambda: place.viewers == before)
-        assert len(place.runtime._door) == before
+        assert len(place.runtime._limiter) == before
 
 
 async def test_a_long_poll_over_time_is_an_empty_page(place: Replica, backend: Backend) -> None:
@@ -283,7 +283,7 @@ async def test_a_client_that_goes_leaves_nothing(replica: Replica, backend: Back
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     await until(lambda: replica.viewers == 0)
-    await until(lambda: len(replica.runtime._door) == 0)
+    await until(lambda: len(replica.runtime._limiter) == 0)
 
 
 async def test_a_drain_answers_who_waits(redis_server: Server, backend: Backend) -> None:

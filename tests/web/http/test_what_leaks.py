@@ -71,7 +71,7 @@ async def test_our_own_mistake_was_told_as_plain_text(
             raise LookupError("hunter2")
 
         monkeypatch.setattr(replica.hub.reader, "state", broken)
-        monkeypatch.setattr(replica.runtime._admission._gate, "authenticate", broken)
+        monkeypatch.setattr(replica.runtime._admission._authenticator, "authenticate", broken)
         base = f"http://127.0.0.1:{replica.settings.server.port}"
         for path in ("/operations/42", "/sse/operations/42"):
             answer = await client.get(base + path)

@@ -124,13 +124,13 @@ async def test_a_body_that_does_not_end_is_not_waited_for(
         said = (request, framing, answer[:200])
         assert answer.startswith(b"HTTP/1.1 " + (status or b"408")), said
         assert BOUND_S * 0.9 < seconds < PATIENCE_S, said
-    assert replica.runtime._door.refusals["body_time"] == len(cases)
+    assert replica.runtime._limiter.refusals["body_time"] == len(cases)
 
 
 async def test_a_body_without_end_is_not_taken(replica: Replica, backend: Backend) -> None:
     await backend.publish("42")
     piece = b"x" * 65536
-    refusals = replica.runtime._door.refusals
+    refusals = replica.runtime._limiter.refusals
     for number, request in enumerate(UNREAD, 1):
         answer, _, sent = await ends(replica, head(*request, LENGTH), piece, 0.0)
         said = (request, answer[:200])
@@ -154,7 +154,7 @@ async def test_who_reads_a_body_has_bounds_of_its_own(replica: Replica) -> None:
             await asyncio.sleep(1.2 * BOUND_S / len(EVENT))
         async with asyncio.timeout(PATIENCE_S):
             assert (await raw.reader.readline()).startswith(b"HTTP/1.1 201")
-    assert replica.runtime._door.refusals["body_time"] == 0
+    assert replica.runtime._limiter.refusals["body_time"] == 0
 
 
 async def test_a_read_body_says_nothing_of_the_one_behind_it(replica: Replica) -> None:
@@ -167,7 +167,7 @@ async def test_a_read_body_says_nothing_of_the_one_behind_it(replica: Replica) -
     answer, seconds, _ = await ends(replica, first + EVENT + second, b"x", 0.05)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert seconds < PATIENCE_S
-    assert replica.runtime._door.refusals["body_time"] == 1
+    assert replica.runtime._limiter.refusals["body_time"] == 1
 
 
 async def test_small_bodies_where_none_is_read_are_let_pass(

@@ -161,7 +161,7 @@ async def test_state_history_and_live_entries(replica: Replica, backend: Backend
         assert len(events.retry_ms) == 1
         assert 25 <= events.retry_ms[0] <= 75
     await until(lambda: replica.viewers == 0)
-    await until(lambda: len(replica.runtime._door) == 0)
+    await until(lambda: len(replica.runtime._limiter) == 0)
 
 
 async def test_the_same_json_as_on_a_socket(replica: Replica, backend: Backend) -> None:
@@ -418,8 +418,8 @@ async def test_one_that_does_not_read_is_left_behind_and_then_caught_up(
                 assert await other.ids(100) == new
                 ids += new
         await until(lambda: replica.hub.stats().lagging == 1)
-        await until(lambda: len(replica.runtime._door) == 1)
-        (connection,) = replica.runtime._door._inside
+        await until(lambda: len(replica.runtime._limiter) == 1)
+        (connection,) = replica.runtime._limiter._inside
         limits = replica.settings.viewer
         assert getattr(connection, "_size", 0) <= limits.high_water_bytes + 2 * 131_072
         received = b""
@@ -445,7 +445,7 @@ async def test_one_that_takes_nothing_is_cut_off(redis_server: Server, backend: 
             await until(lambda: replica.hub.counters.joins == 1)
             await backend.publish_many("42", 3000, pad=1000, type_="log")
             await until(lambda: replica.viewers == 0)
-            await until(lambda: len(replica.runtime._door) == 0)
+            await until(lambda: len(replica.runtime._limiter) == 0)
 
 
 async def test_a_client_that_vanishes_leaves_nothing(replica: Replica, backend: Backend) -> None:
@@ -454,7 +454,7 @@ async def test_a_client_that_vanishes_leaves_nothing(replica: Replica, backend: 
             if n % 2:
                 await events.next()
     await until(lambda: replica.viewers == 0)
-    await until(lambda: len(replica.runtime._door) == 0)
+    await until(lambda: len(replica.runtime._limiter) == 0)
 
 
 hostile = st.text(max_size=40) | st.sampled_from(
@@ -514,7 +514,7 @@ async def test_a_browser_resumes_and_stops_by_itself(
             await browser.until(f"got.some((g) => g.startsWith('{ids[-1]}'))")
             for _ in range(3):
                 before = await browser.evaluate("states.length")
-                for connection in list(replica.runtime._door._inside):
+                for connection in list(replica.runtime._limiter._inside):
                     connection._transport.abort()  # type: ignore[attr-defined]
                 ids += await backend.publish_many("42", 2)
                 await browser.until(f"states.length > {before} && source.readyState === 1")

@@ -72,7 +72,7 @@ async def finished(scene: Scene) -> End:
 async def abnormal(scene: Scene) -> End:
     """As the end of its process: the connection breaks."""
     async with watching(scene) as (replica, viewer):
-        (connection,) = replica.runtime._door._inside
+        (connection,) = replica.runtime._limiter._inside
         connection.protocol.transport.abort()  # type: ignore[attr-defined]
         return await end_of(viewer)
 
@@ -94,7 +94,7 @@ async def keepalive(scene: Scene) -> End:
     quick = {"ping_interval_s": 0.3, "ping_timeout_s": 0.3}
     async with watching(scene, viewer=quick) as (replica, viewer):
         viewer.socket.transport.pause_reading()
-        await until(lambda: len(replica.runtime._door) == 0, "given up")
+        await until(lambda: len(replica.runtime._limiter) == 0, "given up")
         viewer.socket.transport.resume_reading()
         return await end_of(viewer)
 

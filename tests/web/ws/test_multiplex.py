@@ -410,7 +410,7 @@ async def _read_late(replica: Replica, backend: Backend, operations: list[str]) 
 def held_bytes(replica: Replica) -> list[bytes]:
     """What is kept for each connection in this process, as far as we hold it ourselves."""
     found = []
-    for connection in replica.runtime._door._inside:
+    for connection in replica.runtime._limiter._inside:
         waiting = getattr(connection, "_waiting", ())
         outbox = getattr(connection, "listener", None)
         found.append(b"".join([*waiting, *getattr(outbox, "_parts", ())]))
@@ -498,7 +498,7 @@ async def test_a_socket_that_vanishes_leaves_nothing(replica: Replica, backend: 
         await viewer.ping()
         viewer.socket.transport.abort()
         await until(lambda: replica.viewers == 0)
-        await until(lambda: len(replica.runtime._door) == 0)
+        await until(lambda: len(replica.runtime._limiter) == 0)
     await until(lambda: not replica.hub.channels or replica.viewers == 0)
 
 
@@ -510,7 +510,7 @@ async def test_a_socket_that_vanishes_in_the_middle_of_joining_leaves_nothing(
             for k in range(20):
                 await viewer.watch(f"op-{n}-{k}")
             viewer.socket.transport.abort()
-    await until(lambda: len(replica.runtime._door) == 0)
+    await until(lambda: len(replica.runtime._limiter) == 0)
     await until(lambda: replica.viewers == 0)
     await until(lambda: all(a.waiting == 0 for a in replica.hub.channels.values()))
 

@@ -20,7 +20,7 @@ from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.ws.test_endings import Graces
 from tidegate.gateway.outbox import ITEM_MAX_BYTES
-from tidegate.gateway.viewer import Viewer as Served
+from tidegate.gateway.viewer import ChannelViewer as Served
 from tidegate.gateway.viewer import ViewerState
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.ws.sender import DirectSender

@@ -42,14 +42,14 @@ from tidegate.web.auth.verifier import Verifier
 from tidegate.web.problem import Forbidden, Unauthenticated
 
 
-class Visitor(NamedTuple):
-    """Who knocks: keep the identity, forget the token once the operation is authorised."""
+class Principal(NamedTuple):
+    """The authenticated caller: keep the identity, drop the token after authorisation."""
 
     identity: Identity
     token: Token | None
 
 
-class Gate:
+class Authenticator:
     """Authentication and authorisation as the settings want them.
 
     Args:
@@ -86,7 +86,7 @@ class Gate:
 
     async def authenticate(
         self, headers: Headers, subprotocols: Sequence[str], query: bytes
-    ) -> Visitor:
+    ) -> Principal:
         """Who sends this request.
 
         Raises:
@@ -97,7 +97,7 @@ class Gate:
         verifier = self._verifier
         if verifier is None:
             self._check_origin(headers, has_token=True)
-            return Visitor(ANONYMOUS, None)
+            return Principal(ANONYMOUS, None)
         token = find_token(headers, subprotocols, query, self._settings)
         self._check_origin(headers, has_token=token is not None)
         if token is None:
@@ -108,20 +108,20 @@ class Gate:
                 "a token in a cookie needs an Origin of auth.origins, or Sec-Fetch-Site: "
                 "same-origin or none, which browsers send to https and loopback only",
             )
-        return Visitor(await verifier.verify(token), token)
+        return Principal(await verifier.verify(token), token)
 
-    async def renew(self, text: str) -> Visitor:
+    async def renew(self, text: str) -> Principal:
         """Who a `refresh` frame's token is for; the caller compares users and asks the source
         again. Raises Unauthenticated.
         """
         if self._verifier is None:
             raise Unauthenticated("no_tokens", "this gateway does not use tokens")
         token = parse_token(text)
-        return Visitor(await self._verifier.verify(token), token)
+        return Principal(await self._verifier.verify(token), token)
 
-    async def authorise(self, visitor: Visitor, operation: OperationId) -> Allowed:
-        """Whether the visitor may watch. Raises Forbidden, NotFound, SourceFailed."""
-        return await self.source.check(visitor.identity, visitor.token, operation)
+    async def authorise(self, principal: Principal, operation: OperationId) -> Allowed:
+        """Whether the principal may watch. Raises Forbidden, NotFound, SourceFailed."""
+        return await self.source.check(principal.identity, principal.token, operation)
 
     def _check_origin(self, headers: Headers, *, has_token: bool) -> None:
         if not request_allowed(headers, self._settings.origins, has_token=has_token):

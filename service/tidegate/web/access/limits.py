@@ -1,5 +1,5 @@
-"""The replica's own door: who may come in at all, before anything is known of them, and who is
-inside.
+"""The replica's own limits: which connections are accepted before anything is known of them, and
+which are open.
 
 Refusals are plain HTTP answers (503 with `Retry-After`): they cost next to nothing, and another
 replica may well have room. `connections` is what a drain sends away.
@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from tidegate.core.allowance import Allowance
-from tidegate.core.visit import Unseen, Visitors
+from tidegate.core.connection_record import ConnectionObserver, Unobserved
+from tidegate.core.token_bucket import TokenBucket
 from tidegate.model.settings import ReplicaSettings
 from tidegate.web.problem import last_answer
 
@@ -20,21 +20,21 @@ from tidegate.web.problem import last_answer
 class Connection(Protocol):
     """An open connection of any kind."""
 
-    def send_away(self, after_ms: int) -> None:
+    def ask_to_reconnect(self, after_ms: int) -> None:
         """Tell it to come back after this time, and close."""
 
 
-class Door:
+class ConnectionLimiter:
     """Counts connections in and out; all ways in pass it."""
 
     def __init__(self, limits: ReplicaSettings) -> None:
         self._limits = limits
-        self._allowance = Allowance(limits.connects_per_s, limits.connects_burst)
+        self._bucket = TokenBucket(limits.connects_per_s, limits.connects_burst)
         self._inside: dict[Connection, Callable[[], None] | None] = {}
         self.is_shut = False
         self.refusals: Counter[str] = Counter()
         #: Told of every connection that has come in, and when it is gone.
-        self.visitors: Visitors = Unseen()
+        self.observer: ConnectionObserver = Unobserved()
 
     def __len__(self) -> int:
         return len(self._inside)
@@ -46,7 +46,7 @@ class Door:
             reason = "draining"
         elif len(self._inside) >= self._limits.max_connections:
             reason = "connections"
-        elif not self._allowance.take(now):
+        elif not self._bucket.take(now):
             reason = "connect_rate"
         if reason is not None:
             self.refusals[reason] += 1

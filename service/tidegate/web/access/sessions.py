@@ -4,9 +4,9 @@ token, per connection.
     knocking --origin, token--> known --slot--> inside --expiry, revoked, replaced, over the
     limit--> closed
 
-`Admission` is one per replica and knows the guests by user; a `Guest` is one connection's right to
-be here. With `server.auth` none nobody is counted and nothing expires; only the origin is looked
-at.
+There is one `Admission` per replica, which knows the connections by user; an
+`AuthorizedConnection` is what one connection is allowed to do. With `server.auth` none nobody is
+counted and nothing expires; only the origin is checked.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.frames import control_frame, error_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.access.authenticator import Gate, Visitor
-from tidegate.web.access.limits import Connection, Door
+from tidegate.web.access.authenticator import Authenticator, Principal
+from tidegate.web.access.limits import Connection, ConnectionLimiter
 from tidegate.web.access.renewal import Renewal, Spawn
 from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
 from tidegate.web.problem import Refusal, Refused, Unauthenticated, refusal_of, refuse
-from tidegate.web.request import Head
+from tidegate.web.request import RequestHead
 
 #: A timer is set no further ahead, so that a clock that was set is noticed.
 LOOK_AGAIN_S = 3600.0
@@ -65,7 +65,7 @@ class TokenRevoked(Unauthenticated):
 
 
 class Socket(Sender, Connection, Protocol):
-    """A connection that a guest has: any kind."""
+    """The connection itself: any kind."""
 
     #: No more can be sent: closed by us, or gone.
     closed: bool
@@ -78,8 +78,8 @@ class _Refresh(msgspec.Struct):
 _decode_refresh = msgspec.json.Decoder(_Refresh).decode
 
 
-class Guest:
-    """One connection, from the knock on."""
+class AuthorizedConnection:
+    """One connection, from its request on."""
 
     __slots__ = (
         "_admission",
@@ -88,17 +88,17 @@ class Guest:
         "note",
         "on_denied",
         "operations",
+        "principal",
         "renewal",
         "sender",
         "timer",
-        "visitor",
     )
 
     def __init__(self, admission: Admission, sender: Socket) -> None:
         self._admission = admission
         self.sender = sender
         self.connection = ""
-        self.visitor = Visitor(ANONYMOUS, None)
+        self.principal = Principal(ANONYMOUS, None)
         self.expiry: Expiry | None = None
         self.timer: asyncio.TimerHandle | None = None
         #: What the viewer is told about its admission in `current_state`.
@@ -110,7 +110,7 @@ class Guest:
         #: Gets what it may no longer watch. Without one the connection is closed.
         self.on_denied: Callable[[OperationId, Refused], None] | None = None
 
-    async def enter(self, head: Head, *, counted: bool = True) -> None:
+    async def enter(self, head: RequestHead, *, counted: bool = True) -> None:
         """Know the user and take a slot, unless it is not `counted`: answered at once, and gone.
 
         Raises:
@@ -165,12 +165,12 @@ class Guest:
         """
         if self.is_anonymous:
             return f"connection {id(self.sender):x}"
-        return f"user {self.visitor.identity.user}"
+        return f"user {self.principal.identity.user}"
 
     @property
     def is_anonymous(self) -> bool:
         """Nobody is known here."""
-        return self.visitor.identity is ANONYMOUS
+        return self.principal.identity is ANONYMOUS
 
     def on_refresh(self, text: str) -> None:
         """A `refresh` message: a new token for the same user."""
@@ -178,19 +178,24 @@ class Guest:
 
 
 class Admission:
-    """All guests of this replica."""
+    """All authorized connections of this replica."""
 
     def __init__(
-        self, gate: Gate, slots: SlotKeeper, door: Door, settings: Settings, spawn: Spawn
+        self,
+        gate: Authenticator,
+        slots: SlotKeeper,
+        limiter: ConnectionLimiter,
+        settings: Settings,
+        spawn: Spawn,
     ) -> None:
-        self._gate = gate
+        self._authenticator = gate
         self._slots = slots
-        self._door = door
+        self._limiter = limiter
         self._settings = settings
         self._hosts = HostRules(settings.server)
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
-        self._by_user: dict[str, dict[str, Guest]] = {}
+        self._by_user: dict[str, dict[str, AuthorizedConnection]] = {}
         #: What this replica knows to be revoked; whoever tells it so calls `revoked`.
         self.revocations = Revocations()
         #: Tells other replicas of connections that lost their slots.
@@ -199,38 +204,42 @@ class Admission:
         self.is_open = settings.server.auth == "none" and settings.source.kind in (None, "none")
         self.refusals: Counter[str] = Counter()
 
-    # -- for guests ------------------------------------------------------------------------------
+    # -- for connections -------------------------------------------------------------------------
 
-    async def admit(self, guest: Guest, head: Head, *, counted: bool) -> None:
-        """See `Guest.enter`."""
+    async def admit(
+        self, authorized: AuthorizedConnection, head: RequestHead, *, counted: bool
+    ) -> None:
+        """See `AuthorizedConnection.enter`."""
         try:
             self._hosts.check(head.headers)
-            guest.visitor = await self._gate.authenticate(
+            authorized.principal = await self._authenticator.authenticate(
                 head.headers, head.subprotocols, head.query
             )
-            identity = guest.visitor.identity
+            identity = authorized.principal.identity
             self._check_revoked(identity)
             if counted and identity is not ANONYMOUS:
-                await self._take_slot(guest)
+                await self._take_slot(authorized)
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
         if counted and identity is not ANONYMOUS:
-            guest.expiry = Expiry(identity.user, identity.expires_at)
+            authorized.expiry = Expiry(identity.user, identity.expires_at)
 
-    async def authorise(self, guest: Guest, operation: OperationId) -> Mapping[str, Any]:
-        """See `Guest.authorise`."""
+    async def authorise(
+        self, authorized: AuthorizedConnection, operation: OperationId
+    ) -> Mapping[str, Any]:
+        """See `AuthorizedConnection.authorise`."""
         try:
-            allowed = await self._gate.authorise(guest.visitor, operation)
+            allowed = await self._authenticator.authorise(authorized.principal, operation)
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
-        self.check(guest)  # much may have happened while the source was asked
-        return {**(allowed.state or {}), **guest.note}
+        self.check(authorized)  # much may have happened while the source was asked
+        return {**(allowed.state or {}), **authorized.note}
 
-    def check(self, guest: Guest) -> None:
-        """See `Guest.check`; counted."""
-        identity = guest.visitor.identity
+    def check(self, authorized: AuthorizedConnection) -> None:
+        """See `AuthorizedConnection.check`; counted."""
+        identity = authorized.principal.identity
         try:
             self._check_revoked(identity)
             if identity.expires_at is not None and identity.expires_at <= time.time():
@@ -240,59 +249,64 @@ class Admission:
             raise
 
     def in_time(self) -> asyncio.Timeout:
-        """See `Guest.in_time`."""
+        """See `AuthorizedConnection.in_time`."""
         return asyncio.timeout(self._settings.replica.first_frame_timeout_s)
 
     def too_late(self) -> Refusal:
-        """See `Guest.too_late`; counted."""
+        """See `AuthorizedConnection.too_late`; counted."""
         self.refusals["first_frame_time"] += 1
         message = "admission timed out; retry, or try another replica"
         return Refusal(close_codes.OVERLOADED, "first_frame_time", message)
 
-    def refresh(self, guest: Guest, text: str) -> None:
-        """See `Guest.on_refresh`."""
+    def refresh(self, authorized: AuthorizedConnection, text: str) -> None:
+        """See `AuthorizedConnection.on_refresh`."""
         try:
             token = _decode_refresh(text).token
         except (msgspec.MsgspecError, ValueError):
-            _tell(guest, error_frame("bad_message", 'refresh needs a "token"', retry=False))
+            _tell(authorized, error_frame("bad_message", 'refresh needs a "token"', retry=False))
             return
-        if guest.expiry is None:
+        if authorized.expiry is None:
             code, message = "refresh_refused", "the connection is not admitted yet"
-            if not self._gate.uses_tokens:
+            if not self._authenticator.uses_tokens:
                 code, message = "no_tokens", "this gateway does not use tokens"
-            _tell(guest, error_frame(code, message, retry=False))
+            _tell(authorized, error_frame(code, message, retry=False))
             return
-        if guest.sender.closed:
+        if authorized.sender.closed:
             return
-        if guest.renewal is None:
+        if authorized.renewal is None:
             text = "superseded by a newer token"
             overtaken = error_frame("refresh_overtaken", text, retry=False)
-            guest.renewal = Renewal(
-                lambda token: self._renew(guest, token),
-                lambda: _tell(guest, overtaken),
+            authorized.renewal = Renewal(
+                lambda token: self._renew(authorized, token),
+                lambda: _tell(authorized, overtaken),
                 self._spawn,
             )
-        guest.renewal.ask(token)
+        authorized.renewal.ask(token)
 
-    def watch_the_clock(self, guest: Guest) -> None:
-        """See `Guest.start_clock`."""
-        if guest.timer is not None:
-            guest.timer.cancel()
-            guest.timer = None
-        expiry = guest.expiry
-        if expiry is None or guest.sender.closed:
+    def watch_the_clock(self, authorized: AuthorizedConnection) -> None:
+        """See `AuthorizedConnection.start_clock`."""
+        if authorized.timer is not None:
+            authorized.timer.cancel()
+            authorized.timer = None
+        expiry = authorized.expiry
+        if expiry is None or authorized.sender.closed:
             return
         now = time.time()
         match expiry.step(now):
             case ExpiryState.ENDED:
-                _close(guest, close_codes.UNAUTHENTICATED, "token_expired", "the token has expired")
+                _close(
+                    authorized,
+                    close_codes.UNAUTHENTICATED,
+                    "token_expired",
+                    "the token has expired",
+                )
                 return
             case ExpiryState.WARNED:
                 left_s = round(expiry.left_s(now) or 0.0, 1)
-                _tell(guest, control_frame("expiring", None, {"in_s": left_s}))
+                _tell(authorized, control_frame("expiring", None, {"in_s": left_s}))
         if expiry.due is not None:
             delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
-            guest.timer = self._loop.call_later(delay, self.watch_the_clock, guest)
+            authorized.timer = self._loop.call_later(delay, self.watch_the_clock, authorized)
 
     def refusal(self, error: TidegateError) -> Refusal:
         """What the viewer is told of an error, counted. Raises it again when it is not for them."""
@@ -310,8 +324,8 @@ class Admission:
     def replaced(self, connections: Iterable[str]) -> None:
         """These lost their slots to newer connections (4409)."""
         wanted = set(connections)
-        for user, guests in tuple(self._by_user.items()):
-            self._close_some(user, wanted & guests.keys(), close_codes.REPLACED, "replaced")
+        for user, connections in tuple(self._by_user.items()):
+            self._close_some(user, wanted & connections.keys(), close_codes.REPLACED, "replaced")
 
     def disconnect(self, user: str, reason: str) -> int:
         """Close all connections of a user here; returns how many."""
@@ -323,14 +337,14 @@ class Admission:
         """Close the connections of this user, or of all, whose token is revoked (4401)."""
         users = tuple(self._by_user) if user is None else (user,)
         for name in users:
-            for guest in tuple(self._by_user.get(name, {}).values()):
+            for authorized in tuple(self._by_user.get(name, {}).values()):
                 try:
-                    self._check_revoked(guest.visitor.identity)
+                    self._check_revoked(authorized.principal.identity)
                 except TokenRevoked as refused:
-                    _close(guest, refused.close, refused.code, str(refused))
+                    _close(authorized, refused.close, refused.code, str(refused))
 
     def __len__(self) -> int:
-        return sum(len(guests) for guests in self._by_user.values())
+        return sum(len(connections) for connections in self._by_user.values())
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -338,8 +352,8 @@ class Admission:
         if self.revocations.cover(identity.user, identity.token_id, identity.issued_at_s):
             raise TokenRevoked
 
-    async def _take_slot(self, guest: Guest) -> None:
-        user, limit = guest.visitor.identity.user, guest.visitor.identity.limit
+    async def _take_slot(self, authorized: AuthorizedConnection) -> None:
+        user, limit = authorized.principal.identity.user, authorized.principal.identity.limit
         connection = new_connection_id()
         try:
             verdict = await self._slots.take(user, connection, limit)
@@ -347,98 +361,102 @@ class Admission:
             if self._settings.slots.when_redis_away == "closed":
                 raise
             verdict = self._slots.take_locally(user, connection, limit)
-            guest.note = {"connection_limit": "this replica only"}
+            authorized.note = {"connection_limit": "this replica only"}
         if isinstance(verdict, Full):
             raise ConnectionLimit(verdict.count, verdict.limit)
-        if guest.sender.closed:
+        if authorized.sender.closed:
             self._slots.release(user, connection)
             return
         try:
-            self._check_revoked(guest.visitor.identity)  # it may have come meanwhile
+            self._check_revoked(authorized.principal.identity)  # it may have come meanwhile
         except TokenRevoked:
             self._slots.release(user, connection)
             raise
-        guest.connection = connection
-        self._by_user.setdefault(user, {})[connection] = guest
-        self._door.when_gone(guest.sender, lambda: self._gone(guest))
+        authorized.connection = connection
+        self._by_user.setdefault(user, {})[connection] = authorized
+        self._limiter.when_gone(authorized.sender, lambda: self._gone(authorized))
         if isinstance(verdict, Replaced):
             self.replaced(victim.connection for victim in verdict.victims)
             self.on_victims(verdict.victims)
 
-    def _gone(self, guest: Guest) -> None:
-        if guest.timer is not None:
-            guest.timer.cancel()
-        if guest.renewal is not None:
-            guest.renewal.end()
-        user = guest.visitor.identity.user
-        guests = self._by_user.get(user, {})
-        if guests.pop(guest.connection, None) is not None:
-            self._slots.release(user, guest.connection)
-            if not guests:
+    def _gone(self, authorized: AuthorizedConnection) -> None:
+        if authorized.timer is not None:
+            authorized.timer.cancel()
+        if authorized.renewal is not None:
+            authorized.renewal.end()
+        user = authorized.principal.identity.user
+        connections = self._by_user.get(user, {})
+        if connections.pop(authorized.connection, None) is not None:
+            self._slots.release(user, authorized.connection)
+            if not connections:
                 del self._by_user[user]
 
     def _close_some(
         self, user: str, connections: Iterable[str], code: CloseCode, name: str
     ) -> None:
-        guests = self._by_user.get(user, {})
+        open_ones = self._by_user.get(user, {})
         for connection in tuple(connections):
-            guest = guests.get(connection)
-            if guest is not None:
-                _close(guest, code, name, code.meaning)
+            authorized = open_ones.get(connection)
+            if authorized is not None:
+                _close(authorized, code, name, code.meaning)
 
-    async def _renew(self, guest: Guest, token: str) -> None:
+    async def _renew(self, authorized: AuthorizedConnection, token: str) -> None:
         try:
-            if not await self._take_token(guest, token):
+            if not await self._take_token(authorized, token):
                 return
         except Refused as refused:
-            _tell(guest, error_frame(refused.code, str(refused), retry=refused.retry))
+            _tell(authorized, error_frame(refused.code, str(refused), retry=refused.retry))
             return
-        for operation in tuple(guest.operations):
-            if guest.sender.closed or (guest.renewal is not None and guest.renewal.is_overtaken):
+        for operation in tuple(authorized.operations):
+            if authorized.sender.closed or (
+                authorized.renewal is not None and authorized.renewal.is_overtaken
+            ):
                 return
             try:
-                await self.authorise(guest, operation)
+                await self.authorise(authorized, operation)
             except Refused as refused:
                 if refused.retry:
                     continue  # it cannot be told now: the last answer holds
-                if operation not in guest.operations:
+                if operation not in authorized.operations:
                     continue  # no longer watched
-                guest.unwatched(operation)
-                if guest.on_denied is not None:
-                    guest.on_denied(operation, refused)
+                authorized.unwatched(operation)
+                if authorized.on_denied is not None:
+                    authorized.on_denied(operation, refused)
                 else:
-                    _close(guest, refused.close, refused.code, str(refused))
+                    _close(authorized, refused.close, refused.code, str(refused))
 
-    async def _take_token(self, guest: Guest, text: str) -> bool:
+    async def _take_token(self, authorized: AuthorizedConnection, text: str) -> bool:
         """Whether this token says something new; the viewer is told what became of it.
 
         Raises:
             Refused: it is not a good one, or not for this connection.
         """
-        held = guest.visitor.token
+        held = authorized.principal.token
         if held is not None and held.text == text:  # so nobody has to be asked
-            _tell(guest, control_frame("refreshed", None, {}))
+            _tell(authorized, control_frame("refreshed", None, {}))
             return False
-        visitor = await self._gate.renew(text)
-        self._check_revoked(visitor.identity)
-        identity = visitor.identity
-        if guest.expiry is None or not guest.expiry.renew(identity.user, identity.expires_at):
+        principal = await self._authenticator.renew(text)
+        self._check_revoked(principal.identity)
+        identity = principal.identity
+        if authorized.expiry is None or not authorized.expiry.renew(
+            identity.user, identity.expires_at
+        ):
             message = "the token must be of the same user, and in time"
             raise Refused("refresh_refused", message, close_codes.UNAUTHENTICATED)
-        is_new = held is None or visitor.token is None or not held.says_the_same(visitor.token)
-        guest.visitor = visitor
-        _tell(guest, control_frame("refreshed", None, {}))
-        self.watch_the_clock(guest)
+        is_new = held is None or principal.token is None or not held.says_the_same(principal.token)
+        authorized.principal = principal
+        _tell(authorized, control_frame("refreshed", None, {}))
+        self.watch_the_clock(authorized)
         return is_new
 
 
-def _tell(guest: Guest, wire: bytes) -> None:
-    if guest.sender.writable:
-        guest.sender.write(wire)
+def _tell(authorized: AuthorizedConnection, wire: bytes) -> None:
+    if authorized.sender.writable:
+        authorized.sender.write(wire)
 
 
-def _close(guest: Guest, code: CloseCode, name: str, message: str) -> None:
-    sender = guest.sender
+def _close(authorized: AuthorizedConnection, code: CloseCode, name: str, message: str) -> None:
+    sender = authorized.sender
     listener, sender.listener = sender.listener, None
     if listener is not None:
         listener.on_closed()

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
-from tidegate.web.admin.debug import Inside, check_token, debug_routes
+from tidegate.web.admin.debug import Inspector, check_token, debug_routes
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
 from tidegate.web.http.cors import SafeAnswers
 
@@ -49,7 +49,7 @@ def admin_app(
     server: ServerSettings,
     *,
     readiness: Callable[[], Readiness],
-    inside: Inside,
+    inside: Inspector,
     registry: CollectorRegistry | None,
     disconnect: Disconnect,
     revoke: Revoke,

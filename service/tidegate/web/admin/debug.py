@@ -28,7 +28,7 @@ Bearer = Annotated[str, Header()]
 Host = Annotated[str, Header()]
 
 
-class Inside(Protocol):
+class Inspector(Protocol):
     """What there is to see."""
 
     def state(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
     return check
 
 
-def debug_routes(server: ServerSettings, inside: Inside) -> APIRouter:
+def debug_routes(server: ServerSettings, inside: Inspector) -> APIRouter:
     """All of them, for the admin port."""
     router = APIRouter(prefix="/debug", dependencies=[Depends(looking_inside(server))])
 

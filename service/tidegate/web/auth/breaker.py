@@ -19,7 +19,7 @@ from __future__ import annotations
 import enum
 
 
-class State(enum.Enum):
+class BreakerState(enum.Enum):
     """What happens to requests."""
 
     CLOSED = "closed"
@@ -42,7 +42,7 @@ class Breaker:
         self._since = 0.0
         #: When the request that tries was sent; None: none is under way.
         self._tried: float | None = None
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         #: How often it opened.
         self.opened = 0
 
@@ -50,11 +50,11 @@ class Breaker:
         """Whether this user's request may be sent; every True is followed by one of the methods
         below.
         """
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return True
         if now - self._since >= self._open_s:  # the first try, or the tries begin anew
-            self._enter(State.TRYING, now)
-        if self.state is State.OPEN or user in self._failed:
+            self._enter(BreakerState.TRYING, now)
+        if self.state is BreakerState.OPEN or user in self._failed:
             return False
         if self._tried is not None and now - self._tried < self._open_s:
             return False
@@ -63,24 +63,24 @@ class Breaker:
 
     def worked(self, now: float) -> None:
         """A request was answered."""
-        if self._failed or self.state is not State.CLOSED:
-            self._enter(State.CLOSED, now)
+        if self._failed or self.state is not BreakerState.CLOSED:
+            self._enter(BreakerState.CLOSED, now)
 
     def failed(self, user: str, now: float) -> None:
         """This user's request was not answered, or not sensibly."""
         self._tried = None
-        if self.state is State.OPEN:  # sent before it opened
+        if self.state is BreakerState.OPEN:  # sent before it opened
             return
         self._failed.add(user)
         if len(self._failed) >= self._users_max:
-            self._enter(State.OPEN, now)
+            self._enter(BreakerState.OPEN, now)
             self.opened += 1
 
     def given_up(self) -> None:
         """Nobody waits for the request any more; it says nothing about the backend."""
         self._tried = None
 
-    def _enter(self, state: State, now: float) -> None:
+    def _enter(self, state: BreakerState, now: float) -> None:
         self.state = state
         self._since = now
         self._tried = None

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import httpx
 
 from tidegate import __version__
-from tidegate.concurrency.fair_turns import FairTurns
+from tidegate.concurrency.fair_turns import FairConcurrencyLimiter
 from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.web.auth.credentials import Token
 
@@ -34,7 +34,7 @@ class AnswerUnusable(FetchFailed):
     """The server is well, but this answer is of no use."""
 
 
-class NoTurn(FetchFailed):
+class NoCapacity(FetchFailed):
     """Nothing was sent: other requests had all turns, or this user's own had all of its share."""
 
 
@@ -78,7 +78,7 @@ class Fetcher:
         except OSError as error:  # ssl.SSLError is one
             text = error.strerror or "is not a PEM certificate"
             raise SettingsError((f"{setting}: {ca_file}: {text}",)) from None
-        self._turns = FairTurns(max_requests, share or max_requests)
+        self._turns = FairConcurrencyLimiter(max_requests, share or max_requests)
         self._client = httpx.AsyncClient(
             verify=verify,
             timeout=None,  # noqa: S113 - the one deadline in `get` covers everything
@@ -113,7 +113,7 @@ class Fetcher:
                 return await self._get(url, headers)
         except TimeoutError:
             if not was_sent:
-                raise NoTurn(f"no free request slot within {self._timeout_s:g} s") from None
+                raise NoCapacity(f"no free request slot within {self._timeout_s:g} s") from None
             raise FetchFailed(f"no response within {self._timeout_s:g} s") from None
         except (*_CLIENT_ERRORS, OSError) as error:
             # Only the kind: an error's text may repeat what was sent.

@@ -29,11 +29,11 @@ import structlog
 
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import SourceSettings
-from tidegate.web.auth.answers import Answers
 from tidegate.web.auth.breaker import Breaker
 from tidegate.web.auth.credentials import Token
-from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoTurn
+from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoCapacity
 from tidegate.web.auth.identity import ANONYMOUS, Identity
+from tidegate.web.auth.single_flight import SingleFlightCache
 from tidegate.web.auth.sources import Allowed, forbidden
 from tidegate.web.problem import NotFound, SourceFailed
 
@@ -68,7 +68,7 @@ class HttpSource:
         self._cache_s = settings.cache_s
         self._fetcher = fetcher
         self._clock = clock
-        self.answers: Answers[Verdict] = Answers(settings.cache_entries, clock)
+        self.answers: SingleFlightCache[Verdict] = SingleFlightCache(settings.cache_entries, clock)
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_open_s)
 
     async def check(
@@ -111,7 +111,7 @@ class HttpSource:
         except FetchFailed as error:
             opened = self.breaker.opened
             match error:
-                case NoTurn():
+                case NoCapacity():
                     self.breaker.given_up()
                 case AnswerUnusable():
                     self.breaker.worked(self._clock())
@@ -122,7 +122,7 @@ class HttpSource:
                 source="http",
                 operation=operation,
                 why=str(error),
-                left_alone=self.breaker.opened > opened,
+                suspended=self.breaker.opened > opened,
             )
             raise SourceFailed(str(error)) from None
         except asyncio.CancelledError:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import orjson
 from starlette.types import Receive
 
-from tidegate.core.ports import Lobby, SenderListener
+from tidegate.core.connection_record import NO_RECORD, VIEWER_LEFT, ConnectionRecord
+from tidegate.core.ports import SenderListener, SubscriptionService
 from tidegate.core.records import Ask
-from tidegate.core.visit import NO_VISIT, VIEWER_LEFT, Visit
 from tidegate.model.close_codes import DRAINING, CloseCode
 from tidegate.model.frames import split_texts
 from tidegate.model.ids import OperationId
@@ -25,12 +25,12 @@ _ERROR = b'{"type":"error"'
 _NEWS = (b'{"id":"', b'{"type":"gap"')
 
 
-class Bell:
+class LongPollWaiter:
     """One waiting request. Rings for an entry, a gap, the end, or when it must go."""
 
     def __init__(self) -> None:
         self.listener: SenderListener | None = None
-        self.visit: Visit = NO_VISIT
+        self.record: ConnectionRecord = NO_RECORD
         self.writable = True
         self.closed = False
         self.write: Callable[[bytes], None] = self._write
@@ -49,12 +49,12 @@ class Bell:
 
     def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it
         """It need not wait any longer."""
-        self.visit.closed(code)
+        self.record.closed(code)
         if not self.closed and self._told is not None:
             self.refusal = Refusal(code, *self._told)
         self.leave()
 
-    def send_away(self, after_ms: int) -> None:  # noqa: ARG002 - the next poll comes at once
+    def ask_to_reconnect(self, after_ms: int) -> None:  # noqa: ARG002 - the next poll comes at once
         """The replica is going away: the request is answered with what there is."""
         self.close(DRAINING)
 
@@ -68,7 +68,12 @@ class Bell:
             listener.on_closed()
 
     async def wait(
-        self, lobby: Lobby, operation: OperationId, ask: Ask, receive: Receive, seconds: float
+        self,
+        subscriptions: SubscriptionService,
+        operation: OperationId,
+        ask: Ask,
+        receive: Receive,
+        seconds: float,
     ) -> None:
         """Until it rings, the client has gone or the time is over.
 
@@ -77,8 +82,8 @@ class Bell:
         """
         try:
             async with asyncio.timeout(seconds):
-                while not self.closed and not lobby.join(operation, self, ask):
-                    await lobby.ready(operation)
+                while not self.closed and not subscriptions.join(operation, self, ask):
+                    await subscriptions.ready(operation)
                 async with asyncio.TaskGroup() as tasks:
                     watching = tasks.create_task(self._client_gone(receive), name="poll-gone")
                     await self._rung.wait()
@@ -91,5 +96,5 @@ class Bell:
     async def _client_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.visit.told(0, VIEWER_LEFT)
+        self.record.told(0, VIEWER_LEFT)
         self._rung.set()

@@ -14,20 +14,20 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from tidegate.core.ports import Lobby
+from tidegate.core.connection_record import ANSWERED, VIEWER_LEFT, ConnectionKind, Stage
+from tidegate.core.ports import SubscriptionService
 from tidegate.core.reading import EventsPage, Gap, OperationState
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
-from tidegate.core.visit import ANSWERED, VIEWER_LEFT, Stage, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
 from tidegate.model.settings import Settings
-from tidegate.web.access.limits import Door
-from tidegate.web.access.sessions import Admission, Guest
-from tidegate.web.http.long_poll import Bell
+from tidegate.web.access.limits import ConnectionLimiter
+from tidegate.web.access.sessions import Admission, AuthorizedConnection
+from tidegate.web.http.long_poll import LongPollWaiter
 from tidegate.web.problem import Refusal, problem_of, refusal_of
-from tidegate.web.request import Head
+from tidegate.web.request import RequestHead
 from tidegate.web.schemas import (
     NEEDS_VIEWER,
     PAGE_RESPONSES,
@@ -42,7 +42,7 @@ DEFAULT_LIMIT = 100
 NO_STREAM = Refusal(close_codes.NOT_FOUND, "not_found", "there is no stream of this operation")
 
 
-class Refusing(Exception):
+class ReadRefused(Exception):
     """Carries a refusal to where it is answered."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -50,12 +50,18 @@ class Refusing(Exception):
         self.refusal = refusal
 
 
-class Reading:
+class ReadRoutes:
     """What the two routes do."""
 
-    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
-        self._lobby = lobby
-        self._door = door
+    def __init__(
+        self,
+        subscriptions: SubscriptionService,
+        limiter: ConnectionLimiter,
+        admission: Admission,
+        settings: Settings,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._limiter = limiter
         self._admission = admission
         self._terminal = frozenset(settings.topic.terminal_statuses)
 
@@ -63,13 +69,17 @@ class Reading:
         """The folded state."""
         try:
             operation = parse_operation_id(operation_id)
-            guest, known = await self._admit(Bell(), operation, request, counted=False)
-            state = await self._lobby.reader.state(operation, by=_reads_as(guest, request))
-            guest.check()
+            authorized, known = await self._admit(
+                LongPollWaiter(), operation, request, counted=False
+            )
+            state = await self._subscriptions.reader.state(
+                operation, by=_reads_as(authorized, request)
+            )
+            authorized.check()
             if state is None and not known:
-                raise Refusing(NO_STREAM)
+                raise ReadRefused(NO_STREAM)
             body = orjson.dumps(self._state_body(operation, state, known))
-        except (TidegateError, Refusing) as error:
+        except (TidegateError, ReadRefused) as error:
             return self._refused(error)
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         # To be asked about each time, and only for who was allowed to see it.
@@ -92,13 +102,15 @@ class Reading:
             if wait_s:
                 page = await self._wait(operation, request, position, limit, wait_s)
             else:
-                guest, _ = await self._admit(Bell(), operation, request, counted=False)
-                by = _reads_as(guest, request)
-                page = await self._lobby.reader.page(operation, position, limit, by=by)
-                guest.check()
+                authorized, _ = await self._admit(
+                    LongPollWaiter(), operation, request, counted=False
+                )
+                by = _reads_as(authorized, request)
+                page = await self._subscriptions.reader.page(operation, position, limit, by=by)
+                authorized.check()
             if page is None:
-                raise Refusing(NO_STREAM)
-        except (TidegateError, Refusing) as error:
+                raise ReadRefused(NO_STREAM)
+        except (TidegateError, ReadRefused) as error:
             return self._refused(error)
         return Response(
             _page_body(operation, page),
@@ -109,16 +121,16 @@ class Reading:
     # -- inside -----------------------------------------------------------------------------------
 
     async def _admit(
-        self, bell: Bell, operation: OperationId, request: Request, *, counted: bool
-    ) -> tuple[Guest, Mapping[str, Any]]:
+        self, waiter: LongPollWaiter, operation: OperationId, request: Request, *, counted: bool
+    ) -> tuple[AuthorizedConnection, Mapping[str, Any]]:
         """Who asks, and what is known of the operation."""
-        guest = Guest(self._admission, bell)
+        authorized = AuthorizedConnection(self._admission, waiter)
         scope = request.scope
-        head = Head(scope["path"], scope["query_string"], scope["headers"], ())
-        await guest.enter(head, counted=counted)
-        known = {} if guest.is_free else await guest.authorise(operation)
-        guest.start_clock()
-        return guest, known
+        head = RequestHead(scope["path"], scope["query_string"], scope["headers"], ())
+        await authorized.enter(head, counted=counted)
+        known = {} if authorized.is_free else await authorized.authorise(operation)
+        authorized.start_clock()
+        return authorized, known
 
     async def _wait(
         self,
@@ -128,51 +140,58 @@ class Reading:
         limit: int,
         wait_s: float,
     ) -> EventsPage | None:
-        refusal = self._door.refusal(asyncio.get_running_loop().time())
+        refusal = self._limiter.refusal(asyncio.get_running_loop().time())
         if refusal is not None:
             message = "retry, or try another replica"
-            raise Refusing(Refusal(close_codes.OVERLOADED, refusal, message))
-        bell = Bell()
-        visit = bell.visit = self._door.visitors.came(VisitKind.LONG_POLL, request.scope["headers"])
-        visit.about(operation)
-        visit.enter(Stage.ADMISSION)
-        self._door.enter(bell)
+            raise ReadRefused(Refusal(close_codes.OVERLOADED, refusal, message))
+        waiter = LongPollWaiter()
+        record = waiter.record = self._limiter.observer.came(
+            ConnectionKind.LONG_POLL, request.scope["headers"]
+        )
+        record.about(operation)
+        record.enter(Stage.ADMISSION)
+        self._limiter.enter(waiter)
         try:
-            guest, _ = await self._admit(bell, operation, request, counted=True)
-            by = _reads_as(guest, request)
-            page = await self._page(bell, operation, position, limit, by)
+            authorized, _ = await self._admit(waiter, operation, request, counted=True)
+            by = _reads_as(authorized, request)
+            page = await self._page(waiter, operation, position, limit, by)
             if page is None or not (page.events or page.gap or page.state.finished):
                 cursor = (position or ZERO) if page is None else page.cursor
                 ask = Ask(cursor, 0, by=by)
-                await bell.wait(self._lobby, operation, ask, request.receive, wait_s)
-                page = await self._page(bell, operation, position, limit, by)
+                await waiter.wait(self._subscriptions, operation, ask, request.receive, wait_s)
+                page = await self._page(waiter, operation, position, limit, by)
             if page is None:
-                visit.closed(NO_STREAM.close, NO_STREAM.code)
+                record.closed(NO_STREAM.close, NO_STREAM.code)
             else:
-                visit.wrote(len(page.events), sum(map(len, page.events)))
-                visit.told(0, ANSWERED)
-        except (TidegateError, Refusing) as error:
+                record.wrote(len(page.events), sum(map(len, page.events)))
+                record.told(0, ANSWERED)
+        except (TidegateError, ReadRefused) as error:
             row = _row_of(error)
-            visit.closed(row.close, row.code)
+            record.closed(row.close, row.code)
             raise
         finally:
-            self._door.leave(bell)
-            visit.told(0, VIEWER_LEFT)
-            self._door.visitors.left(visit)
+            self._limiter.leave(waiter)
+            record.told(0, VIEWER_LEFT)
+            self._limiter.observer.left(record)
         return page
 
     async def _page(
-        self, bell: Bell, operation: OperationId, position: StreamId | None, limit: int, by: str
+        self,
+        waiter: LongPollWaiter,
+        operation: OperationId,
+        position: StreamId | None,
+        limit: int,
+        by: str,
     ) -> EventsPage | None:
         """A page, unless the right to it has ended by the time it is read."""
         page = None
-        if bell.refusal is None:
-            page = await self._lobby.reader.page(operation, position, limit, by=by)
-        if bell.refusal is not None:
-            raise Refusing(bell.refusal)
+        if waiter.refusal is None:
+            page = await self._subscriptions.reader.page(operation, position, limit, by=by)
+        if waiter.refusal is not None:
+            raise ReadRefused(waiter.refusal)
         return page
 
-    def _refused(self, error: TidegateError | Refusing) -> Response:
+    def _refused(self, error: TidegateError | ReadRefused) -> Response:
         row = self._admission.refusal(error) if isinstance(error, TidegateError) else error.refusal
         status, headers, body = problem_of(row)
         return Response(body, status, headers)
@@ -193,9 +212,14 @@ class Reading:
         return {**body, "data": {**known, "status": state.status}} if known else body
 
 
-def reading_routes(lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> APIRouter:
+def reading_routes(
+    subscriptions: SubscriptionService,
+    limiter: ConnectionLimiter,
+    admission: Admission,
+    settings: Settings,
+) -> APIRouter:
     """Both routes, for the public port."""
-    reading = Reading(lobby, door, admission, settings)
+    reading = ReadRoutes(subscriptions, limiter, admission, settings)
     router = APIRouter(tags=["reading"])
     largest = settings.viewer.page_entries
     extra = NEEDS_VIEWER if settings.server.auth == "jwt" else None
@@ -279,12 +303,12 @@ def _matches(given: list[str], tag: str) -> bool:
     return "*" in tags or any(text.removeprefix("W/") == tag for text in tags)
 
 
-def _reads_as(guest: Guest, request: Request) -> str:
-    """As `Guest.reads_as`; of several requests on one anonymous connection all are one."""
-    if guest.is_anonymous and request.client is not None:
+def _reads_as(authorized: AuthorizedConnection, request: Request) -> str:
+    """As `AuthorizedConnection.reads_as`; all requests of one anonymous connection count as one."""
+    if authorized.is_anonymous and request.client is not None:
         return f"connection {request.client.host}:{request.client.port}"
-    return guest.reads_as
+    return authorized.reads_as
 
 
-def _row_of(error: TidegateError | Refusing) -> Refusal:
-    return error.refusal if isinstance(error, Refusing) else refusal_of(error)
+def _row_of(error: TidegateError | ReadRefused) -> Refusal:
+    return error.refusal if isinstance(error, ReadRefused) else refusal_of(error)

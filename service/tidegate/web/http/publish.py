@@ -24,7 +24,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
 from tidegate.core.ports import Pages
-from tidegate.core.writes import Once, Outcome, Writer
+from tidegate.core.writes import IdempotencyKey, Outcome, Writer
 from tidegate.model.damaged import BOM, split_array
 from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import (
@@ -52,7 +52,7 @@ _SOME_ID = StreamId(1, 0)
 SayHere = Callable[[OperationId, bytes], int]
 
 
-class Rejected(Exception):
+class PublishRejected(Exception):
     """A request that is not carried out. Its fields make the problem+json answer."""
 
     def __init__(
@@ -113,8 +113,10 @@ class Publishing:
             _check_coding(request)
             content = await self._read(body)
             texts = self._texts(_media_type(request), content)
-            return await self._append(operation, texts, Once(key, content) if key else None, local)
-        except Rejected as rejected:
+            return await self._append(
+                operation, texts, IdempotencyKey(key, content) if key else None, local
+            )
+        except PublishRejected as rejected:
             return rejected.response(close=not await body.skip())
 
     async def remove(self, operation_id: str, credentials: str | None) -> Response:
@@ -126,26 +128,32 @@ class Publishing:
                 answer = await self._try_remove(operation)
                 if answer is not None:
                     return answer
-            raise Rejected(409, "busy", "the operation is being written to; retry", retry=True)
-        except Rejected as rejected:
+            raise PublishRejected(
+                409, "busy", "the operation is being written to; retry", retry=True
+            )
+        except PublishRejected as rejected:
             return rejected.response()
         except RedisUnavailable as error:
-            return Rejected(503, "redis_unavailable", str(error), retry=True).response()
+            return PublishRejected(503, "redis_unavailable", str(error), retry=True).response()
         except StreamUnusable as error:
-            return Rejected(409, "not_a_stream", str(error)).response()
+            return PublishRejected(409, "not_a_stream", str(error)).response()
 
     # -- inside -----------------------------------------------------------------------------------
 
     def _check_token(self, given: str | None) -> None:
         if not self._tokens:
-            raise Rejected(403, "publishing_off", "the setting publish.token is not set here")
+            raise PublishRejected(
+                403, "publishing_off", "the setting publish.token is not set here"
+            )
         if given is None:
-            raise Rejected(401, "unauthenticated", "send the service token as a bearer token")
+            raise PublishRejected(
+                401, "unauthenticated", "send the service token as a bearer token"
+            )
         raw = given.encode(errors="surrogateescape")
         # All of them are compared, whichever fits: the time tells nothing.
         fits = [secrets.compare_digest(raw, token) for token in self._tokens]
         if not any(fits):
-            raise Rejected(401, "unauthenticated", "this is not the service token")
+            raise PublishRejected(401, "unauthenticated", "this is not the service token")
 
     async def _read(self, body: Body) -> bytes:
         most = self._settings.max_body_bytes
@@ -153,13 +161,13 @@ class Publishing:
             return await body.read(most, self._settings.body_timeout_s)
         except BodyTooLarge:
             text = f"the body has more than {most} bytes (publish.max_body_bytes)"
-            raise Rejected(413, "too_large", text) from None
+            raise PublishRejected(413, "too_large", text) from None
         except TimeoutError:
-            raise Rejected(
+            raise PublishRejected(
                 408, "slow_body", "the body did not arrive in time", retry=True
             ) from None
         except ClientDisconnect:
-            raise Rejected(400, "bad_request", "the body is not complete") from None
+            raise PublishRejected(400, "bad_request", "the body is not complete") from None
 
     def _texts(self, media_type: str, body: bytes) -> list[bytes]:
         """The entries of a body, each checked."""
@@ -170,16 +178,16 @@ class Publishing:
         elif media_type in JSON_TYPES:
             texts = _split(body)
         else:
-            raise Rejected(
+            raise PublishRejected(
                 415,
                 "media_type",
                 "send application/json or application/x-ndjson, in UTF-8",
                 headers={"accept": "application/json, application/x-ndjson"},
             )
         if not texts:
-            raise Rejected(400, "bad_request", "the body contains no entry")
+            raise PublishRejected(400, "bad_request", "the body contains no entry")
         if len(texts) > most:
-            raise Rejected(
+            raise PublishRejected(
                 413, "too_large", f"more than {most} entries in one request; send several"
             )
         for number, text in enumerate(texts):
@@ -189,38 +197,42 @@ class Publishing:
     def _check(self, number: int, text: bytes) -> None:
         """Whether a viewer will get this entry as it is meant."""
         if len(text) > self._max_entry_bytes:
-            raise Rejected(
+            raise PublishRejected(
                 413,
                 "too_large",
                 f"entry {number} has {len(text)} bytes, and viewers get at most "
                 f"{self._max_entry_bytes} (dispatch.max_entry_bytes)",
             )
         if text[:1] != b"{":
-            raise Rejected(400, "bad_request", f"entry {number} is not a JSON object")
+            raise PublishRejected(400, "bad_request", f"entry {number} is not a JSON object")
         entry = read_entry(_SOME_ID, RawEntry(b"1-0", [b"message", text]))
         if not entry.is_whole:
             reason = json.loads(entry.data)["reason"]  # orjson refuses half a surrogate pair
-            raise Rejected(400, "bad_request", f"entry {number}: {reason}")
+            raise PublishRejected(400, "bad_request", f"entry {number}: {reason}")
         if entry.type == MALFORMED_TYPE:
-            raise Rejected(400, "bad_request", f"entry {number}: this type is the gateway's own")
+            raise PublishRejected(
+                400, "bad_request", f"entry {number}: this type is the gateway's own"
+            )
 
     async def _append(
-        self, operation: OperationId, texts: list[bytes], once: Once | None, local: bool
+        self, operation: OperationId, texts: list[bytes], once: IdempotencyKey | None, local: bool
     ) -> Response:
         try:
             done = await self._writer.append(operation, texts, once=once)
         except WriteUncertain as error:
             # Without a key a second try may publish twice: that is the caller's to decide.
-            raise Rejected(503, "uncertain", str(error), retry=once is not None) from None
+            raise PublishRejected(503, "uncertain", str(error), retry=once is not None) from None
         except RedisUnavailable as error:
             if local and self._say_here is not None:
                 reached = [self._say_here(operation, text) for text in texts]
                 return _json(202, {"operation": operation, "ids": [], "viewers": max(reached)})
-            raise Rejected(503, "redis_unavailable", str(error), retry=True) from None
+            raise PublishRejected(503, "redis_unavailable", str(error), retry=True) from None
         except StreamUnusable as error:
-            raise Rejected(409, "not_a_stream", str(error)) from None
+            raise PublishRejected(409, "not_a_stream", str(error)) from None
         if done.outcome is Outcome.DIFFERS:
-            raise Rejected(422, "key_reused", "this Idempotency-Key was used for another request")
+            raise PublishRejected(
+                422, "key_reused", "this Idempotency-Key was used for another request"
+            )
         answer = _json(201, {"operation": operation, "ids": done.ids})
         if done.outcome is Outcome.KNOWN:
             answer.headers["idempotent-replayed"] = "true"
@@ -230,7 +242,7 @@ class Publishing:
         """None: it was written to in the meantime."""
         info, before = await self._history.locate(operation, NEWEST)
         if not info.exists:
-            raise Rejected(404, "not_found", "there is no such operation")
+            raise PublishRejected(404, "not_found", "there is no such operation")
         page = await self._history.after(operation, before)
         status, finished = "running", False
         for raw in page.entries:
@@ -314,7 +326,7 @@ def _operation(text: str) -> OperationId:
     try:
         return parse_operation_id(text)
     except InvalidOperationId as error:
-        raise Rejected(400, "bad_request", str(error)) from None
+        raise PublishRejected(400, "bad_request", str(error)) from None
 
 
 def _media_type(request: Request) -> str:
@@ -329,7 +341,7 @@ def _check_coding(request: Request) -> None:
     """A compressed body may be a thousand times larger than what came, so none is unpacked."""
     codings = ",".join(request.headers.getlist("content-encoding")).lower()
     if any(word.strip() not in ("", "identity") for word in codings.split(",")):
-        raise Rejected(
+        raise PublishRejected(
             415,
             "content_encoding",
             "send the body without Content-Encoding (only identity is allowed)",
@@ -345,7 +357,7 @@ def _idempotency_key(request: Request) -> str | None:
     if len(key) > 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if len(given) > 1 or _KEY.fullmatch(key) is None:
-        raise Rejected(
+        raise PublishRejected(
             400,
             "bad_request",
             "Idempotency-Key: once, 1 to 255 printable ASCII characters, no space",
@@ -364,7 +376,7 @@ def _split(body: bytes) -> list[bytes]:
         try:
             return split_array(body)
         except ValueError:
-            raise Rejected(400, "bad_request", f"JSON: {error}") from None
+            raise PublishRejected(400, "bad_request", f"JSON: {error}") from None
 
 
 def _json(status: int, body: dict[str, Any]) -> Response:

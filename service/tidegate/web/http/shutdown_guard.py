@@ -16,7 +16,7 @@ from tidegate.web.problem import problem, send_response
 _log = structlog.get_logger(__name__)
 
 
-class CutOff:
+class ShutdownGuard:
     """Around an application of a server of our own, where only the end of the server cancels.
 
     What has no answer yet gets 503 `uncertain`: nobody can tell how far it came. An answer that has

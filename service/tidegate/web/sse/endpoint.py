@@ -13,19 +13,19 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from tidegate.core.ports import Lobby
+from tidegate.core.connection_record import VIEWER_LEFT, ConnectionKind, Stage
+from tidegate.core.ports import SubscriptionService
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
-from tidegate.core.visit import VIEWER_LEFT, Stage, VisitKind
 from tidegate.model import close_codes
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame
 from tidegate.model.ids import ZERO, OperationId, parse_stream_id
 from tidegate.model.settings import Settings
-from tidegate.web.access.limits import Door
-from tidegate.web.access.sessions import Admission, Guest
+from tidegate.web.access.limits import ConnectionLimiter
+from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.problem import Refusal, problem, problem_of, send_response
-from tidegate.web.request import Head, read_ask
+from tidegate.web.request import RequestHead, read_ask
 from tidegate.web.server.http_protocol import TRANSPORT
 from tidegate.web.sse.encoding import EventStream
 from tidegate.web.sse.sender import SseSender
@@ -39,10 +39,16 @@ HOLD_MARGIN_S = 1.0
 class SseEndpoint:
     """The endpoint."""
 
-    def __init__(self, lobby: Lobby, door: Door, admission: Admission, settings: Settings) -> None:
-        self._lobby = lobby
+    def __init__(
+        self,
+        subscriptions: SubscriptionService,
+        limiter: ConnectionLimiter,
+        admission: Admission,
+        settings: Settings,
+    ) -> None:
+        self._subscriptions = subscriptions
         self._admission = admission
-        self._door = door
+        self._limiter = limiter
         self._viewer = settings.viewer
         topic = settings.topic
         self._final = frozenset(
@@ -60,7 +66,7 @@ class SseEndpoint:
             headers, body = problem(405, "method_not_allowed", "only GET", retry=False)
             await send_response(send, 405, {**headers, "allow": "GET"}, body)
             return
-        refusal = self._door.refusal(asyncio.get_running_loop().time())
+        refusal = self._limiter.refusal(asyncio.get_running_loop().time())
         if refusal is not None:
             row = Refusal(close_codes.OVERLOADED, refusal, "retry, or try another replica")
             await send_response(send, *problem_of(row))
@@ -82,29 +88,37 @@ class SseEndpoint:
             final=self._final if comes_back else frozenset(),
             hold_s=self._hold_s,
         )
-        visit = sender.visit = self._door.visitors.came(VisitKind.EVENT_STREAM, scope["headers"])
-        visit.about(operation)
-        visit.enter(Stage.ADMISSION)
-        self._door.enter(sender)
-        guest = Guest(self._admission, sender)
+        record = sender.record = self._limiter.observer.came(
+            ConnectionKind.EVENT_STREAM, scope["headers"]
+        )
+        record.about(operation)
+        record.enter(Stage.ADMISSION)
+        self._limiter.enter(sender)
+        authorized = AuthorizedConnection(self._admission, sender)
         try:
-            async with guest.in_time():
-                await guest.enter(Head(scope["path"], scope["query_string"], scope["headers"], ()))
-                ask = ask._replace(by=guest.reads_as)
-                if not guest.is_free:
-                    ask = ask._replace(state=await guest.authorise(operation))
-            guest.start_clock()
-            visit.enter(Stage.JOIN)
+            async with authorized.in_time():
+                await authorized.enter(
+                    RequestHead(scope["path"], scope["query_string"], scope["headers"], ())
+                )
+                ask = ask._replace(by=authorized.reads_as)
+                if not authorized.is_free:
+                    ask = ask._replace(state=await authorized.authorise(operation))
+            authorized.start_clock()
+            record.enter(Stage.JOIN)
             await self._serve(operation, ask, sender, receive)
         except (TidegateError, TimeoutError) as error:
-            row = guest.refusal(error) if isinstance(error, TidegateError) else guest.too_late()
-            visit.closed(row.close, row.code)
+            row = (
+                authorized.refusal(error)
+                if isinstance(error, TidegateError)
+                else authorized.too_late()
+            )
+            record.closed(row.close, row.code)
             await send_response(send, *problem_of(row))
         finally:
-            self._door.leave(sender)
+            self._limiter.leave(sender)
             sender.lost()
-            visit.told(0, VIEWER_LEFT)
-            self._door.visitors.left(visit)
+            record.told(0, VIEWER_LEFT)
+            self._limiter.observer.left(record)
 
     async def _serve(
         self, operation: OperationId, ask: Ask, sender: SseSender, receive: Receive
@@ -120,11 +134,11 @@ class SseEndpoint:
 
     async def _enter(self, operation: OperationId, ask: Ask, sender: SseSender) -> None:
         try:
-            while not sender.closed and not self._lobby.join(operation, sender, ask):
-                await self._lobby.ready(operation)
+            while not sender.closed and not self._subscriptions.join(operation, sender, ask):
+                await self._subscriptions.ready(operation)
         except TidegateError as error:
             refusal = self._admission.refusal(error)
-            sender.visit.closed(refusal.close, refusal.code)
+            sender.record.closed(refusal.close, refusal.code)
             sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
             sender.close(refusal.close)
 

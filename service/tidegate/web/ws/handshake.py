@@ -1,9 +1,9 @@
-"""Opens a WebSocket: accepts it, makes its sender, counts it at the door, and lets an endpoint talk
-to it.
+"""Opens a WebSocket: accepts it, makes its sender, counts it at the connection limiter, and
+hands it to an endpoint.
 
 The same for every endpoint and over both senders. With the direct sender the ASGI task may end
 while the socket lives on: what is left of an idle connection then is its protocol, its sender and
-what `Talk.on_text` holds.
+what `SocketHandlers.on_text` holds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
-from tidegate.core.visit import VIEWER_LEFT, Stage, Visit, VisitKind
+from tidegate.core.connection_record import VIEWER_LEFT, ConnectionKind, ConnectionRecord, Stage
 from tidegate.model import close_codes
 from tidegate.model.settings import Settings
-from tidegate.web.access.limits import Door
+from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.request import Head
+from tidegate.web.request import RequestHead
 from tidegate.web.ws.protocol import EXTENSION
 from tidegate.web.ws.sender import DirectSender
 
 SUBPROTOCOL = "tidegate.v1"
 
 
-class Talk(NamedTuple):
+class SocketHandlers(NamedTuple):
     """What an endpoint does with an open socket.
 
     Attributes:
@@ -38,19 +38,19 @@ class Talk(NamedTuple):
     run: Callable[[], Awaitable[None]]
 
 
-Begin = Callable[[DirectSender | AsgiSender, Head], Talk]
+Begin = Callable[[DirectSender | AsgiSender, RequestHead], SocketHandlers]
 
 
-class Opening:
+class Handshake:
     """Makes sockets out of handshakes."""
 
-    def __init__(self, door: Door, settings: Settings) -> None:
-        self._door = door
+    def __init__(self, limiter: ConnectionLimiter, settings: Settings) -> None:
+        self._limiter = limiter
         self._viewer = settings.viewer
         self._sender = settings.server.sender
 
     async def open(
-        self, scope: Scope, receive: Receive, send: Send, begin: Begin, *, kind: VisitKind
+        self, scope: Scope, receive: Receive, send: Send, begin: Begin, *, kind: ConnectionKind
     ) -> None:
         """Accept, then let `begin` talk; returns when the ASGI task is no longer needed."""
         if (await receive())["type"] != "websocket.connect":
@@ -59,7 +59,9 @@ class Opening:
         if SUBPROTOCOL in scope["subprotocols"]:
             accept["subprotocol"] = SUBPROTOCOL
         await send(accept)
-        head = Head(scope["path"], scope["query_string"], scope["headers"], scope["subprotocols"])
+        head = RequestHead(
+            scope["path"], scope["query_string"], scope["headers"], scope["subprotocols"]
+        )
         direct = None if self._sender == "asgi" else scope.get("extensions", {}).get(EXTENSION)
         if direct is None:
             await self._over_asgi(receive, send, head, begin, kind)
@@ -67,51 +69,51 @@ class Opening:
         sender: DirectSender = direct.open_sender()
         if sender.closed:
             return
-        sender.visit = self._visit(kind, head)
+        sender.record = self._visit(kind, head)
         sender.on_gone = self._gone
-        self._door.enter(sender)
-        talk = begin(sender, head)
-        direct.take_over(talk.on_text)
-        await talk.run()
+        self._limiter.enter(sender)
+        handlers = begin(sender, head)
+        direct.take_over(handlers.on_text)
+        await handlers.run()
 
-    def _visit(self, kind: VisitKind, head: Head) -> Visit:
-        visit = self._door.visitors.came(kind, head.headers)
-        visit.enter(Stage.ADMISSION)
-        return visit
+    def _visit(self, kind: ConnectionKind, head: RequestHead) -> ConnectionRecord:
+        record = self._limiter.observer.came(kind, head.headers)
+        record.enter(Stage.ADMISSION)
+        return record
 
     def _gone(self, sender: DirectSender) -> None:
-        self._door.leave(sender)
-        self._door.visitors.left(sender.visit)
+        self._limiter.leave(sender)
+        self._limiter.observer.left(sender.record)
 
     async def _over_asgi(
-        self, receive: Receive, send: Send, head: Head, begin: Begin, kind: VisitKind
+        self, receive: Receive, send: Send, head: RequestHead, begin: Begin, kind: ConnectionKind
     ) -> None:
         sender = AsgiSender(
             send,
             high_water_bytes=self._viewer.high_water_bytes,
             low_water_bytes=self._viewer.low_water_bytes,
         )
-        sender.visit = visit = self._visit(kind, head)
-        self._door.enter(sender)
-        talk = begin(sender, head)
+        sender.record = record = self._visit(kind, head)
+        self._limiter.enter(sender)
+        handlers = begin(sender, head)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(sender.run(), name="ws-send")
-                talking = tasks.create_task(_run(talk), name="ws-talk")
-                await asyncio.sleep(0)  # the talk begins before the first text reaches it
+                running = tasks.create_task(_run(handlers), name="ws-handlers")
+                await asyncio.sleep(0)  # the handlers begin before the first text reaches them
                 while (message := await receive())["type"] == "websocket.receive":
                     text = message.get("text")
-                    talk.on_text(text if text is not None else "")
-                visit.told(message.get("code", close_codes.ABNORMAL.code), VIEWER_LEFT)
+                    handlers.on_text(text if text is not None else "")
+                record.told(message.get("code", close_codes.ABNORMAL.code), VIEWER_LEFT)
                 sender.lost()
-                talking.cancel()
+                running.cancel()
                 sending.cancel()
         finally:
-            self._door.leave(sender)
+            self._limiter.leave(sender)
             sender.lost()
-            visit.closed(close_codes.ABNORMAL)
-            self._door.visitors.left(visit)
+            record.closed(close_codes.ABNORMAL)
+            self._limiter.observer.left(record)
 
 
-async def _run(talk: Talk) -> None:
-    await talk.run()
+async def _run(handlers: SocketHandlers) -> None:
+    await handlers.run()

@@ -13,7 +13,7 @@ import hashlib
 from typing import Any
 from urllib.parse import unquote
 
-from tidegate.web.access.limits import Door, unavailable
+from tidegate.web.access.limits import ConnectionLimiter, unavailable
 from tidegate.web.server.http_protocol import HttpProtocol
 from tidegate.web.server.port import Port
 from tidegate.web.ws.protocol import DirectProtocol
@@ -26,17 +26,17 @@ _ONCE = frozenset({b"sec-websocket-key", b"sec-websocket-version", b"host"})
 class UpgradeProtocol(HttpProtocol):
     """The bounded protocol with a short way to `DirectProtocol`.
 
-    Use `bind_upgrade` to make a class with a port and a door for uvicorn's `http=`.
+    Use `bind_upgrade` to make a class with a port and a limiter for uvicorn's `http=`.
     """
 
-    door: Door
+    limiter: ConnectionLimiter
 
     def handle_websocket_upgrade(self) -> None:
         if not self._is_idle():
             text = "a WebSocket handshake must not be pipelined behind pending requests"
             self._end_with("bad_request", 400, text)
             return
-        refusal = self.door.refusal(self.loop.time())
+        refusal = self.limiter.refusal(self.loop.time())
         if refusal is not None:
             self._is_over = True
             self._head_is_read()
@@ -121,6 +121,6 @@ def accept_value(
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
-def bind_upgrade(port: Port, door: Door) -> type[UpgradeProtocol]:
+def bind_upgrade(port: Port, limiter: ConnectionLimiter) -> type[UpgradeProtocol]:
     """A protocol class with these two, for `uvicorn.Config(http=...)`."""
-    return type("BoundUpgradeProtocol", (UpgradeProtocol,), {"port": port, "door": door})
+    return type("BoundUpgradeProtocol", (UpgradeProtocol,), {"port": port, "limiter": limiter})

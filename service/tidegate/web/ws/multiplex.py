@@ -1,8 +1,8 @@
 """`GET /ws`: many operations on one socket, as a raw ASGI endpoint.
 
-It opens the socket and leaves the rest to `Watches`. Unlike the endpoint of a single operation its
-task stays for as long as the socket: joins that have to wait belong to it, and there are few such
-sockets.
+It opens the socket and leaves the rest to `Subscriptions`. Unlike the endpoint of a single
+operation its task stays for as long as the socket: joins that have to wait belong to it, and there
+are few such sockets.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
-from tidegate.core.ports import Lobby
-from tidegate.core.visit import Stage, VisitKind
+from tidegate.core.connection_record import ConnectionKind, Stage
+from tidegate.core.ports import SubscriptionService
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
-from tidegate.web.access.sessions import Admission, Guest
+from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.problem import refuse
-from tidegate.web.request import Head
-from tidegate.web.ws.handshake import Opening, Talk
+from tidegate.web.request import RequestHead
+from tidegate.web.ws.handshake import Handshake, SocketHandlers
 from tidegate.web.ws.sender import DirectSender
-from tidegate.web.ws.subscriptions import Watches
+from tidegate.web.ws.subscriptions import Subscriptions
 
 PATH = "/ws"
 
@@ -30,35 +30,39 @@ class MultiplexSocket:
     """The endpoint."""
 
     def __init__(
-        self, lobby: Lobby, opening: Opening, admission: Admission, settings: Settings
+        self,
+        subscriptions: SubscriptionService,
+        opening: Handshake,
+        admission: Admission,
+        settings: Settings,
     ) -> None:
-        self._lobby = lobby
+        self._subscriptions = subscriptions
         self._admission = admission
         self._opening = opening
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self._begin, kind=VisitKind.MULTIPLEX)
+        await self._opening.open(scope, receive, send, self._begin, kind=ConnectionKind.MULTIPLEX)
 
-    def _begin(self, sender: DirectSender | AsgiSender, head: Head) -> Talk:
+    def _begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
         tasks = asyncio.TaskGroup()
-        guest = Guest(self._admission, sender)
-        watches = Watches(self._lobby, self._viewer, sender, tasks, guest)
+        authorized = AuthorizedConnection(self._admission, sender)
+        watches = Subscriptions(self._subscriptions, self._viewer, sender, tasks, authorized)
 
         async def run() -> None:
             async with tasks:
                 try:
-                    async with guest.in_time():
-                        await guest.enter(head)
+                    async with authorized.in_time():
+                        await authorized.enter(head)
                 except TimeoutError:
-                    refuse(sender, guest.too_late())
+                    refuse(sender, authorized.too_late())
                     return
                 except TidegateError as error:
-                    refuse(sender, guest.refusal(error))
+                    refuse(sender, authorized.refusal(error))
                     return
-                guest.start_clock()
-                sender.visit.enter(Stage.LIVE)
+                authorized.start_clock()
+                sender.record.enter(Stage.LIVE)
                 watches.admit()
                 await watches.gone.wait()
 
-        return Talk(watches.on_text, run)
+        return SocketHandlers(watches.on_text, run)

@@ -36,7 +36,7 @@ class Outbox:
         "_sender",
         "_size",
         "listener",
-        "visit",
+        "record",
         "writable",
         "write",
     )
@@ -49,7 +49,7 @@ class Outbox:
         self._scheduled = False
         self._answers_bytes = 0
         self.listener: SenderListener | None = None
-        self.visit = sender.visit
+        self.record = sender.record
         self.writable = sender.writable
         self.write: Callable[[bytes], None] = self._put
         sender.listener = self

@@ -20,7 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.protocol import State
 
-from tidegate.core.visit import VIEWER_LEFT
+from tidegate.core.connection_record import VIEWER_LEFT
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import ViewerSettings
@@ -237,14 +237,14 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def handle_close(self, event: Frame) -> None:
         said = self.conn.close_rcvd
         if said is not None and self.sender is not None:
-            self.sender.visit.told(said.code, VIEWER_LEFT)
+            self.sender.record.told(said.code, VIEWER_LEFT)
         self._lost(close_codes.ABNORMAL)
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
         sent = self.conn.close_sent
         if sent is not None and self.sender is not None:
-            self.sender.visit.told(sent.code, PROTOCOL_ERROR)
+            self.sender.record.told(sent.code, PROTOCOL_ERROR)
         self._lost(close_codes.ABNORMAL)
         super().handle_parser_exception()
 
@@ -274,7 +274,7 @@ class DirectProtocol(WebSocketsSansIOProtocol):
     def _lost(self, code: CloseCode) -> None:
         """It has ended like this, unless it had ended before."""
         if self.sender is not None:
-            self.sender.visit.closed(code)
+            self.sender.record.closed(code)
             self.sender.lost()
 
 

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import SenderListener
-from tidegate.core.visit import NO_VISIT, Visit
 from tidegate.model.close_codes import CloseCode
-from tidegate.web.asgi_sender import send_away
+from tidegate.web.asgi_sender import ask_to_reconnect
 
 
 class DirectSocket(Protocol):
@@ -29,12 +29,12 @@ class DirectSocket(Protocol):
 class DirectSender:
     """Writes straight to the transport; `write` is the transport's own method."""
 
-    __slots__ = ("closed", "listener", "on_gone", "protocol", "visit", "writable", "write")
+    __slots__ = ("closed", "listener", "on_gone", "protocol", "record", "writable", "write")
 
     def __init__(self, protocol: DirectSocket) -> None:
         self.protocol = protocol
         self.listener: SenderListener | None = None
-        self.visit: Visit = NO_VISIT
+        self.record: ConnectionRecord = NO_RECORD
         self.write: Callable[[bytes], None] = protocol.transport.write
         self.writable = True
         self.closed = False
@@ -46,12 +46,12 @@ class DirectSender:
         if not self.closed:
             self.closed = True
             self.writable = False
-            self.visit.closed(code)
+            self.record.closed(code)
             self.protocol.send_close(code.code, reason)
 
-    def send_away(self, after_ms: int) -> None:
+    def ask_to_reconnect(self, after_ms: int) -> None:
         """Tell it to come back after this time, and close."""
-        send_away(self, after_ms)
+        ask_to_reconnect(self, after_ms)
 
     # Called by the protocol.
 

@@ -4,7 +4,7 @@ Texts are JSON objects with a `type`; `ping` is answered, a way in may know more
 else is told to be unknown. A message that makes much work counts as so many others.
 
 `{"type":"ack","id":...}` is what it says when it was asked whether it has an entry. Read strictly,
-because it comes from outside; whether it was asked for is known to the lobby.
+because it comes from outside; the subscription service knows whether it was requested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from tidegate.core.ports import Lobby, Sender
+from tidegate.core.ports import Sender, SubscriptionService
 from tidegate.model import close_codes
 from tidegate.model.errors import InvalidInput
 from tidegate.model.frames import PONG, error_frame
@@ -31,11 +31,11 @@ REFRESH_COSTS = 20
 _COSTLY = MappingProxyType({"refresh": REFRESH_COSTS})
 
 
-class _Message(msgspec.Struct):
+class _ViewerMessage(msgspec.Struct):
     type: str
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+_decode = msgspec.json.Decoder(_ViewerMessage).decode
 
 
 class Session:
@@ -113,7 +113,7 @@ def read_ack(text: str) -> tuple[StreamId, str | None]:
     return parse_stream_id(message.id, "id"), message.operation
 
 
-def on_ack(lobby: Lobby, sender: Sender) -> Callable[[str], None]:
+def on_ack(subscriptions: SubscriptionService, sender: Sender) -> Callable[[str], None]:
     """Reads the acknowledgements of a socket with one operation."""
 
     def read(text: str) -> None:
@@ -123,6 +123,6 @@ def on_ack(lobby: Lobby, sender: Sender) -> Callable[[str], None]:
             if sender.writable:
                 sender.write(error_frame("bad_message", str(error), retry=False))
             return
-        lobby.acked(sender, entry_id)
+        subscriptions.acked(sender, entry_id)
 
     return read

@@ -1,4 +1,4 @@
-"""The operations watched on one multiplexed socket: one `Watch` each, a `Sender` to its viewer.
+"""The operations of one multiplexed socket: a `Subscription` each, which is its viewer's `Sender`.
 
     ENTERING --followed--> JOINED --ended, or `unwatch`--> ENDED
        ^   \\--socket full--> QUEUED --room--> ENTERING or JOINED
@@ -19,16 +19,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from tidegate.core.ports import Lobby, Sender, SenderListener
+from tidegate.core.connection_record import ConnectionRecord, Stage
+from tidegate.core.ports import Sender, SenderListener, SubscriptionService
 from tidegate.core.records import Ask
-from tidegate.core.visit import Stage, Visit
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.access.sessions import Guest
+from tidegate.web.access.sessions import AuthorizedConnection
 from tidegate.web.problem import Refusal, Refused
 from tidegate.web.request import make_ask
 from tidegate.web.ws.outbox import Outbox, drop
@@ -76,7 +76,7 @@ class WatchState(enum.Enum):
     ENDED = "ended"
 
 
-class Watch:
+class Subscription:
     """One operation on the socket."""
 
     __slots__ = (
@@ -86,13 +86,13 @@ class Watch:
         "entering",
         "listener",
         "operation",
+        "record",
         "state",
-        "visit",
         "writable",
         "write",
     )
 
-    def __init__(self, watches: Watches, operation: OperationId, ask: Ask) -> None:
+    def __init__(self, watches: Subscriptions, operation: OperationId, ask: Ask) -> None:
         self._watches = watches
         self.operation = operation
         self.ask = ask
@@ -101,7 +101,7 @@ class Watch:
         self.allowed = watches.is_open
         self.entering: asyncio.Task[None] | None = None
         self.listener: SenderListener | None = None
-        self.visit = watches.visit_of(operation)
+        self.record = watches.visit_of(operation)
         self.writable = False
         self.write: Callable[[bytes], None] = watches.outbox.write
 
@@ -110,31 +110,31 @@ class Watch:
         self._watches.closed(self, code, reason)
 
 
-class Watches:
+class Subscriptions:
     """All of one socket. `gone` is set when the socket is."""
 
     def __init__(
         self,
-        lobby: Lobby,
+        subscriptions: SubscriptionService,
         settings: ViewerSettings,
         sender: Sender,
         tasks: asyncio.TaskGroup,
-        guest: Guest,
+        authorized: AuthorizedConnection,
     ) -> None:
-        self._lobby = lobby
-        self._guest = guest
-        guest.on_denied = self._denied
+        self._subscriptions = subscriptions
+        self._guest = authorized
+        authorized.on_denied = self._denied
         #: The viewer is known and has its slot; what it asks for before that waits.
         self._admitted = False
         self._settings = settings
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
-        self._by_operation: dict[str, Watch] = {}
+        self._by_operation: dict[str, Subscription] = {}
         #: Those that wait for room in the socket: to join, or to go on.
-        self._waiting: deque[Watch] = deque()
+        self._waiting: deque[Subscription] = deque()
         self._resuming: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
-        self._visit = sender.visit
+        self._visit = sender.record
         self.outbox = Outbox(sender)
         self.outbox.listener = self
         # A viewer that comes back names all its operations at once.
@@ -143,7 +143,7 @@ class Watches:
             "watch": self._watch,
             "unwatch": self._unwatch,
             "ack": self._ack,
-            "refresh": guest.on_refresh,
+            "refresh": authorized.on_refresh,
         }
         self.on_text = Session(self.outbox, allowed, handlers).on_text
 
@@ -155,7 +155,7 @@ class Watches:
         """Everybody may watch everything."""
         return self._guest.is_free
 
-    def visit_of(self, operation: OperationId) -> Visit:
+    def visit_of(self, operation: OperationId) -> ConnectionRecord:
         """What is told of the part that this operation is."""
         return self._visit.fork(operation, self._loop.time())
 
@@ -182,7 +182,7 @@ class Watches:
             limit = self._settings.max_watches
             self._complain("too_many_watches", f"at most {limit} on one socket", name)
         else:
-            watch = Watch(self, operation, ask)
+            watch = Subscription(self, operation, ask)
             self._by_operation[operation] = watch
             self._waiting.append(watch)
             if self._resuming is None and self._admitted:
@@ -207,7 +207,7 @@ class Watches:
             self._complain("bad_message", str(error))
             return
         watch = self._by_operation.get(name or "")
-        self._lobby.acked(self.outbox if watch is None else watch, entry_id)
+        self._subscriptions.acked(self.outbox if watch is None else watch, entry_id)
 
     def _complain(self, code: str, message: str, operation: str | None = None) -> None:
         named = None if operation is None else OperationId(operation[:OPERATION_ID_MAX_LENGTH])
@@ -225,22 +225,22 @@ class Watches:
 
     # -- joining ---------------------------------------------------------------------------------
 
-    def _join(self, watch: Watch) -> None:
+    def _join(self, watch: Subscription) -> None:
         watch.state = WatchState.JOINED  # the join may already fill the buffer
         watch.ask = watch.ask._replace(by=self._guest.reads_as)
-        if not watch.allowed or not self._lobby.join(watch.operation, watch, watch.ask):
+        if not watch.allowed or not self._subscriptions.join(watch.operation, watch, watch.ask):
             watch.state = WatchState.ENTERING
             watch.writable = False
             watch.entering = self._tasks.create_task(self._enter(watch), name="watch-enter")
 
-    async def _enter(self, watch: Watch) -> None:
-        watch.visit.enter(Stage.JOIN)
+    async def _enter(self, watch: Subscription) -> None:
+        watch.record.enter(Stage.JOIN)
         try:
             if not watch.allowed:
                 state = await self._guest.authorise(watch.operation)
                 watch.ask = watch.ask._replace(state=state)
                 watch.allowed = True
-            await self._lobby.ready(watch.operation)
+            await self._subscriptions.ready(watch.operation)
         except TidegateError as error:
             self._refuse(watch, self._guest.refusal(error))
             return
@@ -252,7 +252,7 @@ class Watches:
             if self._resuming is None:
                 self._go_on()
 
-    def _refuse(self, watch: Watch, refusal: Refusal) -> None:
+    def _refuse(self, watch: Subscription, refusal: Refusal) -> None:
         if watch.state is not WatchState.ENDED:
             self.outbox.answer(
                 error_frame(
@@ -263,7 +263,7 @@ class Watches:
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def closed(self, watch: Watch, code: CloseCode, reason: str) -> None:
+    def closed(self, watch: Subscription, code: CloseCode, reason: str) -> None:
         """The gateway has ended this watch."""
         if watch.state is WatchState.ENDED:
             return
@@ -272,12 +272,12 @@ class Watches:
         else:
             self._end(watch, code.code, code.name)
 
-    def _end(self, watch: Watch, code: int, name: str) -> None:
+    def _end(self, watch: Subscription, code: int, name: str) -> None:
         del self._by_operation[watch.operation]
         self._let_go(watch)
         self.outbox.answer(unwatched_frame(watch.operation, code, name))
 
-    def _let_go(self, watch: Watch) -> None:
+    def _let_go(self, watch: Subscription) -> None:
         watch.state = WatchState.ENDED
         watch.writable = False
         watch.write = drop
@@ -287,7 +287,7 @@ class Watches:
         listener, watch.listener = watch.listener, None
         if listener is not None:
             listener.on_closed()
-        self._visit.join(watch.visit)
+        self._visit.join(watch.record)
 
     # -- SenderListener, called by the outbox ----------------------------------------------------
 

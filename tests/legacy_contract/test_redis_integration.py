@@ -12,7 +12,7 @@ import pytest
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.replica import quick_settings
 from tests.harness.waiting import until
-from tests.seed.application import TIMEOUT_S, Application
+from tests.legacy_contract.application import TIMEOUT_S, Application
 from tests.servers import binaries
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.waiting import until
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 from tests.servers.standalone import Server
 
 

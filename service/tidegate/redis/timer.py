@@ -16,7 +16,7 @@ CLOCK_MONOTONIC = 1
 _NANOSECONDS = 1_000_000_000
 
 
-class Alarm:
+class HighResolutionTimer:
     """Calls `on_time` once after each `set`; setting it again moves it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_time: Callable[[], None]) -> None:

@@ -15,13 +15,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from tidegate.core.records import Ask
 from tidegate.core.slots import SlotKeeper, new_connection_id
 from tidegate.embed.state import CURRENT_STATE, State, with_state
-from tidegate.gateway.viewer import Viewer
+from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
 
 
-class Guest:
+class EmbeddedConnection:
     """A socket, who it belongs to, and what it watches."""
 
     def __init__(
@@ -50,10 +50,10 @@ class Guest:
         )
 
     @property
-    def viewer(self) -> Viewer | None:
+    def viewer(self) -> ChannelViewer | None:
         """Its place in the hub, once it has joined."""
         listener = self.sender.listener
-        return listener if isinstance(listener, Viewer) else None
+        return listener if isinstance(listener, ChannelViewer) else None
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         text = message.get("text", "")

@@ -25,7 +25,7 @@ from tests.harness.replica import Replica
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tidegate.web.http.shutdown_guard import CutOff
+from tidegate.web.http.shutdown_guard import ShutdownGuard
 
 LONG_S = 60.0
 SHORT_S = 30.0
@@ -92,7 +92,7 @@ async def test_in_the_window_nobody_comes_in_and_those_inside_are_served(
     redis_server: Server, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One is sent away at each tick, so the second of two would be 0.1 s later.
-    monkeypatch.setattr("tidegate.runtime.leaving.TICK_S", LONG_S)
+    monkeypatch.setattr("tidegate.runtime.drainer.TICK_S", LONG_S)
     drain = {"delay_s": 0, "window_s": LONG_S}
     replica = await Replica(redis_server.url, drain=drain).start()
     async with replica.watch("42") as first, replica.watch("42") as second:
@@ -206,7 +206,7 @@ async def test_an_answer_that_has_begun_is_not_made_to_look_whole() -> None:
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    request = asyncio.ensure_future(CutOff(streaming)(scope, receive, send))
+    request = asyncio.ensure_future(ShutdownGuard(streaming)(scope, receive, send))
     await begun.wait()
     request.cancel()
     await request

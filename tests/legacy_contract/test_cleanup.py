@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.backend import Backend
 from tests.harness.waiting import until
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
 from tidegate.embed import Stored

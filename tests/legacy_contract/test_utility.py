@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from tests.harness.backend import Backend
 from tests.harness.viewer import Viewer
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 
 
 async def test_concurrent_connections(app: Application, backend: Backend) -> None:

@@ -129,11 +129,11 @@ class Application:
 
     @property
     def guests(self) -> int:
-        return len(self.manager._guests)
+        return len(self.manager._connections)
 
     def connections(self, user: str) -> int:
         """Of this user, in this process."""
-        return sum(guest.user == user for guest in self.manager._guests.values())
+        return sum(guest.user == user for guest in self.manager._connections.values())
 
     def channel(self, operation: str) -> Channel | None:
         return self.engine.hub.channels.get(OperationId(operation))

@@ -1,5 +1,5 @@
-"""Turns at a server: so many commands of one kind are on their way to it at a time, and who comes
-later waits.
+"""A limit of concurrent commands at a server: so many of one kind are in flight to it at a time,
+and whoever comes later waits.
 
 redis-py's pools differ in this: the one for a single server makes callers wait, those for Cluster
 and Sentinel raise an error at once, which looks as if Redis were away. With turns the pools never
@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tidegate.concurrency.fair_turns import FairTurns
+from tidegate.concurrency.fair_turns import FairConcurrencyLimiter
 from tidegate.model.errors import RedisUnavailable
 from tidegate.redis.address import Node
 from tidegate.redis.topology import TURNS, Topology
@@ -21,14 +21,14 @@ from tidegate.redis.topology import TURNS, Topology
 WAIT_S = 5.0
 
 
-class Turns:
+class ConcurrencyLimiter:
     """Of one kind of work, at each primary; of these at most `share` for one user."""
 
     def __init__(self, topology: Topology, turns: int = TURNS, *, share: int | None = None) -> None:
         self._topology = topology
         self._turns = turns
         self._share = share or turns
-        self._by_node: dict[Node | None, FairTurns] = {}
+        self._by_node: dict[Node | None, FairConcurrencyLimiter] = {}
 
     @asynccontextmanager
     async def at(self, key: str, user: str = "") -> AsyncIterator[None]:
@@ -40,7 +40,7 @@ class Turns:
         node = self._topology.node_for(key.encode())
         turns = self._by_node.get(node)
         if turns is None:
-            turns = self._by_node[node] = FairTurns(self._turns, self._share)
+            turns = self._by_node[node] = FairConcurrencyLimiter(self._turns, self._share)
         try:
             if not turns.take_now(user):
                 async with asyncio.timeout(WAIT_S):

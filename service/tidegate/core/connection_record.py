@@ -1,7 +1,7 @@
-"""One connection from its opening to its end: what is told of it in the log and in its trace.
+"""One connection from its opening to its end: what the log and its trace say about it.
 
-Plain data without a clock: the ways in fill it, `Visitors` gives it to whoever tells of it. The end
-that is named first counts: a peer answers a close with one of its own.
+Plain data without a clock: the endpoints fill it, a `ConnectionObserver` makes it and logs it. The
+end that is named first counts: a peer answers a close with one of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VIEWER_LEFT = "viewer_left"
 ANSWERED = "answered"
 
 
-class VisitKind(enum.Enum):
+class ConnectionKind(enum.Enum):
     """The way in."""
 
     WEBSOCKET = "ws"
@@ -36,7 +36,7 @@ class Stage(enum.Enum):
     LIVE = "live"
 
 
-class Trail(Protocol):
+class ConnectionTrace(Protocol):
     """The trace of one connection, or of one operation on it."""
 
     trace_id: str
@@ -44,27 +44,29 @@ class Trail(Protocol):
     def enter(self, stage: Stage) -> None:
         """This stage begins and the one before it ends; an earlier one is not gone back to."""
 
-    def fork(self, operation: str) -> Trail:
+    def fork(self, operation: str) -> ConnectionTrace:
         """For one of several operations."""
 
     def end(self) -> None:
         """No more stages. Safe to call twice."""
 
-    def finish(self, visit: Visit) -> None:
+    def finish(self, record: ConnectionRecord) -> None:
         """The whole connection is gone."""
 
 
-class Visit:
+class ConnectionRecord:
     """One connection. `frames` and `size_bytes` are what was written to its viewers."""
 
-    __slots__ = ("code", "frames", "kind", "operation", "reason", "size_bytes", "started", "trail")
+    __slots__ = ("code", "frames", "kind", "operation", "reason", "size_bytes", "started", "trace")
 
-    def __init__(self, kind: VisitKind, started: float, trail: Trail | None = None) -> None:
+    def __init__(
+        self, kind: ConnectionKind, started: float, trace: ConnectionTrace | None = None
+    ) -> None:
         self.kind = kind
         #: Loop time.
         self.started = started
         #: None unless this connection is traced.
-        self.trail = trail
+        self.trace = trace
         #: Of the only operation; empty when there are several, or none yet.
         self.operation = ""
         self.frames = 0
@@ -94,69 +96,71 @@ class Visit:
 
     def enter(self, stage: Stage) -> None:
         """Where its viewer is now."""
-        if self.trail is not None:
-            self.trail.enter(stage)
+        if self.trace is not None:
+            self.trace.enter(stage)
 
-    def fork(self, operation: str, started: float) -> Visit:
+    def fork(self, operation: str, started: float) -> ConnectionRecord:
         """The part of a multiplexed connection that one operation is; `join` takes it back."""
-        part = Visit(self.kind, started, None if self.trail is None else self.trail.fork(operation))
+        part = ConnectionRecord(
+            self.kind, started, None if self.trace is None else self.trace.fork(operation)
+        )
         part.operation = operation
         return part
 
-    def join(self, part: Visit) -> None:
+    def join(self, part: ConnectionRecord) -> None:
         """This part has ended."""
         self.wrote(part.frames, part.size_bytes)
-        if part.trail is not None:
-            part.trail.end()
+        if part.trace is not None:
+            part.trace.end()
 
 
-class _NoVisit(Visit):
+class _NoRecord(ConnectionRecord):
     """Keeps nothing, so that one is enough for all."""
 
     __slots__ = ()
 
     def about(self, operation: str) -> None:
-        """See `Visit`."""
+        """See `ConnectionRecord`."""
 
     def told(self, code: int, reason: str) -> None:
-        """See `Visit`."""
+        """See `ConnectionRecord`."""
 
     def wrote(self, frames: int, size_bytes: int) -> None:
-        """See `Visit`."""
+        """See `ConnectionRecord`."""
 
     def enter(self, stage: Stage) -> None:
-        """See `Visit`."""
+        """See `ConnectionRecord`."""
 
-    def fork(self, operation: str, started: float) -> Visit:  # noqa: ARG002 - as `Visit` has it
-        """See `Visit`."""
+    def fork(self, operation: str, started: float) -> ConnectionRecord:  # noqa: ARG002 - as `ConnectionRecord` has it
+        """See `ConnectionRecord`."""
         return self
 
-    def join(self, part: Visit) -> None:
-        """See `Visit`."""
+    def join(self, part: ConnectionRecord) -> None:
+        """See `ConnectionRecord`."""
 
 
 #: Of a connection that nobody is told of.
-NO_VISIT: Final[Visit] = _NoVisit(VisitKind.WEBSOCKET, 0.0)
+NO_RECORD: Final[ConnectionRecord] = _NoRecord(ConnectionKind.WEBSOCKET, 0.0)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Visitors(Protocol):
+class ConnectionObserver(Protocol):
     """Told of every connection."""
 
-    def came(self, kind: VisitKind, headers: Headers) -> Visit:
+    def came(self, kind: ConnectionKind, headers: Headers) -> ConnectionRecord:
         """A connection is open; the headers are its request's."""
 
-    def left(self, visit: Visit) -> None:
+    def left(self, record: ConnectionRecord) -> None:
         """It is gone."""
 
 
-class Unseen:
-    """`Visitors` where nobody wants to know."""
+class Unobserved:
+    """`ConnectionObserver` where nobody wants to know."""
 
-    def came(self, kind: VisitKind, headers: Headers) -> Visit:  # noqa: ARG002 - as the port has it
-        """See `Visitors`."""
-        return NO_VISIT
+    def came(self, kind: ConnectionKind, headers: Headers) -> ConnectionRecord:  # noqa: ARG002 - as the port has it
+        """See `ConnectionObserver`."""
+        return NO_RECORD
 
-    def left(self, visit: Visit) -> None:
-        """See `Visitors`."""
+    def left(self, record: ConnectionRecord) -> None:
+        """See `ConnectionObserver`."""

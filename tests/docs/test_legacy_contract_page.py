@@ -1,4 +1,4 @@
-"""docs/seed.md has a row for each behaviour, and each behaviour a test of its name."""
+"""docs/legacy-contract.md has a row for each behaviour, and each behaviour a test of its name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ GROUPS |= {"cleanup": 7, "utility": 2, "singleton": 2}
 
 def test_every_behaviour_has_a_row_and_a_test() -> None:
     rows = re.findall(
-        r"^\| `(test_\w+)` \|", (ROOT / "docs/seed.md").read_text("utf-8"), re.MULTILINE
+        r"^\| `(test_\w+)` \|", (ROOT / "docs/legacy-contract.md").read_text("utf-8"), re.MULTILINE
     )
     tests: list[str] = []
     for group, count in GROUPS.items():
-        text = (ROOT / f"tests/seed/test_{group}.py").read_text("utf-8")
+        text = (ROOT / f"tests/legacy_contract/test_{group}.py").read_text("utf-8")
         found = re.findall(r"^async def (test_\w+)\(", text, re.MULTILINE)
         assert len(found) == count, group
         tests += found

@@ -9,7 +9,7 @@ import pytest
 
 import tidegate.embed
 from tests.harness.backend import PREFIX, Backend
-from tests.seed.application import TIMEOUT_S
+from tests.legacy_contract.application import TIMEOUT_S
 from tests.servers.standalone import Server
 from tidegate.embed import RedisStreamWebSocketManager, ws_manager
 

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Answers(Generic[Value]):
+class SingleFlightCache(Generic[Value]):
     """A bounded cache with single-flight questions."""
 
     def __init__(self, entries_max: int, clock: Callable[[], float]) -> None:

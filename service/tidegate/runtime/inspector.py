@@ -1,5 +1,5 @@
 """A look inside for people: one operation, and the tasks of the event loop. Implements
-`web.admin.debug.Inside`.
+`web.admin.debug.Inspector`.
 
 Nothing is kept for it but when a task was made; what is asked for is gathered then, and bounded.
 """
@@ -33,7 +33,7 @@ TURN_OPERATIONS = 1_000
 _NUMBER = re.compile(r"[-_ ]?\d+$")
 
 
-class Inside:
+class ReplicaInspector:
     """Reads the parts and changes nothing of them."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Inside:
     # -- operations ------------------------------------------------------------------------------
 
     async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
-        """See `web.admin.debug.Inside`. Viewers must not feel it: it goes on in small turns."""
+        """See `web.admin.debug.Inspector`. In small steps, so that viewers do not notice it."""
         every = list(self._hub.channels.values())
         first: list[Channel] = []
         for start in range(0, len(every), TURN_OPERATIONS):
@@ -75,7 +75,7 @@ class Inside:
     # -- one operation ----------------------------------------------------------------------------
 
     async def operation(self, operation: OperationId) -> dict[str, Any] | None:
-        """See `web.admin.debug.Inside`."""
+        """See `web.admin.debug.Inspector`."""
         channel = self._hub.channels.get(operation)
         body: dict[str, Any] = {"operation": operation, "followed": channel is not None}
         try:
@@ -149,7 +149,7 @@ class Inside:
     # -- tasks ------------------------------------------------------------------------------------
 
     def tasks(self, most: int) -> dict[str, Any]:
-        """See `web.admin.debug.Inside`: the oldest first, then those whose age is not known."""
+        """See `web.admin.debug.Inspector`: the oldest first, then those whose age is unknown."""
         now = time.monotonic()
         tasks = asyncio.all_tasks()
         by_age = sorted(tasks, key=lambda task: (self._made.get(task, now), task.get_name()))

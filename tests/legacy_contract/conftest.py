@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.harness.fixtures import backend, loop_factories
-from tests.seed.application import Application
+from tests.legacy_contract.application import Application
 from tests.servers.standalone import Server
 from tidegate.embed import websockets
 

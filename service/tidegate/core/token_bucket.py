@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Allowance:
+class TokenBucket:
     """Starts full."""
 
     __slots__ = ("_burst", "_left", "_per_s", "_since")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-import tidegate.redis.turns as turns
+import tidegate.redis.concurrency as turns
 from tests.harness.replica import quick_settings
 from tests.servers.cluster import Cluster
 from tests.servers.sentinel import Sentinels
@@ -19,10 +19,10 @@ from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import ZERO, OperationId
 from tidegate.redis.address import parse_address
 from tidegate.redis.appending import Appender
+from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.log import RedisLog
 from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.topology import MAX_CONNECTIONS, TURNS, Topology
-from tidegate.redis.turns import Turns
 
 AT_ONCE = 4 * MAX_CONNECTIONS
 ONE, TWO = OperationId("42"), OperationId("43")
@@ -90,7 +90,7 @@ async def test_who_waits_too_long_is_told(
 ) -> None:
     monkeypatch.setattr(turns, "WAIT_S", 0.1)
     async with parts(redis_server.url) as made:
-        line = Turns(made.topology)
+        line = ConcurrencyLimiter(made.topology)
         release = asyncio.Event()
 
         async def hold() -> None:

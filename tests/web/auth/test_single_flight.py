@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.web.auth.clock import Clock
-from tidegate.web.auth.answers import Answers
+from tidegate.web.auth.single_flight import SingleFlightCache
 
 
 class Question:
@@ -34,7 +34,7 @@ def holds(seconds: float) -> Callable[[int], float]:
 
 async def test_an_answer_holds_for_its_time() -> None:
     clock, question = Clock(), Question()
-    answers: Answers[int] = Answers(10, clock)
+    answers: SingleFlightCache[int] = SingleFlightCache(10, clock)
     question.going.set()
     assert await answers.get("a", question, holds(5)) == 1
     clock.now += 4.9
@@ -47,7 +47,7 @@ async def test_an_answer_holds_for_its_time() -> None:
 
 
 async def test_the_oldest_give_way() -> None:
-    answers: Answers[int] = Answers(3, Clock())
+    answers: SingleFlightCache[int] = SingleFlightCache(3, Clock())
     question = Question()
     question.going.set()
     for key in range(1000):
@@ -58,7 +58,7 @@ async def test_the_oldest_give_way() -> None:
 
 
 async def test_those_who_ask_at_the_same_time_share_one_answer() -> None:
-    answers: Answers[int] = Answers(10, Clock())
+    answers: SingleFlightCache[int] = SingleFlightCache(10, Clock())
     question = Question()
     asking = [asyncio.create_task(answers.get("a", question, holds(0))) for _ in range(20)]
     await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_those_who_ask_at_the_same_time_share_one_answer() -> None:
 
 
 async def test_a_failure_is_shared_and_not_kept() -> None:
-    answers: Answers[int] = Answers(10, Clock())
+    answers: SingleFlightCache[int] = SingleFlightCache(10, Clock())
     question = Question()
     question.fails = LookupError("no")
     asking = [asyncio.create_task(answers.get("a", question, holds(60))) for _ in range(5)]
@@ -81,7 +81,7 @@ async def test_a_failure_is_shared_and_not_kept() -> None:
 
 
 async def test_when_the_one_who_asked_goes_away_the_next_one_asks() -> None:
-    answers: Answers[int] = Answers(10, Clock())
+    answers: SingleFlightCache[int] = SingleFlightCache(10, Clock())
     question = Question()
     first, second, third = (
         asyncio.create_task(answers.get("a", question, holds(60))) for _ in range(3)

@@ -10,7 +10,7 @@ from tidegate.core.records import Page
 from tidegate.model.ids import OperationId
 
 
-class Watch:
+class StreamSubscription:
     """Belongs to one primary at a time."""
 
     __slots__ = (

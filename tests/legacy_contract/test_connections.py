@@ -9,7 +9,7 @@ from typing import Any
 from tests.harness.backend import Backend
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
-from tests.seed.application import TIMEOUT_S, Application
+from tests.legacy_contract.application import TIMEOUT_S, Application
 from tests.servers.standalone import Server
 
 
