@@ -22,8 +22,8 @@ class Phrase(NamedTuple):
     example: str
 
 
-#: In no text at all, strings of the code included.
-EVERYWHERE = (
+#: In no text, strings of the code included.
+PHRASES = (
     Phrase(r"\bmend(s|ed|ing)?\b", "fix, repair", "mend the network"),
     Phrase(r"\b(means?|meant) harm\b", "an attacker", "someone who means harm"),
     Phrase(r"\bwho knocks\b", "the authenticated caller", "tell who knocks"),
@@ -44,10 +44,6 @@ EVERYWHERE = (
     Phrase(r"\blets? in\b", "accepted", "viewers are let in"),
     Phrase(r"\bhurts?\b|\bwhat harm does\b", "failures", "what harm does to viewers"),
     Phrase(r"\b(is|are) right\.", "is expected", "Falling is right."),
-)
-
-#: On no page, board, alert or in a description. The code still says them in places.
-ON_PAGES = (
     Phrase(r"\bmust be said\b|\bhas to be said\b", "is required", "it must be said"),
     Phrase(r"\bsent away\b", "asked to reconnect, or disconnected", "viewers are sent away"),
     Phrase(r"\bgoodbye\b", "release, close", "left without saying goodbye"),
@@ -88,15 +84,15 @@ def found(phrases: Iterable[Phrase], texts: Iterable[Text]) -> list[str]:
 def test_texts_for_users_have_no_words_of_our_own() -> None:
     texts = list(all_but_code())
     assert len(texts) > 1_000
-    assert found((*EVERYWHERE, *ON_PAGES), texts) == []
+    assert found(PHRASES, texts) == []
 
 
 def test_strings_of_the_code_have_no_words_of_our_own() -> None:
     texts = list(code())
     assert len(texts) > 1_000
-    assert found(EVERYWHERE, texts) == []
+    assert found(PHRASES, texts) == []
 
 
-@pytest.mark.parametrize("phrase", [*EVERYWHERE, *ON_PAGES], ids=lambda phrase: phrase.instead)
+@pytest.mark.parametrize("phrase", PHRASES, ids=lambda phrase: phrase.instead)
 def test_each_phrase_is_found_where_it_stands(phrase: Phrase) -> None:
     assert len(found([phrase], [Text("here", phrase.example)])) == 1

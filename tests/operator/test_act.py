@@ -178,7 +178,7 @@ async def test_a_number_that_somebody_else_wrote_is_left_alone(now: DeploymentSt
     writer.errors["scale"] = [ApiConflict("changed", 409)]
     result = await act(writer, decision(scale=Scale(3, 4)))
     assert result.scaled is None
-    assert "somebody else" in result.failures["ScaleFailed"]
+    assert "another client" in result.failures["ScaleFailed"]
     assert [call[0] for call in writer.calls] == ["scale", "deployment"]
 
 

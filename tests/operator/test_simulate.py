@@ -192,7 +192,7 @@ def test_csv_and_json_lines_say_the_same() -> None:
         ("", "line 1: the header must name t, connections"),
         ("a,b\n1,2\n", "each once; not 'a'"),
         ("t\n1\n", "line 1: the header must name"),
-        ("t,connections\n0,1\n", "needs two rows"),
+        ("t,connections\n0,1\n", "needs at least two rows"),
         ("t,connections\n0,1\n0,2\n", "line 3, t: must be above 0"),
         ("t,connections\n0,1\n5,-2\n", "line 3, connections: must be a number from 0"),
         ("t,connections\n0,1\n5,nan\n", "line 3, connections"),
@@ -221,7 +221,7 @@ def test_a_bad_trace_is_refused_with_its_line(text: str, said: str) -> None:
 
 def test_a_trace_has_an_end() -> None:
     rows = "".join(f"{n},1\n" for n in range(ROWS_MAX + 1))
-    with pytest.raises(InvalidInput, match="rows at the most"):
+    with pytest.raises(InvalidInput, match="at most"):
         read_trace("t,connections\n" + rows)
 
 

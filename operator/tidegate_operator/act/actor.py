@@ -182,7 +182,9 @@ class Actor:
             except ApiConflict:
                 now = await self._writer.deployment(name)
                 if now.replicas != scale.before or now.uid != snapshot.deployment.uid:
-                    raise ApiConflict("somebody else changed the number of replicas", 409) from None
+                    raise ApiConflict(
+                        "another client changed the number of replicas", 409
+                    ) from None
                 version = now.version
             else:
                 result.scaled = scale

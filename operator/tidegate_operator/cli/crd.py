@@ -10,7 +10,7 @@ import typer
 def crd(
     reference: Annotated[
         bool,
-        typer.Option("--reference", help="All fields as Markdown tables, in place of the YAML."),
+        typer.Option("--reference", help="All fields as Markdown tables, instead of the YAML."),
     ] = False,
 ) -> None:
     """Print the CustomResourceDefinition of `Gateway`.

@@ -32,7 +32,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Kubeconfig for the API server, in place of the service account.",
+            help="Kubeconfig for the API server, instead of the service account.",
         ),
     ] = None,
     log_level: Annotated[Text, typer.Option(help="debug, info, warning or error.")] = None,

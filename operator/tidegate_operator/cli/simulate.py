@@ -227,11 +227,11 @@ def _print_chart(name: str, spec: GatewaySpec, made: Replay, world: World) -> No
         "replicas": f"{one.replicas_least} to {one.replicas_most}",
         "load at its peak": f"{one.load_peak:,} connections",
         "steps up, down": f"{one.ups}, {one.downs}; the largest of {one.step_max}",
-        "turned round within the window": f"{one.turns} times",
+        "direction changes within the window": f"{one.turns} times",
         "steps while figures were missing": str(one.blind_changes),
         "load above the target": f"{one.over_target_s:,.0f} s of {one.duration_s:,.0f} s",
         "pod hours": f"{one.pod_hours:,.1f}",
-        "viewers that connected again": f"{one.reconnects:,}, {one.shed:,} of them to even out",
+        "viewers that reconnected": f"{one.reconnects:,}, {one.shed:,} of them to even out",
     }
     for label, value in rows.items():
         table.add_row(label, value)

@@ -33,13 +33,13 @@ def sweep(
     prefix: options.Prefix = None,
     once: Annotated[bool, typer.Option("--once", help="One round over all streams.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count what would be done; change nothing.")
+        bool, typer.Option("--dry-run", help="Report what would be done without changing anything.")
     ] = False,
     gateway: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A Gateway resource as YAML: its `spec.streams` holds, and flags go before it.",
+            help="A Gateway resource as YAML: its `spec.streams` is used; flags take precedence.",
             rich_help_panel=_SPEC,
         ),
     ] = None,
@@ -49,10 +49,10 @@ def sweep(
     ] = None,
     idle: Annotated[
         str | None,
-        _duration("How long streams that did not end and that nobody watches are kept (24h)."),
+        _duration("How long unfinished streams without viewers are kept (24h)."),
     ] = None,
     orphan: Annotated[
-        str | None, _duration("How long streams that nobody ever watched are kept (24h).")
+        str | None, _duration("How long streams that never had a viewer are kept (24h).")
     ] = None,
     keep: Annotated[
         int | None,
@@ -61,20 +61,23 @@ def sweep(
         ),
     ] = None,
     commands_per_s: Annotated[
-        int | None, typer.Option(metavar="N", help="Commands to Redis a second, at the most.")
+        int | None, typer.Option(metavar="N", help="Maximum number of Redis commands per second.")
     ] = None,
     memory_limit: Annotated[
         int | None,
-        typer.Option(metavar="BYTES", help="What counts as full where Redis has no maxmemory."),
+        typer.Option(metavar="BYTES", help="Memory limit to assume if Redis has no maxmemory."),
     ] = None,
     interval: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Without --once: from one round to the next."),
+        typer.Option(metavar="TIME", help="Without --once: time between two rounds."),
     ] = None,
     patience_s: Annotated[
         float,
         typer.Option(
-            "--patience", metavar="SECONDS", min=0, help="Give up when Redis is away for this."
+            "--patience",
+            metavar="SECONDS",
+            min=0,
+            help="Give up if Redis is unavailable for this long.",
         ),
     ] = 60.0,
     as_json: Annotated[
@@ -141,7 +144,7 @@ def sweep(
         fail(str(error), REFUSED)
     except TidegateError as error:
         text = error.detail if isinstance(error, RedisUnavailable) else str(error)
-        fail(f"{text}; what was done until then stays done, run it again", FAILED)
+        fail(f"{text}; completed changes are kept, run it again", FAILED)
 
 
 async def _sweep(

@@ -24,7 +24,7 @@ from tidegate_operator.streams.retention import RetentionState
 LINE_S = 5.0
 
 _WORDS = {
-    "revived": "TTLs taken back, the stream runs again",
+    "revived": "TTLs removed, the stream is active again",
     "shortened": "TTLs shortened, Redis is full",
     "trimmed": "streams trimmed",
     "trimmed_entries": "entries trimmed",
@@ -37,13 +37,13 @@ _REASONS = {
     "changed": "written meanwhile",
     "gone": "gone meanwhile",
     "sooner": "expires sooner",
-    "watched": "somebody came to watch",
-    "foreign": "somebody else's group came meanwhile",
+    "watched": "a viewer subscribed meanwhile",
+    "foreign": "another consumer group was created meanwhile",
     "moved": "its slot is moving",
     "fresh": "the consumer has read since",
-    "more": "too much for one step, the next round goes on",
+    "more": "too large for one step, continued in the next round",
     "refused": "refused by Redis",
-    "failed": "not understood, a mistake of ours: the log has the first",
+    "failed": "internal error: see the log",
 }
 
 
@@ -169,10 +169,10 @@ def _rest(report: SweepReport) -> Iterable[tuple[str, str]]:
             yield _WORDS.get(name, name), f"{count:,}"
     for name, count in sorted(tally.left.items()):
         if count:
-            yield f"left alone: {_REASONS.get(name, name)}", f"{count:,}"
+            yield f"skipped: {_REASONS.get(name, name)}", f"{count:,}"
     if tally.undatable:
-        yield "ids that are no times: kept until they end", f"{tally.undatable:,}"
-    yield "dead pods can be told", "yes" if report.pods_known else "no: no consumer counts as dead"
+        yield "ids without a time: kept until they end", f"{tally.undatable:,}"
+    yield "dead pods are known", "yes" if report.pods_known else "no: no consumer counts as dead"
     for one in report.memory:
         if one.level is not Level.UNKNOWN:
             percent = 100 * (one.reading.ratio or 0)

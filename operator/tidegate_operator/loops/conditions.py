@@ -130,7 +130,7 @@ def _scaling(facts: Facts) -> Say:
     message = decision.message
     if decision.cost_conflict:
         pods = _names(decision.cost_conflict)
-        message += f"; somebody else writes the deletion cost of {pods}, so ours is not written"
+        message += f"; another client writes the deletion cost of {pods}, so ours is not written"
     elif "DeletionCostFailed" in failures:
         message += f"; without deletion costs: {failures['DeletionCostFailed']}"
     if "RebalanceFailed" in failures:

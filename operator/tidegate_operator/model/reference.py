@@ -81,6 +81,6 @@ def _allowed(field: Schema) -> str:
         case "object" if "properties" in field:
             return "object"
         case "object":
-            return f"map of text, {field.get('maxProperties', 0)} at the most"
+            return f"map of text, at most {field.get('maxProperties', 0)}"
         case _:
             return f"text, `{field['pattern']}`" if "pattern" in field else "text"

@@ -54,13 +54,13 @@ def read_trace(text: str) -> tuple[Point, ...]:
     points: list[Point] = []
     for line, row in rows:
         if len(points) >= ROWS_MAX:
-            raise InvalidInput(f"line {line}", f"a trace has {ROWS_MAX} rows at the most")
+            raise InvalidInput(f"line {line}", f"a trace has at most {ROWS_MAX} rows")
         point = _point(line, row, points[-1] if points else None)
         if points and point.t_s <= points[-1].t_s:
             raise InvalidInput(f"line {line}, t", f"must be above {points[-1].t_s:g}")
         points.append(point)
     if len(points) < 2:
-        raise InvalidInput("trace", "needs two rows at least: the last one says when it ends")
+        raise InvalidInput("trace", "needs at least two rows: the last one is its end")
     return tuple(points)
 
 

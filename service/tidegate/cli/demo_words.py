@@ -54,12 +54,12 @@ def greeting(replicas: Sequence[Shown], redis_url: str, prefix: str) -> Iterator
     yield ""
     yield "Watch an operation, in a second terminal:"
     yield f"  {tidegate} watch {EXAMPLE} {urls}"
-    yield "Publish to it, in a third: a plain XADD as from any backend, or the same by our command:"
+    yield "Publish to it, in a third: a plain XADD as any backend does, or by command:"
     xadd = xadd_line(redis_url, prefix)
     if xadd:
         yield f"  {xadd}"
     yield f"  {publish_line(tidegate, redis_url, prefix)}"
-    yield "Kill a replica, and its viewers carry on where they were:"
+    yield "Kill a replica; its viewers continue where they were:"
     yield f"  kill -9 {last.pid}"
     yield ""
     yield f"The page with the demo's operations: {replicas[0].url}/"

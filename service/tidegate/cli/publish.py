@@ -113,7 +113,7 @@ def _publish_lines(publisher: EntryWriter, operation: OperationId, type_: str | 
         try:
             fields = parse_object(line.decode().strip())
         except ValueError as error:  # UnicodeDecodeError is one
-            fail(f"line {number}: {error}; the lines before it are published", FAILED)
+            fail(f"line {number}: {error}; the lines before it were published", FAILED)
         _publish_one(publisher, operation, type_, fields)
 
 

@@ -37,7 +37,9 @@ def run(
     ] = 2,
     redis: Annotated[
         str | None,
-        typer.Option("--redis", metavar="URL", help="Use this server, embed none."),
+        typer.Option(
+            "--redis", metavar="URL", help="Use this Redis server instead of an embedded one."
+        ),
     ] = None,
     redis_port: Annotated[
         int, typer.Option("--redis-port", min=1, max=65_000, help="Port of the embedded server.")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 NO_AUTH_CHOSEN = """\
 server.auth is not set, so this replica does not start.
-Say how viewers are known: `--auth jwt` (with auth.secret, auth.key_file or auth.jwks_url, and with
-source.kind), or `--auth none`, which means that anybody who can reach the port can watch every
-operation."""
+Choose how viewers are authenticated: `--auth jwt` (with auth.secret, auth.key_file or
+auth.jwks_url, and with source.kind), or `--auth none`, which means that anyone who can reach the
+port can watch every operation."""
 
 
 def serve(

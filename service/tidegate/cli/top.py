@@ -55,7 +55,7 @@ def top(
             "--token",
             envvar="TIDEGATE_SERVER__ADMIN_TOKEN",
             show_envvar=True,
-            help="What server.admin_token is. Give it by environment: flags can be seen by others.",
+            help="Value of server.admin_token; prefer the variable, flags are visible to all.",
         ),
     ] = None,
 ) -> None:
@@ -83,7 +83,7 @@ def top(
     except TopInputError as error:
         fail(str(error), REFUSED)
     if len(urls) > URLS_MAX:
-        fail(f"--url may be given {URLS_MAX} times at the most", REFUSED)
+        fail(f"--url may be given at most {URLS_MAX} times", REFUSED)
     if token is not None and not (token.isascii() and token.isprintable()):
         fail("--token must be printable ASCII", REFUSED)
     looker = ReplicaPoller(urls, token or None, operations, sort)

@@ -143,7 +143,7 @@ class ReplicaPoller:
         status, text = await self._get(f"{url}/metrics")
         at_s = time.monotonic()
         if status == httpx.codes.NOT_FOUND and METRICS_OFF in text:
-            return ReplicaSample(url, at_s, "dead", f"{METRICS_OFF} there, so it tells no figures")
+            return ReplicaSample(url, at_s, "dead", f"{METRICS_OFF} there, so there are no figures")
         if status != httpx.codes.OK:
             raise ValueError(f"/metrics {_refusal(status, text)}")
         values, buckets = read_metrics(text)

@@ -45,7 +45,10 @@ def watch(
     patience_s: Annotated[
         float,
         typer.Option(
-            "--patience", metavar="SECONDS", min=0, help="Give up when no replica answers for this."
+            "--patience",
+            metavar="SECONDS",
+            min=0,
+            help="Give up if no replica responds for this long.",
         ),
     ] = 60.0,
 ) -> None:

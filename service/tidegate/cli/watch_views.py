@@ -160,9 +160,9 @@ def _line(frame: Mapping[str, Any], watching: Watching) -> str:
             to = f" and before {before}" if before else ""
             return f"gap ({data.get('reason')}): entries after {after}{to} may be missing"
         case "skipped":
-            return f"skipped {data.get('count')} updates: we read too slowly"
+            return f"skipped {data.get('count')} updates skipped: this viewer reads too slowly"
         case "stale":
-            return "stale: the gateway has lost Redis; updates will follow when it is back"
+            return "stale: the gateway has lost Redis; updates follow when it reconnects"
         case "live":
             return "live again"
         case "reconnect":

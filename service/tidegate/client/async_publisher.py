@@ -284,4 +284,6 @@ class AsyncOperation:
             try:
                 await self._end(status, data)
             except TidegateError as unsent:
-                error.add_note(f"viewers were not told that operation {self.id} {status}: {unsent}")
+                error.add_note(
+                    f"viewers were not notified that operation {self.id} {status}: {unsent}"
+                )

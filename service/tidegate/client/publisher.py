@@ -344,7 +344,9 @@ class Operation:
             try:
                 self._end(status, data)
             except TidegateError as unsent:
-                error.add_note(f"viewers were not told that operation {self.id} {status}: {unsent}")
+                error.add_note(
+                    f"viewers were not notified that operation {self.id} {status}: {unsent}"
+                )
 
 
 def last_id(done: Appended) -> str:

@@ -65,7 +65,7 @@ class Replica:
     def __init__(self, settings: Settings) -> None:
         if settings.server.auth is None:
             raise SettingsError(
-                ("server.auth: is required; `none` lets anybody watch every operation",)
+                ("server.auth: is required; `none` lets anyone watch every operation",)
             )
         self._settings = settings
         self._stop = asyncio.Event()

@@ -99,7 +99,7 @@ def _refusals(not_found: str) -> dict[int | str, dict[str, Any]]:
         404: _problem(not_found),
         410: _problem("The operation's stream has expired"),
         429: _problem("Too many connections of this user"),
-        503: _problem("Cannot be served now; `Retry-After` says when to come back"),
+        503: _problem("Temporarily unavailable; `Retry-After` says when to retry"),
         # With it the framework does not claim to answer 422 in its own format.
         "default": _problem("Anything else that is refused"),
     }
@@ -170,7 +170,9 @@ EVENT_STREAM: dict[str, Any] = {
             _parameter("operation_id", "path", "The operation", OPERATION_ID, required=True),
             _parameter("last_event_id", "query", "Resume behind this position", POSITION),
             _parameter("history", "query", "Without a position: how much comes first", _HISTORY),
-            _parameter("Last-Event-ID", "header", "Goes before `last_event_id`", POSITION),
+            _parameter(
+                "Last-Event-ID", "header", "Takes precedence over `last_event_id`", POSITION
+            ),
         ],
         "responses": {
             "200": {

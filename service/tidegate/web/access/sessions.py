@@ -61,7 +61,7 @@ class TokenRevoked(Unauthenticated):
     """The token was taken back before its end; 4401."""
 
     def __init__(self) -> None:
-        super().__init__("token_revoked", "the token was revoked; sign in again")
+        super().__init__("token_revoked", "the token was revoked; authenticate again")
 
 
 class Socket(Sender, Connection, Protocol):

@@ -79,7 +79,7 @@ def looking_inside(server: ServerSettings) -> Callable[..., Awaitable[None]]:
         elif not is_local:
             raise HTTPException(
                 403,
-                "set server.admin_token to look inside, or bind server.admin_host to loopback",
+                "the debug endpoints need server.admin_token, or server.admin_host on loopback",
             )
         elif not is_loopback(host_name(host)):
             raise HTTPException(

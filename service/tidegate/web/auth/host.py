@@ -62,7 +62,7 @@ class HostRules:
         if len(hosts) != 1 or not self._cover(host_name(hosts[0].decode("latin-1"))):
             raise Forbidden(
                 "host",
-                "without sign-in (server.auth = none) only loopback and the hosts of "
+                "without authentication (server.auth = none) only loopback and the hosts of "
                 "server.allowed_hosts are served; add this one there",
             )
 
