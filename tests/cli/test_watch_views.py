@@ -19,7 +19,7 @@ def test_the_live_view_shows_the_bar_the_replica_and_what_went_wrong() -> None:
     assert "50% running half [bold]way" in first
     assert f"1 entries · replica {A} · lag 250 ms" in first
 
-    w.received({"type": "gap", "data": {}}, 2.0)
+    w.received({"type": "gap", "data": {"reason": "trimmed"}}, 2.0)
     w.received({"type": "stale"}, 2.0)
     w.closed(1006)
     console.print(view.render())
@@ -38,4 +38,4 @@ def test_half_a_surrogate_pair_can_be_shown() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(LiveView(w).render())
     for text in (console.export_text(), describe(frame, w), w.closed(1000).text):
-        assert "?" in text.encode().decode()
+        assert {"?", "\ufffd"} & set(text.encode().decode())

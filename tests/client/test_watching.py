@@ -26,7 +26,7 @@ def watching(**more: Any) -> Watching:
     return Watching("42", [A, B], rng=random.Random(1), **more)
 
 
-def state(cursor: str = "5-0", status: str = "unknown") -> dict[str, Any]:
+def state(cursor: str = "0-0", status: str = "unknown") -> dict[str, Any]:
     return {"type": "current_state", "cursor": cursor, "data": {"status": status}}
 
 
@@ -161,9 +161,10 @@ def test_counts() -> None:
         {"type": "pong"},
         {"type": "of a later release", "data": "text"},
     )
-    assert (w.gaps, w.skipped, w.stale, w.entries) == (1, 17, True, 0)
+    state = w.state
+    assert (state.gaps, state.skipped, state.stale, state.entries) == (1, 17, True, 0)
     w.received({"type": "live"}, 0.0)
-    assert not w.stale
+    assert not w.state.stale
 
 
 TYPES = ["progress", "current_state", "gap", "skipped", "reconnect", "error", "stale"]

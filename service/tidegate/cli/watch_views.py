@@ -15,6 +15,7 @@ import typer
 
 from tidegate.cli.console import stderr, stdout
 from tidegate.client.watching import Watching, milliseconds, printable
+from tidegate.model.folded_state import is_entry
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -98,7 +99,7 @@ class LiveView:
 
     def frame(self, _text: str, frame: Mapping[str, Any]) -> None:
         ours = ("gap", "skipped", "stale", "live", "error")
-        if "id" not in frame and frame.get("type") in ours:  # an entry may have any type
+        if not is_entry(frame) and frame.get("type") in ours:  # an entry may have any type
             stdout().print(describe(frame, self._watching), style="yellow", markup=False)
 
     def note(self, text: str) -> None:
@@ -121,14 +122,18 @@ class LiveView:
         )
         percent = "" if w.fraction is None else f"{w.fraction:4.0%}"
         head = Table.grid(padding=(0, 1))
-        status = Text(f"{w.status}{' (stale)' if w.stale else ''}")
+        status = Text(f"{w.status}{' (stale)' if w.state.stale else ''}")
         status.stylize(styles.get(w.status, "bold"))
         head.add_row(Text(w.operation, style="bold"), bar, percent, status, Text(w.message))
         replica = f"replica {w.base}" if w.connected else f"connecting to {w.base}"
-        counts = [f"{w.entries} entries", replica]
+        counts = [f"{w.state.entries} entries", replica]
         if w.lag_s is not None:
             counts.append(f"lag {w.lag_s * 1000:.0f} ms")
-        for count, word in ((w.reconnects, "reconnects"), (w.gaps, "gaps"), (w.skipped, "skipped")):
+        for count, word in (
+            (w.reconnects, "reconnects"),
+            (w.state.gaps, "gaps"),
+            (w.state.skipped, "skipped"),
+        ):
             if count:
                 counts.append(f"{count} {word}")
         grid = Table.grid()

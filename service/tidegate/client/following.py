@@ -23,7 +23,9 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from tidegate.client.parsing import parse_frame
 from tidegate.client.watching import Decision, WatchFinished, Watching
+from tidegate.model.folded_state import is_entry
 
 #: What a gateway may send in one frame: the upper bound of dispatch.max_entry_bytes, and room.
 MAX_FRAME_BYTES = 65 * 1_048_576
@@ -135,12 +137,13 @@ async def _read(socket: ClientConnection, watching: Watching) -> AsyncGenerator[
     try:
         while True:
             text = await socket.recv()
-            frame = _parse(text)
-            # An entry may have any type; it has an id, as no other frame has.
-            if frame is not None and frame.get("type") == "ack_request" and "id" not in frame:
+            frame = parse_frame(text)
+            # An entry may have any type.
+            if frame is None:
+                continue
+            if frame.get("type") == "ack_request" and not is_entry(frame):
                 await _acknowledge(socket, frame)
-            elif frame is not None:
-                watching.received(frame, time.time())
+            elif watching.received(frame, time.time()) or not is_entry(frame):
                 yield Received(str(text), frame)
     except ConnectionClosed:
         return
@@ -152,17 +155,6 @@ async def _acknowledge(socket: ClientConnection, frame: Mapping[str, Any]) -> No
     entry_id = data.get("id") if isinstance(data, Mapping) else None
     if isinstance(entry_id, str) and len(entry_id) <= ENTRY_ID_MAX_LENGTH:
         await socket.send(json.dumps({"type": "ack", "id": entry_id}))
-
-
-def _parse(text: str | bytes) -> dict[str, Any] | None:
-    """A frame; what is none is passed over, as a newer protocol may bring what we do not know."""
-    if isinstance(text, bytes):
-        return None
-    try:
-        frame = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return frame if isinstance(frame, dict) else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -37,11 +37,12 @@ from tidegate.model.errors import (
     ViewerRefused,
     WatchForbidden,
 )
+from tidegate.model.folded_state import is_entry
 from tidegate.model.ids import parse_operation_id, parse_stream_id
 
 PATIENCE_S = 60.0
-#: Frames that are about the connection, which is this module's business.
-_OURS = frozenset({"reconnect", "pong", "error"})
+#: Frames without an entry that are about the operation, not about the connection.
+_SHOWN = frozenset({"current_state", "gap", "skipped", "stale", "live"})
 _REFUSALS: dict[int, type[ViewerRefused]] = {
     UNAUTHENTICATED.code: SignInRequired,
     401: SignInRequired,
@@ -209,8 +210,8 @@ class Viewer:
 
     def _shown(self, raw: Mapping[str, Any]) -> ReceivedFrame | None:
         kind = str(raw.get("type"))
-        if "id" not in raw:
-            if kind in _OURS or (kind == "current_state" and self._was_told_state):
+        if not is_entry(raw):
+            if kind not in _SHOWN or (kind == "current_state" and self._was_told_state):
                 return None
             self._was_told_state = True
         data = raw.get("data")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from tidegate.model.close_codes import (
@@ -31,19 +31,15 @@ from tidegate.model.close_codes import (
     ComeBack,
     come_back,
 )
-from tidegate.model.entries import TerminalRules
-
-ENDS = TerminalRules().statuses
-#: The types that end an operation, with the status that each tells.
-END_OF_TYPE = {type_: type_.removeprefix("operation_") for type_ in TerminalRules().types}
+from tidegate.model.folded_state import FoldedState, fold, number_of, read_position, read_text
 
 #: Spread of the first attempt after a good connection: many viewers of one dead replica must not
 #: all arrive at its neighbour in the same instant.
 FIRST_DELAY_S = 0.2
 MAX_DELAY_S = 10.0
 LATER_DELAY_S = 1.0
-#: Figures above it, in frames, are nonsense.
-NUMBER_MAX = 1e18
+#: A gateway that asks to wait for longer is not believed.
+ASKED_DELAY_MAX_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +104,13 @@ class Watching:
         self._failures = 0
         self._after_ms: float | None = None
         self._refusal = ""
-        #: The entry that ends it has been received, and none behind it that says it runs again.
-        self._has_end = False
 
-        self.cursor = after
+        #: What the frames so far say.
+        self.state = FoldedState(cursor=after)
         self.admitted = False
-        self.status = "unknown"
-        self.finished = False
-        self.fraction: float | None = None
-        self._in_percent = False
-        self.message = ""
         self.connected = False
-        self.stale = False
         self.lag_s: float | None = None
-        self.entries = 0
         self.reconnects = 0
-        self.gaps = 0
-        self.skipped = 0
 
     @property
     def base(self) -> str:
@@ -142,84 +128,70 @@ class Watching:
         address = self._endpoints[self._at]
         return f"{address}?{urlencode(query)}"
 
-    def received(self, frame: Mapping[str, Any], now_s: float) -> None:
-        """Take in one frame; ``now_s`` is the wall clock, for the lag."""
+    def received(self, frame: Mapping[str, Any], now_s: float) -> bool:
+        """Take in one frame; ``now_s`` is the wall clock, for the lag. Whether it says something
+        new: an entry that was had already, or a frame that is none of the protocol's, does not.
+        """
+        if isinstance(frame.get("operation"), str) and frame["operation"] != self.operation:
+            return False
+        before = self.state
+        self.state, shown = fold(before, frame)
+        if self.state.entries > before.entries:
+            self._failures = 0
+            if "id" in frame and self.state.cursor is not None:
+                ms = milliseconds(self.state.cursor)
+                self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
+        elif "id" not in frame and "timestamp" not in frame:
+            self._control(frame)
+        return shown
+
+    def _control(self, frame: Mapping[str, Any]) -> None:
         data = frame.get("data")
         data = data if isinstance(data, Mapping) else {}
-        if isinstance(frame.get("id"), str):
-            self._entry(frame["id"], frame.get("type"), data, now_s)
-            return
         match frame.get("type"):
             case "current_state":
-                self._admitted(frame, data)
-            case "gap":
-                self.gaps += 1
-            case "skipped":
-                count = data.get("count")
-                self.skipped += count if isinstance(count, int) else 0
-            case "stale":
-                self.stale = True
-            case "live":
-                self.stale = False
+                self.admitted = self.connected = self._was_let_in = True
+                self._failures = 0
             case "reconnect":
-                after_ms = data.get("after_ms")
-                self._after_ms = float(after_ms) if _is_number(after_ms) else None
+                self._after_ms = number_of(data.get("after_ms"))
             case "error":
-                self._refusal = str(data.get("message") or data.get("code") or "")
+                text = read_text(data.get("message")) or read_text(data.get("code"))
+                self._refusal = text or ""
 
-    def _admitted(self, frame: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        self.admitted = self.connected = self._was_let_in = True
-        self.stale = False
-        self._failures = 0
-        if self.cursor is None and isinstance(frame.get("cursor"), str):
-            self.cursor = frame["cursor"]
-        self._take_status(data.get("status"))
+    # -- what is known ----------------------------------------------------------------------------
 
-    def _entry(self, entry_id: str, type_: object, data: Mapping[str, Any], now_s: float) -> None:
-        self.cursor = entry_id
-        self.entries += 1
-        self._failures = 0
-        ms = milliseconds(entry_id)
-        self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
-        status = END_OF_TYPE.get(type_) if isinstance(type_, str) else None
-        if status is None:
-            status = data.get("status")
-        if isinstance(status, str):
-            self._take_status(status)
-            self._has_end = self.finished
-        elif self.status == "unknown":
-            self.status = "running"
-        self._take_progress(data)
-        for key in ("message", "error", "text"):
-            if isinstance(data.get(key), str):
-                self.message = printable(data[key])
-                break
+    @property
+    def cursor(self) -> str | None:
+        """Where to go on."""
+        return self.state.cursor
 
-    def _take_status(self, status: object) -> None:
-        # "unknown" is what a replica says of a stream without any status; it tells nothing new.
-        if not isinstance(status, str) or status == "unknown":
-            return
-        self.status = printable(status)
-        self.finished = status in ENDS
+    @property
+    def status(self) -> str:
+        """The last status known."""
+        return self.state.status
 
-    def _take_progress(self, data: Mapping[str, Any]) -> None:
-        """``progress`` as 0..1 or 0..100, or ``current`` of ``total``."""
-        total, current, progress = data.get("total"), data.get("current"), data.get("progress")
-        if _is_number(current) and _is_number(total) and total > 0:
-            fraction = min(current, total) / total
-        elif _is_number(progress):
-            # 1 is the end of 0..1 and the first percent of 0..100: only a figure above 1 tells.
-            self._in_percent = self._in_percent or progress > 1
-            fraction = min(progress, 100) / 100 if self._in_percent else progress
-        else:
-            return
-        self.fraction = min(1.0, max(0.0, float(fraction)))
+    @property
+    def finished(self) -> bool:
+        """Whether that is a final one."""
+        return self.state.finished
+
+    @property
+    def fraction(self) -> float | None:
+        """0 to 1."""
+        return self.state.progress
+
+    @property
+    def message(self) -> str:
+        """For people: of a failure its error."""
+        return self.state.error or self.state.message
+
+    # -- what to do -------------------------------------------------------------------------------
 
     def closed(self, code: int, reason: str = "") -> Decision:
         """The connection ended with this close code (1006: without one)."""
         why = self._refusal or reason or _meaning(code)
         after_ms, self._after_ms, self._refusal = self._after_ms, None, ""
-        if self._has_end or code == 1000:
+        if self.state.ended or code == 1000:
             return WatchFinished(self.status, f"{self.operation}: {self.status}")
         what = come_back(code)
         was_let_in, self._was_let_in = self._was_let_in, False
@@ -232,19 +204,19 @@ class Watching:
             return WatchFinished(self.status, f"refused ({code}): {why}", code)
         self._next_replica()
         if after_ms is not None:
-            return Return(max(0.0, after_ms) / 1000, why)
+            return Return(min(max(0.0, after_ms) / 1000, ASKED_DELAY_MAX_S), why)
         return Return(self._backoff(LATER_DELAY_S if what is ComeBack.LATER else 0.0), why)
 
     def not_connected(
         self, why: str, *, status: int | None = None, retry_after_s: float | None = None
     ) -> Decision:
         """No WebSocket came to be: no route, or an HTTP answer with ``status``."""
-        if self._has_end:
+        if self.state.ended:
             return WatchFinished(self.status, f"{self.operation}: {self.status}")
         if status is not None and 400 <= status < 500 and status not in (408, 425, 429):
             return WatchFinished(self.status, f"{self.base} answered {status}: {why}", status)
         self._next_replica()
-        return Return(self._backoff(retry_after_s or 0.0), why)
+        return Return(self._backoff(min(retry_after_s or 0.0, ASKED_DELAY_MAX_S)), why)
 
     def _next_replica(self) -> None:
         self._at = (self._at + 1) % len(self.bases)
@@ -271,13 +243,6 @@ def printable(text: str) -> str:
 
 
 def milliseconds(entry_id: str) -> int | None:
-    """The time in an entry's id; None where it is none (ids of one half have 64 bits at most)."""
-    ms = entry_id.partition("-")[0]
-    return int(ms) if ms.isascii() and ms.isdigit() and len(ms) <= 20 else None
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    """A number to reckon with: JSON also has integers that no float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return -NUMBER_MAX <= value <= NUMBER_MAX
+    """The time in an entry's id; None where it is none."""
+    position = read_position(entry_id)
+    return None if position is None else position.ms
