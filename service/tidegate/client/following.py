@@ -24,7 +24,7 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from tidegate.client.parsing import parse_frame
-from tidegate.client.watching import Decision, WatchFinished, Watching
+from tidegate.client.watching import Decision, Return, WatchFinished, Watching
 from tidegate.model.folded_state import is_entry
 
 #: What a gateway may send in one frame: the upper bound of dispatch.max_entry_bytes, and room.
@@ -75,7 +75,7 @@ async def follow(
         base = watching.base
         secret = None if token is None else await token()
         opened = await _open(watching, secret, tls)
-        if isinstance(opened, ClientConnection):
+        if not isinstance(opened, WatchFinished | Return):
             spoke = False
             async with opened:
                 async for received in _read(opened, watching):
@@ -138,9 +138,9 @@ async def _read(socket: ClientConnection, watching: Watching) -> AsyncGenerator[
         while True:
             text = await socket.recv()
             frame = parse_frame(text)
-            # An entry may have any type.
-            if frame is None:
+            if frame is None or not watching.is_ours(frame):
                 continue
+            # An entry may have any type.
             if frame.get("type") == "ack_request" and not is_entry(frame):
                 await _acknowledge(socket, frame)
             elif watching.received(frame, time.time()) or not is_entry(frame):

@@ -132,7 +132,7 @@ class Watching:
         """Take in one frame; ``now_s`` is the wall clock, for the lag. Whether it says something
         new: an entry that was had already, or a frame that is none of the protocol's, does not.
         """
-        if isinstance(frame.get("operation"), str) and frame["operation"] != self.operation:
+        if not self.is_ours(frame):
             return False
         before = self.state
         self.state, shown = fold(before, frame)
@@ -144,6 +144,11 @@ class Watching:
         elif "id" not in frame and "timestamp" not in frame:
             self._control(frame)
         return shown
+
+    def is_ours(self, frame: Mapping[str, Any]) -> bool:
+        """Whether the frame names no other operation."""
+        operation = frame.get("operation")
+        return not isinstance(operation, str) or operation == self.operation
 
     def _control(self, frame: Mapping[str, Any]) -> None:
         data = frame.get("data")
