@@ -1,0 +1,50 @@
+// Builds dist: types by tsc, one file for each entry by esbuild, made small by terser.
+//
+// Members that only our own files use are renamed (INTERNAL); what an application, a browser or the
+// protocol knows by name is not in that list.
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { minify } from "terser";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const dist = join(root, "dist");
+const INTERNAL =
+  /^(folded|course|line|again|told|over|watches|become|take|release|hasRoom|remove|wake|sleep|opened|lost|decided|place|bases|ways|unwatch|refresh|look|heard|inPercent|asked|changed|takeOver|isSocket)$/;
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist);
+execFileSync(join(root, "node_modules/.bin/tsc"), ["-p", root, "--emitDeclarationOnly"], { stdio: "inherit" });
+
+let names = {}; // the same new names in every file
+async function entry(from, to, options = {}) {
+  const { outputFiles, mangleCache } = await build({
+    entryPoints: [join(root, from)],
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    write: false,
+    mangleCache: names,
+    legalComments: "none",
+    ...options,
+  });
+  names = mangleCache ?? names;
+  const small = await minify(outputFiles[0].text, {
+    module: true,
+    ecma: 2022,
+    compress: { passes: 3, unsafe_arrows: true, pure_getters: true },
+  });
+  writeFileSync(join(dist, to), `${small.code}\n`);
+}
+
+await entry("src/index.ts", "index.js", { external: ["./http.js"], mangleProps: INTERNAL });
+await entry("src/http.ts", "http.js", { mangleProps: INTERNAL });
+const external = ["./index.js", "react", "vue"];
+for (const name of ["tabs", "react", "vue", "element"])
+  if (existsSync(join(root, `src/${name}.ts`))) await entry(`src/${name}.ts`, `${name}.js`, { external });
+// One file for pages without a bundler.
+if (existsSync(join(dist, "element.js"))) await entry("dist/element.js", "element.min.js");
+copyFileSync(join(root, "../../LICENSE"), join(root, "LICENSE"));
+console.log(`built ${JSON.parse(readFileSync(join(root, "package.json"), "utf8")).name} into dist`);

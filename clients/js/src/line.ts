@@ -1,0 +1,252 @@
+/**
+ * The way of some operations to the gateway, over as many connections as it takes: which transport,
+ * which replica, when again.
+ *
+ *     idle --an operation--> connecting --opened--> linked --lost--> waiting --> connecting
+ *
+ * WebSocket first, and HTTP where sockets bring nothing. Operations resume with their cursors, so a
+ * change of the way is no different from a reconnect.
+ */
+
+import { createCourse, type Decision } from "./course.js";
+import { GatewayUnreachable, refusal, TidegateError } from "./errors.js";
+import type { Operation } from "./operation.js";
+import { type ClientOptions, LINGER_MS, MAX_WATCHES, SILENT_SOCKETS, type Transport } from "./options.js";
+import { ABNORMAL, type Link, type LinkHost, openSocket } from "./socket.js";
+import { isEntry } from "./state.js";
+import { readToken, renewalDelay } from "./token.js";
+import { object } from "./values.js";
+
+/** What a line belongs to. */
+export interface LineOwner {
+  readonly options: ClientOptions;
+  readonly bases: readonly URL[];
+  readonly ways: readonly Transport[];
+  /** The line has no room for it. */
+  place(operation: Operation): void;
+  log(...words: unknown[]): void;
+}
+
+export interface Line extends LinkHost {
+  hasRoom(): boolean;
+  add(operation: Operation): void;
+  remove(operation: Operation): void;
+  /** Look at the connection now: the network or the page is back. */
+  wake(): void;
+  /** The page is put away. */
+  sleep(): void;
+  /** Carry out what is to be done about one operation. */
+  decided(operation: Operation, decision: Decision, reason: string): void;
+  /** A socket comes through where this link was. */
+  takeOver(from: Link, socket: Link): void;
+}
+
+export function createLine(owner: LineOwner): Line {
+  const { options, bases, ways } = owner;
+  const operations = new Map<unknown, Operation>();
+  const isRenewable = typeof options.token === "function";
+  const course = createCourse(isRenewable);
+  let capacity = MAX_WATCHES;
+  let link: Link | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let renewal: ReturnType<typeof setTimeout> | undefined;
+  let silentSockets = 0;
+  let at = 0;
+  /** Counts connections, so that what belongs to an earlier one is known. */
+  let turn = 0;
+  let connecting = false;
+  let isAsked = false;
+  let answered = 0;
+
+  const each = (act: (operation: Operation) => void) => [...operations.values()].forEach(act);
+
+  const connect = async () => {
+    clearTimeout(timer);
+    timer = undefined;
+    isAsked = false;
+    connecting = true;
+    const mine = ++turn;
+    each((operation) => operation.become("connecting"));
+    let token: string | undefined;
+    try {
+      token = await readToken(options.token);
+    } catch (error) {
+      if (mine !== turn) return;
+      if (error instanceof TidegateError && !error.retry) fail(error);
+      else after(course.failed(), String(error));
+      return;
+    }
+    try {
+      if (mine !== turn) return;
+      const opened = await open(bases[at]!, token);
+      if (mine !== turn) return opened.close();
+      link = opened;
+      connecting = false;
+      if (!link.isSocket) line.opened(link);
+      renewLater(token);
+    } catch (error) {
+      fail(refusal(token ? 4401 : 4400, "", String(error)));
+    }
+  };
+
+  const open = async (base: URL, token: string | undefined): Promise<Link> => {
+    owner.log("connecting", base.href, silentSockets);
+    const tryHttp = ways[0] !== "websocket" || (silentSockets >= SILENT_SOCKETS && ways[1]);
+    if (tryHttp) return (await import("./http.js")).openHttp(owner, base, line);
+    return openSocket(options.WebSocket ?? WebSocket, base, token, line);
+  };
+
+  const renewLater = (token: string | undefined) => {
+    clearTimeout(renewal);
+    const delay = isRenewable && token ? renewalDelay(token, Date.now()) : null;
+    if (delay !== null) renewal = setTimeout(renew, delay);
+  };
+
+  const renew = async () => {
+    const before = link;
+    try {
+      const token = isRenewable && (await readToken(options.token));
+      if (!token || link !== before) return;
+      link?.refresh?.(token);
+      renewLater(token);
+    } catch (error) {
+      owner.log("no new token", error); // the old one may do for a while
+    }
+  };
+
+  /** Nothing of the present connection is heard any more. */
+  const drop = () => {
+    turn += 1;
+    connecting = false;
+    link?.close();
+    link = undefined;
+    clearTimeout(renewal);
+    clearTimeout(timer);
+    timer = undefined;
+  };
+
+  const fail = (error: TidegateError) => {
+    drop();
+    each((operation) => operation.become("failed", error));
+  };
+
+  const after = (decision: Decision, reason: string) => {
+    if (decision.do !== "return") {
+      fail(refusal(decision.do === "refuse" ? decision.close : 0, course.code, course.reason || reason));
+      return;
+    }
+    const { ms } = decision;
+    if (Date.now() - answered + ms > (options.patienceMs ?? Infinity)) {
+      fail(new GatewayUnreachable(`no gateway answers: ${reason}`, "unreachable", true));
+      return;
+    }
+    if (ms) at = (at + 1) % bases.length;
+    isAsked = !!decision.asked;
+    connecting = false;
+    owner.log("again in", ms, reason);
+    each((operation) => operation.become("waiting"));
+    timer = setTimeout(connect, ms);
+  };
+
+  const line: Line = {
+    hasRoom: () => operations.size < capacity,
+
+    add(operation) {
+      operation.line = line;
+      operations.set(operation.id, operation);
+      if (link) link.watch(operation);
+      else if (!timer && !connecting) {
+        answered = Date.now();
+        void connect();
+      }
+    },
+
+    remove(operation) {
+      if (!operations.delete(operation.id)) return;
+      link?.unwatch(operation);
+      setTimeout(() => operations.size || drop(), LINGER_MS);
+    },
+
+    wake() {
+      if (link) link.look?.();
+      else if (operations.size && !connecting && !isAsked) void connect();
+    },
+
+    sleep() {
+      drop();
+      isAsked = false;
+      each((operation) => operation.become("waiting"));
+    },
+
+    opened(of) {
+      each((operation) => of.watch(operation));
+    },
+
+    frame(of, frame, operation = operations.get(frame.operation)) {
+      if (of !== link) return;
+      answered = Date.now();
+      if (isEntry(frame)) {
+        course.heard(frame);
+        operation?.take(frame);
+        return;
+      }
+      const { code, name } = object(frame.data);
+      switch (frame.type) {
+        case "expiring":
+          void renew();
+          return;
+        case "unwatched":
+          if (!operation || name === "unwatch") return;
+          line.decided(operation, operation.course.closed(Number(code), operation.folded.ended), String(name));
+          return;
+        case "error":
+          owner.log("error", frame);
+          (operation?.course ?? course).heard(frame);
+          // Answers to a message of ours; no `unwatched` follows.
+          if (operation && code === "too_many_watches") {
+            operations.delete(operation.id);
+            capacity = operations.size || 1;
+            owner.place(operation);
+          } else if (operation && code === "bad_request") line.decided(operation, operation.course.closed(4400), "");
+          return;
+        case "current_state":
+        case "reconnect":
+          course.heard(frame);
+      }
+      operation?.take(frame);
+    },
+
+    lost(of, code, reason, silent) {
+      if (of !== link) return;
+      drop();
+      each((operation) => operation.folded.ended && operation.become("ended"));
+      // Where HTTP fails as well it is not the proxy: sockets first, and HTTP behind one failure.
+      silentSockets = !of.isSocket ? SILENT_SOCKETS - 1 : silent ? silentSockets + 1 : 0;
+      // A whole socket never ends with an operation.
+      if (operations.size) after(course.closed(code === 1000 ? ABNORMAL : code), reason || String(code));
+    },
+
+    decided(operation, decision, reason) {
+      const { course } = operation;
+      owner.log(operation.id, decision);
+      if (decision.do === "finish") operation.become("ended");
+      else if (decision.do === "refuse")
+        operation.become("failed", refusal(decision.close, course.code, course.reason || reason));
+      else {
+        operation.become("waiting");
+        const by = link;
+        operation.again = setTimeout(() => by === link && operation.line === line && by?.watch(operation), decision.ms);
+      }
+    },
+
+    takeOver(from, socket) {
+      if (from !== link) return socket.close();
+      drop();
+      silentSockets = 0;
+      socket.host = line;
+      link = socket;
+      line.opened(socket);
+    },
+  };
+  return line;
+}

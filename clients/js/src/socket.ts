@@ -1,0 +1,116 @@
+/**
+ * Many operations on one WebSocket. It asks a quiet connection whether it is still there, since a
+ * browser tells nothing of one that is dead but not closed.
+ */
+
+import type { Operation } from "./operation.js";
+import { OPEN_TIMEOUT_MS, PING_MS, PONG_MS, STOOD_STILL_MS } from "./options.js";
+import { isEntry } from "./state.js";
+import { type Json, object, parse } from "./values.js";
+
+/** A way to the gateway. Whatever happens on it is told to its host, until it is closed. */
+export interface Link {
+  readonly isSocket?: boolean;
+  /** Who is told; another host may take it over. */
+  host: LinkHost;
+  watch(operation: Operation): void;
+  unwatch(operation: Operation): void;
+  refresh?(token: string): void;
+  /** Find out now whether it lives. */
+  look?(): void;
+  close(): void;
+}
+
+export interface LinkHost {
+  /** What is sent now arrives. */
+  opened(link: Link): void;
+  frame(link: Link, frame: Json, operation?: Operation): void;
+  /** `silent`: it never brought a frame. */
+  lost(link: Link, code: number, reason: string, silent: boolean): void;
+}
+
+const PROTOCOL = "tidegate.v1";
+export const ABNORMAL = 1006;
+
+/** Throws where a token cannot be a sub-protocol, or a page may not connect to the address. */
+export function openSocket(Socket: typeof WebSocket, base: URL, token: string | undefined, host: LinkHost): Link {
+  const url = new URL(`${base}ws`);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new Socket(url, token ? [PROTOCOL, `access_token.${token}`] : PROTOCOL);
+  /** Operations that were left: what comes of them up to `unwatched` belongs to the watch before. */
+  const left = new Map<unknown, number>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let due = 0;
+  let asked = false;
+  let silent = true;
+
+  const send = (message: Json) => {
+    if (socket.readyState === 1) socket.send(JSON.stringify(message));
+  };
+  const wait = (ms: number, then: () => void) => {
+    clearTimeout(timer);
+    due = Date.now() + ms;
+    timer = setTimeout(then, ms);
+  };
+  const close = () => {
+    clearTimeout(timer);
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  };
+  const lost = (code: number, reason: string) => {
+    close();
+    link.host.lost(link, code, reason, silent);
+  };
+  const look = () => {
+    if (socket.readyState !== 1) return;
+    asked = true;
+    send({ type: "ping" });
+    wait(PONG_MS, beat);
+  };
+  const beat = () => {
+    // A timer that comes late was not running: neither was what would have heard the answer.
+    if (asked && Date.now() - due < STOOD_STILL_MS) lost(ABNORMAL, "silent");
+    else look();
+  };
+  /** Something was heard. */
+  const heard = () => {
+    asked = false;
+    wait(PING_MS, beat);
+  };
+  const link: Link = {
+    isSocket: true,
+    host,
+    watch({ id, history, folded: { cursor } }) {
+      // What is undefined is not written.
+      send({ type: "watch", operation: id, last_event_id: cursor ?? undefined, history: cursor ? undefined : history });
+    },
+    unwatch({ id }) {
+      left.set(id, (left.get(id) ?? 0) + 1);
+      send({ type: "unwatch", operation: id });
+    },
+    refresh(token) {
+      send({ type: "refresh", token });
+    },
+    look,
+    close,
+  };
+
+  wait(OPEN_TIMEOUT_MS, () => lost(ABNORMAL, "no answer"));
+  socket.onopen = () => {
+    heard();
+    link.host.opened(link);
+  };
+  socket.onclose = ({ code, reason }) => lost(code, reason);
+  socket.onmessage = ({ data }) => {
+    silent = false;
+    heard();
+    const frame = parse(data);
+    if (!frame) return;
+    const { operation, type } = frame;
+    const count = left.get(operation);
+    if (!count) link.host.frame(link, frame);
+    else if (!isEntry(frame) && (type === "unwatched" || object(frame.data).code === "not_watched"))
+      left.set(operation, count - 1);
+  };
+  return link;
+}

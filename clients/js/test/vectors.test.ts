@@ -1,0 +1,91 @@
+/** The conformance kit (clients/vectors): the same cases that the Python clients pass. */
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { createCourse, type Decision } from "../src/course.js";
+import { type Folded, fold, initial, isEntry } from "../src/state.js";
+import { idOf, type Json, parse, position } from "../src/values.js";
+
+const VECTORS = process.env.VECTORS!;
+const OPERATION = "42";
+
+interface Then {
+  do: "finish" | "refuse" | "return";
+  status?: string;
+  close?: number;
+  after_ms?: [number, number];
+  last_event_id?: string | null;
+}
+interface Step {
+  frame?: Json;
+  text?: string;
+  close?: number;
+  http?: number;
+  retry_after?: string;
+  then?: Then;
+}
+interface Case {
+  name: string;
+  after?: string;
+  renewable?: boolean;
+  steps: Step[];
+  shown: [unknown, string | null][];
+  state: Json;
+}
+
+/** As the vectors write it. */
+function written(state: Folded): Json {
+  const { startedAt, updatedAt, endedAt, inPercent: _, ...rest } = state;
+  return { ...rest, started_ms: startedAt, updated_ms: updatedAt, ended_ms: endedAt };
+}
+
+function check(decision: Decision, then: Then, state: Folded, bound: 0 | 1): void {
+  assert.equal(decision.do, then.do);
+  if (decision.do === "finish") assert.equal(state.status, then.status);
+  if (decision.do === "refuse") assert.equal(decision.close, then.close);
+  if (decision.do === "return") {
+    assert.ok(Math.abs(decision.ms - then.after_ms![bound]) < 1e-6, `${decision.ms} ms`);
+    assert.equal(state.cursor, then.last_event_id);
+  }
+}
+
+function run(one: Case, bound: 0 | 1): void {
+  const course = createCourse(one.renewable ?? false, () => bound);
+  let state = initial(idOf(position(one.after)));
+  const shown: unknown[] = [];
+  for (const step of one.steps) {
+    if (step.then) {
+      const decision =
+        step.close === undefined
+          ? course.failed(step.http, step.retry_after, state.ended)
+          : course.closed(step.close, state.ended);
+      check(decision, step.then, state, bound);
+      continue;
+    }
+    const frame = parse(step.text ?? JSON.stringify(step.frame));
+    if (!frame || (typeof frame.operation === "string" && frame.operation !== OPERATION)) continue;
+    const next = fold(state, frame);
+    if (next || !isEntry(frame)) course.heard(frame);
+    if (!next) continue;
+    state = next;
+    shown.push([frame.type ?? null, isEntry(frame) ? (frame.id ?? null) : null]);
+  }
+  assert.deepEqual(shown, one.shown);
+  assert.deepEqual(written(state), { ...written(initial(idOf(position(one.after)))), ...one.state });
+}
+
+let count = 0;
+for (const file of readdirSync(VECTORS).filter((name) => name.endsWith(".json"))) {
+  const { cases } = JSON.parse(readFileSync(join(VECTORS, file), "utf8")) as { cases: Case[] };
+  for (const one of cases) {
+    count += 1;
+    test(`${file}: ${one.name}`, () => {
+      run(one, 0);
+      run(one, 1);
+    });
+  }
+}
+test("there are as many cases as are promised", () => assert.ok(count >= 120));
