@@ -15,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
-.PHONY: dashboards dashboards-test
+.PHONY: dashboards dashboards-test js js-test
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
+	@echo '  make js           build the browser client (clients/js; needs Node 20 and npm); make js-test tests it'
 	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
@@ -52,7 +53,7 @@ test-matrices: $(STAMP)
 	$(TESTS) --tier rest $(ARGS)
 
 # Each part runs, also when one before it failed. ARGS are for those over all folders.
-REST := test-matrices dashboards-test cluster-test
+REST := test-matrices js-test dashboards-test cluster-test
 test-rest: ; @$(call each,$(REST))
 test-all: ; @$(call each,test $(REST))
 each = failed=; for part in $(1); do \
@@ -81,6 +82,18 @@ format: $(STAMP)
 
 dashboards: $(STAMP)
 	$(BIN)/python -m dashboards.src
+
+# The browser client. Only this needs Node; npm keeps what it fetched in its own cache.
+JS := clients/js
+NODE_IS_THERE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
+js: $(JS)/node_modules/.stamp
+	cd $(JS) && npm run --silent build
+js-test:
+	@if $(NODE_IS_THERE); then $(MAKE) --no-print-directory $(JS)/node_modules/.stamp && cd $(JS) && npm test --silent; \
+	  else echo 'make js-test: skipped: there is no Node 20 or newer with npm here'; fi
+$(JS)/node_modules/.stamp: $(JS)/package.json $(JS)/package-lock.json
+	cd $(JS) && npm ci --silent --prefer-offline
+	@touch $@
 
 # Real replicas under load and faults, scraped by a real Prometheus; a minute or two.
 dashboards-test: $(STAMP)
@@ -136,5 +149,6 @@ constraints: | python-is-new-enough
 	@mv constraints.txt.new constraints.txt && rm -rf build/constraints && cat constraints.txt
 
 clean:
+	rm -rf $(JS)/node_modules $(JS)/dist $(JS)/build
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find service operator tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
