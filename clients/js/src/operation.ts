@@ -22,6 +22,13 @@ export interface WatchState extends OperationState {
   readonly failure: TidegateError | null;
 }
 
+function shown({ inPercent: _, ...state }: Folded, connection: Connection, failure: TidegateError | null): WatchState {
+  return Object.freeze({ ...state, connection, failure });
+}
+
+/** What is known of an operation that nobody has watched yet. */
+export const NOTHING_YET: WatchState = shown(initial(), "connecting", null);
+
 export class Operation {
   readonly id: string;
   readonly history: WatchOptions["history"];
@@ -52,11 +59,7 @@ export class Operation {
 
   /** The same object as long as nothing has changed. */
   get state(): WatchState {
-    if (!this.#snapshot) {
-      const { inPercent: _, ...state } = this.folded;
-      this.#snapshot = Object.freeze({ ...state, connection: this.#connection, failure: this.#failure });
-    }
-    return this.#snapshot;
+    return (this.#snapshot ??= shown(this.folded, this.#connection, this.#failure));
   }
 
   /** `current_state` has come, on any connection. */
