@@ -271,7 +271,8 @@ test("where nobody answers over HTTP either, sockets are tried again", async () 
   assert.equal(watch.state.connection, "live");
 });
 
-test("a socket is tried now and then, and takes over with the cursors", async () => {
+test("a socket is tried now and then, and takes over with the cursors", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
   FakeSocket.opens = false;
   const watch = http().watch("1");
   await turn();
@@ -280,11 +281,11 @@ test("a socket is tried now and then, and takes over with the cursors", async ()
   FakeSocket.last.ends(1006);
   await pass(450);
   last().stream(state("1"), entry("1", "7-0"));
-  await pass(20_000, 500);
+  await pass(16_000, 500);
   assert.equal(FakeSocket.all.length, 3);
   FakeSocket.last.ends(1006); // not yet
   last().says(entry("1", "8-0"));
-  await pass(40_000, 500);
+  await pass(31_000, 500);
   assert.equal(FakeSocket.all.length, 4);
   FakeSocket.last.open();
   assert.deepEqual(FakeSocket.last.sent, [{ type: "ping" }]);
