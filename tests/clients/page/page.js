@@ -1,0 +1,57 @@
+// What a test asks of the page: watch operations, and tell what came.
+import { TidegateClient } from "/package/dist/index.js";
+
+const watches = new Map();
+/** Of each operation what the application was shown: [type, id, epoch]. */
+const seen = {};
+const sockets = [];
+const requests = [];
+
+// Looked at, not changed: how the client reached the gateway, with which protocols.
+const Real = globalThis.WebSocket;
+globalThis.WebSocket = class extends Real {
+  constructor(url, protocols) {
+    super(url, protocols);
+    sockets.push({ url: String(url), protocols, sent: [] });
+    this.note = sockets.at(-1);
+  }
+  send(text) {
+    this.note.sent.push(text);
+    super.send(text);
+  }
+};
+const realFetch = globalThis.fetch;
+globalThis.fetch = (url, init) => {
+  requests.push(String(url));
+  return realFetch(url, init);
+};
+
+function start(options, operations, tokenPath) {
+  const token = tokenPath && (async () => (await realFetch(tokenPath)).text());
+  const client = new TidegateClient({ ...options, ...(tokenPath ? { token } : {}) });
+  globalThis.client = client;
+  for (const operation of operations) {
+    const watch = client.watch(operation);
+    watches.set(operation, watch);
+    seen[operation] = [];
+    watch.addEventListener("frame", ({ frame }) => seen[operation].push([frame.type, frame.id, frame.epoch]));
+  }
+}
+
+const stateOf = (operation) => {
+  const { failure, ...state } = watches.get(operation).state;
+  return { ...state, failure: failure && { name: failure.name, code: failure.code, retry: failure.retry } };
+};
+
+Object.assign(globalThis, {
+  page: {
+    start,
+    seen: () => seen,
+    ids: (operation) => seen[operation].map(([, id]) => id).filter(Boolean),
+    state: stateOf,
+    are: (connection) => [...watches.values()].every(({ state }) => state.connection === connection),
+    statuses: () => Object.fromEntries([...watches].map(([id, { state }]) => [id, state.status])),
+    sockets: () => sockets,
+    requests: () => requests,
+  },
+});
