@@ -21,6 +21,7 @@ from tests.clients.package import PageServer
 from tests.faults.replicas import Replica as Process
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 
@@ -162,7 +163,9 @@ async def test_a_gap_is_shown(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
     async with (
-        Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica,
+        Replica(
+            redis_server.url, auth={"origins": [pages.origin]}, topic={"linger_s": 0}
+        ) as replica,
         Proxy(("127.0.0.1", replica.settings.server.port)) as proxy,
     ):
         await backend.publish_many("a", 3)
@@ -171,6 +174,7 @@ async def test_a_gap_is_shown(
         await proxy.refuse()
         proxy.cut()
         await browser.until("page.are('waiting') || page.are('connecting')")
+        await until(lambda: replica.audience("a") is None, "the replica has forgotten it")
         ids = await backend.publish_many("a", 5, start=3)
         await backend.trim("a", 2)
         await proxy.accept()
@@ -210,7 +214,7 @@ def with_tokens(redis: Server, pages: PageServer) -> Replica:
     return Replica(
         redis.url,
         server={"auth": "jwt"},
-        auth={"secret": SECRET, "origins": [pages.origin]},
+        auth={"secret": SECRET, "origins": [pages.origin], "leeway_s": 0},
         source={"kind": "none"},
     )
 
@@ -222,10 +226,8 @@ async def test_a_token_is_renewed_on_the_live_socket(
     async with with_tokens(redis_server, pages) as replica:
         first = await backend.publish("a", "log")
         await watch(browser, [base(replica)], ["a"], token="/token")
-        await browser.until(
-            "page.sockets().some(({sent}) => sent.some((s) => s.includes('refresh')))"
-        )
-        await asyncio.sleep(7)  # the first token has ended by now
+        refreshes = "page.sockets()[0].sent.filter((text) => text.includes('refresh')).length"
+        await browser.until(f"{refreshes} === 2")  # after 6 s and 12 s: the first token has ended
         written = {"a": [first, await backend.finish("a")]}
         await all_ended(browser)
         await assert_exact(browser, written)
@@ -296,7 +298,8 @@ async def test_a_frozen_tab(
             await watch(browser, [base(replica)], ["a"])
             await grows(browser, "a")
             await browser._call("Page.setWebLifecycleState", state="frozen")
-            await asyncio.sleep(3)
+            enough = len(written["a"]) + 100
+            await until(lambda: len(written["a"]) > enough)
             await browser._call("Page.setWebLifecycleState", state="active")
             await grows(browser, "a")
         await all_ended(browser)

@@ -11,11 +11,11 @@
 import { createCourse, type Decision } from "./course.js";
 import { GatewayUnreachable, refusal, TidegateError } from "./errors.js";
 import type { Operation } from "./operation.js";
-import { type ClientOptions, LINGER_MS, MAX_WATCHES, SILENT_SOCKETS, type Transport } from "./options.js";
+import { type ClientOptions, LINGER_MS, MAX_WATCHES, REFRESH_MIN_MS, SILENT_SOCKETS, type Transport } from "./options.js";
 import { ABNORMAL, type Link, type LinkHost, openSocket } from "./socket.js";
 import { isEntry } from "./state.js";
 import { readToken, renewalDelay } from "./token.js";
-import { object } from "./values.js";
+import { number, object } from "./values.js";
 
 /** What a line belongs to. */
 export interface LineOwner {
@@ -83,7 +83,7 @@ export function createLine(owner: LineOwner): Line {
       link = opened;
       connecting = false;
       if (!link.isSocket) line.opened(link);
-      renewLater(token);
+      renewLater(token ? renewalDelay(token, Date.now()) : null);
     } catch (error) {
       fail(refusal(token ? 4401 : 4400, "", String(error)));
     }
@@ -96,19 +96,20 @@ export function createLine(owner: LineOwner): Line {
     return openSocket(options.WebSocket ?? WebSocket, base, token, line);
   };
 
-  const renewLater = (token: string | undefined) => {
+  const renewLater = (delay: number | null | undefined) => {
     clearTimeout(renewal);
-    const delay = isRenewable && token ? renewalDelay(token, Date.now()) : null;
-    if (delay !== null) renewal = setTimeout(renew, delay);
+    // A gateway closes what asks too often.
+    renewal = isRenewable && delay != null ? setTimeout(renew, Math.max(REFRESH_MIN_MS, delay)) : undefined;
   };
 
   const renew = async () => {
     const before = link;
+    renewal = undefined;
     try {
-      const token = isRenewable && (await readToken(options.token));
+      const token = await readToken(options.token);
       if (!token || link !== before) return;
       link?.refresh?.(token);
-      renewLater(token);
+      renewLater(renewalDelay(token, Date.now()));
     } catch (error) {
       owner.log("no new token", error); // the old one may do for a while
     }
@@ -190,10 +191,11 @@ export function createLine(owner: LineOwner): Line {
         operation?.take(frame);
         return;
       }
-      const { code, name } = object(frame.data);
+      const { code, name, in_s } = object(frame.data);
       switch (frame.type) {
         case "expiring":
-          void renew();
+          // Of a token that does not tell its end by itself.
+          if (!renewal) renewLater((number(in_s) ?? 0) * 500);
           return;
         case "unwatched":
           if (!operation || name === "unwatch") return;

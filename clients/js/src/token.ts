@@ -1,6 +1,6 @@
 /** The token: where it comes from, and when the next one is due. Never in an address or a log. */
 
-import { REFRESH_AHEAD_MS, REFRESH_MIN_MS, TOKEN_TIMEOUT_MS, type TokenSource } from "./options.js";
+import { REFRESH_AHEAD_MS, TOKEN_TIMEOUT_MS, type TokenSource } from "./options.js";
 import { object, parse } from "./values.js";
 
 /** A token, within a time. */
@@ -24,7 +24,7 @@ export function renewalDelay(token: string, now: number): number | null {
     if (typeof claims.exp !== "number") return null;
     const left = claims.exp * 1000 - now;
     // Of a token that lives for less than two minutes, half.
-    return Math.min(Math.max(REFRESH_MIN_MS, left / 2, left - REFRESH_AHEAD_MS), 2 ** 31 - 1);
+    return Math.min(Math.max(left / 2, left - REFRESH_AHEAD_MS), 2 ** 31 - 1);
   } catch {
     return null;
   }

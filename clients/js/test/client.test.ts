@@ -239,9 +239,28 @@ test("a token function is called when the gateway says that the token ends", asy
   let calls = 0;
   client({ token: () => `t.${++calls}` }).watch("1");
   await turn();
+  FakeSocket.answers = true;
   FakeSocket.last.says(state("1"), { type: "expiring", data: { in_s: 60 } });
-  await turn();
+  await pass(29_900, 1_000);
+  assert.deepEqual(FakeSocket.last.asked("refresh"), []);
+  await pass(200);
   assert.deepEqual(FakeSocket.last.asked("refresh"), [{ type: "refresh", token: "t.2" }]);
+});
+
+test("tokens that end soon were renewed again and again, until the gateway closed with 4400", async () => {
+  const token = () => jwt(Date.now(), 12);
+  client({ token }).watch("1");
+  await turn();
+  FakeSocket.answers = true;
+  const expiring = { type: "expiring", data: { in_s: 12 } };
+  FakeSocket.last.says(state("1"), expiring);
+  let answered = 0;
+  for (let i = 0; i < 60; i++) {
+    await pass(200);
+    // A gateway tells of each new token that it ends soon.
+    for (; answered < FakeSocket.last.asked("refresh").length; answered++) FakeSocket.last.says({ type: "refreshed" }, expiring);
+  }
+  assert.equal(answered, 2, "after 6 s and after 12 s");
 });
 
 test("4401 is answered with a new token, once", async () => {
