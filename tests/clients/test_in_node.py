@@ -1,0 +1,80 @@
+"""The packed browser client in Node: over HTTP where there is no WebSocket (Node 20), with it else.
+
+The process ends by itself: a client that is done keeps nothing open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.harness.backend import Backend
+from tests.harness.replica import Replica
+from tests.servers import binaries
+from tests.servers.standalone import Server
+
+pytestmark = [pytest.mark.real("node"), pytest.mark.full, pytest.mark.xdist_group("js")]
+
+SECRET = "k" * 32
+SCRIPT = Path(__file__).with_name("node") / "watch.mjs"
+TIMEOUT_S = 60
+
+
+async def node(package: Path, replica: Replica, operation: str, token: str = "") -> list[Any]:
+    """What the script says, line by line."""
+    program = binaries.node()
+    assert program is not None
+    process = await asyncio.create_subprocess_exec(
+        program,
+        SCRIPT,
+        package,
+        f"http://127.0.0.1:{replica.settings.server.port}",
+        operation,
+        token,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0
+    return [json.loads(line) for line in out.splitlines()]
+
+
+async def test_to_the_end(redis_server: Server, backend: Backend, package: Path) -> None:
+    ids = await backend.publish_many("a", 150)
+    async with Replica(redis_server.url) as replica:
+        watching = asyncio.create_task(node(package, replica, "a"))
+        ids.append(await backend.publish("a", "operation_completed", result={"rows": 7}))
+        *frames, end = await watching
+    assert [id_ for _, id_ in frames if id_] == ids
+    assert frames[0] == ["current_state", None]
+    assert end == {"status": "completed", "connection": "ended", "result": {"rows": 7}}
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [
+        ("", {"name": "SignInRequired", "code": "token_missing", "retry": False, "close": 4401}),
+        ("mine", {"name": "WatchForbidden", "code": "forbidden", "retry": False, "close": 4403}),
+    ],
+)
+async def test_a_refusal(
+    redis_server: Server, package: Path, token: str, error: dict[str, Any]
+) -> None:
+    if token:
+        token = jwt.encode({"sub": "alice", "exp": 4_000_000_000, "operations": ["b"]}, SECRET)
+    async with Replica(
+        redis_server.url,
+        server={"auth": "jwt"},
+        auth={"secret": SECRET},
+        source={"kind": "claims"},
+    ) as replica:
+        (end,) = await node(package, replica, "a", token)
+    assert end == error
