@@ -1,0 +1,35 @@
+// Holds the examples in docs/browser.md to the types of the built package: each block of `ts` and
+// `tsx` is compiled as it stands.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const out = join(root, "build/docs");
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const page = readFileSync(join(root, "../../docs/browser.md"), "utf8");
+const blocks = [...page.matchAll(/^```(tsx?)\n([\s\S]*?)^```$/gm)];
+if (blocks.length < 5) throw new Error("docs/browser.md has lost its examples");
+blocks.forEach(([, kind, code], at) => writeFileSync(join(out, `example-${at}.${kind}`), code));
+writeFileSync(
+  join(out, "tsconfig.json"),
+  JSON.stringify({
+    extends: "../../tsconfig.json",
+    compilerOptions: {
+      noEmit: true,
+      declaration: false,
+      stripInternal: false,
+      rootDir: "../..",
+      moduleDetection: "force",
+      paths: {
+        "@tidegate/client": ["../../dist/index.d.ts"],
+        "@tidegate/client/*": ["../../dist/*.d.ts"],
+      },
+    },
+    include: ["."],
+  }),
+);
+execFileSync(join(root, "node_modules/.bin/tsc"), ["-p", out], { stdio: "inherit" });
+console.log(`docs: ${blocks.length} examples compile`);
