@@ -22,5 +22,5 @@ await build({
   sourcemap: "inline",
 });
 const files = readdirSync(out).filter((name) => name.endsWith(".mjs")).map((name) => join(out, name));
-const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=dot", ...files], { stdio: "inherit", cwd: root, env: { ...process.env, VECTORS: join(root, "../vectors") } });
+const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=dot", "--test-timeout=60000", ...files], { stdio: "inherit", cwd: root, env: { ...process.env, VECTORS: join(root, "../vectors") } });
 process.exit(status ?? 1);
