@@ -18,7 +18,10 @@ from typing import Self
 ROOT = Path(__file__).parents[2]
 PAGES = Path(__file__).with_name("page")
 BUILD_TIMEOUT_S = 100
-POLICY = "default-src 'none'; script-src 'self'; connect-src *; img-src data:; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src *; frame-src 'self'; "
+    "img-src data:; base-uri 'none'"
+)
 _TYPES = {
     ".js": "text/javascript",
     ".html": "text/html; charset=utf-8",

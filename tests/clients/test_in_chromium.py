@@ -383,3 +383,71 @@ async def test_500_operations_on_one_page(
         got = {name: [id_ for _, id_, _ in rows if id_] for name, rows in seen.items()}
         assert got == written
         assert await browser.evaluate("page.sockets().length") == 4
+
+
+async def test_tabs_share_a_socket_and_outlive_the_one_that_has_it(
+    redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
+) -> None:
+    """Frames of one origin share locks and channels as tabs do, and can be closed as they are."""
+    await browser.evaluate(
+        "for (const name of ['x', 'y', 'z'])"
+        " document.body.append(Object.assign(document.createElement('iframe'), {src: '/', name}))"
+    )
+    await browser.until("frames.length === 3 && [0, 1, 2].every((n) => frames[n].page)")
+    count = (
+        "[...document.querySelectorAll('iframe')].map((f) => f.contentWindow.page.sockets().length)"
+    )
+    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+        async with publishing(backend, ["a", "b"]) as written:
+            options = json.dumps({"url": base(replica), "shared": "alice"})
+            for n in range(3):
+                await browser.evaluate(f"frames[{n}].page.start({options}, ['a', 'b'])")
+            for n in range(3):
+                await browser.until(f"frames[{n}].page.ids('b').length > 5")
+            counts: list[int] = await browser.evaluate(count)
+            assert sorted(counts) == [0, 0, 1]
+            leader = counts.index(1)
+            await browser.evaluate(f"document.querySelectorAll('iframe')[{leader}].remove()")
+            await browser.until("frames.length === 2")
+            await browser.until(f"{count}.some((sockets) => sockets > 0)")
+            for n in range(2):
+                now = await browser.evaluate(f"frames[{n}].page.ids('b').length")
+                await browser.until(f"frames[{n}].page.ids('b').length > {now + 5}")
+        for n in range(2):
+            await browser.until(f"frames[{n}].page.are('ended')")
+            for operation, ids in written.items():
+                assert await browser.evaluate(f"frames[{n}].page.ids({operation!r})") == ids
+        assert sorted(await browser.evaluate(count)) == [0, 1]
+
+
+async def heap_bytes(browser: Browser) -> int:
+    for _ in range(3):
+        await browser._call("HeapProfiler.collectGarbage")
+    return int((await browser._call("Runtime.getHeapUsage"))["usedSize"])
+
+
+async def test_watches_that_come_and_go_leave_no_memory_behind(
+    redis_server: Server, browser: Browser, pages: PageServer
+) -> None:
+    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+        await watch(browser, [base(replica)], ["stays"])
+        await browser.until("page.are('live')")
+
+        async def churn(rounds: int) -> None:
+            for n in range(rounds):
+                before = await browser.evaluate("globalThis.churned ?? 0")
+                names = json.dumps([f"op-{n}-{i}" for i in range(100)])
+                await browser.evaluate(f"void page.churn({names})")
+                await browser.until(f"globalThis.churned === {before + 100}")
+            await browser.evaluate("page.sockets().forEach((socket) => { socket.sent = [] })")
+
+        await churn(4)  # what is made once is made by now
+        before = await heap_bytes(browser)
+        await churn(10)
+        # Ended watches linger for a moment: asked again until they are gone.
+        await until(lambda: _no_more_than(browser, before * 1.02), "the heap has grown")
+        assert await browser.evaluate("page.sockets().length") == 1
+
+
+async def _no_more_than(browser: Browser, bound: float) -> bool:
+    return await heap_bytes(browser) <= bound

@@ -27,20 +27,15 @@ export class TidegateClient implements LineOwner {
     const { url = globalThis.location?.origin, signal } = options;
     const urls = typeof url === "string" ? [url] : (url ?? []);
     this.bases = urls.map(baseOf);
-    if (!this.bases.length) throw new InvalidRequest("`url` must name a gateway", "bad_request");
+    if (!this.bases.length) throw new InvalidRequest("`url` is missing", "bad_request");
     const known = options.WebSocket ?? globalThis.WebSocket;
     this.ways = (options.transports ?? ["websocket", "sse", "poll"]).filter(
       (transport) => transport !== "websocket" || known,
     );
-    if (!this.ways.length) throw new InvalidRequest("no transport can be used here", "bad_request");
+    if (!this.ways.length) throw new InvalidRequest("no transport is left", "bad_request");
     this.#unlisten = listen({
-      wake: (why) => {
-        this.log("wake", why);
-        for (const line of this.#lines) line.wake();
-      },
-      sleep: () => {
-        for (const line of this.#lines) line.sleep();
-      },
+      wake: () => this.#lines.forEach((line) => line.wake()),
+      sleep: () => this.#lines.forEach((line) => line.sleep()),
     });
     signal?.addEventListener("abort", () => this.close(), { once: true });
     if (signal?.aborted) this.close();
@@ -55,7 +50,7 @@ export class TidegateClient implements LineOwner {
     if (this.#closed) throw new InvalidRequest("the client is closed", "closed");
     if (!OPERATION_ID.test(operation)) throw new InvalidRequest(`${operation} is no operation id`, "bad_request");
     if (lastEventId !== undefined && position(lastEventId) === null)
-      throw new InvalidRequest("`lastEventId` must look like 1795413516350-0", "bad_request");
+      throw new InvalidRequest("`lastEventId` is no entry's id", "bad_request");
     let shared = this.#operations.get(operation);
     const isNew = !shared;
     if (!shared) {

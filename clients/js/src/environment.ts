@@ -6,23 +6,21 @@
 
 export interface Signals {
   /** Look at the connection now. */
-  wake(why: string): void;
+  wake(): void;
   /** The page is put away, perhaps for good: a socket would keep it out of the cache. */
   sleep(): void;
 }
 
-/** Returns what ends it. */
-export function listen(signals: Signals): () => void {
+/** Returns what ends it. A frozen page that goes on is one that is shown again. */
+export function listen({ wake, sleep }: Signals): () => void {
   const scope = globalThis as Partial<EventTarget> & { document?: Document };
-  if (!scope.addEventListener) return () => {};
   const ended = new AbortController();
   const on = (target: Partial<EventTarget> | undefined, type: string, act: (event: Event) => void) =>
-    target?.addEventListener?.(type, act, { signal: ended.signal });
+    target?.addEventListener?.(type, act, ended);
   const { document } = scope;
-  on(scope, "online", () => signals.wake("online"));
-  on(scope, "pageshow", (event) => (event as PageTransitionEvent).persisted && signals.wake("pageshow"));
-  on(scope, "pagehide", () => signals.sleep());
-  on(document, "resume", () => signals.wake("resume"));
-  on(document, "visibilitychange", () => document?.visibilityState === "visible" && signals.wake("visible"));
+  on(scope, "online", wake);
+  on(scope, "pageshow", wake);
+  on(scope, "pagehide", sleep);
+  on(document, "visibilitychange", () => document!.hidden || wake());
   return () => ended.abort();
 }

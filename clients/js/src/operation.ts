@@ -38,11 +38,12 @@ export class Operation {
   /** Set while it waits to be asked for again on a connection that lives. */
   again: ReturnType<typeof setTimeout> | undefined;
   folded: Folded;
+  /** `current_state` has come, on any connection. */
+  told = false;
   readonly #forget: (operation: Operation) => void;
   #connection: Connection = "connecting";
   #failure: TidegateError | null = null;
   #snapshot: WatchState | null = null;
-  #told = false;
 
   constructor(
     id: string,
@@ -62,11 +63,6 @@ export class Operation {
     return (this.#snapshot ??= shown(this.folded, this.#connection, this.#failure));
   }
 
-  /** `current_state` has come, on any connection. */
-  get told(): boolean {
-    return this.#told;
-  }
-
   get over(): boolean {
     return /^(?:ended|failed|closed)$/.test(this.#connection);
   }
@@ -81,8 +77,8 @@ export class Operation {
     if (isState) this.#connection = "live";
     this.#changed();
     // Later connections tell the state again, which an application knows.
-    if (!isState || !this.#told) for (const watch of this.watches) watch.push(frame);
-    this.#told ||= isState;
+    if (!isState || !this.told) for (const watch of this.watches) watch.push(frame);
+    this.told ||= isState;
   }
 
   become(connection: Connection, failure: TidegateError | null = null): void {

@@ -53,6 +53,13 @@ export const PAGE_LIMIT = 500;
 export const SSE_SILENCE_MS = 45_000;
 /** The operations of one socket: the gateway's default; it says so where it is less. */
 export const MAX_WATCHES = 128;
+/**
+ * What is said on a socket: a gateway takes 50 messages a second and one more for each watch, so this
+ * much at once and so much later is never too much.
+ */
+export const BURST = MAX_WATCHES;
+export const MESSAGES_PER_S = 30;
+export const PACE_MS = 100;
 /** Frames that wait for whoever iterates over a watch. */
 export const MAX_BUFFERED = 1_000;
 /** `change` events are no more frequent. */

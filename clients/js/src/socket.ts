@@ -4,7 +4,7 @@
  */
 
 import type { Operation } from "./operation.js";
-import { OPEN_TIMEOUT_MS, PING_MS, PONG_MS, STOOD_STILL_MS } from "./options.js";
+import { BURST, MESSAGES_PER_S, OPEN_TIMEOUT_MS, PACE_MS, PING_MS, PONG_MS, STOOD_STILL_MS } from "./options.js";
 import { isEntry } from "./state.js";
 import { type Json, object, parse } from "./values.js";
 
@@ -47,6 +47,23 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
   const send = (message: Json) => {
     if (socket.readyState === 1) socket.send(JSON.stringify(message));
   };
+  /** A gateway closes what says too much at once. */
+  const waiting: Json[] = [];
+  let allowed = BURST;
+  let since = 0;
+  let pace: ReturnType<typeof setTimeout> | undefined;
+  const sendPaced = (message?: Json) => {
+    if (message) waiting.push(message);
+    const now = Date.now();
+    allowed = Math.min(BURST, allowed + ((now - since) * MESSAGES_PER_S) / 1000);
+    since = now;
+    while (allowed >= 1 && waiting[0]) {
+      allowed--;
+      send(waiting.shift()!);
+    }
+    clearTimeout(pace);
+    if (waiting[0]) pace = setTimeout(sendPaced, PACE_MS);
+  };
   const wait = (ms: number, then: () => void) => {
     clearTimeout(timer);
     due = Date.now() + ms;
@@ -54,6 +71,7 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
   };
   const close = () => {
     clearTimeout(timer);
+    clearTimeout(pace);
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(1000);
   };
@@ -82,11 +100,11 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     host,
     watch({ id, history, folded: { cursor } }) {
       // What is undefined is not written.
-      send({ type: "watch", operation: id, last_event_id: cursor ?? undefined, history: cursor ? undefined : history });
+      sendPaced({ type: "watch", operation: id, last_event_id: cursor ?? undefined, history: cursor ? undefined : history });
     },
     unwatch({ id }) {
       left.set(id, (left.get(id) ?? 0) + 1);
-      send({ type: "unwatch", operation: id });
+      sendPaced({ type: "unwatch", operation: id });
     },
     refresh(token) {
       send({ type: "refresh", token });

@@ -8,7 +8,7 @@ export async function readToken(source: TokenSource | undefined): Promise<string
   if (typeof source !== "function") return source;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("the token function does not answer")), TOKEN_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error("no token in time")), TOKEN_TIMEOUT_MS);
   });
   try {
     return await Promise.race([source(), late]);

@@ -130,7 +130,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
     this.#unlisten();
     if (left) {
       const { state } = this.#operation;
-      this.#last = state.connection === "ended" ? state : Object.freeze({ ...state, connection: "closed" });
+      this.#last = state.connection === "ended" ? state : { ...state, connection: "closed" };
     }
     this.#operation.release(this);
     for (const frames of this.#frames) frames.end(error);

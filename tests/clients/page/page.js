@@ -1,5 +1,6 @@
 // What a test asks of the page: watch operations, and tell what came.
 import { TidegateClient } from "/package/dist/index.js";
+import { sharedWebSocket } from "/package/dist/tabs.js";
 
 const watches = new Map();
 /** Of each operation what the application was shown: [type, id, epoch]. */
@@ -28,7 +29,9 @@ globalThis.fetch = (url, init) => {
 
 function start(options, operations, tokenPath) {
   const token = tokenPath && (async () => (await realFetch(tokenPath)).text());
-  const client = new TidegateClient({ ...options, ...(tokenPath ? { token } : {}) });
+  const { shared, ...rest } = options;
+  const more = { ...(tokenPath ? { token } : {}), ...(shared ? { WebSocket: sharedWebSocket(shared) } : {}) };
+  const client = new TidegateClient({ ...rest, ...more });
   globalThis.client = client;
   for (const operation of operations) {
     const watch = client.watch(operation);
@@ -53,5 +56,19 @@ Object.assign(globalThis, {
     statuses: () => Object.fromEntries([...watches].map(([id, { state }]) => [id, state.status])),
     sockets: () => sockets,
     requests: () => requests,
+    /** Watch and leave again, without keeping anything. */
+    async churn(operations) {
+      const live = operations.map((operation) => {
+        const watch = globalThis.client.watch(operation);
+        return new Promise((go) => {
+          watch.addEventListener("frame", () => {
+            watch.close();
+            go();
+          });
+        });
+      });
+      await Promise.all(live);
+      globalThis.churned = (globalThis.churned ?? 0) + operations.length;
+    },
   },
 });
