@@ -17,6 +17,8 @@ import { isEntry } from "./state.js";
 import { readToken, renewalDelay } from "./token.js";
 import { number, object } from "./values.js";
 
+const OVERLOADED = 1013;
+
 /** What a line belongs to. */
 export interface LineOwner {
   readonly options: ClientOptions;
@@ -224,7 +226,9 @@ export function createLine(owner: LineOwner): Line {
       each((operation) => operation.folded.ended && operation.become("ended"));
       // Where HTTP fails as well it is not the proxy: sockets first, and HTTP behind one failure.
       silentSockets = !of.isSocket ? SILENT_SOCKETS - 1 : silent ? silentSockets + 1 : 0;
-      // A whole socket never ends with an operation.
+      // A whole socket never ends with an operation; a gateway that takes less than the default has
+      // said by now for how many operations there is room.
+      if (course.code === "too_many_messages") code = OVERLOADED;
       if (operations.size) after(course.closed(code === 1000 ? ABNORMAL : code), reason || String(code));
     },
 

@@ -54,11 +54,11 @@ export const SSE_SILENCE_MS = 45_000;
 /** The operations of one socket: the gateway's default; it says so where it is less. */
 export const MAX_WATCHES = 128;
 /**
- * What is said on a socket: a gateway takes 50 messages a second and one more for each watch, so this
- * much at once and so much later is never too much.
+ * What is said on a socket: a gateway takes 50 messages a second and one more for each watch, in
+ * which a new token counts as 20. So many at once and so many a second later are never too many.
  */
-export const BURST = MAX_WATCHES;
-export const MESSAGES_PER_S = 30;
+export const BURST = 100;
+export const MESSAGES_PER_S = 45;
 export const PACE_MS = 100;
 /** Frames that wait for whoever iterates over a watch. */
 export const MAX_BUFFERED = 1_000;

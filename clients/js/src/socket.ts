@@ -127,8 +127,10 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     const { operation, type } = frame;
     const count = left.get(operation);
     if (!count) link.host.frame(link, frame);
-    else if (!isEntry(frame) && (type === "unwatched" || object(frame.data).code === "not_watched"))
-      left.set(operation, count - 1);
+    else if (!isEntry(frame) && (type === "unwatched" || object(frame.data).code === "not_watched")) {
+      left.delete(operation);
+      if (count > 1) left.set(operation, count - 1);
+    }
   };
   return link;
 }

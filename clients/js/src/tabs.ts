@@ -262,7 +262,9 @@ function createHub(
     }
     const left = trunk.left.get(operation) ?? 0;
     if (left) {
-      if (!isEntry && (type === "unwatched" || codeOf(frame) === "not_watched")) trunk.left.set(operation, left - 1);
+      if (isEntry || (type !== "unwatched" && codeOf(frame) !== "not_watched")) return;
+      trunk.left.delete(operation);
+      if (left > 1) trunk.left.set(operation, left - 1);
       return;
     }
     const shared = trunk.operations.get(operation);

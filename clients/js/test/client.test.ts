@@ -182,6 +182,9 @@ test("500 operations are four sockets", async () => {
   const tidegate = client();
   for (let i = 0; i < 500; i++) tidegate.watch(`op-${i}`);
   await turn();
+  assert.deepEqual(FakeSocket.all.map((socket) => socket.asked("watch").length), [100, 100, 100, 100]);
+  FakeSocket.answers = true;
+  await pass(1_000);
   assert.deepEqual(FakeSocket.all.map((socket) => socket.asked("watch").length), [128, 128, 128, 116]);
 });
 
@@ -511,7 +514,21 @@ test("a page in a hurry was closed with 4400: a gateway takes 178 messages a sec
     least = Math.min(least, socket.sent.length - before);
     before = socket.sent.length;
   }
-  assert.ok(least >= 29);
+  assert.ok(least >= 44);
+});
+
+test("a gateway that takes less than the default was given up", async () => {
+  const tidegate = client();
+  const watches = Array.from({ length: 60 }, (_, i) => tidegate.watch(`${i}`));
+  await turn();
+  const [socket] = FakeSocket.all;
+  for (let i = 0; i < 10; i++) socket!.says(state(`${i}`));
+  for (let i = 10; i < 40; i++) socket!.says({ type: "error", operation: `${i}`, data: { code: "too_many_watches" } });
+  socket!.says({ type: "error", data: { code: "too_many_messages", message: "slow down", retry: false } });
+  socket!.ends(4400);
+  await pass(1_300);
+  assert.deepEqual(watches.map(({ state }) => state.connection).filter((way) => way === "failed"), []);
+  assert.ok(FakeSocket.last.asked("watch").length > 0);
 });
 
 test("what cannot be is refused at once", () => {

@@ -52,6 +52,7 @@ Object.assign(globalThis, {
     seen: () => seen,
     ids: (operation) => seen[operation].map(([, id]) => id).filter(Boolean),
     state: stateOf,
+    watch: (operation) => watches.get(operation),
     are: (connection) => [...watches.values()].every(({ state }) => state.connection === connection),
     statuses: () => Object.fromEntries([...watches].map(([id, { state }]) => [id, state.status])),
     sockets: () => sockets,
