@@ -174,7 +174,7 @@ async def test_a_gap_is_shown(
         await proxy.refuse()
         proxy.cut()
         await browser.until("page.are('waiting') || page.are('connecting')")
-        await until(lambda: replica.audience("a") is None, "the replica has forgotten it")
+        await until(lambda: replica.channel("a") is None, "the replica has forgotten it")
         ids = await backend.publish_many("a", 5, start=3)
         await backend.trim("a", 2)
         await proxy.accept()
