@@ -93,7 +93,7 @@ class RingMachine(RuleBasedStateMachine):
             stats = ring.stats()
             assert stats.frames == len(ring) <= MAX_FRAMES
             newest = log[len(log) - len(ring) :]
-            assert stats.size_bytes == sum(len(f.wire) for f in newest) <= MAX_BYTES
+            assert stats.size_bytes == sum(len(f.payload) for f in newest) <= MAX_BYTES
             assert all(ring.holds(f.id) for f in newest)
         assert self.budget.size_bytes == sum(r.stats().size_bytes for r in self.rings) <= BUDGET
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Deliver, ReadAfter, Topic, TopicRules
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.entries import RawEntry, TerminalRules
 from tidegate.model.errors import RedisUnavailable
@@ -188,11 +189,10 @@ class _Ear:
         self.listener: SenderListener | None = None
         self.writable = True
         self.record: ConnectionRecord = NO_RECORD
-        self.write: Callable[[bytes], None] = self._hear
         self.spoken = asyncio.Event()
 
-    def _hear(self, data: bytes) -> None:
-        self.heard.append(data)
+    def write(self, batch: Batch) -> None:
+        self.heard.append(batch.websocket())
         self.spoken.set()
 
     def close(self, code: CloseCode, reason: str = "") -> None: ...

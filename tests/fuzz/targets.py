@@ -14,7 +14,7 @@ import orjson
 from tests.fuzz.socket import feed
 from tidegate.model.entries import RawEntry, read_entry
 from tidegate.model.errors import InvalidInput
-from tidegate.model.frames import FrameKind, entry_frame, split_texts
+from tidegate.model.frames import FrameKind, entry_frame
 from tidegate.model.ids import (
     OPERATION_ID_MAX_LENGTH,
     StreamId,
@@ -152,8 +152,7 @@ def entry(data: bytes) -> None:
 
 def _frame(raw: RawEntry) -> None:
     frame_ = entry_frame(read_entry(ID, raw), b"1795-1", b"42", FrameKind.ENTRY)
-    (text,) = split_texts(frame_.wire)
-    frame = json.loads(text.decode())
+    frame = json.loads(frame_.payload.decode())
     assert frame["id"] == "1795-1"
     assert frame["operation"] == "42"
     assert isinstance(frame["type"], str)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
+from tests.harness.text_frames import split_texts
 from tests.harness.viewer import Json, OrderCheck
 from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import SenderListener
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
-from tidegate.model.frames import split_texts
 
 HIGH_BYTES = 65_536
 LOW_BYTES = 16_384
@@ -28,7 +28,6 @@ class FakeSocket:
         self.listener: SenderListener | None = None
         self.writable = True
         self.record: ConnectionRecord = NO_RECORD
-        self.write: Callable[[bytes], None] = self._write
         self._closed: CloseCode | None = None
         self.frames: list[Json] = []
         self.writes = 0
@@ -43,11 +42,13 @@ class FakeSocket:
 
     # -- Sender
 
-    def _write(self, data: bytes) -> None:
+    def write(self, batch: Batch) -> None:
         if self._is_broken:
             raise RuntimeError("unable to perform operation; the handler is closed")
         assert self._closed is None, "nothing follows a close"
         self.writes += 1
+        data = batch.websocket()
+        assert len(data) == batch.size_bytes
         self._buffer.append(data)
         self.unread += len(data)
         if not self.is_stuck:

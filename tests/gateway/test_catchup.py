@@ -14,7 +14,9 @@ from tests.harness.viewer import Json
 from tidegate.gateway.catchup import RETRY_MAX_S, RETRY_MIN_S, WRITE_MAX_BYTES
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
-from tidegate.model.frames import GapReason, text_frame
+from tidegate.model.batch import Batch
+from tidegate.model.frames import Frame, FrameKind, GapReason
+from tidegate.model.ids import ZERO
 
 SMALL_RING = {"ring_entries": 10}
 
@@ -502,8 +504,10 @@ async def test_a_page_that_comes_when_others_have_filled_the_buffer_is_read_anew
         stage.redis.lose()
         ids += [stage.redis.quietly("42", "log") for _ in range(50)]
         viewer = stage.viewer(socket)
+        text = b'{"type":"pong","pad":"%b"}' % (b"x" * 4000)
+        answer = Batch([Frame(ZERO, text, FrameKind.CONTROL)])
         socket.stick()
-        socket.write(text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 4000)))
+        socket.write(answer)
         assert viewer.state is ViewerState.LAGGING
         stage.redis.answers.clear()
         stage.redis.come_back()
@@ -511,7 +515,7 @@ async def test_a_page_that_comes_when_others_have_filled_the_buffer_is_read_anew
         socket.read()
         assert stage.reading == 1
         socket.stick()
-        socket.write(text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 4000)))
+        socket.write(answer)
         unread = socket.unread
         stage.redis.answers.set()
         await stage.rest()

@@ -300,8 +300,8 @@ async def test_what_is_in_no_stream_reaches_those_who_are_not_behind() -> None:
         slow.stick()
         stage.redis.write_many("42", 3, pad=100)
         await stage.rest()
-        wire = unstored_frame(OPERATION, b'{"type":"note","data":{"n":1}}')
-        assert stage.hub.say_unstored(OPERATION, wire) == 1
+        note = unstored_frame(OPERATION, b'{"type":"note","data":{"n":1}}')
+        assert stage.hub.say_unstored(OPERATION, note) == 1
         await stage.rest()
         frame = dict(live.frames[-1])
         assert frame.pop("timestamp")

@@ -23,11 +23,13 @@ from tests.harness.examples import examples
 from tests.harness.viewer import position
 from tidegate.gateway import catchup, fanout, outbox
 from tidegate.gateway.viewer import ViewerState
+from tidegate.model.batch import Batch
 from tidegate.model.errors import RedisUnavailable
-from tidegate.model.frames import text_frame
+from tidegate.model.frames import Frame, FrameKind
+from tidegate.model.ids import ZERO
 
 Step = tuple[str, Any]
-ANSWER = text_frame(b'{"type":"pong","pad":"%b"}' % (b"x" * 500))
+ANSWER = Batch([Frame(ZERO, b'{"type":"pong","pad":"%b"}' % (b"x" * 500), FrameKind.CONTROL)])
 LONG_S = 30.0  # longer than any pause between two attempts
 
 WRITING: list[st.SearchStrategy[Step]] = [

@@ -16,10 +16,11 @@ from tidegate.gateway.acks import Acks
 from tidegate.gateway.outbox import ITEM_MAX_BYTES, ChannelOutbox, Measures, Position
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.entries import TerminalRules
-from tidegate.model.frames import text_frame
-from tidegate.model.ids import OperationId, StreamId
+from tidegate.model.frames import Frame, FrameKind
+from tidegate.model.ids import ZERO, OperationId, StreamId
 
 #: More than any pass here writes.
 ALL = 1000
@@ -50,7 +51,8 @@ class Owner:
         """One that is live from now on, and has had its state."""
         socket = FakeSocket()
         viewer = ChannelViewer(self, socket)
-        viewer.write(text_frame(b'{"type":"current_state"}'), 1)
+        state = Frame(ZERO, b'{"type":"current_state"}', FrameKind.CONTROL)
+        viewer.write(Batch([state]))
         viewer.state = ViewerState.LIVE
         self.outbox.enter(viewer)
         self.live[viewer] = None
@@ -58,8 +60,9 @@ class Owner:
 
     def put(self, n: int, size: int = 0) -> None:
         """An entry with this number, and so many bytes more."""
-        wire = b'{"id":"%d-0","type":"log","pad":"%b"}' % (n, b"x" * size)
-        item = self.outbox.put(text_frame(wire), Position(StreamId(n, 0), 0))
+        text = b'{"id":"%d-0","type":"log","pad":"%b"}' % (n, b"x" * size)
+        frame = Frame(StreamId(n, 0), text, FrameKind.ENTRY)
+        item = self.outbox.put(frame, Position(frame.id, 0))
         if item.ids_ms is not None:
             item.ids_ms.append(n)
 

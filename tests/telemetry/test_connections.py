@@ -22,7 +22,7 @@ from tests.servers.standalone import Server
 from tests.telemetry.collector import Collector, Seen
 from tidegate.core.connection_record import VIEWER_LEFT, ConnectionKind, ConnectionRecord, Stage
 from tidegate.model import close_codes
-from tidegate.model.frames import text_frame
+from tidegate.model.batch import text_frame
 from tidegate.telemetry.connections import Connections
 from tidegate.web.ws.protocol import PROTOCOL_ERROR
 

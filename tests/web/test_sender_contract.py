@@ -16,11 +16,14 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from tests.gateway.fake_socket import FakeSocket
+from tests.harness.text_frames import split_texts
 from tests.harness.waiting import until
 from tidegate.core.ports import Sender
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
-from tidegate.model.frames import split_texts, text_frame
+from tidegate.model.frames import Frame, FrameKind
+from tidegate.model.ids import ZERO
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.ws.protocol import EXTENSION, DirectProtocol, bind
@@ -186,9 +189,10 @@ class Listener:
         self.told.append("closed")
 
 
-def frame(number: int) -> bytes:
+def frame(number: int) -> Frame:
     kind = "progress" if number else "current_state"
-    return text_frame(json.dumps({"type": kind, "n": number, "pad": "x" * 500}).encode())
+    text = json.dumps({"type": kind, "n": number, "pad": "x" * 500})
+    return Frame(ZERO, text.encode(), FrameKind.CONTROL)
 
 
 def numbers(side: Side) -> list[int]:
@@ -199,7 +203,7 @@ def fill(side: Side) -> int:
     """Write until it is full; how many frames."""
     count = 0
     while side.sender.writable:
-        side.sender.write(frame(count))
+        side.sender.write(Batch([frame(count)]))
         count += 1
         assert count < 100_000
     return count
@@ -210,7 +214,7 @@ async def test_a_full_buffer_is_told_before_write_returns_and_loses_nothing(side
     side.stick()
     count = fill(side)
     assert listener.told == ["paused"]
-    side.sender.write(frame(count))  # a refusal, say
+    side.sender.write(Batch([frame(count)]))  # a refusal, say
     assert listener.told == ["paused"], "once"
     side.read_on()
     await until(lambda: listener.told == ["paused", "resumed"], lambda: f"{listener.told}")
@@ -220,7 +224,7 @@ async def test_a_full_buffer_is_told_before_write_returns_and_loses_nothing(side
 
 
 async def test_frames_joined_in_one_write_arrive_one_by_one(side: Side) -> None:
-    side.sender.write(b"".join(map(frame, range(5))))
+    side.sender.write(Batch(map(frame, range(5))))
     await until(lambda: len(side.texts) == 5)
     assert numbers(side) == [0, 1, 2, 3, 4]
 
@@ -236,7 +240,7 @@ async def test_a_close_comes_behind_what_was_written_and_the_first_one_counts(
         count = fill(side)
     else:
         for number in range(count):
-            side.sender.write(frame(number))
+            side.sender.write(Batch([frame(number)]))
     first: CloseCode = close_codes.SLOW
     side.sender.close(first)
     side.sender.close(close_codes.FINISHED)
@@ -251,12 +255,12 @@ async def test_a_close_comes_behind_what_was_written_and_the_first_one_counts(
 
 async def test_one_that_vanishes_is_told_once_and_a_write_harms_nobody(side: Side) -> None:
     listener = Listener(side.sender)
-    side.sender.write(frame(0))
+    side.sender.write(Batch([frame(0)]))
     side.vanish()
     await until(lambda: bool(listener.told), lambda: f"{listener.told}")
     assert not side.sender.writable
     assert side.sender.listener is None
     with suppress(OSError, RuntimeError):  # what the fan-out is ready for
-        side.sender.write(frame(1))
+        side.sender.write(Batch([frame(1)]))
     side.sender.close(close_codes.FINISHED)
     assert listener.told == ["closed"]

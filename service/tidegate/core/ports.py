@@ -6,7 +6,6 @@ viewer's socket. All callbacks run on the event loop and never block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from tidegate.core.clock import ServerClock
 from tidegate.core.connection_record import ConnectionRecord
 from tidegate.core.reading import Reader
 from tidegate.core.records import Ask, Page, Relay, StreamInfo
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import OperationId, StreamId
@@ -116,9 +116,10 @@ class Sender(Protocol):
     #: What is told of its connection; `NO_RECORD` where nobody wants to know.
     record: ConnectionRecord
 
-    #: Sends whole frames; calls `on_paused` before it returns when that fills the buffer.
-    #: An attribute and not a method, so that it can be the transport's own.
-    write: Callable[[bytes], None]
+    def write(self, batch: Batch) -> None:
+        """Send these frames in the form that the viewer reads; `on_paused` is called before it
+        returns when that fills the buffer.
+        """
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Send what was written, then close. Safe to call twice."""

@@ -41,11 +41,11 @@ class Ring:
 
     # Lists: to take the oldest moves the others, which for 256 of them costs less than a deque's
     # block of memory for each of many operations with few entries.
-    __slots__ = ("_budget", "_floor", "_keys", "_max_bytes", "_max_frames", "_size", "_wires")
+    __slots__ = ("_budget", "_floor", "_keys", "_max_bytes", "_max_frames", "_payloads", "_size")
 
     def __init__(self, max_frames: int, max_bytes: int, budget: RingBudget) -> None:
         self._keys: list[int] = []
-        self._wires: list[bytes] = []
+        self._payloads: list[bytes] = []
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._size = 0
@@ -63,8 +63,8 @@ class Ring:
     def append(self, frame: Frame) -> None:
         """Add the newest entry's frame; the oldest go when a bound is passed."""
         self._keys.append(_key(frame.id, frame.kind is FrameKind.PROGRESS))
-        self._wires.append(frame.wire)
-        size = len(frame.wire)
+        self._payloads.append(frame.payload)
+        size = len(frame.payload)
         self._size += size
         while len(self._keys) > self._max_frames or self._size > self._max_bytes:
             self.drop_oldest()
@@ -75,7 +75,7 @@ class Ring:
         if not self._keys:
             return 0
         self._floor = self._keys.pop(0)
-        size = len(self._wires.pop(0))
+        size = len(self._payloads.pop(0))
         self._size -= size
         self._budget.shrunk(size)
         return size
@@ -83,7 +83,7 @@ class Ring:
     def clear(self, floor: StreamId | None) -> None:
         """Forget everything; the next frame appended comes right after `floor`."""
         self._keys.clear()
-        self._wires.clear()
+        self._payloads.clear()
         self._budget.shrunk(self._size)
         self._size = 0
         self._floor = None if floor is None else _key(floor, superseded=False)
@@ -126,8 +126,8 @@ class Ring:
     def _from(self, start: int) -> list[Frame]:
         progress, entry = FrameKind.PROGRESS, FrameKind.ENTRY
         return [
-            Frame(_position(key), wire, progress if key & 1 else entry)
-            for key, wire in zip(self._keys[start:], self._wires[start:], strict=True)
+            Frame(_position(key), payload, progress if key & 1 else entry)
+            for key, payload in zip(self._keys[start:], self._payloads[start:], strict=True)
         ]
 
 

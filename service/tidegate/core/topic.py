@@ -409,7 +409,7 @@ class Topic:
             return False
         _, kept = self.ring.newest(1)
         unknown = not kept or kept[0].id != self.last
-        return unknown or kept[0].wire == self._frame(page.entries[0])[1].wire
+        return unknown or kept[0].payload == self._frame(page.entries[0])[1].payload
 
     def _is_another(self, info: StreamInfo) -> bool:
         """Whether the stream's own figures say what its ids do not: entries are never added in

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tidegate.core.records import Ask
 from tidegate.core.slots import SlotKeeper, new_connection_id
-from tidegate.embed.state import CURRENT_STATE, State, with_state
+from tidegate.embed.state import State, with_state
 from tidegate.gateway.viewer import ChannelViewer
+from tidegate.model.batch import Batch
+from tidegate.model.frames import StateFrame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
@@ -40,14 +43,9 @@ class EmbeddedConnection:
         self.slots = slots
         #: What the getter said; becomes part of `current_state`.
         self.state: State = {}
-        self._was_told_state = False
         #: Waits for Redis, to join.
         self.joining: asyncio.Task[None] | None = None
-        self.sender = AsgiSender(
-            self._send,
-            high_water_bytes=settings.high_water_bytes,
-            low_water_bytes=settings.low_water_bytes,
-        )
+        self.sender = _Sender(self, settings)
 
     @property
     def viewer(self) -> ChannelViewer | None:
@@ -55,15 +53,28 @@ class EmbeddedConnection:
         listener = self.sender.listener
         return listener if isinstance(listener, ChannelViewer) else None
 
-    async def _send(self, message: MutableMapping[str, Any]) -> None:
-        text = message.get("text", "")
-        if text.startswith(CURRENT_STATE):
-            # It comes first and once; a guest that was let in while Redis was away has had it.
-            if self._was_told_state:
-                return
+
+class _Sender(AsgiSender):
+    """Adds what the getter said to `current_state`."""
+
+    def __init__(self, embedded: EmbeddedConnection, settings: ViewerSettings) -> None:
+        super().__init__(
+            partial(send, embedded.websocket),
+            high_water_bytes=settings.high_water_bytes,
+            low_water_bytes=settings.low_water_bytes,
+        )
+        self._guest = embedded
+        self._was_told_state = False
+
+    async def _transmit(self, batch: Batch) -> None:
+        first, *others = batch.frames
+        if isinstance(first, StateFrame):  # where it is, it is the first
+            if self._was_told_state:  # while Redis was away
+                batch = Batch(others)
+            else:
+                batch = Batch([with_state(first, self._guest.state), *others])
             self._was_told_state = True
-            message["text"] = with_state(text, self.state)
-        await send(self.websocket, message)
+        await super()._transmit(batch)
 
 
 async def send(websocket: WebSocket, message: MutableMapping[str, Any]) -> None:

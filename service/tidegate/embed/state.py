@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from tidegate.core.topic import RUNNING_STATUS, UNKNOWN_STATUS
+from tidegate.model.frames import StateFrame
 
 Getter = Callable[[str], Awaitable[Any] | Any]
 State = dict[str, Any]
@@ -30,8 +31,6 @@ FIELDS = {
     "completed_at": "completed_at",
     "error_message": "error_message",
 }
-#: How the frame begins.
-CURRENT_STATE = '{"type":"current_state"'
 #: A getter that does not answer must not hold a viewer for ever.
 GETTER_PATIENCE_S = 5.0
 
@@ -81,13 +80,11 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def with_state(frame: str, state: State) -> str:
+def with_state(frame: StateFrame, state: State) -> StateFrame:
     """A `current_state` frame with the getter's fields added."""
     if not state:
         return frame
-    parsed = orjson.loads(frame)
-    status = parsed["data"]["status"]
+    status = frame.status
     if status in (UNKNOWN_STATUS, RUNNING_STATUS):  # nothing that an entry has set
         status = state.get("status", status)
-    parsed["data"] = {**state, "status": status}
-    return orjson.dumps(parsed).decode()
+    return frame.with_data({**state, "status": status})

@@ -30,6 +30,7 @@ from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.services import utc_now
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode, ComeBack
 from tidegate.model.errors import (
     InvalidInput,
@@ -44,7 +45,6 @@ from tidegate.model.frames import (
     live_frame,
     reconnect_frame,
     stale_frame,
-    text_payload,
 )
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
@@ -111,7 +111,7 @@ class RedisStreamWebSocketManager:
         for embedded in tuple(self._connections.values()):
             if embedded.sender.writable:
                 after_ms = random.randrange(COME_BACK_SPREAD_MS)
-                embedded.sender.write(reconnect_frame(after_ms, "draining"))
+                embedded.sender.write(Batch([reconnect_frame(after_ms, "draining")]))
             _close(embedded, close_codes.DRAINING)
         await engine.stop()
 
@@ -255,16 +255,10 @@ class RedisStreamWebSocketManager:
         if joined:
             self._joined(engine, embedded)
         elif not embedded.sender.closed:
-            embedded.sender.write(
-                current_state_frame(
-                    embedded.operation,
-                    embedded.ask.after or ZERO,
-                    UNKNOWN_STATUS,
-                    sent=0,
-                    available=0,
-                )
-                + stale_frame(embedded.operation, utc_now())
+            state = current_state_frame(
+                embedded.operation, embedded.ask.after or ZERO, UNKNOWN_STATUS, sent=0, available=0
             )
+            embedded.sender.write(Batch([state, stale_frame(embedded.operation, utc_now())]))
             embedded.joining = engine.spawn(
                 self._rejoin(engine, embedded), "join when Redis is back"
             )
@@ -285,7 +279,7 @@ class RedisStreamWebSocketManager:
         if embedded.sender.closed:
             return True
         if patience_s is None:
-            embedded.sender.write(live_frame(embedded.operation))
+            embedded.sender.write(Batch([live_frame(embedded.operation)]))
         return engine.hub.join(embedded.operation, embedded.sender, embedded.ask)
 
     async def _rejoin(self, engine: Engine, embedded: EmbeddedConnection) -> None:
@@ -309,15 +303,16 @@ class RedisStreamWebSocketManager:
 
     def _say_here(self, engine: Engine, operation: OperationId, text: bytes) -> int:
         """Give an update that is in no stream to the viewers of this process."""
-        wire = unstored_frame(operation, text)
-        reached = engine.hub.say_unstored(operation, wire)
+        frame = unstored_frame(operation, text)
+        batch = Batch([frame])
+        reached = engine.hub.say_unstored(operation, frame)
         for embedded in self._connections.values():
             if (
                 embedded.operation == operation
                 and embedded.viewer is None
                 and embedded.sender.writable
             ):
-                embedded.sender.write(wire)
+                embedded.sender.write(batch)
                 reached += 1
         return reached
 
@@ -382,9 +377,9 @@ def _dismiss(embedded: EmbeddedConnection, code: CloseCode, text: str, name: str
 
 async def _refuse(websocket: WebSocket, code: CloseCode, text: str) -> bool:
     """Say why, close; always False."""
-    frame = text_payload(error_frame(code.name, text, retry=code.come_back is not ComeBack.NO))
+    frame = error_frame(code.name, text, retry=code.come_back is not ComeBack.NO)
     try:
-        await send(websocket, {"type": "websocket.send", "text": frame.decode()})
+        await send(websocket, {"type": "websocket.send", "text": frame.payload.decode()})
         await send(websocket, {"type": "websocket.close", "code": code.code, "reason": code.name})
     except OSError:
         pass  # gone before it could be told

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from tidegate.core.clock import ServerClock
 from tidegate.core.latency import EntryLatency
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
+from tidegate.model.batch import Batch
 from tidegate.model.frames import ack_request_frame
 from tidegate.model.ids import StreamId
 
@@ -69,7 +70,7 @@ class Acks:
         self._open[viewer] = _Request(entry_id, clock, now)
         self.counts["asked"] += 1
         operation = viewer.owner.topic.operation
-        viewer.sender.write(ack_request_frame(operation, entry_id))
+        viewer.sender.write(Batch([ack_request_frame(operation, entry_id)]))
 
     def acked(self, viewer: ChannelViewer | None, entry_id: StreamId) -> None:
         """A viewer says that it has this entry; what it was not asked for is only counted."""

@@ -22,6 +22,7 @@ from tidegate.gateway.slices import Slices, slices_of
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.errors import RedisUnavailable, StreamUnusable
 from tidegate.model.frames import (
     Frame,
@@ -101,14 +102,15 @@ class CatchUp:
 
     def _state(
         self, viewer: ChannelViewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
-    ) -> bytes:
+    ) -> Batch:
         owner = viewer.owner
         topic = owner.topic
-        state = current_state_frame(
+        frame = current_state_frame(
             topic.operation, cursor, topic.status, sent=sent, available=available, known=ask.state
         )
+        state = Batch([frame])
         if owner.stale_since is not None:
-            state += stale_frame(topic.operation, owner.stale_since)
+            state.add(stale_frame(topic.operation, owner.stale_since))
             viewer.told_stale = True
         return state
 
@@ -117,11 +119,12 @@ class CatchUp:
     ) -> None:
         topic = viewer.owner.topic
         sent = len(history)
-        parts = [self._state(viewer, ask, cursor, sent, max(sent, topic.length))]
-        parts.extend(frame.wire for frame in history)
+        batch = self._state(viewer, ask, cursor, sent, max(sent, topic.length))
+        for frame in history:
+            batch.add(frame)
         viewer.cursor = topic.last
         self._counters.replayed(viewer, sent)
-        viewer.write(b"".join(parts) if history else parts[0], len(parts))
+        viewer.write(batch)
         self.proceed(viewer)
 
     async def _open_from_log(self, viewer: ChannelViewer, ask: Ask) -> None:
@@ -146,7 +149,7 @@ class CatchUp:
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
         viewer.keep_until = info.last
-        viewer.write(self._state(viewer, ask, cursor, sent, info.length), 1)
+        viewer.write(self._state(viewer, ask, cursor, sent, info.length))
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:
@@ -232,24 +235,22 @@ class CatchUp:
             kept = conflate(found, viewer.keep_until)
         else:
             kept = [Kept(frame, 0) for frame in found]
-        parts: list[bytes] = []
-        size = 0
+        batch = Batch()
         for frame, skipped in kept:
             if skipped:
-                parts.append(skipped_frame(topic.operation, skipped))
+                batch.add(skipped_frame(topic.operation, skipped))
                 self._counters.skipped += skipped
-            parts.append(frame.wire)
-            size += len(frame.wire)
+            batch.add(frame)
             self._counters.replayed(viewer, 1)
-            if size >= WRITE_MAX_BYTES:
+            if batch.size_bytes >= WRITE_MAX_BYTES:
                 viewer.cursor = frame.id
-                viewer.write(b"".join(parts), len(parts))
-                parts, size = [], 0
+                viewer.write(batch)
+                batch = Batch()
                 if viewer.state is not ViewerState.CATCHING_UP:
                     return
-        if parts:
+        if batch.frames:
             viewer.cursor = kept[-1].frame.id
-            viewer.write(b"".join(parts), len(parts))
+            viewer.write(batch)
 
     async def _patiently(
         self, viewer: ChannelViewer, read: Callable[[], Coroutine[Any, Any, T | None]]

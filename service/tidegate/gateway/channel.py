@@ -30,6 +30,7 @@ from tidegate.gateway.outbox import ChannelOutbox, Position
 from tidegate.gateway.services import ChannelServices, utc_now
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model import close_codes, frames
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
 from tidegate.model.frames import FrameKind, GapReason
@@ -197,7 +198,7 @@ class Channel:
         if self.live or outbox.has_more:
             epoch, stale = self.topic.epoch, self.stale_since is not None
             for frame in new:
-                item = outbox.put(frame.wire, Position(frame.id, epoch, stale))
+                item = outbox.put(frame, Position(frame.id, epoch, stale))
                 if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (span := traced.applied(frame.id)) is not None:
@@ -208,12 +209,12 @@ class Channel:
                 for frame in new:
                     traced.applied(frame.id)
 
-    def say(self, wire: bytes) -> None:
+    def say(self, frame: frames.Frame) -> None:
         """Send a frame that is no entry to every live viewer."""
         outbox = self.outbox
         position = outbox.position_of(outbox.seq)._replace(stale=self.stale_since is not None)
         if self.live or outbox.has_more:
-            outbox.put(wire, position)
+            outbox.put(frame, position)
         else:
             outbox.moved(position)
 
@@ -284,9 +285,9 @@ class Channel:
         operation = self.topic.operation
         viewer.told_stale = self.stale_since is not None
         if self.stale_since is None:
-            viewer.write(frames.live_frame(operation), 1)
+            viewer.write(Batch([frames.live_frame(operation)]))
         else:
-            viewer.write(frames.stale_frame(operation, self.stale_since), 1)
+            viewer.write(Batch([frames.stale_frame(operation, self.stale_since)]))
 
     def wait_ahead(self, viewer: ChannelViewer) -> None:
         """Its cursor is beyond what was seen here: look at the stream, then try again."""
@@ -360,7 +361,8 @@ class Channel:
         sender.record.closed(code, name)
         if sender.writable:
             operation = self.topic.operation
-            sender.write(frames.error_frame(name, message, retry=retry, operation=operation))
+            error = frames.error_frame(name, message, retry=retry, operation=operation)
+            sender.write(Batch([error]))
         self.close(viewer, code)
 
     def close(self, viewer: ChannelViewer, code: CloseCode) -> None:

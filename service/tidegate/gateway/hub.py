@@ -28,7 +28,7 @@ from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model import close_codes
 from tidegate.model.entries import RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import Overloaded, RedisUnavailable
-from tidegate.model.frames import unstored_entry_frame
+from tidegate.model.frames import Frame, unstored_entry_frame
 from tidegate.model.ids import OperationId, StreamId
 from tidegate.model.settings import Settings
 
@@ -155,7 +155,7 @@ class Hub:
                     "disconnected by an administrator",
                 )
 
-    def say_unstored(self, operation: OperationId, wire: bytes) -> int:
+    def say_unstored(self, operation: OperationId, frame: Frame) -> int:
         """Send an update that is in no stream, because Redis is away, to those who watch the
         operation here and are not behind; how many.
 
@@ -165,7 +165,7 @@ class Hub:
         channel = self._channels.get(operation)
         if channel is None:
             return 0
-        channel.say(wire)
+        channel.say(frame)
         return len(channel.live)
 
     # -- what is held -----------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Hub:
             self._feed.unwatch(topic.operation)
 
 
-def unstored_frame(operation: OperationId, message: bytes) -> bytes:
+def unstored_frame(operation: OperationId, message: bytes) -> Frame:
     """The frame of a message that is in no stream; like an entry's, but without an id."""
     now = StreamId(int(time.time() * 1000), 0)  # the time of a message that has none
     entry = read_entry(now, RawEntry(b"", [b"message", message]))

@@ -18,6 +18,8 @@ from tidegate.core.sampler import Sampler
 from tidegate.gateway.acks import Acks
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
+from tidegate.model.batch import Batch
+from tidegate.model.frames import Frame
 from tidegate.model.ids import StreamId
 
 if TYPE_CHECKING:
@@ -37,15 +39,13 @@ class Position(NamedTuple):
     stale: bool = False
 
 
-class Item:
-    """Joined frames on their way, and the position after them."""
+class Item(Batch):
+    """Frames on their way to those who are live, and the position after them."""
 
     __slots__ = (
         "ids_ms",
-        "parts",
         "position",
         "seq",
-        "size",
         "spans",
         "stands_for",
         "trace_id",
@@ -53,13 +53,12 @@ class Item:
     )
 
     def __init__(self, seq: int, stands_for: int) -> None:
+        super().__init__()
         self.seq = seq
-        self.parts: list[bytes] = []
         #: So many items whose delivery is not timed, itself included; 0: it is one of those.
         self.stands_for = stands_for
         #: Times of the entries among them, from their ids; None when it is not timed.
         self.ids_ms: list[int] | None = [] if stands_for else None
-        self.size = 0
         self.position = Position(StreamId(0, 0), 0)
         #: Traced entries that no viewer has yet; None as soon as one has them.
         self.spans: list[EntrySpan] | None = None
@@ -82,11 +81,11 @@ class Item:
         self.spans = None
 
 
-def write_each(viewers: Sequence[ChannelViewer], data: bytes) -> None:
+def write_each(viewers: Sequence[ChannelViewer], batch: Batch) -> None:
     """Each sender's own `write`; a viewer whose socket broke a moment ago holds up nobody."""
     for viewer in viewers:
         try:
-            viewer.sender.write(data)
+            viewer.sender.write(batch)
         except (OSError, RuntimeError):  # uvloop 0.23 raises RuntimeError for a closed transport
             viewer.on_closed()
 
@@ -109,7 +108,6 @@ class ChannelOutbox:
     __slots__ = (
         "_ackers",
         "_current",
-        "_data",
         "_done",
         "_items",
         "_live",
@@ -146,7 +144,6 @@ class ChannelOutbox:
         #: The last item still takes frames: nobody has joined behind it.
         self._open = False
         self._current: Item | None = None
-        self._data = b""
         self._pass: list[ChannelViewer] = []
         self._done = start
         #: Of all items up to the current one.
@@ -159,19 +156,18 @@ class ChannelOutbox:
 
     # -- what comes in ----------------------------------------------------------------------------
 
-    def put(self, wire: bytes, position: Position) -> Item:
+    def put(self, frame: Frame, position: Position) -> Item:
         """Send this to all who are live, behind all that is in here; the position after it."""
         items = self._items
         idle = not items and self._current is None
-        if self._open and items and items[-1].size < ITEM_MAX_BYTES:
+        if self._open and items and items[-1].size_bytes < ITEM_MAX_BYTES:
             item = items[-1]
         else:
             self.seq += 1
             item = Item(self.seq, self._measures.sampler.pick())
             items.append(item)
             self._open = True
-        item.parts.append(wire)
-        item.size += len(wire)
+        item.add(frame)
         item.position = position
         if idle:
             self._wake(self)
@@ -212,34 +208,32 @@ class ChannelOutbox:
             if not self._items:
                 return 0
             item = self._current = self._items.popleft()
-            self._data = item.parts[0] if len(item.parts) == 1 else b"".join(item.parts)
-            self._sent_frames += len(item.parts)
-            self._sent_bytes += item.size
+            self._sent_frames += len(item.frames)
+            self._sent_bytes += item.size_bytes
             self._pass = list(self._live)
             self._pass.reverse()
         turn = self._pass[-at_most:]
         del self._pass[-at_most:]
         turn.reverse()
         seq, live = item.seq, ViewerState.LIVE
-        batch = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
-        for viewer in batch:
+        chosen = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
+        for viewer in chosen:
             viewer.seq = seq
-        if item.spans is None or not batch:
-            write_each(batch, self._data)
+        if item.spans is None or not chosen:
+            write_each(chosen, item)
         else:
-            write_each(batch[:1], self._data)
+            write_each(chosen[:1], item)
             item.reached(len(self._live))
-            write_each(batch[1:], self._data)
+            write_each(chosen[1:], item)
         counters = self._measures.counters
-        counters.delivered(len(batch) * len(item.parts), len(batch) * item.size)
-        if batch and (item.ids_ms or item.trace_id):
-            self._time(item, len(batch))
+        counters.delivered(len(chosen) * len(item.frames), len(chosen) * item.size_bytes)
+        if chosen and (item.ids_ms or item.trace_id):
+            self._time(item, len(chosen))
         if not self._pass:
             if item.spans is not None:
                 item.reached(0)
             self._done = item.position
             self._current = None
-            self._data = b""
         return len(turn)
 
     def _time(self, item: Item, viewers: int) -> None:
@@ -261,12 +255,12 @@ class ChannelOutbox:
         frames, size = self._sent_frames, self._sent_bytes
         current = self._current
         if current is not None and current.seq > viewer.seq:
-            frames -= len(current.parts)
-            size -= current.size
+            frames -= len(current.frames)
+            size -= current.size_bytes
         for item in self._items:
             if item.seq > viewer.seq:
                 break
-            frames += len(item.parts)
-            size += item.size
+            frames += len(item.frames)
+            size += item.size_bytes
         viewer.frames += sign * frames
         viewer.size_bytes += sign * size

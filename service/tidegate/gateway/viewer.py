@@ -15,6 +15,7 @@ from typing import Protocol
 
 from tidegate.core.ports import Sender
 from tidegate.core.topic import Topic
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import GapReason
 from tidegate.model.ids import ZERO
@@ -119,11 +120,11 @@ class ChannelViewer:
         self.frames = 0
         self.size_bytes = 0
 
-    def write(self, data: bytes, frames: int) -> None:
-        """Send it so many frames, unless LIVE."""
-        self.frames += frames
-        self.size_bytes += len(data)
-        self.sender.write(data)
+    def write(self, batch: Batch) -> None:
+        """Send it these frames, unless LIVE."""
+        self.frames += len(batch.frames)
+        self.size_bytes += batch.size_bytes
+        self.sender.write(batch)
 
     # SenderListener: the owner decides.
 

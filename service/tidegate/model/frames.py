@@ -1,16 +1,15 @@
 """What a viewer receives: every frame of the protocol, built here and nowhere else.
 
-A `Frame` is an entry in its wire form, made once and shared by all viewers: the RFC 6455 header and
-the JSON text. Server frames are not masked and no compression is negotiated, so the same bytes are
-right for every socket. Frames without an entry (`current_state`, `gap`, `error`, ...) are wire
-bytes only.
+A `Frame` is the JSON text and what has to be known of it on its way, so that nobody reads the text
+again: where it stands in the stream, whether it may be skipped, and for a few kinds what it says.
+How frames are put on the wire is told by `model.batch`.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import orjson
 
@@ -24,6 +23,7 @@ class FrameKind(enum.Enum):
     PROGRESS = "superseded by the next of its kind"
     ENTRY = "always delivered"
     GAP = "announces missing entries; always delivered"
+    CONTROL = "stands nowhere in the stream: about the operation or the connection"
 
 
 class GapReason(enum.Enum):
@@ -35,32 +35,45 @@ class GapReason(enum.Enum):
     UNKNOWN_CURSOR = "unknown_cursor"
 
 
-class Frame(NamedTuple):
-    """One frame, ready for every socket. `id` is the position after it."""
+# Not frozen: that would make each of them cost three times as much.
+@dataclass(slots=True)
+class Frame:
+    """One frame, the same for every viewer. `id` is the position after it."""
 
     id: StreamId
-    wire: bytes
+    #: The JSON text.
+    payload: bytes
     kind: FrameKind
 
-    @property
-    def payload(self) -> bytes:
-        """The JSON text without the WebSocket header."""
-        return text_payload(self.wire)
+
+@dataclass(slots=True)
+class StateFrame(Frame):
+    """`current_state`; `id` is its cursor, from which a viewer with nothing else resumes."""
+
+    #: As its data says.
+    status: object
+    #: All of it.
+    body: Mapping[str, object]
+
+    def with_data(self, data: Mapping[str, object]) -> StateFrame:
+        """The same with this for its `data`."""
+        body = {**self.body, "data": data}
+        return StateFrame(self.id, orjson.dumps(body), self.kind, data["status"], body)
 
 
-def text_frame(payload: bytes) -> bytes:
-    """An unmasked, final text frame (RFC 6455 section 5.2)."""
-    size = len(payload)
-    if size < 126:
-        return b"\x81%c%b" % (size, payload)
-    if size < 65536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+@dataclass(slots=True)
+class ErrorFrame(Frame):
+    """Why a viewer is refused."""
+
+    code: str
+    message: str
 
 
-def text_payload(wire: bytes) -> bytes:
-    """The payload of a frame that `text_frame` made."""
-    return wire[{126: 4, 127: 10}.get(wire[1], 2) :]
+@dataclass(slots=True)
+class ReconnectFrame(Frame):
+    """When a viewer is to come back."""
+
+    after_ms: int
 
 
 _quoted: dict[str, bytes] = {}  # types are few; bounded because a publisher could invent them
@@ -80,30 +93,30 @@ def entry_frame(entry: Entry, raw_id: bytes, operation: bytes, kind: FrameKind) 
     """The frame of an entry; `operation` is the operation id, whose characters need no escaping."""
     return Frame(
         entry.id,
-        text_frame(
-            b'{"id":"%b","operation":"%b","timestamp":%b,"type":%b,"data":%b}'
-            % (raw_id, operation, entry.timestamp, _quote(entry.type), entry.data)
-        ),
+        b'{"id":"%b","operation":"%b","timestamp":%b,"type":%b,"data":%b}'
+        % (raw_id, operation, entry.timestamp, _quote(entry.type), entry.data),
         kind,
     )
 
 
-def unstored_entry_frame(entry: Entry, operation: bytes) -> bytes:
+def unstored_entry_frame(entry: Entry, operation: bytes) -> Frame:
     """An entry that is in no stream: without an id, nobody can resume from it."""
-    return text_frame(
+    return Frame(
+        ZERO,
         b'{"operation":"%b","timestamp":%b,"type":%b,"data":%b}'
-        % (operation, entry.timestamp, _quote(entry.type), entry.data)
+        % (operation, entry.timestamp, _quote(entry.type), entry.data),
+        FrameKind.CONTROL,
     )
 
 
-def control_frame(kind: str, operation: OperationId | None, data: dict[str, object]) -> bytes:
-    """Any frame that carries no entry."""
+def _control(kind: str, operation: OperationId | None, data: Mapping[str, object]) -> bytes:
+    """The text of a frame that carries no entry."""
     body: dict[str, object] = {"type": kind}
     if operation is not None:
         body["operation"] = operation
     if data:
         body["data"] = data
-    return text_frame(orjson.dumps(body))
+    return orjson.dumps(body)
 
 
 def current_state_frame(
@@ -114,7 +127,7 @@ def current_state_frame(
     sent: int | None,
     available: int,
     known: Mapping[str, object] | None = None,
-) -> bytes:
+) -> StateFrame:
     """The first frame: where the viewer stands, and how much history follows.
 
     `sent` is None when the history is read in pages and its size is not known beforehand.
@@ -123,17 +136,14 @@ def current_state_frame(
     data: dict[str, object] = {"status": status}
     if known:
         data = {**known, "status": known.get("status", status) if status == "unknown" else status}
-    return text_frame(
-        orjson.dumps(
-            {
-                "type": "current_state",
-                "operation": operation,
-                "cursor": str(cursor),
-                "data": data,
-                "history": {"sent": sent, "available": available},
-            }
-        )
-    )
+    body = {
+        "type": "current_state",
+        "operation": operation,
+        "cursor": str(cursor),
+        "data": data,
+        "history": {"sent": sent, "available": available},
+    }
+    return StateFrame(cursor, orjson.dumps(body), FrameKind.CONTROL, data["status"], body)
 
 
 def gap_frame(
@@ -143,28 +153,33 @@ def gap_frame(
     data: dict[str, object] = {"after": str(after), "reason": reason.value}
     if before is not None:
         data["before"] = str(before)
-    wire = control_frame("gap", operation, data)
-    return Frame(ZERO if before is None else before.before(), wire, FrameKind.GAP)
+    payload = _control("gap", operation, data)
+    return Frame(ZERO if before is None else before.before(), payload, FrameKind.GAP)
 
 
-def skipped_frame(operation: OperationId, count: int) -> bytes:
+def _notice(kind: str, operation: OperationId | None, data: Mapping[str, object]) -> Frame:
+    return Frame(ZERO, _control(kind, operation, data), FrameKind.CONTROL)
+
+
+def skipped_frame(operation: OperationId, count: int) -> Frame:
     """A lagging viewer was not sent `count` superseded entries."""
-    return control_frame("skipped", operation, {"count": count})
+    return _notice("skipped", operation, {"count": count})
 
 
-def stale_frame(operation: OperationId, since: str) -> bytes:
+def stale_frame(operation: OperationId, since: str) -> Frame:
     """Redis is away since `since` (ISO 8601); the connection is kept and nothing will be missed."""
-    return control_frame("stale", operation, {"since": since})
+    return _notice("stale", operation, {"since": since})
 
 
-def live_frame(operation: OperationId) -> bytes:
+def live_frame(operation: OperationId) -> Frame:
     """Redis is back."""
-    return control_frame("live", operation, {})
+    return _notice("live", operation, {})
 
 
-def reconnect_frame(after_ms: int, reason: str) -> bytes:
+def reconnect_frame(after_ms: int, reason: str) -> ReconnectFrame:
     """Sent before a close that asks the viewer to come back after its own delay."""
-    return control_frame("reconnect", None, {"after_ms": after_ms, "reason": reason})
+    payload = _control("reconnect", None, {"after_ms": after_ms, "reason": reason})
+    return ReconnectFrame(ZERO, payload, FrameKind.CONTROL, after_ms)
 
 
 def error_frame(
@@ -174,36 +189,31 @@ def error_frame(
     retry: bool,
     operation: OperationId | None = None,
     details: Mapping[str, object] | None = None,
-) -> bytes:
+) -> ErrorFrame:
     """Sent before every refusing close; `details` are more fields for programs."""
     data = {**(details or {}), "code": code, "message": message, "retry": retry}
-    return control_frame("error", operation, data)
+    payload = _control("error", operation, data)
+    return ErrorFrame(ZERO, payload, FrameKind.CONTROL, code, message)
 
 
-def ack_request_frame(operation: OperationId, entry_id: StreamId) -> bytes:
+def ack_request_frame(operation: OperationId, entry_id: StreamId) -> Frame:
     """Asks a viewer that offered it to say that it has this entry."""
-    return control_frame("ack_request", operation, {"id": str(entry_id)})
+    return _notice("ack_request", operation, {"id": str(entry_id)})
 
 
-def unwatched_frame(operation: OperationId, code: int, name: str) -> bytes:
+def unwatched_frame(operation: OperationId, code: int, name: str) -> Frame:
     """The last frame of an operation on a multiplexed socket: why its watch has ended."""
-    return control_frame("unwatched", operation, {"code": code, "name": name})
+    return _notice("unwatched", operation, {"code": code, "name": name})
 
 
-PONG = text_frame(b'{"type":"pong"}')
+def expiring_frame(in_s: float) -> Frame:
+    """The connection's token ends in so many seconds."""
+    return _notice("expiring", None, {"in_s": in_s})
 
 
-def split_texts(wire: bytes) -> list[bytes]:
-    """The payloads of joined text frames."""
-    texts = []
-    at = 0
-    while at < len(wire):
-        size = wire[at + 1]
-        at += 2
-        if size > 125:
-            width = 2 if size == 126 else 8
-            size = int.from_bytes(wire[at : at + width], "big")
-            at += width
-        texts.append(wire[at : at + size])
-        at += size
-    return texts
+def refreshed_frame() -> Frame:
+    """The connection's new token holds."""
+    return _notice("refreshed", None, {})
+
+
+PONG = Frame(ZERO, b'{"type":"pong"}', FrameKind.CONTROL)

@@ -1,9 +1,9 @@
 """Sends frames through ASGI, under the contract of every sender (`core.ports.Sender`).
 
-`AsgiSender` works on any ASGI server: it takes the frames apart again and hands them to `send` one
-by one, from one task. It reports a full buffer through `on_paused` before `write` returns, and
-takes no data after `close`. What else sends through ASGI (`sse.sender`) goes by it; on our own
-server a WebSocket has a sender without ASGI (`ws.sender`).
+`AsgiSender` works on any ASGI server: it hands the frames to `send` one by one, from one task. It
+reports a full buffer through `on_paused` before `write` returns, and takes no data after `close`.
+What else sends through ASGI (`sse.sender`) goes by it; on our own server a WebSocket has a sender
+without ASGI (`ws.sender`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from typing import Any
 
 from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import Sender, SenderListener
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import DRAINING, CloseCode
-from tidegate.model.frames import reconnect_frame, split_texts
+from tidegate.model.frames import reconnect_frame
 
 AsgiSend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-def _drop(_data: bytes) -> None:
-    """Nobody is there any more."""
 
 
 class AsgiSender:
@@ -32,21 +29,21 @@ class AsgiSender:
         self._send = send
         self._high = high_water_bytes
         self._low = low_water_bytes
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Batch] = deque()
         self._size = 0
         self._wake = asyncio.Event()
         self._close: tuple[CloseCode, str] | None = None
-        self.write: Callable[[bytes], None] = self._write
         self.listener: SenderListener | None = None
         self.record: ConnectionRecord = NO_RECORD
         self.writable = True
         self.closed = False
 
-    def _write(self, data: bytes) -> None:
+    def write(self, batch: Batch) -> None:
+        """Send it when its turn comes."""
         if self.closed:
             return
-        self._waiting.append(data)
-        self._size += len(data)
+        self._waiting.append(batch)
+        self._size += batch.size_bytes
         self._wake.set()
         if self.writable and self._size > self._high:
             self.writable = False
@@ -70,7 +67,6 @@ class AsgiSender:
         self.closed = True
         self.writable = False
         self._wake.set()
-        self.write = _drop  # its own method, so a cycle that only a full collection would free
         listener, self.listener = self.listener, None
         if listener is not None:
             listener.on_closed()
@@ -85,9 +81,9 @@ class AsgiSender:
     async def _send_all(self) -> None:
         while True:
             while self._waiting:
-                data = self._waiting.popleft()
-                await self._transmit(data)
-                self._size -= len(data)
+                batch = self._waiting.popleft()
+                await self._transmit(batch)
+                self._size -= batch.size_bytes
                 if not self.writable and not self.closed and self._size <= self._low:
                     self.writable = True
                     if self.listener is not None:
@@ -102,9 +98,9 @@ class AsgiSender:
 
     # What is sent for it; all else is the same for every way of sending through ASGI.
 
-    async def _transmit(self, data: bytes) -> None:
-        for text in split_texts(data):
-            await self._send({"type": "websocket.send", "text": text.decode()})
+    async def _transmit(self, batch: Batch) -> None:
+        for frame in batch.frames:
+            await self._send({"type": "websocket.send", "text": frame.payload.decode()})
 
     async def _end(self, code: CloseCode, reason: str) -> None:
         await self._send({"type": "websocket.close", "code": code.code, "reason": reason})
@@ -116,5 +112,5 @@ def ask_to_reconnect(sender: Sender, after_ms: int) -> None:
     if listener is not None:
         listener.on_closed()
     if sender.writable:
-        sender.write(reconnect_frame(after_ms, "draining"))
+        sender.write(Batch([reconnect_frame(after_ms, "draining")]))
     sender.close(DRAINING)

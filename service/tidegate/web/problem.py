@@ -26,6 +26,7 @@ import orjson
 
 from tidegate.core.ports import Sender
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode, ComeBack
 from tidegate.model.errors import (
     InvalidInput,
@@ -140,7 +141,8 @@ def refuse(sender: Sender, row: Refusal) -> None:
     """Say why on a socket, then close it."""
     sender.record.closed(row.close, row.code)
     if sender.writable:
-        sender.write(error_frame(row.code, row.message, retry=row.retry, details=row.details))
+        frame = error_frame(row.code, row.message, retry=row.retry, details=row.details)
+        sender.write(Batch([frame]))
     sender.close(row.close)
 
 

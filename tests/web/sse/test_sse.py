@@ -28,8 +28,7 @@ from tests.servers.standalone import Server
 from tests.web.ws.test_endings import Graces
 from tidegate.gateway import hub
 from tidegate.model.close_codes import FINISHED
-from tidegate.model.frames import text_frame
-from tidegate.web.sse.encoding import EventStream, end_event, event_of
+from tidegate.web.sse.encoding import end_event
 
 
 @pytest.fixture
@@ -477,18 +476,7 @@ async def test_any_query_gets_a_stream_or_a_refusal(
         assert events.response.status_code in {200, 204, 400} | gone
 
 
-def test_an_item_is_converted_once() -> None:
-    converter = EventStream()
-    wire = text_frame(b'{"id":"1-0","type":"x"}') + text_frame(b'{"type":"live"}')
-    first = converter.events(wire)
-    assert first == b'id: 1-0\ndata: {"id":"1-0","type":"x"}\n\ndata: {"type":"live"}\n\n'
-    assert converter.events(wire) is first
-
-
-def test_no_line_break_gets_out_of_a_data_line() -> None:
-    event = event_of(b'{"id":"1-0",\r\n"data":{"event":\r"x"},\n"more":1}')
-    assert event.count(b"\n") == 3
-    assert b"\r" not in event
+def test_the_end_has_a_name() -> None:
     assert end_event(FINISHED).startswith(b"event: end\ndata: {")
 
 

@@ -337,8 +337,8 @@ async def test_frames_of_one_turn_go_out_in_one_write(
         __slots__ = ()
 
         def flush(self) -> None:
-            if self._parts:
-                writes.append(len(self._parts))
+            if self._batches:
+                writes.append(len(self._batches))
             super().flush()
 
     monkeypatch.setattr(subscriptions, "Outbox", Spy)

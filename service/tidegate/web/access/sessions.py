@@ -24,9 +24,10 @@ from tidegate.core.ports import Sender
 from tidegate.core.revocation import Revocations
 from tidegate.core.slots import Full, Replaced, SlotKeeper, Victim, new_connection_id
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import RedisUnavailable, TidegateError
-from tidegate.model.frames import control_frame, error_frame
+from tidegate.model.frames import Frame, error_frame, expiring_frame, refreshed_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.access.authenticator import Authenticator, Principal
@@ -303,7 +304,7 @@ class Admission:
                 return
             case ExpiryState.WARNED:
                 left_s = round(expiry.left_s(now) or 0.0, 1)
-                _tell(authorized, control_frame("expiring", None, {"in_s": left_s}))
+                _tell(authorized, expiring_frame(left_s))
         if expiry.due is not None:
             delay = min(max(0.0, expiry.due - now), LOOK_AGAIN_S)
             authorized.timer = self._loop.call_later(delay, self.watch_the_clock, authorized)
@@ -433,7 +434,7 @@ class Admission:
         """
         held = authorized.principal.token
         if held is not None and held.text == text:  # so nobody has to be asked
-            _tell(authorized, control_frame("refreshed", None, {}))
+            _tell(authorized, refreshed_frame())
             return False
         principal = await self._authenticator.renew(text)
         self._check_revoked(principal.identity)
@@ -445,14 +446,14 @@ class Admission:
             raise Refused("refresh_refused", message, close_codes.UNAUTHENTICATED)
         is_new = held is None or principal.token is None or not held.says_the_same(principal.token)
         authorized.principal = principal
-        _tell(authorized, control_frame("refreshed", None, {}))
+        _tell(authorized, refreshed_frame())
         self.watch_the_clock(authorized)
         return is_new
 
 
-def _tell(authorized: AuthorizedConnection, wire: bytes) -> None:
+def _tell(authorized: AuthorizedConnection, frame: Frame) -> None:
     if authorized.sender.writable:
-        authorized.sender.write(wire)
+        authorized.sender.write(Batch([frame]))
 
 
 def _close(authorized: AuthorizedConnection, code: CloseCode, name: str, message: str) -> None:

@@ -7,22 +7,17 @@ long poll has the same order, bounds and gaps, and costs nothing while it waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-import orjson
 from starlette.types import Receive
 
 from tidegate.core.connection_record import NO_RECORD, VIEWER_LEFT, ConnectionRecord
 from tidegate.core.ports import SenderListener, SubscriptionService
 from tidegate.core.records import Ask
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import DRAINING, CloseCode
-from tidegate.model.frames import split_texts
+from tidegate.model.frames import ErrorFrame, FrameKind
 from tidegate.model.ids import OperationId
 from tidegate.web.problem import Refusal
-
-_ERROR = b'{"type":"error"'
-#: How the frames begin for which a request waits: entries, and gaps between them.
-_NEWS = (b'{"id":"', b'{"type":"gap"')
 
 
 class LongPollWaiter:
@@ -33,18 +28,17 @@ class LongPollWaiter:
         self.record: ConnectionRecord = NO_RECORD
         self.writable = True
         self.closed = False
-        self.write: Callable[[bytes], None] = self._write
         #: Why it was closed, when it was told.
         self.refusal: Refusal | None = None
         self._told: tuple[str, str] | None = None
         self._rung = asyncio.Event()
 
-    def _write(self, data: bytes) -> None:
-        for text in split_texts(data):
-            if text.startswith(_ERROR):
-                said = orjson.loads(text)["data"]
-                self._told = (said["code"], said["message"])
-            elif text.startswith(_NEWS):
+    def write(self, batch: Batch) -> None:
+        """Entries, and gaps between them, are what the request waits for."""
+        for frame in batch.frames:
+            if isinstance(frame, ErrorFrame):
+                self._told = (frame.code, frame.message)
+            elif frame.kind is not FrameKind.CONTROL:
                 self._rung.set()
 
     def close(self, code: CloseCode, reason: str = "") -> None:  # noqa: ARG002 - as the port has it

@@ -18,6 +18,7 @@ from tidegate.core.ports import SubscriptionService
 from tidegate.core.records import Ask
 from tidegate.core.topic import UNKNOWN_STATUS
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame
 from tidegate.model.ids import ZERO, OperationId, parse_stream_id
@@ -27,7 +28,6 @@ from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.problem import Refusal, problem, problem_of, send_response
 from tidegate.web.request import RequestHead, read_ask
 from tidegate.web.server.http_protocol import TRANSPORT
-from tidegate.web.sse.encoding import EventStream
 from tidegate.web.sse.sender import SseSender
 
 PREFIX = "/sse/operations/"
@@ -59,7 +59,6 @@ class SseEndpoint:
             }
         )
         self._hold_s = max(topic.terminal_grace_s, topic.expired_grace_s) + HOLD_MARGIN_S
-        self._stream = EventStream()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET":
@@ -83,7 +82,6 @@ class SseEndpoint:
         sender = SseSender(
             send,
             self._viewer,
-            self._stream,
             transport=transport,
             final=self._final if comes_back else frozenset(),
             hold_s=self._hold_s,
@@ -139,7 +137,8 @@ class SseEndpoint:
         except TidegateError as error:
             refusal = self._admission.refusal(error)
             sender.record.closed(refusal.close, refusal.code)
-            sender.write(error_frame(refusal.code, refusal.message, retry=refusal.retry))
+            frame = error_frame(refusal.code, refusal.message, retry=refusal.retry)
+            sender.write(Batch([frame]))
             sender.close(refusal.close)
 
     def _read(self, scope: Scope) -> tuple[OperationId, Ask]:

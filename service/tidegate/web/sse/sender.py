@@ -18,15 +18,14 @@ import asyncio
 import enum
 import random
 
-import orjson
-
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode, ComeBack
-from tidegate.model.frames import split_texts
+from tidegate.model.frames import ErrorFrame, StateFrame
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.asgi_sender import AsgiSend, AsgiSender
 from tidegate.web.problem import Refusal, problem_of, send_response
-from tidegate.web.sse.encoding import HEART_BEAT, EventStream, end_event, retry_event
+from tidegate.web.sse.encoding import HEART_BEAT, end_event, retry_event
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -53,7 +52,6 @@ class SseSender(AsgiSender):
         self,
         send: AsgiSend,
         settings: ViewerSettings,
-        stream: EventStream,
         *,
         transport: asyncio.Transport | None,
         final: frozenset[str],
@@ -65,13 +63,12 @@ class SseSender(AsgiSender):
             low_water_bytes=settings.low_water_bytes,
         )
         self._settings = settings
-        self._stream = stream
         self._transport = transport
         self._final = final
         self._hold_s = hold_s
         self._loop = asyncio.get_running_loop()
         self._state = StreamState.WAITING
-        self._first = b""
+        self._first: Batch | None = None
         self._refusal: tuple[str, str] | None = None
         self._sent = 0
         self._sent_before = 0
@@ -80,28 +77,28 @@ class SseSender(AsgiSender):
 
     # -- what comes in ---------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
+    def write(self, batch: Batch) -> None:
+        """Send it as events, unless the response begins with something else."""
         if self.closed:
             return
-        if self._state is not StreamState.STREAMING and self._keeps_back(data):
+        if self._state is not StreamState.STREAMING and self._keeps_back(batch):
             return
-        super()._write(self._stream.events(data))
+        super().write(batch)
 
-    def _keeps_back(self, data: bytes) -> bool:
+    def _keeps_back(self, batch: Batch) -> bool:
         """Whether the response does not begin with these frames; else it has begun."""
-        texts = split_texts(data)
-        frame = orjson.loads(texts[0])
-        if frame["type"] == "error":
-            self._refusal = (frame["data"]["code"], frame["data"]["message"])
+        frame = batch.frames[0]
+        if isinstance(frame, ErrorFrame):
+            self._refusal = (frame.code, frame.message)
             return True
         if (
             self._state is StreamState.WAITING
-            and frame["type"] == "current_state"
-            and len(texts) == 1
-            and frame["data"]["status"] in self._final
+            and isinstance(frame, StateFrame)
+            and len(batch.frames) == 1
+            and frame.status in self._final
         ):
             self._state = StreamState.HELD
-            self._first = data
+            self._first = batch
             self._timer = self._loop.call_later(self._hold_s, self._begin)
             return True
         self._begin()
@@ -112,9 +109,9 @@ class SseSender(AsgiSender):
             return
         self._state = StreamState.STREAMING
         self._set_timer(self._settings.sse_heartbeat_s)
-        first, self._first = self._first, b""
-        retry_ms = round(self._settings.sse_retry_s * 1000 * random.uniform(0.5, 1.5))
-        super()._write(retry_event(retry_ms) + (self._stream.events(first) if first else b""))
+        first, self._first = self._first, None
+        if first is not None:
+            super().write(first)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         if not self.closed:
@@ -134,10 +131,13 @@ class SseSender(AsgiSender):
         finally:
             self._set_timer(None)
 
-    async def _transmit(self, data: bytes) -> None:
+    async def _transmit(self, batch: Batch) -> None:
+        events = batch.events()
         if not self._sent:
             await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            retry_ms = round(self._settings.sse_retry_s * 1000 * random.uniform(0.5, 1.5))
+            events = retry_event(retry_ms) + events
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
         self._sent += 1
 
     async def _end(self, code: CloseCode, reason: str) -> None:
@@ -168,7 +168,7 @@ class SseSender(AsgiSender):
             self._cut()
             return
         if not self._size and now - self._quiet_since >= self._settings.sse_heartbeat_s:
-            super()._write(HEART_BEAT)
+            super().write(HEART_BEAT)
         self._set_timer(self._settings.sse_heartbeat_s)
 
     def _cut(self) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from tidegate.core.ports import Sender, SenderListener
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch, JoinedBatch
 from tidegate.model.close_codes import CloseCode
+from tidegate.model.frames import Frame
 
 #: As the items of a channel's outbox: a socket's buffer is passed by no more than this.
 WRITE_MAX_BYTES = 131_072
@@ -21,7 +23,7 @@ WRITE_MAX_BYTES = 131_072
 HELD_MAX_BYTES = 65_536
 
 
-def drop(_data: bytes) -> None:
+def drop(_batch: Batch) -> None:
     """Nobody is there any more."""
 
 
@@ -30,8 +32,8 @@ class Outbox:
 
     __slots__ = (
         "_answers_bytes",
+        "_batches",
         "_loop",
-        "_parts",
         "_scheduled",
         "_sender",
         "_size",
@@ -44,21 +46,21 @@ class Outbox:
     def __init__(self, sender: Sender) -> None:
         self._loop = asyncio.get_running_loop()
         self._sender = sender
-        self._parts: list[bytes] = []
+        self._batches: list[Batch] = []
         self._size = 0
         self._scheduled = False
         self._answers_bytes = 0
         self.listener: SenderListener | None = None
         self.record = sender.record
         self.writable = sender.writable
-        self.write: Callable[[bytes], None] = self._put
+        self.write: Callable[[Batch], None] = self._put
         sender.listener = self
 
-    def _put(self, data: bytes) -> None:
-        size = len(data)
-        if self._parts and self._size + size > WRITE_MAX_BYTES:
+    def _put(self, batch: Batch) -> None:
+        size = batch.size_bytes
+        if self._batches and self._size + size > WRITE_MAX_BYTES:
             self.flush()
-        self._parts.append(data)
+        self._batches.append(batch)
         self._size += size
         if self._size >= WRITE_MAX_BYTES:
             self.flush()
@@ -66,22 +68,24 @@ class Outbox:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
-    def answer(self, wire: bytes) -> None:
+    def answer(self, frame: Frame) -> None:
         """Send a frame that is due also while the buffer is full: an error, the end of a watch."""
+        batch = Batch([frame])
         if not self.writable:
-            self._answers_bytes += len(wire)
+            self._answers_bytes += batch.size_bytes
             if self._answers_bytes > HELD_MAX_BYTES:
                 self.close(close_codes.SLOW)
                 return
-        self.write(wire)
+        self.write(batch)
 
     def flush(self) -> None:
         """Write now what waits."""
-        if self._parts:
-            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._parts.clear()
+        batches = self._batches
+        if batches:
+            batch = batches[0] if len(batches) == 1 else JoinedBatch(batches)
+            self._batches = []
             self._size = 0
-            self._sender.write(data)
+            self._sender.write(batch)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -98,7 +102,7 @@ class Outbox:
     def _end(self) -> None:
         self.writable = False
         self.write = drop
-        self._parts.clear()
+        self._batches.clear()
         self._size = 0
         self._sender.listener = None
         listener, self.listener = self.listener, None

@@ -1,8 +1,8 @@
 """Sends frames to a WebSocket of our own server, past ASGI (`core.ports.Sender`).
 
-`DirectSender` writes prepared bytes to the transport of a socket that `ws.protocol.DirectProtocol`
-holds: no queue, no task. It reports a full buffer through `on_paused` before `write` returns, and
-takes no data after `close`.
+`DirectSender` writes the WebSocket form of a batch, made once for all sockets, to the transport of
+a socket that `ws.protocol.DirectProtocol` holds: no queue, no task. It reports a full buffer
+through `on_paused` before `write` returns, and takes no data after `close`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tidegate.core.connection_record import NO_RECORD, ConnectionRecord
 from tidegate.core.ports import SenderListener
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.web.asgi_sender import ask_to_reconnect
 
@@ -27,19 +28,23 @@ class DirectSocket(Protocol):
 
 
 class DirectSender:
-    """Writes straight to the transport; `write` is the transport's own method."""
+    """Writes straight to the transport."""
 
-    __slots__ = ("closed", "listener", "on_gone", "protocol", "record", "writable", "write")
+    __slots__ = ("_write", "closed", "listener", "on_gone", "protocol", "record", "writable")
 
     def __init__(self, protocol: DirectSocket) -> None:
         self.protocol = protocol
         self.listener: SenderListener | None = None
         self.record: ConnectionRecord = NO_RECORD
-        self.write: Callable[[bytes], None] = protocol.transport.write
+        self._write: Callable[[bytes], None] = protocol.transport.write
         self.writable = True
         self.closed = False
         #: Called once with this sender when its socket is gone.
         self.on_gone: Callable[[DirectSender], None] | None = None
+
+    def write(self, batch: Batch) -> None:
+        """To the kernel, or behind what is not there yet."""
+        self._write(batch.websocket())
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Send what was written, then a close frame; a peer that does not answer is cut off."""

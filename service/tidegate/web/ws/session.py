@@ -17,8 +17,9 @@ import msgspec
 
 from tidegate.core.ports import Sender, SubscriptionService
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.errors import InvalidInput
-from tidegate.model.frames import PONG, error_frame
+from tidegate.model.frames import PONG, Frame, error_frame
 from tidegate.model.ids import StreamId, parse_stream_id
 
 #: What else a viewer may say: type -> who reads the whole text.
@@ -85,9 +86,9 @@ class Session:
         self.sender.close(close_codes.BAD_REQUEST)
         return False
 
-    def _answer(self, wire: bytes) -> None:
+    def _answer(self, frame: Frame) -> None:
         if self.sender.writable:  # one that does not read its answers gets none
-            self.sender.write(wire)
+            self.sender.write(Batch([frame]))
 
 
 class _Ack(msgspec.Struct):
@@ -121,7 +122,7 @@ def on_ack(subscriptions: SubscriptionService, sender: Sender) -> Callable[[str]
             entry_id, _ = read_ack(text)
         except InvalidInput as error:
             if sender.writable:
-                sender.write(error_frame("bad_message", str(error), retry=False))
+                sender.write(Batch([error_frame("bad_message", str(error), retry=False)]))
             return
         subscriptions.acked(sender, entry_id)
 

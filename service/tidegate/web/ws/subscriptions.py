@@ -23,6 +23,7 @@ from tidegate.core.connection_record import ConnectionRecord, Stage
 from tidegate.core.ports import Sender, SenderListener, SubscriptionService
 from tidegate.core.records import Ask
 from tidegate.model import close_codes
+from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
@@ -103,7 +104,7 @@ class Subscription:
         self.listener: SenderListener | None = None
         self.record = watches.visit_of(operation)
         self.writable = False
-        self.write: Callable[[bytes], None] = watches.outbox.write
+        self.write: Callable[[Batch], None] = watches.outbox.write
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """This operation is over for the viewer, or with it the whole socket."""
