@@ -1,5 +1,5 @@
-"""The port `Sender` over both ways to a socket, and over the fake that tests of the gateway
-use: one contract for all of them.
+"""The port `Sender` over both ways to a socket and to an event stream, and over the fake that
+tests of the gateway use: one contract for all of them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.frames import Frame, FrameKind
 from tidegate.model.ids import ZERO
-from tidegate.model.settings import ViewerSettings
+from tidegate.model.settings import Settings, ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.server.http_protocol import CONNECTION, HttpProtocol, bind_http
+from tidegate.web.server.port import admin_port
+from tidegate.web.sse.sender import SseSender
 from tidegate.web.ws.protocol import EXTENSION, DirectProtocol, bind
 
 HIGH, LOW = 65_536, 16_384
@@ -46,8 +49,13 @@ class Side(Protocol):
     @property
     def code(self) -> int | None: ...
 
+    #: What an event stream ends for, and the peer is meant to come back for, is not told.
+    tells_every_code: bool
+
 
 class Fake:
+    tells_every_code = True
+
     def __init__(self) -> None:
         self.sender: Sender = (made := FakeSocket(high=HIGH, low=LOW))
         self.socket = made
@@ -64,6 +72,8 @@ class Fake:
 
 
 class Asgi:
+    tells_every_code = True
+
     def __init__(self) -> None:
         made = AsgiSender(self._send, high_water_bytes=HIGH, low_water_bytes=LOW)
         self.sender: Sender = made
@@ -86,6 +96,8 @@ class Asgi:
 
 class Direct:
     """A protocol on one end of a socket pair."""
+
+    tells_every_code = True
 
     def __init__(self) -> None:
         self.sender: Sender
@@ -155,18 +167,128 @@ class Direct:
         return split_texts(self._frames if self.code is None else self._frames[:-4])
 
 
-@pytest.fixture(params=["fake", "asgi", "direct"])
+class Events:
+    """An event stream through any ASGI server."""
+
+    tells_every_code = False
+
+    def __init__(self) -> None:
+        made = event_sender(self._send, None)
+        self.sender: Sender = made
+        self.vanish = made.lost
+        self._room = asyncio.Event()
+        self._room.set()
+        self.stick, self.read_on = self._room.clear, self._room.set
+        self._body = b""
+        self.running = asyncio.create_task(made.run())
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        await self._room.wait()
+        if message["type"] == "http.response.body":
+            self._body += message["body"]
+            if not message["more_body"]:
+                asyncio.get_running_loop().call_soon(self.vanish)  # the server says disconnect
+
+    @property
+    def code(self) -> int | None:
+        _, is_told, end = self._body.partition(b"event: end\ndata: ")
+        return json.loads(end)["data"]["code"] if is_told else None
+
+    @property
+    def texts(self) -> list[bytes]:
+        return event_texts(self._body)
+
+
+class DirectEvents(Direct):
+    """An event stream on our own server, past ASGI."""
+
+    tells_every_code = False
+
+    async def open(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            sender = self.sender = event_sender(send, scope["extensions"][CONNECTION])
+            running = asyncio.create_task(sender.run())
+            assert (await receive())["type"] == "http.request"
+            leaving = asyncio.create_task(receive())
+            await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
+            sender.lost()
+            leaving.cancel()
+            await running
+
+        config = Config(app, http=bind_http(admin_port(Settings(), 1024)), log_config=None)
+        config.load()
+        kind = cast("type[HttpProtocol]", config.http_protocol_class)
+        connection = kind(config=config, server_state=ServerState(), app_state={})
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: connection, sock=self._ours)
+        self._reading = asyncio.create_task(self._read())
+        await loop.sock_sendall(self._peer, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: hasattr(self, "sender"))
+        self.sender.write(Batch([frame(-1)]))
+        await until(lambda: connection.writer is not None)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.wait()
+            data = await loop.sock_recv(self._peer, 65_536)
+            self._received += data
+            if self._received.endswith(b"\r\n0\r\n\r\n"):
+                self._peer.close()
+            if not data or self._peer.fileno() < 0:
+                return
+
+    @property
+    def _body(self) -> bytes:
+        _, _, left = self._received.partition(b"\r\n\r\n")
+        body = b""
+        while b"\r\n" in left:
+            size, _, left = left.partition(b"\r\n")
+            length = int(size, 16)
+            body += left[:length]
+            if len(left) >= length:
+                assert left[length : length + 2] in (b"", b"\r", b"\r\n")
+            left = left[length + 2 :]
+        return body
+
+    @property
+    def code(self) -> int | None:
+        _, is_told, end = self._body.partition(b"event: end\ndata: ")
+        return json.loads(end)["data"]["code"] if is_told else None
+
+    @property
+    def texts(self) -> list[bytes]:
+        return event_texts(self._body)[1:]
+
+
+def event_sender(send: Any, connection: HttpProtocol | None) -> SseSender:
+    """With a heartbeat that never comes."""
+    transport = None if connection is None else connection.transport
+    limits = LIMITS.model_copy(update={"sse_heartbeat_s": 3600})
+    return SseSender(
+        send, limits, connection=connection, transport=transport, final=frozenset(), hold_s=60
+    )
+
+
+def event_texts(body: bytes) -> list[bytes]:
+    """The whole events that are frames, without what is theirs alone."""
+    *whole, _ = body.split(b"\n\n")
+    frames = [event for event in whole if not event.startswith((b"retry: ", b"event: end"))]
+    return [event.removeprefix(b"data: ") for event in frames]
+
+
+@pytest.fixture(params=["fake", "asgi", "direct", "events", "direct events"])
 async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     match request.param:
         case "fake":
             yield Fake()
-        case "asgi":
-            asgi = Asgi()
+        case "asgi" | "events":
+            asgi = Asgi() if request.param == "asgi" else Events()
             yield asgi
             asgi.vanish()
             await asgi.running
         case _:
-            direct = Direct()
+            direct = Direct() if request.param == "direct" else DirectEvents()
             await direct.open()
             yield direct
             await direct.close()
@@ -229,9 +351,10 @@ async def test_frames_joined_in_one_write_arrive_one_by_one(side: Side) -> None:
     assert numbers(side) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("first", [close_codes.SLOW, close_codes.FINISHED], ids=["slow", "end"])
 @pytest.mark.parametrize("full", [False, True])
 async def test_a_close_comes_behind_what_was_written_and_the_first_one_counts(
-    side: Side, full: bool
+    side: Side, full: bool, first: CloseCode
 ) -> None:
     listener = Listener(side.sender)
     count = 3
@@ -241,15 +364,15 @@ async def test_a_close_comes_behind_what_was_written_and_the_first_one_counts(
     else:
         for number in range(count):
             side.sender.write(Batch([frame(number)]))
-    first: CloseCode = close_codes.SLOW
     side.sender.close(first)
-    side.sender.close(close_codes.FINISHED)
+    side.sender.close(close_codes.FORBIDDEN)
     assert not side.sender.writable
     side.read_on()
     await until(lambda: listener.told[-1:] == ["closed"], lambda: f"{listener.told}")
     assert "resumed" not in listener.told, "nothing may be written behind a close"
     assert listener.told.count("closed") == 1
-    assert side.code == first.code
+    is_told = side.tells_every_code or first is close_codes.FINISHED
+    assert side.code == (first.code if is_told else None)
     assert numbers(side) == list(range(count))
 
 

@@ -82,7 +82,10 @@ def protocols() -> int:
     return sum(isinstance(thing, HttpProtocol) for thing in gc.get_objects())
 
 
-@pytest.mark.parametrize("way", ["answered", "in the pipe", "no request", "upgraded", "refused"])
+WAYS = ["answered", "in the pipe", "streamed", "no request", "upgraded", "refused"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_nothing_of_a_closed_connection_waits_for_the_collector(
     redis_server: Server, backend: Backend, way: str
 ) -> None:
@@ -105,6 +108,14 @@ async def test_nothing_of_a_closed_connection_waits_for_the_collector(
                     poll = request("GET", f"/operations/42/events?after={last}&wait=60")
                     await wire.send(poll * 3)
                     await until(lambda: replica.viewers == 1)
+                elif way == "streamed":
+                    await wire.send(request("GET", f"/sse/operations/42?last_event_id={last}"))
+                    await until(lambda: replica.viewers == 1)
+                    await backend.publish("42", "log")
+                    (stream,) = replica.runtime._limiter._inside
+                    await until(lambda: stream._write_chunk is not None)  # type: ignore[attr-defined]
+                    await backend.publish("42", "log")
+                    del stream
                 elif way == "refused":
                     await wire.send(b"no request\r\n\r\n")
                     await wire.answer()

@@ -6,8 +6,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class DirectWriter(Protocol):
+    """Who writes to the transport itself; told what uvicorn's flow control is told."""
+
+    def paused(self) -> None:
+        """The buffer is above its mark."""
+
+    def resumed(self) -> None:
+        """It has drained."""
+
+    def lost(self) -> None:
+        """The connection is."""
 
 
 class Flow(FlowControl):

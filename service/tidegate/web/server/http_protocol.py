@@ -30,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tidegate.web.access.limits import unavailable
 from tidegate.web.problem import last_answer
 from tidegate.web.server.cycle import Cycle
-from tidegate.web.server.flow import Flow, UnreadAnswers
+from tidegate.web.server.flow import DirectWriter, Flow, UnreadAnswers
 from tidegate.web.server.pieces import Pieces
 from tidegate.web.server.port import LINGERING_MAX, Port
 
@@ -41,8 +41,8 @@ UNREAD_MAX_BYTES = 1_048_576
 PIPELINE_MAX = 8
 #: A refused connection stays for so long: until it asks, and until its answer is read.
 LINGER_S = 1.0
-#: In a request's `scope["extensions"]`: its transport, for what ASGI has no word for.
-TRANSPORT = "tidegate.transport"
+#: In a request's `scope["extensions"]`: its connection, for what ASGI has no word for.
+CONNECTION = "tidegate.connection"
 #: The same: to be called by who reads the body, within bounds of its own.
 READS_BODY = "tidegate.reads_body"
 
@@ -79,6 +79,8 @@ class HttpProtocol(HttpToolsProtocol):
     _unread: UnreadAnswers
     _linger_clock: asyncio.TimerHandle | None = None
     _dropped_bytes = 0
+    #: Who writes the answer past ASGI, if anybody does.
+    writer: DirectWriter | None = None
 
     # -- the connection ---------------------------------------------------------------------------
 
@@ -96,6 +98,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.port.left()
+        writer, self.writer = self.writer, None
+        if writer is not None:
+            writer.lost()
         if self._running is not None:
             self._running.disconnect()
         super().connection_lost(exc)
@@ -266,7 +271,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._request += 1
         scope: Any = self.scope
         scope["extensions"] = {
-            TRANSPORT: self.transport,
+            CONNECTION: self,
             READS_BODY: partial(self._reads_body, self._request),
         }
         if self._head_clock is None:  # not the first request of this connection
@@ -463,10 +468,14 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unread.bound()
+        if self.writer is not None:
+            self.writer.paused()
 
     def resume_writing(self) -> None:
         self._unread.drained()
         super().resume_writing()
+        if self.writer is not None:
+            self.writer.resumed()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()

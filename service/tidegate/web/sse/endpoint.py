@@ -27,7 +27,7 @@ from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.problem import Refusal, problem, problem_of, send_response
 from tidegate.web.request import RequestHead, read_ask
-from tidegate.web.server.http_protocol import TRANSPORT
+from tidegate.web.server.http_protocol import CONNECTION
 from tidegate.web.sse.sender import SseSender
 
 PREFIX = "/sse/operations/"
@@ -75,13 +75,16 @@ class SseEndpoint:
         except InvalidInput as error:
             await send_response(send, *problem_of(self._admission.refusal(error)))
             return
-        transport = scope.get("extensions", {}).get(TRANSPORT)
-        if transport is not None:
+        connection = scope.get("extensions", {}).get(CONNECTION)
+        transport = None
+        if connection is not None:
+            transport = connection.transport
             self._bound_silence(transport)
         comes_back = ask.after is not None and ask.after != ZERO
         sender = SseSender(
             send,
             self._viewer,
+            connection=connection if scope["http_version"] == "1.1" else None,  # it knows chunks
             transport=transport,
             final=self._final if comes_back else frozenset(),
             hold_s=self._hold_s,

@@ -1,5 +1,4 @@
-"""One viewer's event stream, sent through ASGI: a `Sender` whose response begins with what it has
-to say.
+"""One viewer's event stream: a `Sender` whose response begins with what it has to say.
 
     WAITING --error, close--> a refusal with its own status
        |  \\--nothing may come--> HELD --close--> 204, or a refusal
@@ -8,8 +7,12 @@ to say.
 
 Nothing is sent before it is known that there is something to say, so that a refusal has a proper
 status, and so that a browser which comes back to an operation that is over is told so (204) instead
-of coming back for ever. A peer that takes nothing for as long as a WebSocket may leave a ping
-unanswered is cut off.
+of coming back for ever.
+
+The response begins and ends through ASGI. On our own server what is in between goes straight to the
+transport, as chunks that are made once for all streams, as soon as what ASGI was given is sent: no
+queue and no task's turn for each. A peer that takes nothing for as long as a WebSocket may leave a
+ping unanswered is cut off.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
+from collections.abc import Callable
+from typing import Protocol
 
 from tidegate.model import close_codes
 from tidegate.model.batch import Batch
@@ -25,6 +30,7 @@ from tidegate.model.frames import ErrorFrame, StateFrame
 from tidegate.model.settings import ViewerSettings
 from tidegate.web.asgi_sender import AsgiSend, AsgiSender
 from tidegate.web.problem import Refusal, problem_of, send_response
+from tidegate.web.server.flow import DirectWriter
 from tidegate.web.sse.encoding import HEART_BEAT, end_event, retry_event
 
 HEADERS = [
@@ -43,9 +49,17 @@ class StreamState(enum.Enum):
     STREAMING = "streaming"
 
 
+class StreamConnection(Protocol):
+    """What it needs of the connection of a server that lets it write past ASGI."""
+
+    transport: asyncio.Transport
+    writer: DirectWriter | None
+
+
 class SseSender(AsgiSender):
-    """`final` are the statuses with which a viewer that has everything may be at the end; `hold_s`
-    is how long its end is waited for.
+    """`connection`: where chunks may be written past ASGI. `transport`: what is cut off when it
+    takes nothing, where it is known. `final` are the statuses with which a viewer that has
+    everything may be at the end; `hold_s` is how long its end is waited for.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class SseSender(AsgiSender):
         send: AsgiSend,
         settings: ViewerSettings,
         *,
+        connection: StreamConnection | None,
         transport: asyncio.Transport | None,
         final: frozenset[str],
         hold_s: float,
@@ -63,7 +78,10 @@ class SseSender(AsgiSender):
             low_water_bytes=settings.low_water_bytes,
         )
         self._settings = settings
+        self._connection = connection
         self._transport = transport
+        #: The transport's, once the response has begun and while it may go on.
+        self._write_chunk: Callable[[bytes], None] | None = None
         self._final = final
         self._hold_s = hold_s
         self._loop = asyncio.get_running_loop()
@@ -79,6 +97,10 @@ class SseSender(AsgiSender):
 
     def write(self, batch: Batch) -> None:
         """Send it as events, unless the response begins with something else."""
+        if self._write_chunk is not None:
+            self._sent += 1
+            self._write_chunk(batch.event_chunk())
+            return
         if self.closed:
             return
         if self._state is not StreamState.STREAMING and self._keeps_back(batch):
@@ -115,11 +137,13 @@ class SseSender(AsgiSender):
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         if not self.closed:
+            self._leave_transport()
             super().close(code, reason)
             self._set_timer(None)
             self._timer = self._loop.call_later(self._settings.close_timeout_s, self._cut)
 
     def lost(self) -> None:
+        self._leave_transport()
         self._set_timer(None)
         super().lost()
 
@@ -139,6 +163,37 @@ class SseSender(AsgiSender):
             events = retry_event(retry_ms) + events
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
         self._sent += 1
+        if self._connection is not None and not self._waiting and not self.closed:
+            self._take_transport(self._connection)
+
+    def _take_transport(self, connection: StreamConnection) -> None:
+        """Write past ASGI from now on, unless something is in front that it would wait for."""
+        transport = connection.transport
+        if transport.is_closing() or transport.get_write_buffer_size() > self._low:
+            return
+        connection.writer = self
+        transport.set_write_buffer_limits(high=self._high, low=self._low)
+        self._write_chunk = transport.write
+
+    def _leave_transport(self) -> None:
+        """Nothing more is written, or only what ends the response."""
+        connection, self._connection = self._connection, None
+        if self._write_chunk is not None and connection is not None:
+            connection.writer = None
+        self._write_chunk = None
+
+    # What the connection tells its writer.
+
+    def paused(self) -> None:
+        self.writable = False
+        if self.listener is not None:
+            self.listener.on_paused()
+
+    def resumed(self) -> None:
+        if not self.closed:
+            self.writable = True
+            if self.listener is not None:
+                self.listener.on_resumed()
 
     async def _end(self, code: CloseCode, reason: str) -> None:
         if self._sent:
@@ -164,11 +219,12 @@ class SseSender(AsgiSender):
             self._sent_before = self._sent
             self._quiet_since = now
         patience_s = self._settings.ping_interval_s + self._settings.ping_timeout_s
-        if self._size and now - self._quiet_since >= patience_s:
+        waits = self._size > 0 or not self.writable
+        if waits and now - self._quiet_since >= patience_s:
             self._cut()
             return
-        if not self._size and now - self._quiet_since >= self._settings.sse_heartbeat_s:
-            super().write(HEART_BEAT)
+        if not waits and now - self._quiet_since >= self._settings.sse_heartbeat_s:
+            self.write(HEART_BEAT)
         self._set_timer(self._settings.sse_heartbeat_s)
 
     def _cut(self) -> None:
