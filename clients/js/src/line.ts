@@ -166,7 +166,8 @@ export function createLine(owner: LineOwner): Line {
 
     remove(operation) {
       if (!operations.delete(operation.id)) return;
-      link?.unwatch(operation);
+      // What a gateway has ended it watches no longer.
+      if (!link?.isSocket || operation.state.connection === "closed") link?.unwatch(operation);
       setTimeout(() => operations.size || drop(), LINGER_MS);
     },
 

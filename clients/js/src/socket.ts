@@ -53,6 +53,7 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
   let since = 0;
   let pace: ReturnType<typeof setTimeout> | undefined;
   const sendPaced = (message?: Json) => {
+    if (socket.readyState !== 1) return; // once it is open, all is asked for
     if (message) waiting.push(message);
     const now = Date.now();
     allowed = Math.min(BURST, allowed + ((now - since) * MESSAGES_PER_S) / 1000);

@@ -142,8 +142,8 @@ function withStatus(state: Folded, status: string | null, otherwise: string): Fo
   const finished = FINAL.test(status);
   if (!state.finished || finished) return { ...state, status, finished };
   // It is tried again.
-  const { progress, current, total, error, result, inPercent } = initial();
-  return { ...state, status, finished, progress, current, total, error, result, inPercent };
+  const nothing = { progress: null, current: null, total: null, error: "", result: null, inPercent: false };
+  return { ...state, ...nothing, status, finished };
 }
 
 function described(state: Folded, data: Json): Folded {

@@ -531,6 +531,34 @@ test("a gateway that takes less than the default was given up", async () => {
   assert.ok(FakeSocket.last.asked("watch").length > 0);
 });
 
+test("a gateway is not told again of what it has ended", async () => {
+  const tidegate = client();
+  tidegate.watch("2");
+  const watch = tidegate.watch("1");
+  await turn();
+  FakeSocket.last.says(state("1"), entry("1", "1-0", {}, "operation_completed"), unwatched("1", 1000, "finished"));
+  await pass(500);
+  assert.deepEqual(FakeSocket.last.asked("unwatch"), []);
+  assert.equal(watch.state.connection, "ended");
+  const again = tidegate.watch("1");
+  FakeSocket.last.says(state("1"), entry("1", "1-0", {}, "operation_completed"));
+  assert.equal(again.state.status, "completed");
+});
+
+test("what is watched while a socket opens is asked for once", async () => {
+  FakeSocket.opens = false;
+  const tidegate = client();
+  for (let i = 0; i < 60; i++) tidegate.watch(`early-${i}`);
+  await turn();
+  for (let i = 0; i < 68; i++) tidegate.watch(`late-${i}`);
+  await pass(500);
+  FakeSocket.answers = true;
+  FakeSocket.last.open();
+  await pass(2_000);
+  const asked = FakeSocket.last.asked("watch").map(({ operation }) => operation);
+  assert.deepEqual([asked.length, new Set(asked).size], [128, 128]);
+});
+
 test("what cannot be is refused at once", () => {
   const tidegate = client();
   assert.throws(() => tidegate.watch("a/b"), InvalidRequest);
