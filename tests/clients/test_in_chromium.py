@@ -240,7 +240,7 @@ async def test_a_token_is_renewed_on_the_live_socket(
 async def test_4401_is_answered_with_another_token(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    pages.answers["/token"] = signer("alice", 3)
+    pages.answers["/token"] = signer("alice", 8)
     async with with_tokens(redis_server, pages) as replica:
         async with publishing(backend, ["a"]) as written:
             await watch(browser, [base(replica)], ["a"], token="/token")
