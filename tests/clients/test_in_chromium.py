@@ -423,6 +423,21 @@ async def test_tabs_share_a_socket_and_outlive_the_one_that_has_it(
         assert sorted(await browser.evaluate(count)) == [0, 1]
 
 
+async def test_in_a_web_worker(
+    redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
+) -> None:
+    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+        ids = await backend.publish_many("a", 20, type_="log")
+        asked = json.dumps({"url": base(replica), "operation": "a"})
+        await browser.evaluate(
+            "{ const worker = new Worker('/worker.js', {type: 'module'});"
+            " worker.onmessage = ({data}) => { globalThis.answer = data };"
+            f" worker.postMessage({asked}); }}"
+        )
+        ids.append(await backend.finish("a"))
+        assert await browser.until("globalThis.answer") == {"ids": ids, "status": "completed"}
+
+
 async def alive(browser: Browser, prototype: str) -> int:
     """Objects in the heap behind a full collection that inherit from this. Not bytes: compiled
     code, and the scripts of this very test, come on top of what a page keeps.
