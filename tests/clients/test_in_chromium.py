@@ -423,6 +423,28 @@ async def test_tabs_share_a_socket_and_outlive_the_one_that_has_it(
         assert sorted(await browser.evaluate(count)) == [0, 1]
 
 
+async def test_the_back_forward_cache(
+    redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
+) -> None:
+    """A page with an open socket does not get into it; one that comes out resumes."""
+    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+        written = {"a": [await backend.publish("a", "log")]}
+        await watch(browser, [base(replica)], ["a"])
+        await browser.until("page.ids('a').length === 1")
+        await browser.evaluate("onpageshow = (event) => { globalThis.kept = event.persisted }")
+        await browser.evaluate("location.href = '/?other'")
+        await browser.until("location.search === '?other' && typeof page === 'object'")
+        written["a"].append(await backend.publish("a", "log"))
+        await browser.evaluate("history.back()")
+        await browser.until("location.search === '' && globalThis.kept !== undefined")
+        assert await browser.evaluate("globalThis.kept")
+        await browser.until("page.ids('a').length === 2")
+        written["a"].append(await backend.finish("a"))
+        await all_ended(browser)
+        await assert_exact(browser, written)
+        assert await browser.evaluate("page.sockets().length") == 2
+
+
 async def test_in_a_web_worker(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
