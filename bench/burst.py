@@ -11,14 +11,13 @@ Commands are JSON lines on standard input, answers JSON lines on standard output
 """
 
 import asyncio
-import json
-import sys
 import time
 from collections import Counter
 from typing import Any, Final
 
 import uvloop
 
+from bench.commands import answer_commands
 from bench.crowd import upgrade_request
 from bench.mark import START, operation_name
 
@@ -71,16 +70,8 @@ async def _one(port: int, operation: str, entries: int, patience_s: float) -> fl
 
 
 async def serve() -> None:
-    """Answer commands, one after the other, until standard input ends."""
-    loop = asyncio.get_running_loop()
-    commands = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
-    while line := await commands.readline():
-        command = json.loads(line)
-        if command.pop("do") != "arrive":
-            raise ValueError(f"no such command: {line!r}")
-        sys.stdout.write(json.dumps(await arrive(**command)) + "\n")
-        sys.stdout.flush()
+    """Answer commands until standard input ends."""
+    await answer_commands({"arrive": arrive})
 
 
 if __name__ == "__main__":

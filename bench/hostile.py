@@ -9,9 +9,7 @@ over and over with a pause, `stop` tells how their connections ended.
 """
 
 import asyncio
-import json
 import socket
-import sys
 import time
 import zlib
 from collections import Counter
@@ -20,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import uvloop
 
+from bench.commands import answer_commands
 from bench.crowd import upgrade_request
 
 READ_BYTES: Final = 65_536
@@ -400,19 +399,8 @@ class Gang:
 
 async def serve() -> None:
     """Answer commands until standard input ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     gang = Gang()
-    verbs: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
-        "start": gang.start,
-        "stop": gang.stop,
-    }
-    while line := await reader.readline():
-        command = json.loads(line)
-        answer = await verbs[command.pop("do")](**command)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    await answer_commands({"start": gang.start, "stop": gang.stop})
 
 
 if __name__ == "__main__":

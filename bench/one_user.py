@@ -9,10 +9,9 @@ how long each answer took, `stop` tells what was done.
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import uvloop
@@ -21,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from bench import reader as reading
 from bench import users
+from bench.commands import answer_commands
 
 #: What the backend takes for an operation `slow-...`; less than `source.timeout_s`.
 SLOW_S: Final = 1.5
@@ -186,21 +186,10 @@ async def _read_all(socket: ClientConnection) -> None:
 
 async def serve() -> None:
     """Answer commands until standard input ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     part = Part()
-    verbs: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
-        "serve": part.serve,
-        "attack": part.attack,
-        "ask": part.ask,
-        "stop": part.stop,
-    }
-    while line := await reader.readline():
-        command = json.loads(line)
-        answer = await verbs[command.pop("do")](**command)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    await answer_commands(
+        {"serve": part.serve, "attack": part.attack, "ask": part.ask, "stop": part.stop}
+    )
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ Commands are JSON lines on standard input, answers JSON lines on standard output
 
 import asyncio
 import enum
-import json
 import random
-import sys
 import time
 from array import array
 from collections import Counter
@@ -30,6 +28,7 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 import uvloop
 
+from bench.commands import answer_commands
 from bench.crowd import upgrade_request
 from bench.mark import find_mark, operation_name
 from bench.stats import percentile
@@ -363,22 +362,11 @@ def _read(path: str) -> bytes:
 
 
 async def serve() -> None:
-    """Answer commands, one after the other, until standard input ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    """Answer commands until standard input ends."""
     crowd = Returning()
-    verbs = {
-        "open": crowd.open,
-        "forget": crowd.forget,
-        "back": crowd.back,
-        "judge": crowd.judge,
-    }
-    while line := await reader.readline():
-        command = json.loads(line)
-        answer = await verbs[command.pop("do")](**command)  # type: ignore[operator]
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    await answer_commands(
+        {"open": crowd.open, "forget": crowd.forget, "back": crowd.back, "judge": crowd.judge}
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from tidegate.model.errors import InvalidInput
+from tidegate.model.times import iso_time
 from tidegate.telemetry.current_span import current_traceparent
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -30,7 +31,7 @@ def message(type_: str, data: Mapping[str, Any]) -> bytes:
     """
     if not type_:
         raise InvalidInput("type", "must not be empty")
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = iso_time(datetime.now(UTC))
     traceparent = current_traceparent()
     span = {} if traceparent is None else {"traceparent": traceparent}
     body = {"timestamp": now, "type": str(type_), **span, "data": _dict(data)}

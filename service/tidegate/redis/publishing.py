@@ -20,13 +20,14 @@ from redis.sentinel import Sentinel
 
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import RedisSettings, redact_url
+from tidegate.model.times import iso_time
 from tidegate.redis.address import Deployment, client_options, parse_address, sentinel_options
 from tidegate.redis.errors import CLIENT_ERRORS, translate_for
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
     """The text of the ``message`` field: ``timestamp`` (UTC, ISO 8601), ``type``, ``data``."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = iso_time(datetime.now(UTC))
     text = json.dumps(
         {"timestamp": now, "type": type_, "data": data},
         ensure_ascii=False,

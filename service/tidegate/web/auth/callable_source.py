@@ -16,16 +16,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import orjson
-import structlog
 
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.identity import Identity
-from tidegate.web.auth.sources import Allowed, forbidden
+from tidegate.web.auth.sources import Allowed, forbidden, source_failed
 from tidegate.web.problem import NotFound, SourceFailed
-
-log = structlog.get_logger(__name__)
 
 MayWatch: TypeAlias = Callable[[str, str], Awaitable[dict[str, Any] | None]]
 
@@ -93,5 +90,4 @@ class CallableSource:
 
 
 def _failed(operation: OperationId, why: str) -> SourceFailed:
-    log.warning("operation source failed", source="callable", operation=operation, why=why)
-    return SourceFailed(why)
+    return source_failed("callable", operation, why)

@@ -128,7 +128,7 @@ class HashSource:
             async with asyncio.timeout(self._timeout_s):
                 fields = await self._hashes.read(operation)
         except (TidegateError, TimeoutError) as error:
-            raise _failed("redis", operation, str(error) or "no response in time") from None
+            raise source_failed("redis", operation, str(error) or "no response in time") from None
         if fields is None:
             raise NotFound
         try:
@@ -136,7 +136,7 @@ class HashSource:
                 raise forbidden()
             return Allowed(self._state(fields))
         except ValueError as error:
-            raise _failed("redis", operation, f"the hash has {error}") from None
+            raise source_failed("redis", operation, f"the hash has {error}") from None
 
     async def close(self) -> None:
         """The Redis connections belong to others."""
@@ -171,6 +171,7 @@ def _json(raw: bytes, kind: type[Any], name: str) -> Any:
     return value
 
 
-def _failed(source: str, operation: OperationId, why: str) -> SourceFailed:
+def source_failed(source: str, operation: OperationId, why: str) -> SourceFailed:
+    """The error to raise, logged: only the log says why."""
     log.warning("operation source failed", source=source, operation=operation, why=why)
     return SourceFailed(why)

@@ -35,6 +35,7 @@ from tidegate.model.errors import (
 )
 from tidegate.model.ids import OperationId, StreamId, parse_operation_id, stream_id
 from tidegate.model.settings import Settings
+from tidegate.model.times import iso_time
 from tidegate.web.http.body import Body, BodyTooLarge
 from tidegate.web.problem import problem
 from tidegate.web.schemas import PUBLISH_BODY, PUBLISH_RESPONSES, OperationPath
@@ -253,7 +254,7 @@ class Publishing:
         if finished:
             await self._writer.remove(operation)
             return _json(200, {"operation": operation, "status": status, "ids": []})
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = iso_time(datetime.now(UTC))
         text = orjson.dumps(
             {
                 "timestamp": now,
