@@ -21,8 +21,6 @@ from tidegate.telemetry.metrics import TABLE
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "tidegate"
-#: It is being rewritten together with the code that it describes.
-NOT_YET = ROOT / "docs" / "architecture.md"
 _CODE_BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 #: From the mark of a generated part to the next section.
 _GENERATED = re.compile(r"^<!-- [Mm]ade (?:from|by) .*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
@@ -39,8 +37,6 @@ def pages() -> Iterator[Text]:
     """Markdown, paragraph by paragraph."""
     top = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "helm/tidegate/README.md")
     for path in (*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))):
-        if path == NOT_YET:
-            continue
         text = _GENERATED.sub(_blank, _CODE_BLOCK.sub(_blank, path.read_text("utf-8")))
         for number, line in enumerate(text.splitlines(), start=1):
             yield Text(f"{path.relative_to(ROOT)}:{number}", re.sub(r"`[^`]*`", "``", line))
