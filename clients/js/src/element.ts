@@ -5,11 +5,13 @@
  * and the variables in STYLE. Colours come from the text around it, so it is right on light and dark.
  * State: `:state(waiting)`, `running`, `completed`, `failed`, `cancelled`, `indeterminate`, `stale`,
  * `gap`, `offline`, `refused`. Texts: `TidegateProgress.texts`.
+ * Screen readers are told of changes; not where there is the attribute `quiet`, as for one in a list of many.
  */
 
 import { TidegateClient, type Watch, type WatchState } from "./index.js";
 import { createRemaining } from "./remaining.js";
 
+export { TidegateClient } from "./index.js";
 export { createRemaining, type Remaining } from "./remaining.js";
 
 const STYLE = `
@@ -295,7 +297,7 @@ export class TidegateProgress extends Base {
     if (key === this.#said) return;
     const first = !this.#said;
     this.#said = key;
-    if (!first) put(this.#parts!.said, words.filter(Boolean).join(", "));
+    if (!first && !this.hasAttribute("quiet")) put(this.#parts!.said, words.filter(Boolean).join(", "));
   }
 
   #left(lang: string | undefined): string {
