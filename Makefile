@@ -15,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
-.PHONY: dashboards dashboards-test js js-test
+.PHONY: dashboards dashboards-test js js-test page
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
 	@echo '  make js           build the browser client (clients/js; needs Node 20 and npm); make js-test tests it'
+	@echo '  make page         build it into the page of `make run`, which has it committed'
 	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
@@ -88,6 +89,9 @@ JS := clients/js
 NODE_IS_THERE = node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
 js: $(JS)/node_modules/.stamp
 	cd $(JS) && npm run --silent build
+# The page of `make run` has the built client in it, so that a machine without Node has it too.
+page: js
+	cp $(JS)/dist/element.min.js service/tidegate/web/demo/static/tidegate.js
 js-test:
 	@if $(NODE_IS_THERE); then $(MAKE) --no-print-directory $(JS)/node_modules/.stamp && cd $(JS) && npm test --silent; \
 	  else echo 'make js-test: skipped: there is no Node 20 or newer with npm here'; fi

@@ -80,15 +80,7 @@ class Replica:
             for name, value in refusal.headers.items():
                 response.headers[name] = value
             return response
-        page = self._gateway.pages.get(urlsplit(request.path).path)
-        if page is None:
-            return None
-        headers, body = page
-        response = _socket.respond(HTTPStatus.OK, body)
-        for name, value in headers.items():
-            response.headers.pop(name, None)  # assignment adds a second one
-            response.headers[name] = value
-        return response
+        return None
 
     async def _serve(self, socket: ServerConnection) -> None:
         if socket.request is None:  # pragma: no cover - a connection always has one
@@ -154,8 +146,6 @@ class FakeGateway:
         self.logs: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.grown = asyncio.Condition()
         self.replicas = [Replica(self) for _ in range(replicas)]
-        #: path -> (headers, body), for the demo page.
-        self.pages: dict[str, tuple[dict[str, str], str]] = {}
         self._ms = 1_795_000_000_000
 
     @property

@@ -1,210 +1,300 @@
-"""The demo page in a real browser: it follows operations, and it survives its replica."""
+"""The page of `tidegate run` in a real browser, on real replicas: it shows what a backend writes,
+survives a replica, and can be used by phone and keyboard.
+"""
+
+from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
+import redis.asyncio
 
 from tests.cli.browser import Browser
-from tests.cli.fake_gateway import FakeGateway, Refusal
-from tests.harness.waiting import until
+from tests.cli.test_run import running
+from tests.harness.backend import Backend
+from tests.harness.fixtures import backend
+from tests.harness.replica import Replica
 from tests.servers import binaries
-from tidegate.model.settings import Settings
-from tidegate.web.demo import demo_routes
+from tests.servers.ports import free_port
+from tests.servers.standalone import Server
+
+__all__ = ["backend"]
 
 pytestmark = pytest.mark.real("chromium")
 
 
-async def fetch(settings: Settings, path: str) -> httpx.Response:
-    app = FastAPI()
-    app.include_router(demo_routes(settings))
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        return await client.get(path)
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    """Two replicas that serve the page as the real gateway does, security headers included."""
-    async with FakeGateway(replicas=2) as gateway:
-        urls = [url.replace("ws:", "http:") for url in gateway.urls]
-        settings = Settings.model_validate({"server": {"demo": True, "demo_replicas": urls}})
-        for path in ("/", "/demo.json"):
-            response = await fetch(settings, path)
-            assert response.status_code == 200
-            headers = {k: v for k, v in response.headers.items() if k != "content-length"}
-            gateway.pages[path] = (headers, response.text)
-        yield gateway
-
-
-@pytest.fixture
-async def browser(gateway: FakeGateway) -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Browser]:
+    """A page that has learnt where the replicas are; nothing may have been refused to it."""
     program = binaries.browser()
     assert program is not None
     async with Browser(program) as browser:
-        await browser.open(gateway.urls[0].replace("ws:", "http:") + "/")
+        await browser.open(url)
+        await lights(browser, ["true", "true"])
         yield browser
 
 
-async def announce(gateway: FakeGateway, *operations: str) -> None:
+@pytest.fixture
+async def page(redis_server: Server) -> AsyncIterator[Browser]:
+    """On two replicas in this process."""
+    ports = [free_port(redis_server) for _ in range(2)]
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    server: dict[str, Any] = {"demo": True, "demo_replicas": urls}
+    async with (
+        Replica(
+            redis_server.url, pod="one", server=server | {"port": ports[0]}, auth={"origins": urls}
+        ),
+        Replica(
+            redis_server.url, pod="two", server=server | {"port": ports[1]}, auth={"origins": urls}
+        ),
+        opened(f"{urls[0]}/") as browser,
+    ):
+        yield browser
+        assert browser.console == []
+
+
+async def lights(browser: Browser, expected: list[str]) -> None:
+    """Of the replicas: whether each is there."""
+    await browser.until(
+        "JSON.stringify([...document.querySelectorAll('.light')].map((light) => light.dataset.up))"
+        f" === '{json.dumps(expected, separators=(',', ':'))}'"
+    )
+
+
+async def announce(backend: Backend, *operations: str) -> None:
     for operation in operations:
         data = {"operation": operation, "title": f"Title of {operation}"}
-        await gateway.append("demo", "operation_listed", data)
-
-
-async def cards(browser: Browser) -> list[str]:
-    return list(
-        json.loads(
-            await browser.evaluate(
-                "JSON.stringify([...document.querySelectorAll('.operation code')]"
-                ".map((code) => code.textContent))"
-            )
-        )
-    )
-
-
-async def figures(browser: Browser) -> dict[str, str]:
-    text = await browser.evaluate(
-        "JSON.stringify(Object.fromEntries([...document.querySelectorAll('#figures li')]"
-        ".map((li) => [li.children[1].textContent, li.children[0].textContent])))"
-    )
-    result: dict[str, str] = json.loads(text)
-    return result
+        message = json.dumps({"type": "operation_listed", "data": data})
+        await backend.add("demo", {"message": message})
 
 
 def card(operation: str, of: str) -> str:
-    """JavaScript for something of an operation's card; undefined while there is none."""
-    return (
-        "[...document.querySelectorAll('.operation')]"
-        f".find((li) => li.textContent.includes('{operation}'))?.{of}"
+    """JavaScript for something of an operation that runs; undefined while there is none."""
+    return f"document.querySelector('.card[data-operation=\"{operation}\"]')?.{of}"
+
+
+def row(operation: str, of: str) -> str:
+    """Of one that has ended."""
+    return f"document.querySelector('.row[data-operation=\"{operation}\"]')?.{of}"
+
+
+def bar(operation: str, part: str) -> str:
+    """What a part of an operation's bar says."""
+    of = f"querySelector('tidegate-progress').shadowRoot.querySelector('[part={part}]')"
+    return card(operation, of)
+
+
+async def watch(browser: Browser, operation: str) -> None:
+    """By the box."""
+    await browser.evaluate(f"document.getElementById('watch-id').value = '{operation}'")
+    await browser.evaluate("document.getElementById('watch').requestSubmit()")
+
+
+async def ids(browser: Browser) -> list[str]:
+    """Of the entries that the open panel shows as raw frames, oldest first."""
+    found: list[str] = json.loads(
+        await browser.evaluate(
+            "JSON.stringify([...document.querySelectorAll('#panel-log [data-id]')]"
+            ".map((line) => line.dataset.id).reverse())"
+        )
+    )
+    return found
+
+
+async def figures(browser: Browser) -> dict[str, str]:
+    found: dict[str, str] = json.loads(
+        await browser.evaluate(
+            "JSON.stringify(Object.fromEntries([...document.querySelectorAll('#figures div')]"
+            ".map((one) => [one.children[0].textContent, one.children[1].textContent])))"
+        )
+    )
+    return found
+
+
+async def test_operations_are_cards_and_lines_when_they_have_ended(
+    page: Browser, backend: Backend
+) -> None:
+    await announce(backend, "one", "two", "three")
+    await backend.publish("one", status="running", progress=0.5, message="half way")
+    await page.until(f"{bar('one', 'track')}.getAttribute('aria-valuenow') === '50'")
+    assert await page.evaluate(bar("one", "title") + ".textContent") == "Title of one"
+    assert await page.evaluate(bar("one", "message") + ".textContent") == "half way"
+    assert await page.evaluate(card("one", "dataset.state")) == "running"
+    assert await page.evaluate(card("two", "dataset.state")) == "waiting"
+
+    await backend.publish("one", "operation_failed", error="the disk is full")
+    await backend.finish("two")
+    await page.until(f"{row('one', 'dataset.state')} === 'failed'")
+    await page.until(f"{row('two', 'dataset.state')} === 'completed'")
+    assert "the disk is full" in await page.evaluate(row("one", "textContent"))
+    assert await page.evaluate(card("one", "dataset.state")) is None
+    # Filtered by state, and by what is written.
+    await page.evaluate("document.querySelector('#states [data-state=failed]').click()")
+    await page.until(f"{row('two', 'hidden')} && {card('three', 'hidden')}")
+    assert await page.evaluate(row("one", "hidden")) is False
+    await page.evaluate("document.querySelector('#states [data-state=\"\"]').click()")
+    await page.evaluate("document.getElementById('search').value = 'OF TWO'")
+    await page.evaluate("document.getElementById('search').dispatchEvent(new Event('input'))")
+    await page.until(f"{row('one', 'hidden')} && {card('three', 'hidden')}")
+    assert await page.evaluate(row("two", "hidden")) is False
+    assert await page.evaluate("document.getElementById('filtered').textContent") == (
+        "1 operation shown"
     )
 
 
-async def test_bars_status_and_end(gateway: FakeGateway, browser: Browser) -> None:
-    await announce(gateway, "one", "two")
-    await gateway.append("one", "progress", {"status": "running", "progress": 0.5})
-    bar = "querySelector('[role=progressbar]')"
-    await browser.until(f"{card('one', bar)}?.getAttribute('aria-valuenow') === '50'")
-    label = await browser.evaluate(f"{card('one', bar)}.getAttribute('aria-label')")
-    assert label == "Title of one, one"
-
-    await gateway.append("one", "operation_failed", {"error": "the disk is full"})
-    await gateway.append("two", "operation_completed", {"progress": 1})
-    await browser.until(f"{card('one', 'className')}?.includes('failed')")
-    await browser.until(f"{card('two', 'className')}?.includes('completed')")
-    assert "the disk is full" in await browser.evaluate(card("one", "textContent"))
-    await browser.until(f"{card('one', 'textContent')}.includes('was on')")
-    assert browser.console == []
-
-
-async def test_it_survives_the_death_of_a_replica(gateway: FakeGateway, browser: Browser) -> None:
-    names = ["a1", "a2", "a3", "a4"]
-    await announce(gateway, *names)
-    for name in names:
-        await gateway.append(name, "progress", {"progress": 0.1})
-    for name in names:
-        await browser.until(f"{card(name, 'textContent')}?.includes('10 %')")
-    here, there = (url.removeprefix("ws://") for url in gateway.urls)
-    before = await figures(browser)
-    assert before[here] == "3 sockets"  # the index and two operations
-    assert before[there] == "2 sockets"
-
-    await gateway.replicas[1].die()
-    for name in names:
-        await gateway.append(name, "progress", {"progress": 0.2})
-    for name in names:
-        await browser.until(f"{card(name, 'textContent')}.includes('20 %')")
-    after = await figures(browser)
-    assert after[here] == "5 sockets"
-    assert after[there] == "no socket"
-    assert after["reconnects"] == "2"
-    assert after["entries received"] == "8"
-    assert after["twice or out of order"] == "0"
-    # Each of the two that moved asked for what comes after its last entry.
-    resumed = [path for path in gateway.replicas[0].asked if "last_event_id" in path]
-    assert len(resumed) == 2
-    moved = [
-        n for n in names if f"before {there}" in await browser.evaluate(card(n, "textContent"))
-    ]
-    assert len(moved) == 2
+async def test_any_id_can_be_watched_before_it_begins(page: Browser, backend: Backend) -> None:
+    await announce(backend, "other")
+    await watch(page, "no such id!")
+    assert "letters" in await page.evaluate("document.getElementById('watch-error').textContent")
+    await watch(page, "hello")
+    await page.until(f"{card('hello', 'dataset.state')} === 'waiting'")
+    # It says how to publish to it.
+    await page.evaluate(card("hello", "querySelector('.open').click()"))
+    command = await page.evaluate("document.getElementById('panel-command').textContent")
+    words = command.split()
+    assert words[:3] == ["XADD", "operation-progress:hello", "*"]
+    await backend.client.execute_command(*words)
+    await page.until(f"{bar('hello', 'track')}.getAttribute('aria-valuenow') === '70'")
+    # Loaded again, by its address as well, it is still there, and opened.
+    assert await page.evaluate("location.hash") == "#hello"
+    await page.evaluate("location.reload()")
+    await page.until(f"{bar('hello', 'track')}?.getAttribute('aria-valuenow') === '70'")
+    assert await page.evaluate("document.getElementById('panel').open")
+    # One that is watched stays in front when it has ended, until it is taken away.
+    await backend.finish("hello")
+    await page.until(f"{card('hello', 'dataset.state')} === 'completed'")
+    assert await page.evaluate("document.querySelector('.card').dataset.operation") == "hello"
+    await page.evaluate(card("hello", "querySelector('.remove').click()"))
+    await page.until(f"{card('hello', 'dataset')} === undefined")
+    assert not await page.evaluate("document.getElementById('panel').open")
 
 
-async def test_the_page_moves_when_the_replica_that_served_it_dies(
-    gateway: FakeGateway, browser: Browser
+async def test_text_grows_and_the_log_is_readable_until_frames_are_asked_for(
+    page: Browser, backend: Backend
 ) -> None:
-    await announce(gateway, "one")
-    await browser.until(card("one", "textContent"))
-    await gateway.replicas[0].die()
-    await announce(gateway, "two")
-    await browser.until(card("two", "textContent"))
-    there = gateway.urls[1].removeprefix("ws://")
-    await browser.until(f"document.getElementById('index-state').textContent.includes('{there}')")
+    await watch(page, "answer")
+    await page.evaluate(card("answer", "querySelector('.open').click()"))
+    written = [
+        await backend.publish("answer", "append", text=text)
+        for text in ("The ti", "de <b>com", "es</b> in,\n", "and goes.")
+    ]
+    await page.until(
+        "document.getElementById('panel-text').textContent === "
+        "'The tide <b>comes</b> in,\\nand goes.'"
+    )
+    assert "and goes." in await page.evaluate(card("answer", "textContent"))
+    log = "document.getElementById('panel-log').textContent"
+    await page.until(f"{log}.includes('4 pieces of text')")
+    assert "{" not in await page.evaluate(log)
+    await page.evaluate("document.getElementById('panel-raw').click()")
+    assert await ids(page) == written
+    assert '"data":{"text":"The ti"}' in await page.evaluate(log)
 
 
-async def test_close_codes_are_obeyed(gateway: FakeGateway, browser: Browser) -> None:
-    await browser.until("document.getElementById('index-state').textContent.includes('listening')")
-    # The first card goes to the second of the replicas.
-    reconnect = {"type": "reconnect", "data": {"after_ms": 10, "reason": "draining"}}
-    gateway.replicas[0].refusals.append(Refusal(4403))
-    gateway.replicas[1].refusals.append(Refusal(1012, frames=(reconnect,)))
-    await announce(gateway, "one")
-    await browser.until(f"{card('one', 'textContent')}?.includes('refused')")
-    figure = await figures(browser)
-    assert figure["reconnects"] in ("0", "1")
-    asked = [p for r in gateway.replicas for p in r.asked if "one" in p]
-    assert len(asked) == 1 + int(figure["reconnects"])
+async def test_cards_lines_and_frames_are_bounded(page: Browser, backend: Backend) -> None:
+    names = [f"op-{n:03d}" for n in range(70)]
+    for name in names[:60]:
+        await backend.finish(name)
+    await announce(backend, *names)
+    newest = "document.querySelector('.card')?.dataset.operation"
+    await page.until(f"{newest} === '{names[-1]}'")
+    shown = "document.querySelectorAll('[data-operation]').length"
+    await page.until(f"document.querySelectorAll('.card').length === 10 && {shown} === 48")
+    await watch(page, "many")
+    await page.evaluate(card("many", "querySelector('.open').click()"))
+    written = await backend.publish_many("many", 800)
+    await page.until("document.getElementById('panel-log').textContent.includes('{\"n\":799')")
+    await page.evaluate("document.getElementById('panel-raw').click()")
+    assert await ids(page) == written[-300:]
+    # All of `many` and of those that are shown; how much of the others came before they went is
+    # no matter.
+    assert 838 <= int((await figures(page))["updates received"]) <= 860
 
 
-async def test_cards_sockets_and_frames_are_bounded(gateway: FakeGateway, browser: Browser) -> None:
-    names = [f"op-{n:02d}" for n in range(40)]
-    await announce(gateway, *names)
-    await browser.until(card(names[-1], "textContent"))
-    assert sorted(await cards(browser)) == names[-14:]
-    # The state of one that connects late would come in front of the last entry.
-    await browser.until("[...cards.values()].every((card) => card.follower.state === 'open')")
-    for n in range(300):
-        await gateway.append(names[-1], "progress", {"progress": n / 300})
-    last = gateway.logs[names[-1]][-1]["id"]
-    await browser.until(f"document.getElementById('frames').textContent.includes('{last}')")
-    assert await browser.evaluate("document.getElementById('frames').childElementCount") == 200
-    first = await browser.evaluate("document.getElementById('frames').firstChild.textContent")
-    assert last in first
-    # The page has told those of the cards that are gone to close.
-    await until(lambda: sum(len(replica.sockets) for replica in gateway.replicas) == 15)
+async def test_on_a_phone_and_by_keyboard(page: Browser, backend: Backend) -> None:
+    await page.size(375, 812)
+    await announce(backend, "one", "a-very-long-operation-id." * 4)
+    await backend.publish("one", progress=0.1, message="word" * 60)
+    await page.until(f"{bar('one', 'message')}?.textContent.startsWith('word')")
+    too_wide = "document.documentElement.scrollWidth > 375"
+    assert not await page.evaluate(too_wide)
+    # All that can be pressed has a name, and what is pressed on a phone is large enough.
+    assert not await page.evaluate(
+        "[...document.querySelectorAll('main button, header button')].filter((one) => "
+        "!(one.ariaLabel || one.textContent.trim())).length"
+    )
+    await page.evaluate(card("one", "querySelector('.open').focus()"))
+    await page.press("Enter")
+    await page.until("document.getElementById('panel').matches(':modal')")
+    assert not await page.evaluate(too_wide)
+    await page.press("Escape")
+    await page.until("!document.getElementById('panel').open")
+    assert await page.evaluate(
+        "document.activeElement === " + card("one", "querySelector('.open')")
+    )
+    await page.press("/")
+    assert await page.evaluate("document.activeElement.id") == "search"
 
 
-async def test_finished_operations_make_room_first(gateway: FakeGateway, browser: Browser) -> None:
-    await announce(gateway, "long")
-    await browser.until(card("long", "textContent"))
-    for n in range(20):
-        name = f"short-{n:02d}"
-        await gateway.append(name, "operation_completed", {"status": "completed"})
-        await announce(gateway, name)
-        await browser.until(f"{card(name, 'className')}?.includes('completed')")
-    assert "long" in await cards(browser)
+@pytest.mark.real("valkey9")
+async def test_the_page_of_run_loses_nothing_with_a_replica_and_starts_operations(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running(tmp_path, "--restart-after", "1") as run,
+        opened(f"{run.urls[0]}/") as browser,
+        redis.asyncio.Redis.from_url(run.redis_url) as client,
+    ):
+        backend = Backend(client)
+        names = ["a", "b", "c", "d"]
+        written: dict[str, list[str]] = {}
+        for name in names:
+            await watch(browser, name)
+            written[name] = await backend.publish_many(name, 20)
+        for name in names:
+            await browser.until(card(name, "dataset.state") + " === 'running'")
+        served = "[...document.querySelectorAll('.card.pinned .served')]"
+        on = f"{served}.filter((one) => one.textContent === 'replica %d').length"
+        assert await browser.evaluate(on % 2) == 2
 
+        os.kill(run.replica_pids[1], signal.SIGKILL)
+        for name in names:
+            written[name] += await backend.publish_many(name, 20, start=20)
+        await browser.until(f"{on % 1} === 4")
+        # The light comes back by itself, and what is watched then is on that replica again.
+        await browser.until("document.querySelectorAll('.light[data-up=true]').length === 2")
+        await browser.until("document.getElementById('toasts').textContent.includes('is back')")
+        for name in ("e", "f"):
+            await watch(browser, name)
+            written[name] = await backend.publish_many(name, 5)
+        await browser.until(f"{on % 2} > 0")
+        await browser.evaluate("document.getElementById('panel-raw').click()")
+        for name, expected in written.items():
+            await browser.evaluate(card(name, "querySelector('.open').click()"))
+            await browser.until(
+                f"document.getElementById('panel-log').textContent.includes('{expected[-1]}')"
+            )
+            assert await ids(browser) == expected, name
+        shown = await figures(browser)
+        assert shown["twice or out of order"] == shown["gaps announced"] == "0"
+        assert int(shown["reconnects"]) >= 1
 
-async def test_pause_keeps_the_list_still(gateway: FakeGateway, browser: Browser) -> None:
-    await announce(gateway, "one")
-    text = "document.getElementById('frames').textContent"
-    await browser.until(f"""{text}.includes('current_state", "operation": "one"')""")
-    await browser.evaluate("document.getElementById('pause').click()")
-    count = await browser.evaluate("document.getElementById('frames').childElementCount")
-    await gateway.append("one", "progress", {"progress": 0.3})
-    await browser.until("document.getElementById('held').textContent === '1 not shown'")
-    assert await browser.evaluate("document.getElementById('frames').childElementCount") == count
-    await browser.evaluate("document.getElementById('pause').click()")
-    await gateway.append("one", "progress", {"progress": 0.4})
-    await browser.until("document.getElementById('frames').textContent.includes('0.4')")
-
-
-async def test_the_description_of_the_demo() -> None:
-    tree: dict[str, Any] = {"server": {"pod": "p", "demo_replicas": ["http://h:1"]}}
-    shown = (await fetch(Settings.model_validate(tree), "/demo.json")).json()
-    assert shown["pod"] == "p"
-    assert shown["replicas"] == ["http://h:1"]
-    assert shown["index"] == "demo"
-    assert shown["come_back"]["1012"] == "yes"
+        await browser.evaluate("document.getElementById('publish').click()")
+        await browser.evaluate("document.querySelector('#sheet [value=rows]').click()")
+        await browser.evaluate("document.querySelector('#sheet [name=seconds]:checked').value = 3")
+        await browser.evaluate("document.getElementById('sheet-form').requestSubmit()")
+        mine = "document.querySelector('.card:not(.pinned):focus-within')"
+        await browser.until(f"{mine}?.dataset.state === 'running'")
+        name = await browser.evaluate(f"{mine}.dataset.operation")
+        await browser.until(row(name, "dataset.state") + " === 'completed'")
+        assert "rows copied" in await browser.evaluate(row(name, "textContent"))
+        # A browser tells of each connection that nobody takes; nothing else may be in its console.
+        assert [line for line in browser.console if "ERR_CONNECTION" not in line] == []
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()

@@ -2,11 +2,13 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.cli.demo_backend import LONGEST_S, SHORTEST_S, plan_operation
+from tidegate.cli.demo_plans import plan_kind, plan_operation
 from tidegate.model.ids import OperationId
+from tidegate.web.demo.requests import KINDS, LONGEST_S, SHORTEST_S, Kind
 
 ID = OperationId("demo-1")
 
@@ -39,3 +41,16 @@ def test_every_plan_starts_rises_and_ends_once(seed: int) -> None:
     assert (progress[-1] == 1) is (plan.outcome == "completed")
     assert sum(s.delay_s for s in plan.steps) < 1.5 * plan.length_s + 2
     assert len(plan.steps) < 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length_s", [SHORTEST_S, LONGEST_S])
+def test_what_was_asked_for_takes_as_long_and_ends(kind: Kind, length_s: float) -> None:
+    plan = plan_kind(ID, random.Random(3), kind, length_s)
+    assert plan.outcome == ("failed" if kind == "failure" else "completed")
+    assert plan.steps[-1].type == f"operation_{plan.outcome}"
+    assert len(plan.steps) < 1000
+    took_s = sum(step.delay_s for step in plan.steps)
+    assert took_s < 1.5 * length_s + 2
+    if kind != "failure":
+        assert took_s > 0.6 * length_s

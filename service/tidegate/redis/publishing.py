@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -73,6 +73,54 @@ class EntryWriter:
             self._client.unlink(self._prefix + operation)
         except CLIENT_ERRORS as error:
             raise translate_for(self._shown_url, error) from None
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Listener:
+    """Reads what is appended to one operation's stream from its creation on.
+
+    Raises:
+        SettingsError, RedisUnavailable: from the constructor too.
+    """
+
+    def __init__(self, settings: RedisSettings, operation: OperationId) -> None:
+        self._key = settings.key_prefix + operation
+        self._shown_url = redact_url(settings.url.get_secret_value())
+        self._timeout_s = settings.reply_timeout_s
+        self._last = ""
+        try:
+            self._client = open_client(settings)
+        except CLIENT_ERRORS as error:
+            raise translate_for(self._shown_url, error) from None
+
+    def wait(self, seconds: float) -> list[str]:
+        """The ``message`` fields of what has come since the last call, or comes within the time."""
+        try:
+            if not self._last:
+                newest: Any = self._client.xrevrange(self._key, count=1)
+                self._last = newest[0][0] if newest else "0-0"
+            # Waiting must end before the client takes the silence for a fault; 0 is for ever.
+            block_ms = max(1, int(min(seconds, self._timeout_s / 2) * 1000))
+            found: Any = self._client.xread({self._key: self._last}, count=100, block=block_ms)
+        except CLIENT_ERRORS as error:
+            raise translate_for(self._shown_url, error) from None
+        entries = [entry for _, entries in found for entry in entries]
+        if entries:
+            self._last = entries[-1][0]
+        return [fields.get("message", "") for _, fields in entries]
 
     def close(self) -> None:
         self._client.close()

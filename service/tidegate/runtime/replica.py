@@ -43,6 +43,7 @@ from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import admin_app
 from tidegate.web.app import PublicApp
+from tidegate.web.demo.start import start_routes
 from tidegate.web.http.publish import publishing_routes
 from tidegate.web.http.shutdown_guard import ShutdownGuard
 from tidegate.web.server.http_protocol import bind_http
@@ -208,6 +209,8 @@ class Replica:
         node = self._node
         app = PublicApp(node.hub, self._limiter, self._admission, self._settings)
         app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
+        if self._settings.server.demo:
+            app.include(start_routes(node.appender, self._settings))
         return app
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:

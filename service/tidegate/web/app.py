@@ -20,7 +20,7 @@ from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
-from tidegate.web.demo import demo_routes
+from tidegate.web.demo.page import demo_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.operations import reading_routes
 from tidegate.web.problem import problem, problem_of, refusal_of
