@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-from tidegate.cli.demo_plans import DemoPlan, Step, plan_kind, plan_operation
+from tidegate.cli.demo_plans import WORK, DemoPlan, Step, plan_kind, plan_operation
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.redis.publishing import EntryWriter, Listener, message
@@ -55,6 +55,7 @@ class DemoBackend:
         self._index = index
         self._requests = requests
         self._rng = rng
+        self._titles = rng.sample(list(WORK), len(WORK))
         # Ids of an earlier run may still be in the server and in somebody's browser.
         self._run = f"{int(time.time()):x}"
         self._count = 0
@@ -102,7 +103,8 @@ class DemoBackend:
             kind: Kind = "text" if self._rng.random() < 0.5 else "rows"
             plan = plan_kind(operation, self._rng, kind, length_s or 30.0)
         else:
-            plan = plan_operation(operation, self._rng, length_s)
+            title = self._titles[self._count % len(self._titles)]  # what runs differs
+            plan = plan_operation(operation, self._rng, length_s, title=title)
         self._announce(plan)
 
     def _begin_requested(self, wanted: Wanted) -> None:

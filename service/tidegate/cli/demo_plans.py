@@ -13,7 +13,7 @@ from typing import Any
 from tidegate.model.ids import OperationId
 from tidegate.web.demo.requests import LONGEST_S, SHORTEST_S, Kind
 
-_WORK = {
+WORK = {
     "Encode video": ("read source", "encode", "write segments", "upload"),
     "Import customers": ("read file", "check rows", "match", "insert"),
     "Train model": ("load data", "epoch 1", "epoch 2", "epoch 3", "evaluate"),
@@ -62,16 +62,22 @@ class DemoPlan:
 
 
 def plan_operation(
-    operation: OperationId, rng: random.Random, length_s: float | None = None
+    operation: OperationId,
+    rng: random.Random,
+    length_s: float | None = None,
+    *,
+    title: str | None = None,
 ) -> DemoPlan:
     """Make up work in stages; lengths are spread evenly over their logarithm."""
+    title = title or rng.choice(list(WORK))
     if length_s is None:
         length_s = SHORTEST_S * (LONGEST_S / SHORTEST_S) ** rng.random()
-    return _in_stages(operation, rng, length_s, rng.choice(_OUTCOMES))
+    return _in_stages(operation, rng, title, length_s, rng.choice(_OUTCOMES))
 
 
 def plan_kind(operation: OperationId, rng: random.Random, kind: Kind, length_s: float) -> DemoPlan:
     """One operation of a kind that somebody has chosen."""
+    title = rng.choice(list(WORK))
     match kind:
         case "text":
             steps = tuple(_text(length_s))
@@ -80,15 +86,14 @@ def plan_kind(operation: OperationId, rng: random.Random, kind: Kind, length_s: 
             steps = tuple(_rows(length_s, rng))
             return DemoPlan(operation, _ROWS, length_s, "completed", steps)
         case "failure":
-            return _in_stages(operation, rng, length_s, "failed")
+            return _in_stages(operation, rng, title, length_s, "failed")
         case _:
-            return _in_stages(operation, rng, length_s, "completed")
+            return _in_stages(operation, rng, title, length_s, "completed")
 
 
 def _in_stages(
-    operation: OperationId, rng: random.Random, length_s: float, outcome: str
+    operation: OperationId, rng: random.Random, title: str, length_s: float, outcome: str
 ) -> DemoPlan:
-    title = rng.choice(list(_WORK))
     # What does not complete ends somewhere on the way.
     reach = 1.0 if outcome == "completed" else rng.uniform(0.25, 0.9)
     steps = tuple(_stages(title, length_s, outcome, reach, rng))
@@ -98,7 +103,7 @@ def _in_stages(
 def _stages(
     title: str, length_s: float, outcome: str, reach: float, rng: random.Random
 ) -> Iterator[Step]:
-    stages = _WORK[title]
+    stages = WORK[title]
     yield Step(0.0, "operation_started", {"status": "running", "title": title})
     # Between four updates a second and one in two seconds.
     interval_s = min(2.0, max(0.25, length_s / 80))

@@ -106,7 +106,10 @@ class ServerSettings(Group):
     sender: Constant[Literal["auto", "direct", "asgi"]] = "auto"
     demo: Annotated[
         bool,
-        Field(description="Serve the demo page at `/`. Off by default; it is not for production."),
+        Field(
+            description="Serve the demo page at `/` and, without authentication, let it start "
+            "operations of the demo backend. Off by default; it is not for production."
+        ),
     ] = False
     demo_replicas: Annotated[
         ReplicaUrls,

@@ -224,13 +224,14 @@ const fits = ({ title, id, kind }) =>
 
 const drawLists = onFrame(() => {
   const counts = { "": 0, running: 0, completed: 0, failed: 0, cancelled: 0 };
-  let [shownCards, shownRows] = [0, 0];
+  let [shownCards, shownRows, running] = [0, 0, 0];
   for (const { operation, root } of cards.values()) {
     counts[""] += 1;
     counts[operation.kind === "waiting" ? "running" : operation.kind] += 1;
     const shown = fits(operation);
     root.hidden = !shown;
     if (shown) shownCards += 1;
+    if (shown && !isFinal(operation.kind)) running += 1;
   }
   let hiddenRows = 0;
   for (const root of $("finished").children) {
@@ -243,7 +244,7 @@ const drawLists = onFrame(() => {
     if (isOver) hiddenRows += 1;
     else if (isFit) shownRows += 1;
   }
-  put($("running-count"), String(shownCards));
+  put($("running-count"), String(running));
   put($("finished-count"), String(shownRows + hiddenRows));
   $("finished-part").hidden = shownRows === 0;
   $("more").hidden = hiddenRows === 0;

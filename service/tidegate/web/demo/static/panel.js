@@ -7,7 +7,7 @@ import { duration, summary, timeOf, typeName } from "./words.js";
 const WARNINGS = new Set(["gap", "skipped", "stale"]);
 const LINES_MAX = 300;
 /** Wide enough for the panel beside the list. */
-const WIDE = matchMedia("(min-width: 64rem)");
+const WIDE = matchMedia("(min-width: 72rem)");
 
 export class Panel {
   #keyPrefix;
@@ -25,7 +25,11 @@ export class Panel {
     this.#keyPrefix = keyPrefix;
     this.#clientOf = clientOf;
     $("panel-close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("keydown", (event) => event.key === "Escape" && this.#dialog.close());
+    // A modal one is closed by the browser; beside the list it is as easy to leave.
+    document.addEventListener("keydown", (event) => {
+      const isTaken = event.defaultPrevented || event.target.value || document.querySelector(":modal");
+      if (event.key === "Escape" && !isTaken) this.#dialog.close();
+    });
     this.#dialog.addEventListener("close", () => {
       this.#leave();
       closed();
