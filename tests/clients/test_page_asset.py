@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.web.demo.page import read_files
+from tidegate.web.demo.page import page_files
 
 pytestmark = [pytest.mark.real("node"), pytest.mark.full, pytest.mark.xdist_group("js")]
 
 
 def test_the_client_in_the_page_is_current(package: Path) -> None:
     built = (package / "dist" / "element.min.js").read_bytes()
-    assert read_files()["tidegate.js"].body == built, "run `make page` and commit what it writes"
+    assert page_files().by_name["tidegate.js"].body == built, "run `make page` and commit what it writes"
