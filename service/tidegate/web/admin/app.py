@@ -14,6 +14,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
+from tidegate.web.admin.console import console_routes
 from tidegate.web.admin.debug import Inspector, check_token, debug_routes
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
 from tidegate.web.http.cors import SafeAnswers
@@ -96,6 +97,7 @@ def admin_app(
         )
 
     app.include_router(debug_routes(server, inside))
+    app.include_router(console_routes())
 
     async def tell_all(authorization: str, telling: Callable[[], Awaitable[int]]) -> dict[str, int]:
         if server.admin_token is None:
