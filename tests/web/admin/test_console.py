@@ -77,7 +77,7 @@ async def test_a_browser_looks_inside_and_disconnects(
 
         await browser.evaluate(f"{row}.querySelector('button').click()")
         parts = "document.getElementById('panel-parts').textContent"
-        await browser.until(f"{parts}.includes('Who dispatches' + 'this replica')")
+        await browser.until(f"{parts}.includes('Dispatched by' + 'this replica')")
         await browser.evaluate("document.getElementById('panel-disconnect').click()")
         # Nothing is done before it is confirmed.
         assert replica.viewers == 1

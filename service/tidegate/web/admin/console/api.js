@@ -24,5 +24,5 @@ export async function ask(path, { method = "GET", query = {} } = {}) {
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
   const { detail } = body;
-  throw new Refused(answer.status, typeof detail === "string" ? detail : `the replica answers ${answer.status}`);
+  throw new Refused(answer.status, typeof detail === "string" ? detail : `the replica responded with ${answer.status}`);
 }

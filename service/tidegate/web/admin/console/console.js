@@ -30,7 +30,7 @@ async function look() {
     put($("away"), "");
     drawState(state, Date.now());
     rows = list.operations;
-    put($("count"), list.omitted ? `${list.count}, the first ${rows.length} shown` : String(list.count));
+    put($("count"), list.omitted ? `${list.count} (first ${rows.length} shown)` : String(list.count));
     drawRows();
     if (opened !== null) await inspect();
   } catch (error) {
@@ -50,14 +50,14 @@ function failed(error) {
     $("inside").hidden = true;
     $("panel").close();
     $("sign-in").hidden = false;
-    put($("sign-in-why"), error.status === 403 ? error.message : "This replica shows itself to who has its admin token.");
+    put($("sign-in-why"), error.status === 403 ? error.message : "The console of this replica requires its admin token.");
     $("sign-in-form").hidden = error.status === 403;
-    put($("sign-in-error"), $("token").value || wasInside ? "This is not the admin token." : "");
+    put($("sign-in-error"), $("token").value || wasInside ? "This is not the admin token of this replica." : "");
     $("token").focus();
     return;
   }
-  const text = error instanceof Refused ? error.message : "This replica does not answer.";
-  put($("away"), `${text} Asking again.`);
+  const text = error instanceof Refused ? error.message : "The replica does not respond.";
+  put($("away"), `${text} Retrying.`);
 }
 
 async function inspect() {
@@ -102,7 +102,7 @@ function drawRows() {
     if ($("rows").children[at] !== line) $("rows").insertBefore(line, $("rows").children[at] ?? null);
   });
   $("empty").hidden = shown.length > 0;
-  put($("empty"), rows.length ? "None of these fits; “Look up” asks Redis for it." : "Nobody watches an operation on this replica.");
+  put($("empty"), rows.length ? "No match in this list. Look up searches Redis as well." : "No operation has viewers on this replica.");
   for (const head of document.querySelectorAll("[data-order]")) {
     if (head.dataset.order === order) head.setAttribute("aria-sort", "descending");
     else head.removeAttribute("aria-sort");
@@ -142,10 +142,10 @@ function confirmed(title, text, word, path, query = {}) {
     try {
       const { replicas } = await ask(path, { method: "POST", query });
       $("sheet").close();
-      toast(`Done: ${replicas} replica${replicas === 1 ? "" : "s"} heard it.`, "good");
+      toast(`Sent to ${replicas} replica${replicas === 1 ? "" : "s"}.`, "good");
       look();
     } catch (error) {
-      put($("sheet-error"), error instanceof Refused ? error.message : "This replica does not answer.");
+      put($("sheet-error"), error instanceof Refused ? error.message : "The replica does not respond.");
     }
   };
 }
@@ -153,15 +153,15 @@ function confirmed(title, text, word, path, query = {}) {
 function actOnUser(event) {
   event.preventDefault();
   const user = $("user").value.trim();
-  if (!user) return put($("user-error"), "Whom? Write the user's id.");
+  if (!user) return put($("user-error"), "Enter the id of a user.");
   put($("user-error"), "");
   // Ids may have slashes, and are one part of the path for the replica all the same.
   const path = `/admin/users/${encodeURIComponent(user)}/disconnect`;
   if (event.submitter?.value === "revoke") {
-    const text = "All tokens of this user that were issued up to now are refused, and connections that came in with them are closed, on all replicas.";
+    const text = "All tokens of this user that were issued until now are rejected, and connections that use them are closed, on all replicas.";
     confirmed(`Revoke the tokens of ${user}?`, text, "Revoke", path, { issued_before: Math.ceil(Date.now() / 1000), reason: "console" });
   } else {
-    const text = "All connections of this user are closed, on all replicas. A viewer whose token is good may come back.";
+    const text = "All connections of this user are closed, on all replicas. A viewer whose token is valid may connect again.";
     confirmed(`Disconnect ${user}?`, text, "Disconnect", path, { reason: "console" });
   }
 }
@@ -196,7 +196,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector(":modal") && !event.target.value) $("panel").close();
 });
 $("panel-disconnect").addEventListener("click", () => {
-  const text = "Everybody who watches it is disconnected, on all replicas. Who is still allowed to may come back.";
+  const text = "All its viewers are disconnected, on all replicas. They may connect again if they are still authorized.";
   confirmed(`Disconnect the viewers of ${opened}?`, text, "Disconnect", `/admin/operations/${encodeURIComponent(opened)}/disconnect`, { reason: "console" });
 });
 $("user-form").addEventListener("submit", actOnUser);

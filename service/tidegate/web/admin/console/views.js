@@ -1,4 +1,4 @@
-/** The replica's figures, and one operation from the inside. */
+/** The replica's metrics, and details of one operation. */
 
 import { $, make, put } from "./dom.js";
 
@@ -9,7 +9,7 @@ let before = null;
 export function drawState(state, now) {
   const { numbers, readiness, redis } = state;
   light("ready", readiness.ready, state.pod, readiness.reason);
-  for (const { node, connected, doorbell } of redis.primaries) light(node, connected, "Redis", connected ? `${node}, ${doorbell}` : `${node} is away`);
+  for (const { node, connected, doorbell } of redis.primaries) light(node, connected, "Redis", connected ? `${node}, ${doorbell}` : `${node} unavailable`);
   const sum = (name) => total(numbers[name]);
   const viewers = numbers.tidegate_viewers ?? {};
   const deliveries = sum("tidegate_deliveries_total");
@@ -19,17 +19,17 @@ export function drawState(state, now) {
   const limit = numbers.tidegate_connections_limit;
   tile("Connections", `${sum("tidegate_connections")}${limit ? ` of ${limit}` : ""}`);
   tile("Viewers live", count(viewers.live ?? 0));
-  tile("Viewers behind", count((viewers.lagging ?? 0) + (viewers.catching_up ?? 0)), (viewers.lagging ?? 0) > 0);
+  tile("Viewers lagging", count((viewers.lagging ?? 0) + (viewers.catching_up ?? 0)), (viewers.lagging ?? 0) > 0);
   tile("Entries", before ? rate(entries, before.entries) : "…");
   tile("Deliveries", before ? rate(deliveries, before.deliveries) : "…");
-  tile("To the socket, p99", time(numbers.tidegate_publish_to_socket_seconds?.p99));
-  tile("Gaps told", count(sum("tidegate_gap_frames_total")));
-  tile("Event loop late, p99", time(numbers.tidegate_loop_lag_seconds?.p99));
-  tile("Users with slots", count(state.slots.users));
-  tile("Replicas by lease", count(state.pod_lease.pods));
+  tile("Latency to socket, p99", time(numbers.tidegate_publish_to_socket_seconds?.p99));
+  tile("Gap frames", count(sum("tidegate_gap_frames_total")));
+  tile("Event loop lag, p99", time(numbers.tidegate_loop_lag_seconds?.p99));
+  tile("Users connected", count(state.slots.users));
+  tile("Replicas", count(state.pod_lease.pods));
   const drain = numbers.tidegate_draining ? `${Math.round(numbers.tidegate_drain_elapsed_seconds)} of ${numbers.tidegate_drain_window_seconds} s` : "no";
   tile("Draining", drain, !!numbers.tidegate_draining);
-  tile("Up for", time(state.uptime_s));
+  tile("Uptime", time(state.uptime_s));
   before = { now, deliveries, entries };
 }
 
@@ -72,10 +72,10 @@ function light(key, isUp, name, what) {
 
 // --- one operation -------------------------------------------------------------------------------
 
-const DUTIES = {
+const ROLES = {
   leading: "this replica",
   following: "another replica",
-  listening: "another replica; this one listens and arms its doorbell now and then",
+  listening: "another replica (this one listens)",
 };
 
 export function drawPanel({ followed, stream, group, lag, topic, viewers, ring, dispatch, redis }) {
@@ -84,22 +84,22 @@ export function drawPanel({ followed, stream, group, lag, topic, viewers, ring, 
     parts.push(
       part("State", {
         Status: topic.status + (topic.finished ? " (ended)" : ""),
-        "Followed here": followed ? topic.state.replaceAll("_", " ") : "no",
-        "Sent up to": topic.cursor,
-        "Gaps told": topic.gaps,
-        "Other logs before": topic.epoch,
-        Redis: topic.stale_since === null ? "reached" : "away",
+        "On this replica": followed ? topic.state.replaceAll("_", " ") : "no",
+        "Delivered up to": topic.cursor,
+        "Gap frames": topic.gaps,
+        Epoch: topic.epoch,
+        Redis: topic.stale_since === null ? "connected" : "unavailable",
       }),
     );
-  else parts.push(part("State", { "Followed here": "no, nobody watches it on this replica" }));
-  if (viewers) parts.push(part("Viewers", { Live: viewers.live, Lagging: viewers.lagging, "Catching up": viewers.catching_up, "Ahead of the log": viewers.ahead }));
-  if (dispatch) parts.push(part("Dispatch", { "Who dispatches": DUTIES[dispatch.duty] ?? dispatch.duty, Primary: dispatch.node, "At work now": dispatch.in_flight ? "yes" : "no" }));
-  if (lag) parts.push(part("Behind the stream", { Entries: `${lag.entries}${lag.more ? " or more" : ""}`, Time: lag.ms === null ? "unknown" : `${lag.ms} ms` }));
+  else parts.push(part("State", { "On this replica": "no viewers" }));
+  if (viewers) parts.push(part("Viewers", { Live: viewers.live, Lagging: viewers.lagging, "Catching up": viewers.catching_up, "Ahead of the stream": viewers.ahead }));
+  if (dispatch) parts.push(part("Dispatch", { "Dispatched by": ROLES[dispatch.role] ?? dispatch.role, Primary: dispatch.node, "In progress": dispatch.in_flight ? "yes" : "no" }));
+  if (lag) parts.push(part("Lag", { Entries: `${lag.entries}${lag.more ? " or more" : ""}`, Time: lag.ms === null ? "unknown" : `${lag.ms} ms` }));
   if (stream)
-    parts.push(part("Stream", { First: stream.first, Last: stream.last, Length: count(stream.length), "Ever added": count(stream.entries_added ?? 0) }));
-  else if (!redis) parts.push(part("Stream", { "In Redis": "there is none" }));
+    parts.push(part("Stream", { First: stream.first, Last: stream.last, Length: count(stream.length), "Added in total": count(stream.entries_added ?? 0) }));
+  else if (!redis) parts.push(part("Stream", { "In Redis": "none" }));
   if (group) parts.push(part("Consumer group", { Delivered: group.last_delivered, "Not dispatched": group.lag ?? "unknown", Pending: group.pending, Consumers: group.consumers }));
-  if (ring) parts.push(part("Kept in memory", { Frames: `${ring.frames} of ${ring.max_frames}`, Bytes: `${count(ring.bytes)} of ${count(ring.max_bytes)}` }));
+  if (ring) parts.push(part("Replay buffer", { Frames: `${ring.frames} of ${ring.max_frames}`, Bytes: `${count(ring.bytes)} of ${count(ring.max_bytes)}` }));
   if (redis?.error) parts.push(part("Redis", { Error: redis.error }));
   // Figures change, parts seldom: what is read or selected stays where it is.
   const place = $("panel-parts");

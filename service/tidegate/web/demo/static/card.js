@@ -18,7 +18,7 @@ export class Card {
   #bar;
   #written = make("span");
   #preview = make("p", "preview", this.#written);
-  #advice = make("p", "advice", "Nothing published yet. Open it to see how.");
+  #advice = make("p", "advice", "Nothing published yet. Open for the command.");
   #when = make("span");
   #served = make("span", "served");
   #open = make("button", "open");

@@ -128,12 +128,12 @@ function store() {
 function watchId(text) {
   const id = text.trim();
   if (!OPERATION_ID.test(id)) {
-    put($("watch-error"), "An id has letters, digits and . _ : @ ~ + = - and begins with a letter, a digit or _");
+    put($("watch-error"), "Ids consist of letters, digits and . _ : @ ~ + = - and start with a letter, a digit or _.");
     $("watch-id").setAttribute("aria-invalid", "true");
     return null;
   }
   if (pinned().length >= WATCHED_MAX) {
-    put($("watch-error"), `This page watches ${WATCHED_MAX} ids at most; stop watching one of them`);
+    put($("watch-error"), `This page can watch at most ${WATCHED_MAX} ids. Remove one of them.`);
     return null;
   }
   put($("watch-error"), "");
@@ -251,7 +251,7 @@ const drawLists = onFrame(() => {
   put($("more"), `Show ${hiddenRows} more`);
   $("empty").hidden = shownCards > 0;
   if (cards.size || rows.size)
-    put($("empty"), filter.text || filter.state ? "Nothing that runs fits the filter." : "Nothing runs now.");
+    put($("empty"), filter.text || filter.state ? "No running operation matches the filter." : "Nothing is running.");
   for (const chip of $("states").children) put(chip.lastElementChild, String(counts[chip.dataset.state]));
   drawReplicas();
   drawFigures();
@@ -272,7 +272,7 @@ function drawReplicas() {
     const isActive = ({ operation }) => operation.replica === replica && !operation.isOver;
     const count = [...cards.values()].filter(isActive).length;
     light.dataset.up = String(replica.isUp);
-    put(light.lastElementChild, replica.isUp === null ? "connecting" : replica.isUp ? `${count} live` : "away");
+    put(light.lastElementChild, replica.isUp === null ? "connecting" : replica.isUp ? `${count} live` : "offline");
   }
 }
 
@@ -280,8 +280,8 @@ const shownFigures = new Map();
 const drawFigures = onFrame(() => {
   const all = {
     "updates received": figures.updates,
-    "twice or out of order": figures.wrong,
-    "gaps announced": figures.gaps,
+    "duplicate or out of order": figures.wrong,
+    gaps: figures.gaps,
     reconnects: replicas.reconnects,
   };
   for (const [name, value] of Object.entries(all)) {
@@ -292,7 +292,7 @@ const drawFigures = onFrame(() => {
       $("figures").append(shown);
     }
     put(shown.lastElementChild, value.toLocaleString("en"));
-    shown.classList.toggle("bad", name === "twice or out of order" && value > 0);
+    shown.classList.toggle("bad", name === "duplicate or out of order" && value > 0);
   }
 });
 
@@ -302,8 +302,8 @@ function setUpReplicas() {
   replicas.addEventListener("light", ({ detail: { replica, was } }) => {
     drawReplicas();
     if (was === null) return;
-    if (replica.isUp) toast(`Replica ${replica.number} is back.`, "good");
-    else toast(`Replica ${replica.number} is away. What it served goes on through another.`, "warn");
+    if (replica.isUp) toast(`Replica ${replica.number} is online again.`, "good");
+    else toast(`Replica ${replica.number} is offline. Its operations continue on another replica.`, "warn");
   });
   replicas.addEventListener("moved", ({ detail: { connection, before, replica } }) => {
     for (const card of cards.values()) {
@@ -345,7 +345,7 @@ async function start() {
   setUpPublishing(replicas, (id) => {
     const operation = follow(id);
     cards.get(id)?.focus();
-    toast(`Asked the demo backend for ${operation.id}.`);
+    toast(`Started ${operation.id}.`);
   });
   $("watch").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -373,4 +373,4 @@ async function start() {
   drawLists();
 }
 
-start().catch((error) => put($("empty"), `The page could not start (${error.message}). Load it again.`));
+start().catch((error) => put($("empty"), `The page could not start (${error.message}). Reload it.`));

@@ -103,9 +103,9 @@ export class Panel {
     if (isAtEnd) box.scrollTop = box.scrollHeight;
     this.#fact("Id", operation.id);
     this.#fact("Updates", String(state.entries));
-    this.#fact("Missing", state.gaps ? `${state.gaps} gap${state.gaps === 1 ? "" : "s"}` : "none");
+    this.#fact("Gaps", state.gaps ? String(state.gaps) : "none");
     if (state.total !== null) this.#fact("Count", `${state.current ?? 0} of ${state.total}`);
-    this.#fact("Through", replica ? `replica ${replica.number} (${replica.host})` : "not connected yet");
+    this.#fact("Served by", replica ? `replica ${replica.number} (${replica.host})` : "not connected yet");
     if (state.cursor) this.#fact("Last update", state.cursor);
     this.drawTime(Date.now());
     this.#drawLog();

@@ -47,7 +47,7 @@ async function ask(replicas, query) {
     }
     const body = await answer.json().catch(() => ({}));
     if (answer.ok) return body.operation;
-    throw new Error(body.detail ?? `the gateway answers ${answer.status}`);
+    throw new Error(body.detail ?? `the gateway responded with ${answer.status}`);
   }
-  throw new Error("No replica answers. Try again in a moment.");
+  throw new Error("No replica responds. Try again in a moment.");
 }

@@ -46,11 +46,11 @@ export function timeOf(frame, received) {
 /** What an update says, in a few words. */
 export function summary({ type, id, data }) {
   const has = data !== null && typeof data === "object" ? data : { value: data };
-  if (id === null && type === "gap") return `updates are missing here: ${has.reason ?? "unknown"}`;
-  if (id === null && type === "skipped") return `${has.count} superseded updates were left out`;
+  if (id === null && type === "gap") return `missing updates: ${has.reason ?? "unknown"}`;
+  if (id === null && type === "skipped") return `${has.count} superseded updates were skipped`;
   if (id === null && type === "current_state") return "connected";
-  if (id === null && type === "stale") return "the gateway has lost Redis; updates are delayed";
-  if (id === null && type === "live") return "the gateway has Redis again";
+  if (id === null && type === "stale") return "the gateway cannot reach Redis; updates are delayed";
+  if (id === null && type === "live") return "the gateway is connected to Redis again";
   const parts = [];
   const progress = Number(has.progress);
   if (has.progress !== undefined && Number.isFinite(progress)) parts.push(percent(progress));
