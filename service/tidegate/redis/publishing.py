@@ -90,7 +90,7 @@ class EntryWriter:
 
 
 class Listener:
-    """Reads what is appended to one operation's stream from its creation on.
+    """Reads what is appended to one operation's stream after the first call of `wait`.
 
     Raises:
         SettingsError, RedisUnavailable: from the constructor too.
