@@ -69,20 +69,23 @@ async def publishing(
 ) -> AsyncIterator[dict[str, list[str]]]:
     """Entries of all operations, one after another, until the block ends; then their ends."""
     written: dict[str, list[str]] = {operation: [] for operation in operations}
+    over = False
 
     async def write() -> None:
         n = 0
-        while True:
+        while not over:
             for operation in operations:
                 written[operation].append(await backend.publish(operation, "log", n=n))
             n += 1
             await asyncio.sleep(PAUSE_S)
 
+    # It is not cancelled: redis-py can lose a cancellation (see `redis.batches.end_if_cancelled`),
+    # and an entry whose id did not come back would be on the page and not in `written`.
     writing = asyncio.create_task(write())
     try:
         yield written
     finally:
-        writing.cancel()
+        over = True
         await asyncio.gather(writing, return_exceptions=True)
     for operation in operations:
         written[operation].append(await backend.finish(operation))
