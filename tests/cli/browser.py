@@ -33,6 +33,9 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 
+#: Of one command; nothing that a page does may hold up a test for longer.
+CALL_TIMEOUT_S = 60.0
+
 
 class Browser:
     """Use as an async context manager: the browser starts with one blank page."""
@@ -114,7 +117,8 @@ class Browser:
         number = next(self._ids)
         await self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            message = json.loads(await self._socket.recv())
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                message = json.loads(await self._socket.recv())
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.console.append(json.dumps(message["params"]))
             if message.get("id") == number:
