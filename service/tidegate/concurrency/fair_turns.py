@@ -62,9 +62,9 @@ class FairConcurrencyLimiter:
                 self.give_back(user)
             raise
 
-    def give_back(self, user: str) -> None:
-        """This user's turn has ended."""
-        self._share.give_back(user, 1.0)
+    def give_back(self, user: str, cost: float = 1.0) -> None:
+        """This user's turn has ended, and has cost so much, in whatever unit."""
+        self._share.give_back(user, cost)
         while (found := self._share.next()) is not None:
             next_user, given = found
             if not given.done():

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tidegate.core.fair_share import FairShare
+from tidegate.concurrency.fair_turns import FairConcurrencyLimiter
 from tidegate.model.entries import RawEntry
 
 #: About half a millisecond: of small entries, and of large ones.
@@ -36,7 +36,7 @@ class Slices:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._share: FairShare[asyncio.Future[None]] = FairShare(1, 1)
+        self._turns = FairConcurrencyLimiter(1, 1)
         #: Slices given.
         self.given = 0
 
@@ -44,30 +44,11 @@ class Slices:
         """The time for this part, as soon as it is this user's: what the caller does up to its next
         await.
         """
-        if not self._share.take(by):
-            given = self._loop.create_future()
-            self._share.wait(by, given)
-            try:
-                await given
-            except asyncio.CancelledError:
-                if given.cancelled():
-                    self._share.forget(by, given)
-                else:  # it was given in the same moment
-                    self._end(by, 0.0)
-                raise
+        await self._turns.take(by)
         self.given += 1
         # Not at once: what the slice is for comes first, and then a round of the loop.
         # More rounds or a pause between slices gain nothing: tried with 4 and 12, on two cores.
-        self._loop.call_soon(self._end, by, part.cost)
-
-    def _end(self, by: str, cost: float) -> None:
-        self._share.give_back(by, cost)
-        while (found := self._share.next()) is not None:
-            user, given = found
-            if not given.done():
-                given.set_result(None)
-                return
-            self._share.give_back(user)  # it is cancelled, and its task has not run yet
+        self._loop.call_soon(self._turns.give_back, by, part.cost)
 
 
 def slices_of(entries: Sequence[RawEntry]) -> Iterator[Slice]:
