@@ -46,9 +46,7 @@ class AsgiSender:
         self._size += batch.size_bytes
         self._wake.set()
         if self.writable and self._size > self._high:
-            self.writable = False
-            if self.listener is not None:
-                self.listener.on_paused()
+            self.paused()
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         if not self.closed:
@@ -61,6 +59,19 @@ class AsgiSender:
     def ask_to_reconnect(self, after_ms: int) -> None:
         """Tell it to come back after this time, and close."""
         ask_to_reconnect(self, after_ms)
+
+    def paused(self) -> None:
+        """The buffer is above its mark: it takes more, but should not be given any."""
+        self.writable = False
+        if self.listener is not None:
+            self.listener.on_paused()
+
+    def resumed(self) -> None:
+        """It has drained."""
+        if not self.closed:
+            self.writable = True
+            if self.listener is not None:
+                self.listener.on_resumed()
 
     def lost(self) -> None:
         """The socket is gone."""
@@ -84,10 +95,8 @@ class AsgiSender:
                 batch = self._waiting.popleft()
                 await self._transmit(batch)
                 self._size -= batch.size_bytes
-                if not self.writable and not self.closed and self._size <= self._low:
-                    self.writable = True
-                    if self.listener is not None:
-                        self.listener.on_resumed()
+                if not self.writable and self._size <= self._low:
+                    self.resumed()
             if self._close is not None:
                 await self._end(*self._close)
                 return

@@ -182,19 +182,6 @@ class SseSender(AsgiSender):
             connection.writer = None
         self._write_chunk = None
 
-    # What the connection tells its writer.
-
-    def paused(self) -> None:
-        self.writable = False
-        if self.listener is not None:
-            self.listener.on_paused()
-
-    def resumed(self) -> None:
-        if not self.closed:
-            self.writable = True
-            if self.listener is not None:
-                self.listener.on_resumed()
-
     async def _end(self, code: CloseCode, reason: str) -> None:
         if self._sent:
             last = end_event(code) if code.come_back is ComeBack.NO else b""
