@@ -38,21 +38,42 @@ def message(type_: str, data: Mapping[str, object]) -> str:
     return "".join(f"\\u{ord(one):04x}" if "\ud800" <= one <= "\udfff" else one for one in text)
 
 
-class EntryWriter:
-    """Appends messages to the streams of operations, wherever ``redis.url`` leads.
+class _Opened:
+    """A connection to wherever ``redis.url`` leads, until it is closed.
 
     Raises:
         SettingsError, RedisUnavailable: from the constructor too.
     """
 
-    def __init__(self, settings: RedisSettings, *, maxlen: int | None = 1000) -> None:
+    def __init__(self, settings: RedisSettings) -> None:
         self._prefix = settings.key_prefix
-        self._maxlen = maxlen
         self._shown_url = redact_url(settings.url.get_secret_value())
         try:
             self._client = open_client(settings)
         except CLIENT_ERRORS as error:  # a Cluster is asked for its slots at once
             raise translate_for(self._shown_url, error) from None
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class EntryWriter(_Opened):
+    """Appends messages to the streams of operations."""
+
+    def __init__(self, settings: RedisSettings, *, maxlen: int | None = 1000) -> None:
+        super().__init__(settings)
+        self._maxlen = maxlen
 
     def publish(self, operation: OperationId, text: str) -> str:
         """``XADD <prefix><operation> MAXLEN ~ n * message <text>``; the new entry's id."""
@@ -74,37 +95,15 @@ class EntryWriter:
         except CLIENT_ERRORS as error:
             raise translate_for(self._shown_url, error) from None
 
-    def close(self) -> None:
-        self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Listener:
-    """Reads what is appended to one operation's stream after the first call of `wait`.
-
-    Raises:
-        SettingsError, RedisUnavailable: from the constructor too.
-    """
+class Listener(_Opened):
+    """Reads what is appended to one operation's stream after the first call of `wait`."""
 
     def __init__(self, settings: RedisSettings, operation: OperationId) -> None:
-        self._key = settings.key_prefix + operation
-        self._shown_url = redact_url(settings.url.get_secret_value())
+        super().__init__(settings)
+        self._key = self._prefix + operation
         self._timeout_s = settings.reply_timeout_s
         self._last = ""
-        try:
-            self._client = open_client(settings)
-        except CLIENT_ERRORS as error:
-            raise translate_for(self._shown_url, error) from None
 
     def wait(self, seconds: float) -> list[str]:
         """The ``message`` fields of what has come since the last call, or comes within the time."""
@@ -121,20 +120,6 @@ class Listener:
         if entries:
             self._last = entries[-1][0]
         return [fields.get("message", "") for _, fields in entries]
-
-    def close(self) -> None:
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
