@@ -31,7 +31,14 @@ from tidegate.model.close_codes import (
     ComeBack,
     come_back,
 )
-from tidegate.model.folded_state import FoldedState, fold, number_of, read_position, read_text
+from tidegate.model.folded_state import (
+    FoldedState,
+    fold,
+    is_entry,
+    number_of,
+    read_position,
+    read_text,
+)
 
 #: Spread of the first attempt after a good connection: many viewers of one dead replica must not
 #: all arrive at its neighbour in the same instant.
@@ -141,7 +148,7 @@ class Watching:
             if "id" in frame and self.state.cursor is not None:
                 ms = milliseconds(self.state.cursor)
                 self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
-        elif "id" not in frame and "timestamp" not in frame:
+        elif not is_entry(frame):
             self._control(frame)
         return shown
 

@@ -63,7 +63,7 @@ class _Sender(AsgiSender):
             high_water_bytes=settings.high_water_bytes,
             low_water_bytes=settings.low_water_bytes,
         )
-        self._guest = embedded
+        self._embedded = embedded
         self._was_told_state = False
 
     async def _transmit(self, batch: Batch) -> None:
@@ -72,7 +72,7 @@ class _Sender(AsgiSender):
             if self._was_told_state:  # while Redis was away
                 batch = Batch(others)
             else:
-                batch = Batch([with_state(first, self._guest.state), *others])
+                batch = Batch([with_state(first, self._embedded.state), *others])
             self._was_told_state = True
         await super()._transmit(batch)
 
