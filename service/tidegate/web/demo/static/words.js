@@ -1,13 +1,10 @@
 /** How times, states and updates are written. */
 
-export const STATES = {
-  waiting: "Not started",
-  running: "Running",
-  completed: "Completed",
-  failed: "Failed",
-  cancelled: "Cancelled",
-  refused: "Not available",
-};
+import { TidegateProgress } from "./tidegate.js";
+
+/** Names of states, as the element has them. */
+const { waiting, running, completed, failed, cancelled, refused } = TidegateProgress.texts;
+export const STATES = { waiting, running, completed, failed, cancelled, refused };
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
