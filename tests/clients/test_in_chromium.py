@@ -36,8 +36,18 @@ SECRET = "k" * 32
 PAUSE_S = 0.02
 
 
-def base(replica: Replica) -> str:
-    return f"http://127.0.0.1:{replica.settings.server.port}"
+def for_pages(redis: Server, pages: PageServer, *, linger_s: float = 5) -> Replica:
+    """A replica that the test's pages may connect to."""
+    return Replica(redis.url, auth={"origins": [pages.origin]}, topic={"linger_s": linger_s})
+
+
+def in_front_of(replica: Replica) -> Proxy:
+    return Proxy(("127.0.0.1", replica.settings.server.port))
+
+
+def base(place: Replica | Proxy) -> str:
+    port = place.port if isinstance(place, Proxy) else place.settings.server.port
+    return f"http://127.0.0.1:{port}"
 
 
 async def watch(
@@ -56,8 +66,9 @@ async def all_ended(browser: Browser) -> None:
     await browser.until("page.are('ended')")
 
 
-async def assert_exact(browser: Browser, written: dict[str, list[str]]) -> None:
-    """Each entry once, in order, and no gap."""
+async def all_came(browser: Browser, written: dict[str, list[str]]) -> None:
+    """All have ended, and of each the page has each entry once, in order, and no gap."""
+    await all_ended(browser)
     for operation, ids in written.items():
         assert await browser.evaluate(f"page.ids({operation!r})") == ids, operation
         assert (await state(browser, operation))["gaps"] == 0
@@ -116,8 +127,7 @@ async def test_a_replica_is_killed(
             await one.start()
             await two.kill()
             await grows(browser, "op-3")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
     assert browser.console == [line for line in browser.console if "ERR_CONNECTION" in line]
 
 
@@ -141,15 +151,14 @@ async def test_rolling_drains(
                 await replica.stop()
                 await grows(browser, "a")
                 await replica.start()
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
         assert await browser.evaluate("page.sockets().length") >= 2
 
 
-async def test_redis_restarts(
+async def test_redis_does_not_answer_for_a_while(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         written = {"a": [await backend.publish("a", "log", n=0)]}
         await watch(browser, [base(replica)], ["a"])
         await browser.until("page.ids('a').length === 1")
@@ -158,21 +167,15 @@ async def test_redis_restarts(
         redis_server.resume()
         await browser.until("!page.state('a').stale")
         written["a"].append(await backend.finish("a"))
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
 
 
 async def test_a_gap_is_shown(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with (
-        Replica(
-            redis_server.url, auth={"origins": [pages.origin]}, topic={"linger_s": 0}
-        ) as replica,
-        Proxy(("127.0.0.1", replica.settings.server.port)) as proxy,
-    ):
+    async with for_pages(redis_server, pages, linger_s=0) as replica, in_front_of(replica) as proxy:
         await backend.publish_many("a", 3)
-        await watch(browser, [f"http://127.0.0.1:{proxy.port}"], ["a"])
+        await watch(browser, [base(proxy)], ["a"])
         await browser.until("page.ids('a').length === 3")
         await proxy.refuse()
         proxy.cut()
@@ -193,7 +196,7 @@ async def test_a_gap_is_shown(
 async def test_a_log_that_begins_again(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         for n in (1, 2, 3):
             await backend.publish("a", "log", entry_id=f"{n}-0", n=n)
         await watch(browser, [base(replica)], ["a"])
@@ -232,8 +235,7 @@ async def test_a_token_is_renewed_on_the_live_socket(
         refreshes = "page.sockets()[0]?.sent.filter((text) => text.includes('refresh')).length"
         await browser.until(f"{refreshes} === 2")  # after 6 s and 12 s: the first token has ended
         written = {"a": [first, await backend.finish("a")]}
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
         assert await browser.evaluate("page.sockets().length") == 1
         (socket,) = await browser.evaluate("page.sockets()")
         assert "token" not in socket["url"]
@@ -253,8 +255,7 @@ async def test_4401_is_answered_with_another_token(
             pages.answers["/token"] = signer("alice", 300)
             await browser.until("page.sockets().length > 1")
             await grows(browser, "a")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
         assert await browser.evaluate("page.sockets().length") == 2
 
 
@@ -274,12 +275,9 @@ async def test_offline_for_a_while(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
     """The network swallows everything, as a dead access point does; then it is back."""
-    async with (
-        Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica,
-        Proxy(("127.0.0.1", replica.settings.server.port)) as proxy,
-    ):
+    async with for_pages(redis_server, pages) as replica, in_front_of(replica) as proxy:
         async with publishing(backend, ["a"]) as written:
-            await watch(browser, [f"http://127.0.0.1:{proxy.port}"], ["a"])
+            await watch(browser, [base(proxy)], ["a"])
             await grows(browser, "a")
             proxy.up.swallow()
             proxy.down.swallow()
@@ -292,14 +290,13 @@ async def test_offline_for_a_while(
             await browser.evaluate("dispatchEvent(new Event('online'))")
             await browser.until("page.are('live')")
             await grows(browser, "a")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
 
 
 async def test_a_frozen_tab(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         async with publishing(backend, ["a"]) as written:
             await watch(browser, [base(replica)], ["a"])
             await grows(browser, "a")
@@ -308,8 +305,7 @@ async def test_a_frozen_tab(
             await until(lambda: len(written["a"]) > enough)
             await browser._call("Page.setWebLifecycleState", state="active")
             await grows(browser, "a")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
 
 
 class NoUpgrade:
@@ -336,13 +332,10 @@ class NoStreams:
 async def test_a_proxy_without_websockets_and_the_way_back(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with (
-        Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica,
-        Proxy(("127.0.0.1", replica.settings.server.port)) as proxy,
-    ):
+    async with for_pages(redis_server, pages) as replica, in_front_of(replica) as proxy:
         proxy.up.filter = NoUpgrade
         async with publishing(backend, ["a", "b"]) as written:
-            await watch(browser, [f"http://127.0.0.1:{proxy.port}"], ["a", "b"])
+            await watch(browser, [base(proxy)], ["a", "b"])
             await grows(browser, "b")
             assert all("/sse/" in url for url in await browser.evaluate("page.requests()"))
             tried = await browser.evaluate("page.sockets().length")
@@ -350,33 +343,28 @@ async def test_a_proxy_without_websockets_and_the_way_back(
             await browser.until(f"page.sockets().length > {tried}")
             await browser.until("page.sockets().at(-1).sent.some((s) => s.includes('watch'))")
             await grows(browser, "a")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
 
 
 async def test_a_proxy_that_holds_back_streams_too(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with (
-        Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica,
-        Proxy(("127.0.0.1", replica.settings.server.port)) as proxy,
-    ):
+    async with for_pages(redis_server, pages) as replica, in_front_of(replica) as proxy:
         proxy.up.filter = NoUpgrade
         proxy.down.filter = NoStreams
         async with publishing(backend, ["a"]) as written:
-            await watch(browser, [f"http://127.0.0.1:{proxy.port}"], ["a"])
+            await watch(browser, [base(proxy)], ["a"])
             await grows(browser, "a")
             assert "/events?" in (await browser.evaluate("page.requests()"))[-1]
             await grows(browser, "a")
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
 
 
 async def test_500_operations_on_one_page(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
     operations = [f"op-{n}" for n in range(500)]
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         await watch(browser, [base(replica)], operations)
         await browser.until("page.are('live')")
         written: dict[str, list[str]] = {}
@@ -403,7 +391,7 @@ async def test_tabs_share_a_socket_and_outlive_the_one_that_has_it(
     count = (
         "[...document.querySelectorAll('iframe')].map((f) => f.contentWindow.page.sockets().length)"
     )
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         async with publishing(backend, ["a", "b"]) as written:
             options = json.dumps({"url": base(replica), "shared": "alice"})
             for n in range(3):
@@ -430,7 +418,7 @@ async def test_the_back_forward_cache(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
     """A page with an open socket does not get into it; one that comes out resumes."""
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         written = {"a": [await backend.publish("a", "log")]}
         await watch(browser, [base(replica)], ["a"])
         await browser.until("page.ids('a').length === 1")
@@ -443,15 +431,14 @@ async def test_the_back_forward_cache(
         assert await browser.evaluate("globalThis.kept")
         await browser.until("page.ids('a').length === 2")
         written["a"].append(await backend.finish("a"))
-        await all_ended(browser)
-        await assert_exact(browser, written)
+        await all_came(browser, written)
         assert await browser.evaluate("page.sockets().length") == 2
 
 
 async def test_in_a_web_worker(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         ids = await backend.publish_many("a", 20, type_="log")
         asked = json.dumps({"url": base(replica), "operation": "a"})
         await browser.evaluate(
@@ -486,7 +473,7 @@ async def alive(browser: Browser, prototype: str) -> int:
 async def test_1000_watches_that_came_and_went_leave_nothing_behind(
     redis_server: Server, browser: Browser, pages: PageServer
 ) -> None:
-    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+    async with for_pages(redis_server, pages) as replica:
         await watch(browser, [base(replica)], ["stays"])
         await browser.until("page.are('live')")
 
