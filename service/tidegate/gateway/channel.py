@@ -172,15 +172,10 @@ class Channel:
 
     def _carry_out(self, effect: Effect) -> None:
         """Do what the topic asked for."""
+        if type(effect) is Deliver:  # nearly all; a class pattern costs more than the rest of it
+            self._deliver(effect)
+            return
         match effect:
-            case Deliver(new, gap):
-                if gap is None:
-                    self._services.counters.entries += len(new)
-                else:
-                    self._services.counters.gaps[gap] += len(self.live)
-                if self.topic.malformed:
-                    self._services.malformed(self.topic)
-                self._deliver(new)
             case ReadAfter(after, cause):
                 self._services.counters.repairs[cause] += 1
                 self._services.feed.read(self.topic.operation, after)
@@ -191,8 +186,15 @@ class Channel:
             case Vanished():
                 self._expire_later()
 
-    def _deliver(self, new: list[frames.Frame]) -> None:
-        """Send these frames to every live viewer."""
+    def _deliver(self, delivery: Deliver) -> None:
+        """Count these frames, and send them to every live viewer."""
+        new, gap = delivery
+        if gap is None:
+            self._services.counters.entries += len(new)
+        else:
+            self._services.counters.gaps[gap] += len(self.live)
+        if self.topic.malformed:
+            self._services.malformed(self.topic)
         self.taken += len(new)
         outbox, traced = self.outbox, self._traced
         if self.live or outbox.has_more:

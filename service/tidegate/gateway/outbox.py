@@ -20,7 +20,7 @@ from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model.batch import Batch
 from tidegate.model.frames import Frame
-from tidegate.model.ids import StreamId
+from tidegate.model.ids import ZERO, StreamId
 
 if TYPE_CHECKING:
     from tidegate.telemetry.entry_spans import EntrySpan
@@ -37,6 +37,9 @@ class Position(NamedTuple):
     id: StreamId
     epoch: int
     stale: bool = False
+
+
+_START = Position(ZERO, 0)
 
 
 class Item(Batch):
@@ -59,7 +62,7 @@ class Item(Batch):
         self.stands_for = stands_for
         #: Times of the entries among them, from their ids; None when it is not timed.
         self.ids_ms: list[int] | None = [] if stands_for else None
-        self.position = Position(StreamId(0, 0), 0)
+        self.position = _START
         #: Traced entries that no viewer has yet; None as soon as one has them.
         self.spans: list[EntrySpan] | None = None
         #: Of the first of them, for an exemplar; empty when none is traced.

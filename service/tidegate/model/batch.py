@@ -21,13 +21,14 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 class Batch:
     """Whole frames in their order; at least one when it is sent, and none is added after that."""
 
-    __slots__ = ("_chunk", "_events", "_websocket", "frames", "size_bytes")
+    __slots__ = ("_chunk", "_events", "frames", "size_bytes", "websocket_form")
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
         self.frames: list[Frame] = []
         #: As WebSocket frames, by which a viewer is measured whatever it speaks.
         self.size_bytes = 0
-        self._websocket: bytes | None = None
+        #: What `websocket` has made; None until then. Looked at by those who are called per viewer.
+        self.websocket_form: bytes | None = None
         self._events: bytes | None = None
         self._chunk: bytes | None = None
         for frame in frames:
@@ -41,7 +42,7 @@ class Batch:
 
     def websocket(self) -> bytes:
         """As WebSocket text frames."""
-        wire = self._websocket
+        wire = self.websocket_form
         if wire is None:
             frames = self.frames
             if len(frames) == 1:
@@ -51,7 +52,7 @@ class Batch:
                 for frame in frames:
                     parts += (_header(len(frame.payload)), frame.payload)
                 wire = b"".join(parts)
-            self._websocket = wire
+            self.websocket_form = wire
         return wire
 
     def events(self) -> bytes:
@@ -84,9 +85,9 @@ class JoinedBatch(Batch):
 
     def websocket(self) -> bytes:
         """See `Batch`."""
-        if self._websocket is None:
-            self._websocket = b"".join([batch.websocket() for batch in self._batches])
-        return self._websocket
+        if self.websocket_form is None:
+            self.websocket_form = b"".join([batch.websocket() for batch in self._batches])
+        return self.websocket_form
 
 
 @lru_cache(maxsize=4096)

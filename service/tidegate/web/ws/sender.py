@@ -44,7 +44,7 @@ class DirectSender:
 
     def write(self, batch: Batch) -> None:
         """To the kernel, or behind what is not there yet."""
-        self._write(batch.websocket())
+        self._write(batch.websocket_form or batch.websocket())
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Send what was written, then a close frame; a peer that does not answer is cut off."""
