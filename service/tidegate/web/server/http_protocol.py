@@ -55,6 +55,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Use `bind_http` to make a class with a port for uvicorn's `http=`."""
 
     port: Port
+    #: Nothing has come from it.
+    _is_new = True
     #: Nothing is parsed any more; what still comes is dropped.
     _is_over = False
     #: No request behind the one that is parsed now.
@@ -175,7 +177,17 @@ class HttpProtocol(HttpToolsProtocol):
                 self._linger(len(data))
             return
         self._pieces.add(data)
-        self._feed()
+        if self._is_new:
+            self._is_new = False
+            if not self.port.pace.run(self._feed_first):
+                self.flow.pause_reading()
+        else:
+            self._feed()
+
+    def _feed_first(self) -> None:
+        """It is the turn of its first request, if it is still there."""
+        if not self._is_over:
+            self._feed()
 
     def _goes_on(self) -> bool:
         """Whether more is to be read now; what is held back comes first."""

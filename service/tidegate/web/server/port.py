@@ -14,6 +14,7 @@ from collections import Counter
 from typing import NamedTuple, Protocol
 
 from tidegate.model.settings import Settings
+from tidegate.web.server.pace import Pace
 
 #: Of the process, for what is no client of the public port: Redis, the operation source, the admin
 #: port, and connections that are told that there is no room.
@@ -59,6 +60,8 @@ class Port:
         #: Whose request is on its way: a head that has begun, or the first of a connection.
         self.waiting = 0
         self.lingering = 0
+        #: Of first requests.
+        self.pace = Pace()
         #: Those without a request, the longest first.
         self.idle: dict[Idle, None] = {}
 
