@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
 from tests.web.server.wire import connected, request
-from tidegate.web.server.pace import PER_ITERATION, Pace
+from tidegate.web.server.pace import PER_ITERATION, RequestPace
 
 
 async def test_a_burst_is_spread_over_iterations_in_order() -> None:
-    pace, log = Pace(), list[int | str]()
+    pace, log = RequestPace(), list[int | str]()
     loop = asyncio.get_running_loop()
     starts = [pace.run(lambda n=n: log.append(n)) for n in range(2 * PER_ITERATION + 1)]  # type: ignore[misc]
     assert starts == [True] * PER_ITERATION + [False] * (PER_ITERATION + 1)
@@ -25,7 +25,7 @@ async def test_a_burst_is_spread_over_iterations_in_order() -> None:
 
 
 async def test_without_a_burst_nothing_waits() -> None:
-    pace = Pace()
+    pace = RequestPace()
     for _ in range(3 * PER_ITERATION):
         assert pace.run(lambda: None)
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 PER_ITERATION = 4
 
 
-class Pace:
+class RequestPace:
     """Of one port."""
 
     def __init__(self) -> None:

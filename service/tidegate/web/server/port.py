@@ -14,7 +14,7 @@ from collections import Counter
 from typing import NamedTuple, Protocol
 
 from tidegate.model.settings import Settings
-from tidegate.web.server.pace import Pace
+from tidegate.web.server.pace import RequestPace
 
 #: Of the process, for what is no client of the public port: Redis, the operation source, the admin
 #: port, and connections that are told that there is no room.
@@ -61,7 +61,7 @@ class Port:
         self.waiting = 0
         self.lingering = 0
         #: Of first requests.
-        self.pace = Pace()
+        self.pace = RequestPace()
         #: Those without a request, the longest first.
         self.idle: dict[Idle, None] = {}
 
