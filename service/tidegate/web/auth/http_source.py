@@ -27,13 +27,13 @@ from typing import TypeAlias
 import orjson
 import structlog
 
+from tidegate.concurrency.single_flight import SingleFlightCache
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import SourceSettings
 from tidegate.web.auth.breaker import Breaker
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoCapacity
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.single_flight import SingleFlightCache
 from tidegate.web.auth.sources import Allowed, forbidden
 from tidegate.web.problem import NotFound, SourceFailed
 

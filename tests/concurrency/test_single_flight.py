@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.web.auth.clock import Clock
-from tidegate.web.auth.single_flight import SingleFlightCache
+from tidegate.concurrency.single_flight import SingleFlightCache
 
 
 class Question:
