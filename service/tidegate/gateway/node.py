@@ -9,15 +9,21 @@ up what others need not wait for; `close` is for afterwards.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from tidegate import __version__
 from tidegate.core.slots import Victim
+from tidegate.core.survey import OperationSurveyRequest, ReportedFigures, SurveyRequest
 from tidegate.gateway.fanout import Fanout
 from tidegate.gateway.hub import Hub
+from tidegate.gateway.inventory import Inventory
+from tidegate.gateway.reporter import ReplicaReporter
+from tidegate.gateway.surveys import Surveys
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
@@ -52,12 +58,14 @@ class GatewayNode:
         on_message: Callable[[control.Message], None],
         on_message_gap: Callable[[], None] = lambda: None,
         on_task: Callable[[asyncio.Task[None]], None] = lambda _: None,
+        describe: Callable[[], ReportedFigures] | None = None,
         retention: Retention | None = None,
         tracer: EntrySpans | None = None,
     ) -> None:
         """`figures`: what the operator is told. `on_over_limit`: these connections of this user are
         too many. `on_message`: what is told to all replicas, and is not about an operation;
-        `on_message_gap`: some of it may have been missed. `on_task`: a task was made.
+        `on_message_gap`: some of it may have been missed. `on_task`: a task was made. `describe`:
+        this replica, for a survey; by default what is known here.
         """
         self.settings = settings
         self.topology = Topology(parse_address(settings.redis), settings.redis)
@@ -67,7 +75,20 @@ class GatewayNode:
         self.hub = Hub(settings, self.feed, self.log, self.spawn, fanout.wake, tracer=tracer)
         self.pods = Pods(self.topology, settings, figures=figures)
         self.slots = RedisSlots(self.topology, self.pods, settings, on_over_limit)
-        self.control = Control(self.topology, settings, self._told, on_gap=on_message_gap)
+        self.control = Control(
+            self.topology, settings, self._told, on_gap=on_message_gap, on_reply=self._replied
+        )
+        self.inventory = Inventory(self.hub, self.slots)
+        self._figures = figures
+        self.surveys = Surveys(
+            settings.server.pod,
+            control=self.control,
+            pods=self.pods,
+            reporter=ReplicaReporter(
+                self.inventory, hub=self.hub, feed=self.feed, figures=describe or self._describe
+            ),
+            spawn=self.spawn,
+        )
         self.appender = Appender(
             self.topology, settings.redis, settings.dispatch, retention or Retention()
         )
@@ -75,6 +96,7 @@ class GatewayNode:
         self._on_task = on_task
         self._tasks = asyncio.TaskGroup()
         self._takes_work = True
+        self._started = time.monotonic()
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -141,10 +163,28 @@ class GatewayNode:
         _ = self.spawn(self.control.say_replaced(connections), "replaced")
 
     def _told(self, message: control.Message) -> None:
-        if isinstance(message, control.DisconnectOperation):
-            self.hub.disconnect(OperationId(message.operation), message.reason)
-        else:
-            self._on_message(message)
+        match message:
+            case control.DisconnectOperation(operation, reason):
+                self.hub.disconnect(OperationId(operation), reason)
+            case SurveyRequest() | OperationSurveyRequest():
+                self.surveys.heard(message)
+            case _:
+                self._on_message(message)
+
+    def _replied(self, payload: bytes) -> None:
+        self.surveys.replied(payload)
+
+    def _describe(self) -> ReportedFigures:
+        totals = self.hub.counters
+        return ReportedFigures(
+            version=__version__,
+            uptime_s=time.monotonic() - self._started,
+            connections=self._figures().connections,
+            entries=totals.entries,
+            deliveries=totals.deliveries,
+            gaps=totals.gaps.total(),
+            redis_connected=self.feed.is_connected,
+        )
 
 
 async def _supervise(work: Coroutine[Any, Any, None], name: str) -> None:

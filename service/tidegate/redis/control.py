@@ -1,9 +1,11 @@
-"""Messages between replicas: disconnect, revoke, replaced, rebalance.
+"""Messages between replicas: disconnect, revoke, replaced, rebalance, and surveys.
 
 JSON over a sharded channel of this gateway alone (`redis.names`). Pub/sub is at most once: who is
 not listening in that moment misses it, so `publish` tells how many were, and `on_gap` says when
 this replica may have missed something. Anybody with access to Redis can send anything: what is too
 long, unknown or not as it should be is counted and dropped.
+
+Each replica also listens on a channel of its own beside it, for answers to what it has asked.
 
 It listens on a `Link` of its own, beside those of the feed: they belong to streams and come and go
 with them, and redis-py's asyncio pub/sub is three different things for one server, Sentinel and
@@ -14,9 +16,10 @@ where the channel lives now, which is what a failover or a moved slot needs.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 import hiredis
 import msgspec
@@ -24,6 +27,7 @@ import structlog
 from msgspec import Meta
 
 from tidegate.core.backoff import Backoff
+from tidegate.core.survey import OperationSurveyRequest, SurveyRequest
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import Node
@@ -82,12 +86,17 @@ class Rebalance(msgspec.Struct, frozen=True, tag_field="kind", tag="rebalance"):
     over_s: Annotated[float, Meta(ge=0, le=3_600)] = 30.0
 
 
-Message = DisconnectUser | DisconnectOperation | Revoke | ReplacedConnections | Rebalance
-
-_KINDS = frozenset(
-    str(kind.__struct_config__.tag)
-    for kind in (DisconnectUser, DisconnectOperation, Revoke, ReplacedConnections, Rebalance)
+Message = (
+    DisconnectUser
+    | DisconnectOperation
+    | Revoke
+    | ReplacedConnections
+    | Rebalance
+    | SurveyRequest
+    | OperationSurveyRequest
 )
+
+_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Message))
 _decoder = msgspec.json.Decoder(Message)
 
 
@@ -122,10 +131,17 @@ class Control:
         on_message: Callable[[Message], None],
         *,
         on_gap: Callable[[], None] = lambda: None,
+        on_reply: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """`on_message` also gets one's own; `on_gap`: listening again, something may be missed."""
+        """`on_message` also gets one's own; `on_gap`: listening again, something may be missed.
+        `on_reply`: an answer to this replica, of anybody and at most `MESSAGE_MAX_BYTES`.
+        """
         self._topology = topology
         self._channel = topology.names.control
+        #: Names this replica's channel for answers, and nothing else.
+        self.reply_to = secrets.token_hex(12)
+        self._reply_channel = self._replies_of(self.reply_to)
+        self._on_reply = on_reply
         self._settings = settings
         self._on_message = on_message
         self._on_gap = on_gap
@@ -146,12 +162,30 @@ class Control:
         if len(payload) > MESSAGE_MAX_BYTES:
             raise ValueError("the message is too long")
         _decoder.decode(payload)
+        return await self._send(self._channel, payload)
+
+    async def reply(self, reply_to: str, payload: bytes) -> int:
+        """Answer the replica whose `reply_to` this is; how many listened: one, or none any more.
+
+        Raises:
+            RedisUnavailable: as `publish`.
+            ValueError: it is too long.
+        """
+        if len(payload) > MESSAGE_MAX_BYTES:
+            raise ValueError("the answer is too long")
+        return await self._send(self._replies_of(reply_to), payload)
+
+    async def _send(self, channel: bytes, payload: bytes) -> int:
         client: Any = self._topology.client
         try:
             async with asyncio.timeout(self._settings.slots.wait_s):
-                return int(await client.spublish(self._channel, payload))
+                return int(await client.spublish(channel, payload))
         except CLIENT_ERRORS as error:
             raise translate(error) from None
+
+    def _replies_of(self, reply_to: str) -> bytes:
+        """In the cluster slot of the control channel, so that one link has both."""
+        return self._channel + b":" + reply_to.encode()
 
     async def say_replaced(self, connections: tuple[str, ...]) -> None:
         """Tell all replicas whose slots newer connections took; a line in the log where it fails.
@@ -213,6 +247,15 @@ class Control:
             raise RedisUnavailable("the control channel's server is a replica")
         link.send(pack("CLIENT", "SETNAME", f"tidegate-control:{self._pod}"), _ignore)
         await link.subscribed("SSUBSCRIBE", self._channel)
+        try:
+            await link.subscribed("SSUBSCRIBE", self._reply_channel)
+        except hiredis.ReplyError as error:  # disconnecting and revoking do not need it
+            self.counts["replies_refused"] += 1
+            if self.counts["replies_refused"] == 1:
+                channel = self._reply_channel.decode()
+                log.warning(
+                    "answers to surveys are not received", channel=channel, error=str(error)
+                )
 
     def _subscribed(self) -> None:
         self._last_error = None
@@ -253,8 +296,16 @@ class Control:
     def _pushed(self, push: list[Any]) -> None:
         if push[0] == b"smessage" and push[1] == self._channel:
             self._received(push[2])
+        elif push[0] == b"smessage" and push[1] == self._reply_channel:
+            self._replied(push[2])
         elif push[0] == b"sunsubscribe":  # the slot has moved away
             self._lost.set()
+
+    def _replied(self, payload: bytes) -> None:
+        if len(payload) > MESSAGE_MAX_BYTES:
+            self.counts["too_long"] += 1
+        else:
+            self._on_reply(payload)
 
     def _received(self, payload: bytes) -> None:
         if len(payload) > MESSAGE_MAX_BYTES:

@@ -57,6 +57,22 @@ class SlotStats(NamedTuple):
     counts: dict[str, int]
 
 
+class HeldSlots(NamedTuple):
+    """A user's connections here, and the greatest limit of their tokens."""
+
+    connections: int
+    limit: int
+
+
+class StoredSlot(NamedTuple):
+    """One of a user's slots as Redis has it. `is_live`: its replica has a lease."""
+
+    connection: str
+    incarnation: str
+    since_ms: int
+    is_live: bool
+
+
 class _Seat:
     """One connection. `since_ms` is 0 while the server has not told it."""
 
@@ -220,6 +236,33 @@ class RedisSlots:
         else:
             return False
         return True
+
+    def users(self) -> list[str]:
+        """Those with connections here, for looking only."""
+        return list(self._users)
+
+    def held(self, user: str) -> HeldSlots:
+        """What a user has here."""
+        known = self._users.get(user)
+        seats = () if known is None else known.seats.values()
+        return HeldSlots(len(seats), max((seat.limit for seat in seats), default=0))
+
+    async def stored(self, user: str) -> list[StoredSlot]:
+        """A user's slots over all replicas, the oldest first.
+
+        Raises:
+            RedisUnavailable: within `slots.wait_s`.
+        """
+        fields = await self.batches.command("HGETALL", self._key(user))
+        view = self._pods.view()
+        found = []
+        for connection, value in fields.items():
+            incarnation, _, since = value.decode(errors="replace").partition(" ")
+            is_live = not view.order or incarnation in view.live
+            since_ms = int(since) if since.isdecimal() and len(since) < 20 else 0
+            name = connection.decode(errors="replace")
+            found.append(StoredSlot(name, incarnation, since_ms, is_live))
+        return sorted(found, key=lambda slot: slot.since_ms)
 
     def stats(self) -> SlotStats:
         """What is held here."""

@@ -7,7 +7,6 @@ Nothing is kept for it but when a task was made; what is asked for is gathered t
 from __future__ import annotations
 
 import asyncio
-import heapq
 import re
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from tidegate.gateway.channel import Channel
 from tidegate.gateway.hub import Hub
+from tidegate.gateway.inventory import Inventory
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.ids import OperationId
 from tidegate.model.operation_order import OperationOrder
@@ -28,8 +28,6 @@ from tidegate.redis.log import RedisLog
 #: Names counted, and awaits followed into a task.
 NAMES_MAX = 50
 DEPTH_MAX = 64
-#: Operations looked at in one turn of the loop: about a millisecond.
-TURN_OPERATIONS = 1_000
 _NUMBER = re.compile(r"[-_ ]?\d+$")
 
 
@@ -41,12 +39,14 @@ class ReplicaInspector:
         limits: TopicSettings,
         *,
         hub: Hub,
+        inventory: Inventory,
         feed: RedisFeed,
         log: RedisLog,
         state: Callable[[], dict[str, Any]],
     ) -> None:
         self._limits = limits
         self._hub = hub
+        self._inventory = inventory
         self._feed = feed
         self._log = log
         self.state = state
@@ -60,16 +60,11 @@ class ReplicaInspector:
 
     async def operations(self, most: int, order: OperationOrder) -> dict[str, Any]:
         """See `web.admin.debug.Inspector`. In small steps, so that viewers do not notice it."""
-        every = list(self._hub.channels.values())
-        first: list[Channel] = []
-        for start in range(0, len(every), TURN_OPERATIONS):
-            turn = every[start : start + TURN_OPERATIONS]
-            first = heapq.nlargest(most, [*first, *turn], key=_KEYS[order])
-            await asyncio.sleep(0)
+        found, _ = await self._inventory.operations(most, order)
         return {
-            "count": len(every),
-            "omitted": len(every) - len(first),
-            "operations": [_row(channel) for channel in first],
+            "count": found.total,
+            "omitted": found.total - len(found.first),
+            "operations": [_row(channel) for channel in found.first],
         }
 
     # -- one operation ----------------------------------------------------------------------------
@@ -213,10 +208,3 @@ def _row(channel: Channel) -> dict[str, Any]:
         "catching_up": stats.catching_up,
         "outbox_items": stats.outbox,
     }
-
-
-_KEYS: dict[OperationOrder, Callable[[Channel], int]] = {
-    OperationOrder.VIEWERS: lambda channel: len(channel.live) + len(channel.behind),
-    OperationOrder.LAGGING: lambda channel: channel.stats().lagging,
-    OperationOrder.ENTRIES: lambda channel: channel.taken,
-}

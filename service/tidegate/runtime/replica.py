@@ -19,6 +19,7 @@ import uvicorn
 
 from tidegate import __version__
 from tidegate.core.revocation import Revocation
+from tidegate.core.survey import ReportedFigures
 from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.node import GatewayNode
 from tidegate.model.errors import InvalidRequest, SettingsError
@@ -32,6 +33,7 @@ from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.rights import Rights
 from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.drainer import Drainer
+from tidegate.runtime.gateway_view import GatewayView
 from tidegate.runtime.inspector import ReplicaInspector
 from tidegate.runtime.listening import BACKLOG, listen
 from tidegate.runtime.report import MetricsReport
@@ -78,6 +80,7 @@ class Replica:
             on_message=self._told,
             on_message_gap=self._missed,
             on_task=self._made,
+            describe=self._describe,
             retention=Retention(settings.publish.cap, settings.publish.ttl_s),
             tracer=None if self._tracing is None else self._tracing.entries,
         )
@@ -121,10 +124,12 @@ class Replica:
         self._inside = ReplicaInspector(
             settings.topic,
             hub=node.hub,
+            inventory=node.inventory,
             feed=node.feed,
             log=node.log,
             state=self._report.state,
         )
+        self._console = GatewayView(node)
 
     async def run(self) -> None:
         """Serve until `stop`.
@@ -169,6 +174,7 @@ class Replica:
                 self._settings.server,
                 readiness=self._report.readiness,
                 inside=self._inside,
+                gateway=self._console,
                 registry=new_registry(self._report.numbers)
                 if self._settings.metrics.enabled
                 else None,
@@ -237,6 +243,9 @@ class Replica:
 
     def _figures(self) -> LeaseFigures:
         return self._report.figures()
+
+    def _describe(self) -> ReportedFigures:
+        return self._report.describe()
 
     def _made(self, task: asyncio.Task[None]) -> None:
         self._inside.made(task)

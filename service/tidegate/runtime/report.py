@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from tidegate import __version__
 from tidegate.core.histogram import Histogram
+from tidegate.core.recent import RecentQuantiles
+from tidegate.core.survey import DrainProgress, ReportedFigures, clean
 from tidegate.gateway.hub import Hub
 from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
@@ -78,6 +80,10 @@ class MetricsReport:
         self._gc_pauses = GcPauses()
         self._started = time.monotonic()
         self._told = _Told(self._started, 0, 0.0, 0)
+        self._undispatched = 0
+        latency = hub.counters.latency.histogram
+        self._recent_lag = RecentQuantiles(self._loop_lag.histogram, self._started)
+        self._recent_latency = RecentQuantiles(latency, self._started)
         self._stopping_since: float | None = None
 
     def start(self) -> None:
@@ -264,12 +270,48 @@ class MetricsReport:
         before = self._told
         self._told = told = _Told(now, self._hub.counters.deliveries, lag.sum, lag.count)
         ticks = told.ticks - before.ticks
+        self._recent_lag.turn(now)
+        self._recent_latency.turn(now)
+        self._undispatched = self.undispatched()
         return LeaseFigures(
             connections=len(self._limiter),
             deliveries_per_s=(told.deliveries - before.deliveries) / max(now - before.at, 1e-3),
             loop_lag_ms=1000 * (told.lag_s - before.lag_s) / ticks if ticks else 0.0,
-            undispatched=self.undispatched(),
+            undispatched=self._undispatched,
             ready=self.readiness().ready,
+        )
+
+    def describe(self) -> ReportedFigures:
+        """What other replicas are told when they ask. It costs the same for any number of
+        operations: what would have to be counted is as old as the lease's last renewal.
+        """
+        ready, totals = self.readiness(), self._hub.counters
+        return ReportedFigures(
+            version=__version__,
+            uptime_s=time.monotonic() - self._started,
+            ready=ready.ready,
+            reason=clean(ready.reason, 500),
+            connections=len(self._limiter),
+            connections_max=self._settings.replica.max_connections,
+            users=self._admission.users,
+            entries=totals.entries,
+            deliveries=totals.deliveries,
+            gaps=totals.gaps.total(),
+            undispatched=self._undispatched,
+            loop_lag_p99_s=self._recent_lag.quantile(0.99),
+            delivery_p99_s=self._recent_latency.quantile(0.99),
+            redis_connected=self._feed.is_connected,
+            drain=self._drain(),
+        )
+
+    def _drain(self) -> DrainProgress | None:
+        if self._stopping_since is None:
+            return None
+        drain = self._settings.drain
+        return DrainProgress(
+            elapsed_s=time.monotonic() - self._stopping_since,
+            window_s=drain.delay_s + drain.window_s,
+            moved=self._drainer.moved["drain"],
         )
 
     def state(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ async def test_the_first_operations_by_viewers_and_by_entries(
 async def test_a_list_longer_than_a_turn_is_in_order(
     redis_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.runtime.inspector.TURN_OPERATIONS", 2)
+    monkeypatch.setattr("tidegate.gateway.inventory.TURN", 2)
     async with Replica(redis_server.url) as replica:
         viewers = [replica.watch(f"op-{n}") for n in (1, 2, 2, 3, 3, 3, 4, 4, 4, 4)]
         for viewer in viewers:

@@ -347,6 +347,11 @@ class Admission:
     def __len__(self) -> int:
         return sum(len(connections) for connections in self._by_user.values())
 
+    @property
+    def users(self) -> int:
+        """Users with connections here."""
+        return len(self._by_user)
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _check_revoked(self, identity: Identity) -> None:

@@ -16,6 +16,7 @@ from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
 from tidegate.web.admin.console import console_routes
 from tidegate.web.admin.debug import Inspector, check_token, debug_routes
+from tidegate.web.admin.gateway import GatewayInspector, gateway_routes
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
 from tidegate.web.http.cors import SafeAnswers
 
@@ -51,6 +52,7 @@ def admin_app(
     *,
     readiness: Callable[[], Readiness],
     inside: Inspector,
+    gateway: GatewayInspector,
     registry: CollectorRegistry | None,
     disconnect: Disconnect,
     revoke: Revoke,
@@ -97,6 +99,7 @@ def admin_app(
         )
 
     app.include_router(debug_routes(server, inside))
+    app.include_router(gateway_routes(server, gateway))
     app.include_router(console_routes())
 
     async def tell_all(authorization: str, telling: Callable[[], Awaitable[int]]) -> dict[str, int]:
