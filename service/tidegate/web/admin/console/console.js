@@ -1,19 +1,27 @@
-/** The console: one replica from the inside, asked every few seconds while somebody looks. */
+/** The console: all replicas, asked through this one every few seconds while somebody looks. */
 
 import { ask, Refused, setToken } from "./api.js";
-import { $, make, put, toast } from "./dom.js";
-import { drawPanel, drawState } from "./views.js";
+import { $, put, toast } from "./dom.js";
+import { count, plural, range, sum, timeOfId } from "./format.js";
+import { clearParts, drawParts, operationParts, userParts } from "./panel.js";
+import { drawReplicas, namesOf } from "./replicas.js";
+import { Rows } from "./table.js";
 
 const EVERY_MS = 3_000;
-const SHOWN_MAX = 200;
+/** Typing is over after this. */
+const TYPING_MS = 300;
 
 let order = "viewers";
-let rows = [];
+let seen = null;
+/** `{ kind: "operation" or "user", id }` in the panel. */
 let opened = null;
 let timer;
 let isAsking = false;
 /** Asked for once more while one was under way: in another order, or with a token. */
 let isWanted = false;
+
+const operationRows = new Rows($("operation-rows"), 7, (id) => open("operation", id));
+const userRows = new Rows($("user-rows"), 3, (id) => open("user", id));
 
 // --- asking --------------------------------------------------------------------------------------
 
@@ -23,15 +31,13 @@ async function look() {
   if (isAsking || document.hidden) return;
   isAsking = true;
   try {
-    const state = await ask("/debug/state");
-    const list = await ask("/debug/operations", { query: { limit: SHOWN_MAX, order } });
+    const query = { order, search: $("search").value.trim(), user_search: $("user-search").value.trim() };
+    seen = await ask("/debug/gateway", { query });
     $("sign-in").hidden = true;
     $("inside").hidden = false;
-    put($("away"), "");
-    drawState(state, Date.now());
-    rows = list.operations;
-    put($("count"), list.omitted ? `${list.count} (first ${rows.length} shown)` : String(list.count));
-    drawRows();
+    put($("away"), seen.redis_error === null ? "" : `Other replicas cannot be reached: ${seen.redis_error}. Only this replica is shown.`);
+    drawReplicas(seen, Date.now());
+    drawLists();
     if (opened !== null) await inspect();
   } catch (error) {
     failed(error);
@@ -50,7 +56,7 @@ function failed(error) {
     $("inside").hidden = true;
     $("panel").close();
     $("sign-in").hidden = false;
-    put($("sign-in-why"), error.status === 403 ? error.message : "The console of this replica requires its admin token.");
+    put($("sign-in-why"), error.status === 403 ? error.message : "The console requires the admin token.");
     $("sign-in-form").hidden = error.status === 403;
     put($("sign-in-error"), $("token").value || wasInside ? "This is not the admin token of this replica." : "");
     $("token").focus();
@@ -61,76 +67,91 @@ function failed(error) {
 }
 
 async function inspect() {
-  const operation = opened;
+  const { kind, id } = opened;
   try {
-    const found = await ask(`/debug/operations/${encodeURIComponent(operation)}`);
-    if (opened !== operation) return;
+    const found = await ask(`/debug/gateway/${kind}s/${encodeURIComponent(id)}`);
+    if (opened?.id !== id || opened.kind !== kind) return;
     put($("panel-error"), "");
-    drawPanel(found);
+    drawParts(kind === "operation" ? operationParts(found) : userParts(found, rowOf(id)));
   } catch (error) {
     if (!(error instanceof Refused) || error.status === 401) throw error;
-    $("panel-parts").replaceChildren();
-    put($("panel-error"), error.message);
+    if (error.status !== 429) clearParts(error.message);
   }
 }
 
-// --- operations ----------------------------------------------------------------------------------
+const rowOf = (user) => seen?.users.rows.find((row) => row.user === user);
 
-const lines = new Map();
+// --- lists ---------------------------------------------------------------------------------------
 
-function drawRows() {
-  const wanted = $("search").value.trim().toLowerCase();
-  const shown = rows.filter(({ operation }) => operation.toLowerCase().includes(wanted));
-  const kept = new Set(shown.map(({ operation }) => operation));
-  for (const [operation, line] of lines) {
-    if (kept.has(operation)) continue;
-    line.remove();
-    lines.delete(operation);
-  }
-  shown.forEach((row, at) => {
-    let line = lines.get(row.operation);
-    if (!line) lines.set(row.operation, (line = newLine(row.operation)));
-    const [, status, viewers, lagging, entries, last] = line.children;
-    put(status, row.status + (row.finished ? " (ended)" : ""));
-    put(viewers, String(row.live + row.lagging + row.catching_up));
-    put(lagging, String(row.lagging));
-    lagging.className = row.lagging ? "warn" : "";
-    put(entries, row.entries.toLocaleString("en"));
-    put(last, row.cursor === "0-0" ? "" : row.cursor);
-    line.classList.toggle("opened", row.operation === opened);
-    // Moved only where it has to be: what has the focus keeps it.
-    if ($("rows").children[at] !== line) $("rows").insertBefore(line, $("rows").children[at] ?? null);
-  });
-  $("empty").hidden = shown.length > 0;
-  put($("empty"), rows.length ? "No match in this list. Look up searches Redis as well." : "No operation has viewers on this replica.");
+function drawLists() {
+  if (!seen) return;
+  const names = namesOf(seen.replicas);
+  const podsOf = (incarnations) => incarnations.map((one) => names.get(one) ?? one).join(", ");
+  const { operations, users } = seen;
+  put($("operation-count"), shownOf(operations));
+  operationRows.draw(
+    operations.rows.map((row) => ({
+      key: row.operation,
+      name: row.operation,
+      opened: opened?.kind === "operation" && opened.id === row.operation,
+      cells: [
+        row.status + (row.finished ? " (ended)" : ""),
+        sum(row.live + row.lagging + row.catching_up, row.complete),
+        { text: count(row.lagging), className: row.lagging ? "warn" : "" },
+        count(row.entries),
+        count(row.replicas.length),
+        podsOf(row.dispatchers) || "–",
+        timeOfId(row.cursor),
+      ],
+    })),
+  );
+  const isSearching = $("search").value.trim() !== "";
+  empty("operation-empty", operations, isSearching ? "No operation with viewers matches. Look up also finds operations without viewers." : "No operation has viewers.");
+  put($("user-count"), shownOf(users));
+  userRows.draw(
+    users.rows.map((row) => ({
+      key: row.user,
+      name: row.user,
+      opened: opened?.kind === "user" && opened.id === row.user,
+      cells: [
+        { text: `${row.slots === null ? "–" : count(row.slots)} of ${count(row.limit)}`, className: row.slots >= row.limit ? "warn" : "" },
+        sum(row.connections, row.complete),
+        podsOf(row.replicas),
+      ],
+    })),
+  );
+  empty("user-empty", users, $("user-search").value.trim() ? "No connected user matches." : "No user has a slot: nobody is connected, or users are not authenticated.");
   for (const head of document.querySelectorAll("[data-order]")) {
     if (head.dataset.order === order) head.setAttribute("aria-sort", "descending");
     else head.removeAttribute("aria-sort");
   }
 }
 
-function newLine(operation) {
-  const button = make("button", "", operation);
-  button.type = "button";
-  button.addEventListener("click", () => open(operation));
-  return make("tr", "", make("td", "", button), ...Array.from({ length: 5 }, () => make("td")));
+function shownOf({ rows, ...known }) {
+  return known.at_most > rows.length ? `${range(known)} (first ${rows.length} shown)` : count(rows.length);
 }
 
-function open(operation) {
-  opened = operation;
-  put($("panel-title"), operation);
-  $("panel-parts").replaceChildren();
-  put($("panel-error"), "");
+function empty(id, { rows }, text) {
+  $(id).hidden = rows.length > 0;
+  put($(id), text);
+}
+
+function open(kind, id) {
+  opened = { kind, id };
+  put($("panel-title"), id);
+  clearParts();
+  put($("panel-disconnect"), kind === "operation" ? "Disconnect its viewers" : "Disconnect");
+  $("panel-revoke").hidden = kind !== "user";
   const isWide = matchMedia("(min-width: 72rem)").matches;
   if (!$("panel").open) isWide ? $("panel").show() : $("panel").showModal();
   document.body.classList.add("with-panel");
-  drawRows();
+  drawLists();
   inspect().catch(failed);
 }
 
 // --- what changes something ----------------------------------------------------------------------
 
-/** Asks first. `path` is told on all replicas. */
+/** Asks first. What is done is done on all replicas. */
 function confirmed(title, text, word, path, query = {}) {
   put($("sheet-title"), title);
   put($("sheet-text"), text);
@@ -140,9 +161,9 @@ function confirmed(title, text, word, path, query = {}) {
   $("sheet-form").onsubmit = async (event) => {
     event.preventDefault();
     try {
-      const { replicas } = await ask(path, { method: "POST", query });
+      const { replicas } = await ask(path, { method: "POST", query: { ...query, reason: "console" } });
       $("sheet").close();
-      toast(`Sent to ${replicas} replica${replicas === 1 ? "" : "s"}.`, "good");
+      toast(`Sent to ${plural(replicas, "replica")}.`, "good");
       look();
     } catch (error) {
       put($("sheet-error"), error instanceof Refused ? error.message : "The replica does not respond.");
@@ -150,20 +171,21 @@ function confirmed(title, text, word, path, query = {}) {
   };
 }
 
-function actOnUser(event) {
-  event.preventDefault();
-  const user = $("user").value.trim();
-  if (!user) return put($("user-error"), "Enter the id of a user.");
-  put($("user-error"), "");
-  // Ids may have slashes, and are one part of the path for the replica all the same.
-  const path = `/admin/users/${encodeURIComponent(user)}/disconnect`;
-  if (event.submitter?.value === "revoke") {
-    const text = "All tokens of this user that were issued until now are rejected, and connections that use them are closed, on all replicas.";
-    confirmed(`Revoke the tokens of ${user}?`, text, "Revoke", path, { issued_before: Math.ceil(Date.now() / 1000), reason: "console" });
-  } else {
-    const text = "All connections of this user are closed, on all replicas. A viewer whose token is valid may connect again.";
-    confirmed(`Disconnect ${user}?`, text, "Disconnect", path, { reason: "console" });
-  }
+// Ids of users may have slashes, and are one part of the path for the replica all the same.
+const pathOf = ({ kind, id }) => `/admin/${kind}s/${encodeURIComponent(id)}/disconnect`;
+
+function disconnect() {
+  const { kind, id } = opened;
+  const text =
+    kind === "operation"
+      ? "All its viewers are disconnected, on all replicas. They may connect again if they are still authorized."
+      : "All connections of this user are closed, on all replicas. A viewer whose token is valid may connect again.";
+  confirmed(kind === "operation" ? `Disconnect the viewers of ${id}?` : `Disconnect ${id}?`, text, "Disconnect", pathOf(opened));
+}
+
+function revoke() {
+  const text = "All tokens of this user that were issued until now are rejected, and connections that use them are closed, on all replicas.";
+  confirmed(`Revoke the tokens of ${opened.id}?`, text, "Revoke", pathOf(opened), { issued_before: Math.ceil(Date.now() / 1000) });
 }
 
 // --- start ---------------------------------------------------------------------------------------
@@ -174,32 +196,36 @@ $("sign-in-form").addEventListener("submit", (event) => {
   put($("sign-in-error"), "");
   look();
 });
-$("find").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const id = $("search").value.trim();
-  if (id) open(id);
-});
-$("search").addEventListener("input", drawRows);
+for (const [form, input, kind] of [["find", "search", "operation"], ["find-user", "user-search", "user"]]) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const id = $(input).value.trim();
+    if (id) open(kind, id);
+  });
+  let typing;
+  $(input).addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(look, TYPING_MS);
+  });
+}
 for (const head of document.querySelectorAll("[data-order]"))
   head.firstElementChild.addEventListener("click", () => {
     order = head.dataset.order;
-    drawRows();
+    drawLists();
     look();
   });
 $("panel-close").addEventListener("click", () => $("panel").close());
 $("panel").addEventListener("close", () => {
+  if ($("panel").open) return; // opened again before this event
   opened = null;
   document.body.classList.remove("with-panel");
-  drawRows();
+  drawLists();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !document.querySelector(":modal") && !event.target.value) $("panel").close();
 });
-$("panel-disconnect").addEventListener("click", () => {
-  const text = "All its viewers are disconnected, on all replicas. They may connect again if they are still authorized.";
-  confirmed(`Disconnect the viewers of ${opened}?`, text, "Disconnect", `/admin/operations/${encodeURIComponent(opened)}/disconnect`, { reason: "console" });
-});
-$("user-form").addEventListener("submit", actOnUser);
+$("panel-disconnect").addEventListener("click", disconnect);
+$("panel-revoke").addEventListener("click", revoke);
 $("sheet-cancel").addEventListener("click", () => $("sheet").close());
 document.addEventListener("visibilitychange", look);
 look();
