@@ -1,4 +1,5 @@
-"""The console: a page on the admin port that shows what ``/debug`` tells, and asks ``/admin``.
+"""The console: a page on the admin port that shows what ``/debug/gateway`` tells of all replicas,
+and asks ``/admin``.
 
 The files hold nothing and are given to whoever reaches the port, so that there is a place to give
 the token; everything that the page shows is asked for with it, under the rules of those routes.
