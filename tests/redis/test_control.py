@@ -20,6 +20,7 @@ from tests.servers.cluster import Cluster
 from tests.servers.proxy import Proxy
 from tests.servers.sentinel import Sentinels
 from tests.servers.standalone import Server
+from tidegate.core.survey import OperationSurveyRequest, SurveyRequest
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
@@ -43,6 +44,8 @@ ALL: list[Message] = [
     Revoke(user="ann", issued_before_s=1_795_418_408.5),
     ReplacedConnections(connections=("c1", "c2")),
     Rebalance(pod="gate-0", connections=120, over_s=10),
+    SurveyRequest(id="a" * 24, reply_to="b" * 24, search="import"),
+    OperationSurveyRequest(id="a" * 24, reply_to="b" * 24, operation="42"),
 ]
 
 
@@ -51,7 +54,10 @@ class Listener:
         self.topology = topology
         self.heard: list[Message] = []
         self.gaps = 0
-        self.control = Control(topology, settings, self.heard.append, on_gap=self._gap)
+        self.replies: list[bytes] = []
+        self.control = Control(
+            topology, settings, self.heard.append, on_gap=self._gap, on_reply=self.replies.append
+        )
 
     def _gap(self) -> None:
         self.gaps += 1
@@ -99,6 +105,13 @@ async def test_what_cannot_be_understood_is_counted_and_dropped(redis_server: Se
         b'{"kind":"disconnect_user","user":"' + b"x" * 600 + b'"}': "unreadable",
         b'{"kind":"rebalance","pod":"a","connections":-1}': "unreadable",
         b'{"kind":"disconnect_user","user":"\xff"}': "unreadable",
+        b'{"kind":"survey","id":"' + b"a" * 24 + b'","reply_to":"*"}': "unreadable",
+        b'{"kind":"survey","id":"'
+        + b"a" * 24
+        + b'","reply_to":"'
+        + b"a" * 25
+        + b'"}': "unreadable",
+        b'{"kind":"survey_operation","id":"x","reply_to":"x","operation":"42"}': "unreadable",
         b"[" * 10_000: "unreadable",
         b'{"kind":"self_destruct","user":"ann"}': "unknown_kind",
         b'{"kind":"disconnect_user","user":"' + b"x" * MESSAGE_MAX_BYTES + b'"}': "too_long",
@@ -242,3 +255,34 @@ async def test_on_sentinel_over_a_failover(sentinel: Sentinels) -> None:
 
         await until(heard, "the message does not arrive by the new primary")
         await until(lambda: a.gaps >= 1)
+
+
+async def test_an_answer_reaches_who_asked_and_nobody_else(any_server: Server) -> None:
+    async with listening(any_server.url) as a, listening(any_server.url) as b:
+        assert await a.control.reply(b.control.reply_to, b"to b") == 1
+        assert await b.control.reply(a.control.reply_to, b"to a") == 1
+        await until(lambda: a.replies == [b"to a"] and b.replies == [b"to b"])
+        assert await a.control.reply("0" * 24, b"to nobody") == 0
+        assert a.heard == b.heard == []
+        with pytest.raises(ValueError, match="too long"):
+            await a.control.reply(b.control.reply_to, b"x" * (MESSAGE_MAX_BYTES + 1))
+        # Somebody else sends one all the same.
+        async with any_server.client() as client:
+            channel = b"%b:%b" % (NAMES.control, a.control.reply_to.encode())
+            await client.spublish(channel, b"x" * (MESSAGE_MAX_BYTES + 1))
+        await until(lambda: a.control.counts["too_long"] == 1)
+        assert len(a.replies) == 1
+
+
+async def test_without_the_right_to_receive_answers_it_still_listens(redis_server: Server) -> None:
+    """An ACL that names the control channel alone, and not what begins like it."""
+    async with redis_server.client() as client:
+        channel = NAMES.control.decode()
+        rules = ["reset", "on", ">secret", "~*", "+@all", f"&{channel}"]
+        await client.execute_command("ACL", "SETUSER", "narrow", *rules)
+        url = f"redis://narrow:secret@{redis_server.host}:{redis_server.port}/0"
+        async with listening(url) as a:
+            assert await a.control.publish(ALL[0]) == 1
+            await until(lambda: a.heard == [ALL[0]])
+            assert a.control.counts["replies_refused"] == 1
+        await client.execute_command("ACL", "DELUSER", "narrow")
