@@ -280,7 +280,7 @@ async def test_server_sent_events_and_polls(
             )
             assert missing.status_code == 404
             line = (await ended(lines, 3))[2]
-            assert (line["kind"], line["code"], line["reason"]) == ("long_poll", 4404, "not_found")
+            assert (line["kind"], line["code"], line["reason"]) == ("long_poll", 4404, "no_stream")
 
             waiting = asyncio.create_task(
                 client.get("/operations/42/events", params={"wait": 30, "after": entry_id})

@@ -66,7 +66,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
     try {
       const answer = await get(`sse/operations/${encodeURIComponent(operation.id)}`, query, given.signal);
       if (answer.status === 204) return operation.course.closed(1000);
-      if (!answer.ok || !answer.body) return await refused(operation, answer);
+      if (!answer.ok || !answer.body) return refused(operation, answer, object(parse(await answer.text())));
       const reader = answer.body.getReader();
       const decoder = new TextDecoder();
       let rest = "";
@@ -112,9 +112,12 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
     const late = AbortSignal.timeout(wait * 1000 + OPEN_TIMEOUT_MS);
     const path = `operations/${encodeURIComponent(operation.id)}/events`;
     const answer = await get(path, query, AbortSignal.any([signal, late]));
-    // An operation that has not begun is 404 when the time is over.
-    const notBegun = answer.status === 404 && Date.now() - began >= wait * 800;
-    if (!answer.ok && !notBegun) return refused(operation, answer);
+    const refusal = answer.ok ? {} : object(parse(await answer.text()));
+    // What an operation that has not begun is answered with when the time is over.
+    const notBegun = answer.status === 404 && refusal.code === "no_stream";
+    if (!answer.ok && !notBegun) return refused(operation, answer, refusal);
+    // Sooner it is of a replica that is going away.
+    if (notBegun && Date.now() - began < wait * 800) return operation.course.closed(ABNORMAL, operation.folded.ended);
     const page = notBegun ? {} : object(await answer.json());
     if (signal.aborted) return null;
     const tell = (frame: Json) => host.frame(link, { ...frame, operation: operation.id }, operation);
@@ -138,8 +141,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
     return doFetch(url, { headers, signal, cache: "no-store", credentials });
   };
 
-  const refused = async ({ course, folded }: Operation, answer: Response): Promise<Decision> => {
-    const { code, detail } = object(parse(await answer.text()));
+  const refused = ({ course, folded }: Operation, answer: Response, { code, detail }: Json): Decision => {
     course.heard({ type: "error", data: { code, message: detail } });
     return course.failed(answer.status, answer.headers.get("Retry-After"), folded.ended);
   };

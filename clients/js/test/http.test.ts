@@ -234,11 +234,24 @@ test("an operation that has not begun is waited for", async () => {
   const watch = polls().watch("1");
   await turn();
   await pass(24_900, 1_000);
-  last().json({ code: "not_found" }, 404);
+  last().json({ code: "no_stream" }, 404);
   await turn();
   assert.equal(requests.length, 2);
   assert.equal(watch.state.status, "unknown");
-  last().json({ code: "not_found" }, 404); // at once: nobody knows it
+  last().json({ code: "no_stream" }, 404); // at once, by a replica that is going away
+  await turn();
+  assert.equal(requests.length, 2, "else the two would ask and answer without a pause");
+  await pass(1_000);
+  assert.equal(requests.length, 3);
+  last().json({ code: "not_found" }, 404); // nobody knows it
+  await assert.rejects(watch.done, /refused/);
+});
+
+test("an operation that is not known is refused, however long that took", async () => {
+  const watch = polls().watch("1");
+  await turn();
+  await pass(24_900, 1_000);
+  last().json({ code: "not_found" }, 404);
   await assert.rejects(watch.done, /refused/);
 });
 

@@ -112,11 +112,14 @@ STATE_RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"schema": _STATE}},
     },
     304: {"description": "Nothing has changed"},
-    **_refusals("There is no stream of this operation"),
+    **_refusals("There is no stream of this operation (`no_stream`), or no such operation"),
 }
 PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A page", "content": {"application/json": {"schema": _PAGE}}},
-    **_refusals("There is no stream of this operation, and none began while waiting"),
+    **_refusals(
+        "There is no stream of this operation, and none began while waiting (`no_stream`); "
+        "or no such operation (`not_found`)"
+    ),
 }
 
 #: Where `server.auth` is jwt, what a viewer asks needs this.

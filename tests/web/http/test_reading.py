@@ -245,7 +245,7 @@ async def test_a_long_poll_waits_for_the_operation_to_begin(
         assert found == [entry]
         assert body["gap"] is None
         response = await client.get("/operations/other/events", params={"wait": 0.2})
-        problem(response, 404, "not_found")
+        problem(response, 404, "no_stream")
 
 
 async def test_a_long_poll_hears_of_a_gap(redis_server: Server, backend: Backend) -> None:
@@ -398,8 +398,8 @@ async def test_refusals_are_problems(replica: Replica, backend: Backend) -> None
     await backend.client.set(PREFIX + "text", "no stream")
     async with http(replica) as client:
         for path, status, code in (
-            ("/operations/nobody", 404, "not_found"),
-            ("/operations/nobody/events", 404, "not_found"),
+            ("/operations/nobody", 404, "no_stream"),
+            ("/operations/nobody/events", 404, "no_stream"),
             ("/operations/text", 404, "not_a_stream"),
             ("/operations/text/events", 404, "not_a_stream"),
             ("/operations/text/events?wait=1", 404, "not_a_stream"),

@@ -39,7 +39,8 @@ from tidegate.web.schemas import (
 WAIT_MAX_S = 60.0
 DEFAULT_LIMIT = 100
 
-NO_STREAM = Refusal(close_codes.NOT_FOUND, "not_found", "there is no stream of this operation")
+#: Not `not_found`: a stream may begin later, an operation that the source does not know may not.
+NO_STREAM = Refusal(close_codes.NOT_FOUND, "no_stream", "this operation has no stream, or none yet")
 
 
 class ReadRefused(Exception):
