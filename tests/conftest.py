@@ -13,6 +13,7 @@ worker only, and first.
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.deadlines import Deadline
 from tests.groups import GroupScheduling, group_of, write_down
 from tests.servers import binaries
 from tests.servers.cluster import Cluster
@@ -65,6 +67,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     quick = config.getoption("--tier") == "quick"
     hypothesis.settings.load_profile("quick" if quick else "long")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item: Any, settings: Any) -> bool | None:
+    """None leaves it to pytest-timeout."""
+    if settings.method != "signal" or threading.current_thread() is not threading.main_thread():
+        return None
+    item.cancel_timeout = Deadline(settings.timeout).cancel
+    return True
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -33,8 +33,10 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 
-#: Of one command; nothing that a page does may hold up a test for longer.
+#: Of one command, whatever else the page says; nothing that it does holds up a test for longer.
 CALL_TIMEOUT_S = 60.0
+#: A browser that does not close its socket is killed.
+CLOSE_TIMEOUT_S = 2.0
 
 
 class Browser:
@@ -114,18 +116,28 @@ class Browser:
     async def _call(self, method: str, **params: Any) -> dict[str, Any]:
         if self._socket is None:
             raise AssertionError("the browser is not started")
-        number = next(self._ids)
-        await self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        while True:
+        try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                message = json.loads(await self._socket.recv())
+                message = await self._exchange(self._socket, method, params)
+        except TimeoutError:
+            raise AssertionError(f"{method}: no answer in {CALL_TIMEOUT_S:g} s") from None
+        if "error" in message:
+            raise AssertionError(f"{method}: {message['error']}")
+        result: dict[str, Any] = message["result"]
+        return result
+
+    async def _exchange(
+        self, socket: ClientConnection, method: str, params: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The answer; what the page says meanwhile, which may be without end, is noted."""
+        number = next(self._ids)
+        await socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            message: dict[str, Any] = json.loads(await socket.recv())
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.console.append(json.dumps(message["params"]))
             if message.get("id") == number:
-                if "error" in message:
-                    raise AssertionError(f"{method}: {message['error']}")
-                result: dict[str, Any] = message["result"]
-                return result
+                return message
 
     async def __aenter__(self) -> Self:
         self._process.spawn()
@@ -133,7 +145,13 @@ class Browser:
             await until(self._listens, self._process.log_tail)
             port = self._port_file.read_text().split()[0]
             address = await self._page_address(port)
-            self._socket = await connect(address, max_size=None, ping_interval=None)
+            self._socket = await connect(
+                address,
+                max_size=None,
+                ping_interval=None,
+                open_timeout=CALL_TIMEOUT_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+            )
             for domain in ("Page", "Runtime", "Log"):
                 await self._call(f"{domain}.enable")
         except BaseException:
@@ -160,9 +178,11 @@ class Browser:
         return pages[0]
 
     async def __aexit__(self, *_: object) -> None:
-        if self._socket is not None:
-            await self._socket.close()
-        self._close()
+        try:
+            if self._socket is not None:
+                await self._socket.close()  # within the time that `connect` was given
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self._process.close()
