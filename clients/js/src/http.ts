@@ -27,7 +27,8 @@ import { type Json, object, parse } from "./values.js";
 export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
   const running = new Map<Operation, AbortController>();
   const queue: (() => void)[] = [];
-  let polls = !owner.ways.includes("sse");
+  let heldBack = !owner.ways.includes("sse");
+  let polls = heldBack;
   let busy = 0;
   let isClosed = false;
 
@@ -66,7 +67,11 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
     try {
       const answer = await get(`sse/operations/${encodeURIComponent(operation.id)}`, query, given.signal);
       if (answer.status === 204) return operation.course.closed(1000);
-      if (!answer.ok || !answer.body) return refused(operation, answer, object(parse(await answer.text())));
+      if (!answer.ok || !answer.body) {
+        const decision = refused(operation, answer, object(parse(await answer.text())));
+        // A gateway names its reason; a proxy that wants no event streams does not.
+        return decision.do === "refuse" && !operation.course.code && useNoStreams() ? null : decision;
+      }
       const reader = answer.body.getReader();
       const decoder = new TextDecoder();
       let rest = "";
@@ -88,18 +93,23 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
       }
     } catch (error) {
       if (ended.aborted) throw error;
-      // A stream that broke is one like any other; what never brought anything is held back, or
-      // nobody is there.
+      // A stream that broke is one like any other. One that never brought anything is held back on
+      // the way, or refused by a proxy in words that a page may not read, or nobody is there.
       if (!silent) return operation.course.closed(ABNORMAL, operation.folded.ended);
-      if (!given.signal.aborted || !owner.ways.includes("poll")) throw error;
-      owner.log("event streams are held back on the way");
-      polls = true;
+      heldBack ||= given.signal.aborted;
+      if (!useNoStreams()) throw error;
       return null;
     } finally {
       clearTimeout(timer);
       ended.removeEventListener("abort", end);
       end();
     }
+  };
+
+  /** Poll instead, where that is allowed. */
+  const useNoStreams = () => {
+    owner.log("event streams do not come through");
+    return (polls ||= owner.ways.includes("poll"));
   };
 
   /** One page, which waits for something to be in it; null when another is to follow. */
@@ -163,6 +173,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
   let probeMs = PROBE_FIRST_MS;
 
   const probeLater = () => {
+    polls = heldBack; // what was refused is tried again as well
     if (isClosed || !owner.ways.includes("websocket")) return;
     probing = setTimeout(tryASocket, probeMs * (0.75 + Math.random() / 2));
     probeMs = Math.min(probeMs * 2, PROBE_MAX_MS);

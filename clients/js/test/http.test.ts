@@ -138,6 +138,51 @@ test("a stream that breaks resumes with its cursor", async () => {
   assert.equal(watch.state.entries, 2);
 });
 
+test("a proxy that refuses event streams is not the gateway: polls", async () => {
+  const watch = streams().watch("1");
+  await turn();
+  last().answer(new Response("<h1>403 Forbidden</h1>", { status: 403 }));
+  await turn();
+  assert.equal(last().path, "/live/operations/1/events");
+  last().json({ events: [entry("1", "1-0", { progress: 0.5 })], cursor: "1-0", status: "running" });
+  await turn();
+  assert.deepEqual([watch.state.connection, watch.state.progress], ["live", 0.5]);
+});
+
+test("a refusal that a page of another origin may not read: polls, and streams again later", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
+  FakeSocket.opens = false;
+  const watch = http({ transports: ["websocket", "sse", "poll"] }).watch("1");
+  await turn();
+  FakeSocket.last.ends(1006);
+  await pass(250);
+  FakeSocket.last.ends(1006);
+  await pass(450);
+  last().fail(new TypeError("Failed to fetch"));
+  await turn();
+  assert.equal(last().path, "/live/operations/1/events");
+  last().json({ events: [entry("1", "1-0")], cursor: "1-0", status: "running" });
+  await pass(16_000, 500);
+  assert.equal(FakeSocket.all.length, 3);
+  FakeSocket.last.ends(1006);
+  last().json({ events: [], cursor: "1-0", status: "running" });
+  await turn();
+  assert.equal(last().url.href, "https://gateway.test/live/sse/operations/1?last_event_id=1-0");
+  last().stream(state("1"), entry("1", "2-0"));
+  await turn();
+  assert.deepEqual([watch.state.connection, watch.state.entries], ["live", 2]);
+});
+
+test("where polls are refused like that too, the watch has failed", async () => {
+  const watch = streams().watch("1");
+  for (let i = 0; i < 2; i++) {
+    await turn();
+    last().answer(new Response("<h1>403 Forbidden</h1>", { status: 403 }));
+  }
+  await assert.rejects(watch.done, WatchForbidden);
+  assert.equal(requests.length, 2);
+});
+
 test("a drain says when to come back, over HTTP too", async () => {
   streams().watch("1");
   await turn();
@@ -273,6 +318,9 @@ test("where nobody answers over HTTP either, sockets are tried again", async () 
   await pass(250);
   FakeSocket.last.ends(1006);
   await pass(450);
+  last().fail(new TypeError("fetch failed"));
+  await turn();
+  assert.equal(last().path, "/live/operations/1/events", "a proxy may refuse event streams alone");
   last().fail(new TypeError("fetch failed"));
   await turn();
   assert.equal(watch.state.connection, "waiting");
