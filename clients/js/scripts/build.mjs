@@ -12,7 +12,7 @@ import { minify } from "terser";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 const INTERNAL =
-  /^(folded|course|line|again|told|over|watches|become|take|release|hasRoom|remove|wake|sleep|opened|lost|decided|place|bases|ways|unwatch|refresh|look|heard|inPercent|asked|changed|takeOver|isSocket)$/;
+  /^(folded|course|line|again|told|over|watches|become|take|release|hasRoom|remove|wake|sleep|opened|lost|decided|place|bases|ways|unwatch|refresh|look|heard|inPercent|asked|changed|takeOver|isSocket|closed|failed|owner|forget)$/;
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);

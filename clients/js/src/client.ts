@@ -3,7 +3,7 @@
 import { listen } from "./environment.js";
 import { InvalidRequest } from "./errors.js";
 import { createLine, type Line, type LineOwner } from "./line.js";
-import { Operation } from "./operation.js";
+import { Operation, type OperationOwner } from "./operation.js";
 import type { ClientOptions, Transport, WatchOptions } from "./options.js";
 import { position } from "./values.js";
 import { Watch } from "./watch.js";
@@ -11,8 +11,10 @@ import { Watch } from "./watch.js";
 const OPERATION_ID = /^[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}$/;
 const DEBUG_KEY = "tidegate.debug";
 
-export class TidegateClient implements LineOwner {
+export class TidegateClient implements LineOwner, OperationOwner {
   readonly options: ClientOptions;
+  /** @internal */
+  readonly changed = new Set<Watch>();
   /** @internal */
   readonly bases: readonly URL[];
   /** @internal */
@@ -54,10 +56,7 @@ export class TidegateClient implements LineOwner {
     let shared = this.#operations.get(operation);
     const isNew = !shared;
     if (!shared) {
-      const forget = (over: Operation) => {
-        if (this.#operations.get(operation) === over) this.#operations.delete(operation);
-      };
-      shared = new Operation(operation, options, typeof this.options.token === "function", forget);
+      shared = new Operation(operation, options, this);
       this.#operations.set(operation, shared);
     }
     const watch = new Watch(shared, signal);
@@ -70,6 +69,11 @@ export class TidegateClient implements LineOwner {
     this.#closed = true;
     this.#unlisten();
     for (const operation of [...this.#operations.values()]) for (const watch of [...operation.watches]) watch.close();
+  }
+
+  /** @internal */
+  forget({ id }: Operation): void {
+    this.#operations.delete(id);
   }
 
   /** @internal */

@@ -8,7 +8,7 @@
 import { type Course, createCourse } from "./course.js";
 import type { TidegateError } from "./errors.js";
 import type { Line } from "./line.js";
-import { LINGER_MS, type WatchOptions } from "./options.js";
+import { type ClientOptions, LINGER_MS, type WatchOptions } from "./options.js";
 import { type Folded, fold, initial, isEntry, type OperationState } from "./state.js";
 import { idOf, type Json, position } from "./values.js";
 import type { Watch } from "./watch.js";
@@ -29,9 +29,19 @@ function shown({ inPercent: _, ...state }: Folded, connection: Connection, failu
 /** What is known of an operation that nobody has watched yet. */
 export const NOTHING_YET: WatchState = shown(initial(), "connecting", null);
 
+/** What an operation belongs to. */
+export interface OperationOwner {
+  readonly options: ClientOptions;
+  /** Watches with a `change` to tell; a timer for each would cost more than what it tells. */
+  readonly changed: Set<Watch>;
+  /** The operation is over. */
+  forget(operation: Operation): void;
+}
+
 export class Operation {
   readonly id: string;
   readonly history: WatchOptions["history"];
+  readonly owner: OperationOwner;
   readonly watches = new Set<Watch>();
   readonly course: Course;
   line: Line | undefined;
@@ -40,22 +50,16 @@ export class Operation {
   folded: Folded;
   /** `current_state` has come, on any connection. */
   told = false;
-  readonly #forget: (operation: Operation) => void;
   #connection: Connection = "connecting";
   #failure: TidegateError | null = null;
   #snapshot: WatchState | null = null;
 
-  constructor(
-    id: string,
-    { history, lastEventId }: WatchOptions,
-    renewable: boolean,
-    forget: (operation: Operation) => void,
-  ) {
+  constructor(id: string, { history, lastEventId }: WatchOptions, owner: OperationOwner) {
     this.id = id;
     this.history = history;
-    this.#forget = forget;
+    this.owner = owner;
     this.folded = initial(idOf(position(lastEventId)));
-    this.course = createCourse(renewable);
+    this.course = createCourse(typeof owner.options.token === "function");
   }
 
   /** The same object as long as nothing has changed. */
@@ -90,7 +94,7 @@ export class Operation {
     clearTimeout(this.again);
     this.line?.remove(this);
     this.line = undefined;
-    this.#forget(this);
+    this.owner.forget(this);
     for (const watch of this.watches) watch.end();
   }
 

@@ -42,6 +42,7 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
   let timer: ReturnType<typeof setTimeout> | undefined;
   let due = 0;
   let asked = false;
+  let heardAt = 0;
   let silent = true;
 
   const send = (message: Json) => {
@@ -87,14 +88,13 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     wait(PONG_MS, beat);
   };
   const beat = () => {
+    const now = Date.now();
+    const quiet = now - heardAt;
+    // A timer for each frame would cost more than the frame.
+    if (!asked && quiet < PING_MS) wait(PING_MS - quiet, beat);
     // A timer that comes late was not running: neither was what would have heard the answer.
-    if (asked && Date.now() - due < STOOD_STILL_MS) lost(ABNORMAL, "silent");
+    else if (asked && now - due < STOOD_STILL_MS) lost(ABNORMAL, "silent");
     else look();
-  };
-  /** Something was heard. */
-  const heard = () => {
-    asked = false;
-    wait(PING_MS, beat);
   };
   const link: Link = {
     isSocket: true,
@@ -116,13 +116,13 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
 
   wait(OPEN_TIMEOUT_MS, () => lost(ABNORMAL, "no answer"));
   socket.onopen = () => {
-    heard();
+    wait(PING_MS, beat);
     link.host.opened(link);
   };
   socket.onclose = ({ code, reason }) => lost(code, reason);
   socket.onmessage = ({ data }) => {
-    silent = false;
-    heard();
+    silent = asked = false;
+    heardAt = Date.now();
     const frame = parse(data);
     if (!frame) return;
     const { operation, type } = frame;

@@ -45,7 +45,7 @@ export function number(value: unknown): number | null {
 
 /** A text; half a surrogate pair, which JSON can name and nothing can show, is U+FFFD. */
 export const text = (value: unknown): string | null =>
-  typeof value === "string" ? value.replace(/\p{Surrogate}/gu, "\ufffd") : null;
+  typeof value === "string" ? value.toWellFormed() : null;
 
 const isObject = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);

@@ -33,7 +33,8 @@ export class WatchEvent extends Event {
 
   constructor(type: string, frame: Frame | null = null, error: TidegateError | null = null) {
     super(type);
-    Object.assign(this, { frame, error });
+    this.frame = frame;
+    this.error = error;
   }
 }
 
@@ -43,7 +44,6 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   readonly #operation: Operation;
   readonly #frames = new Set<Frames>();
   #settle!: { ok: (state: WatchState) => void; fail: (error: unknown) => void };
-  #timer: ReturnType<typeof setTimeout> | undefined;
   #over = false;
   #last: WatchState | null = null;
   #unlisten: () => void = () => {};
@@ -102,7 +102,9 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
 
   /** @internal */
   changed(): void {
-    this.#timer ??= setTimeout(() => this.#tell(), CHANGE_MS);
+    const { changed } = this.#operation.owner;
+    if (!changed.size) setTimeout(() => [...changed].forEach((watch) => watch.#tell()), CHANGE_MS);
+    changed.add(this);
   }
 
   /** @internal The operation is over. */
@@ -119,8 +121,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   }
 
   #tell(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#operation.owner.changed.delete(this);
     this.dispatchEvent(new WatchEvent("change"));
   }
 
