@@ -1,18 +1,22 @@
-"""The packed browser client in Node: over HTTP where there is no WebSocket (Node 20), with it else.
+"""The packed browser client in Node and in Deno.
 
-The process ends by itself: a client that is done keeps nothing open.
+Over HTTP where there is no WebSocket (Node 20), with it else. The process ends by itself: a client
+that is done keeps nothing open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
+from tests.clients import deno
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers import binaries
@@ -21,22 +25,45 @@ from tests.servers.standalone import Server
 pytestmark = [pytest.mark.real("node"), pytest.mark.full, pytest.mark.xdist_group("js")]
 
 SECRET = "k" * 32
-SCRIPT = Path(__file__).with_name("node") / "watch.mjs"
+SCRIPT = Path(__file__).with_name("script") / "watch.mjs"
 TIMEOUT_S = 60
 
 
-async def node(package: Path, replica: Replica, operation: str, token: str = "") -> list[Any]:
+#: Nothing but the package and the network, and nothing from elsewhere.
+DENO_ARGUMENTS = ("run", "--no-prompt", "--no-remote", "--no-config", "--allow-net")
+
+
+@pytest.fixture(params=["node", "deno"])
+def runtime(request: pytest.FixtureRequest, package: Path) -> list[str | Path]:
+    """What runs a script, and what that may do."""
+    if request.param == "node":
+        program = binaries.node()
+        assert program is not None
+        return [program]
+    try:
+        return [deno.program(), *DENO_ARGUMENTS, f"--allow-read={package},{SCRIPT.parent}"]
+    except LookupError as reason:
+        pytest.skip(str(reason))
+
+
+async def run(
+    runtime: Sequence[str | Path],
+    package: Path,
+    replica: Replica,
+    operation: str,
+    scratch: Path,
+    token: str = "",
+) -> list[Any]:
     """What the script says, line by line."""
-    program = binaries.node()
-    assert program is not None
     process = await asyncio.create_subprocess_exec(
-        program,
+        *runtime,
         SCRIPT,
         package,
         f"http://127.0.0.1:{replica.settings.server.port}",
         operation,
         token,
         stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "DENO_DIR": str(scratch), "DENO_NO_UPDATE_CHECK": "1"},
     )
     try:
         out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
@@ -47,10 +74,16 @@ async def node(package: Path, replica: Replica, operation: str, token: str = "")
     return [json.loads(line) for line in out.splitlines()]
 
 
-async def test_to_the_end(redis_server: Server, backend: Backend, package: Path) -> None:
+async def test_to_the_end(
+    redis_server: Server,
+    backend: Backend,
+    package: Path,
+    runtime: list[str | Path],
+    tmp_path: Path,
+) -> None:
     ids = await backend.publish_many("a", 150)
     async with Replica(redis_server.url) as replica:
-        watching = asyncio.create_task(node(package, replica, "a"))
+        watching = asyncio.create_task(run(runtime, package, replica, "a", tmp_path))
         ids.append(await backend.publish("a", "operation_completed", result={"rows": 7}))
         *frames, end = await watching
     assert [id_ for _, id_ in frames if id_] == ids
@@ -66,7 +99,12 @@ async def test_to_the_end(redis_server: Server, backend: Backend, package: Path)
     ],
 )
 async def test_a_refusal(
-    redis_server: Server, package: Path, token: str, error: dict[str, Any]
+    redis_server: Server,
+    package: Path,
+    runtime: list[str | Path],
+    tmp_path: Path,
+    token: str,
+    error: dict[str, Any],
 ) -> None:
     if token:
         token = jwt.encode({"sub": "alice", "exp": 4_000_000_000, "operations": ["b"]}, SECRET)
@@ -76,5 +114,5 @@ async def test_a_refusal(
         auth={"secret": SECRET},
         source={"kind": "claims"},
     ) as replica:
-        (end,) = await node(package, replica, "a", token)
+        (end,) = await run(runtime, package, replica, "a", tmp_path, token)
     assert end == error

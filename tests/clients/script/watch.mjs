@@ -1,4 +1,5 @@
-// Watches one operation to its end and prints what came, as JSON lines: [type, id], then the state.
+// For Node and Deno: watches one operation to its end and prints what came, as JSON lines:
+// [type, id], then the state.
 import { pathToFileURL } from "node:url";
 
 const [packageFolder, url, operation, token] = process.argv.slice(2);
