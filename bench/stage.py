@@ -184,7 +184,7 @@ async def staged(
                 )
             )
         for server, place in zip(servers, places, strict=True):
-            await _until_ready(server, subject.ready_url(**place))
+            await until_ready(server, subject.ready_url(**place))
         python = (sys.executable, "-m")
         viewers = await start("viewers", *python, "bench.viewers", cores=pinning.rest, talks=True)
         publisher = await start(
@@ -213,7 +213,8 @@ async def until_answers(redis: Child, port: int) -> None:
     await _until(redis, "did not listen", lambda: _answers(port, b"PING\r\n", b"+PONG"))
 
 
-async def _until_ready(child: Child, url: str) -> None:
+async def until_ready(child: Child, url: str) -> None:
+    """Wait for a server that was just started. Raises `ProcessFailed`."""
     place, _, path = url.removeprefix("http://").partition("/")
     port = int(place.rpartition(":")[2])
     request = f"GET /{path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode()

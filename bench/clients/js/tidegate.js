@@ -1,0 +1,11 @@
+import { TidegateClient } from "@tidegate/client";
+import { run } from "./page.js";
+
+run((url, operations, update) => {
+  const client = new TidegateClient({ url });
+  for (const operation of operations) {
+    client.watch(operation, { history: 1 }).addEventListener("frame", ({ frame }) => {
+      if (frame.id) update(operation, frame.data);
+    });
+  }
+});
