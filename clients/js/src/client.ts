@@ -34,7 +34,7 @@ export class TidegateClient implements LineOwner, OperationOwner {
     this.ways = (options.transports ?? ["websocket", "sse", "poll"]).filter(
       (transport) => transport !== "websocket" || known,
     );
-    if (!this.ways.length) throw new InvalidRequest("no transport is left", "bad_request");
+    if (!this.ways.length) throw new InvalidRequest("no transport left", "bad_request");
     this.#unlisten = listen({
       wake: () => this.#lines.forEach((line) => line.wake()),
       sleep: () => this.#lines.forEach((line) => line.sleep()),
@@ -49,10 +49,10 @@ export class TidegateClient implements LineOwner, OperationOwner {
    */
   watch(operation: string, options: WatchOptions = {}): Watch {
     const { lastEventId, signal } = options;
-    if (this.#closed) throw new InvalidRequest("the client is closed", "closed");
+    if (this.#closed) throw new InvalidRequest("client is closed", "closed");
     if (!OPERATION_ID.test(operation)) throw new InvalidRequest(`${operation} is no operation id`, "bad_request");
     if (lastEventId !== undefined && position(lastEventId) === null)
-      throw new InvalidRequest("`lastEventId` is no entry's id", "bad_request");
+      throw new InvalidRequest("`lastEventId` is no id", "bad_request");
     let shared = this.#operations.get(operation);
     const isNew = !shared;
     if (!shared) {

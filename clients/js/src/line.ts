@@ -113,7 +113,7 @@ export function createLine(owner: LineOwner): Line {
       link?.refresh?.(token);
       renewLater(renewalDelay(token, Date.now()));
     } catch (error) {
-      owner.log("no new token", error); // the old one may do for a while
+      owner.log("error", error); // the old one may do for a while
     }
   };
 
@@ -146,7 +146,7 @@ export function createLine(owner: LineOwner): Line {
     if (ms) at = (at + 1) % bases.length;
     isAsked = !!decision.asked;
     connecting = false;
-    owner.log("again in", ms, reason);
+    owner.log("again", ms, reason);
     each((operation) => operation.become("waiting"));
     timer = setTimeout(connect, ms);
   };

@@ -43,10 +43,11 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   readonly done: Promise<WatchState>;
   readonly #operation: Operation;
   readonly #frames = new Set<Frames>();
+  readonly #types = new Set<string>();
   #settle!: { ok: (state: WatchState) => void; fail: (error: unknown) => void };
   #over = false;
   #last: WatchState | null = null;
-  #unlisten: () => void = () => {};
+  #unlisten: (() => void) | undefined;
 
   /** @internal */
   constructor(operation: Operation, signal: AbortSignal | undefined) {
@@ -97,7 +98,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   push(raw: Json): void {
     const frame = this.#frame(raw);
     for (const frames of this.#frames) frames.push(frame);
-    this.dispatchEvent(new WatchEvent("frame", frame));
+    this.#dispatch("frame", frame);
   }
 
   /** @internal */
@@ -107,10 +108,19 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
     changed.add(this);
   }
 
+  override addEventListener(...args: Parameters<EventTarget["addEventListener"]>): void {
+    this.#types.add(args[0]);
+    super.addEventListener(...args);
+  }
+
+  /** An event costs more than the frame it tells of: none that nobody has ever listened to. */
+  #dispatch(...event: ConstructorParameters<typeof WatchEvent>): void {
+    if (this.#types.has(event[0])) this.dispatchEvent(new WatchEvent(...event));
+  }
+
   /** @internal The operation is over. */
   end(): void {
-    const { failure } = this.#operation.state;
-    this.#finish(failure, false);
+    this.#finish(this.state.failure, false);
   }
 
   #frame(raw: Json): Frame {
@@ -122,13 +132,13 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
 
   #tell(): void {
     this.#operation.owner.changed.delete(this);
-    this.dispatchEvent(new WatchEvent("change"));
+    this.#dispatch("change");
   }
 
   #finish(error: unknown, left: boolean): void {
     if (this.#over) return;
     this.#over = true;
-    this.#unlisten();
+    this.#unlisten?.();
     if (left) {
       const { state } = this.#operation;
       this.#last = state.connection === "ended" ? state : { ...state, connection: "closed" };
@@ -136,10 +146,9 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
     this.#operation.release(this);
     for (const frames of this.#frames) frames.end(error);
     this.#tell();
-    if (error) this.#settle.fail(error);
-    else this.#settle.ok(this.state);
+    error ? this.#settle.fail(error) : this.#settle.ok(this.state);
     const failure = left ? null : this.state.failure;
-    this.dispatchEvent(failure ? new WatchEvent("error", null, failure) : new WatchEvent("end"));
+    this.#dispatch(failure ? "error" : "end", null, failure);
   }
 }
 
@@ -153,7 +162,7 @@ function createFrames(leave: () => void): Frames {
   const waiting: Frame[] = [];
   let skipped: Frame | null = null;
   let count = 0;
-  let wake = () => {};
+  let wake: (() => void) | undefined;
   let isEnded = false;
   let reason: unknown;
 
@@ -166,13 +175,13 @@ function createFrames(leave: () => void): Frames {
         waiting.splice(Math.max(0, at), 1);
         skipped = { ...frame, type: "skipped", id: null, data: { count: ++count }, timestamp: null };
       }
-      wake();
+      wake?.();
     },
 
     end(error) {
       isEnded = true;
       reason = error;
-      wake();
+      wake?.();
     },
 
     async next() {

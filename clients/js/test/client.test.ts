@@ -447,6 +447,24 @@ test("an abort ends a watch with its reason", async () => {
   await assert.rejects(late.done, /the user left/);
 });
 
+test("an event that nobody listens to is not made", async () => {
+  const watch = client().watch("1");
+  const made: string[] = [];
+  const dispatch = watch.dispatchEvent.bind(watch);
+  watch.dispatchEvent = (event) => {
+    made.push(event.type);
+    return dispatch(event);
+  };
+  await turn();
+  FakeSocket.last.says(state("1"), entry("1", "1-0"));
+  await pass(100);
+  assert.deepEqual(made, []);
+  watch.addEventListener("change", () => {});
+  FakeSocket.last.says(entry("1", "2-0"));
+  await pass(100);
+  assert.deepEqual(made, ["change"]);
+});
+
 test("change is told at most once in a frame of the screen, and the state is another object", async () => {
   const watch = client().watch("1");
   let changes = 0;
