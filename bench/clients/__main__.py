@@ -44,14 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number
+
+
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.clients", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--operations", type=int, default=50, help="watched by the page")
+    parser.add_argument("--rounds", type=_positive, default=3)
+    parser.add_argument("--operations", type=_positive, default=50, help="watched by the page")
     parser.add_argument("--per-second", type=float, default=1000, help="updates of all of them")
     parser.add_argument("--seconds", type=float, default=10, help="at that pace")
-    parser.add_argument("--loads", type=int, default=7, help="of the page, for its first update")
-    parser.add_argument("--kills", type=int, default=3, help="of the server")
+    parser.add_argument("--loads", type=_positive, default=7, help="of the page, for its first update")
+    parser.add_argument("--kills", type=_positive, default=3, help="of the server")
     parser.add_argument("--json", type=Path, help="a file for all rounds")
     return parser.parse_args(arguments)
 
