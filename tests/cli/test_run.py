@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Origin
 
 from tests.cli import command
 from tests.harness.waiting import until
@@ -21,8 +23,10 @@ from tests.servers.ports import free_ports_in_a_row, is_free
 from tests.servers.standalone import Server
 from tidegate.cli import embedded_server
 from tidegate.cli.children import how_it_ended
+from tidegate.cli.demo_words import publish_line
 from tidegate.cli.ports import free_port as next_free_port
 
+PREFIX = "operation-progress:"
 STARTED = "Ctrl-C ends everything."
 GONE_WITHIN_S = 30
 
@@ -162,15 +166,15 @@ async def test_a_backend_two_replicas_a_page_and_lines_to_copy(tmp_path: Path) -
                 shown = (await http.get(url + "/demo.json")).json()
                 assert shown["replicas"] == run.urls
 
-        (watch_line,) = (line for line in run.lines if " watch hello " in line)
+        ((watch_line,),) = run.said(r"^  watch +(.*)$")
         copied = tuple(shlex.split(watch_line))
         assert copied[: len(command.COMMAND)] == command.COMMAND
         async with command.started(*copied[len(command.COMMAND) :], "--json") as (_, said):
             assert json.loads(await said.readline())["type"] == "current_state"
-            (publish_line,) = (line for line in run.lines if " publish hello " in line)
-            (xadd_line,) = (line for line in run.lines if " XADD operation-" in line)
-            has_client = shutil.which(shlex.split(xadd_line)[0]) is not None
-            for line in (publish_line, xadd_line) if has_client else (publish_line,):
+            ((publishing,),) = run.said(r"^  publish +(.*)$")
+            assert (" XADD " in publishing) == any(map(shutil.which, ("valkey-cli", "redis-cli")))
+            without_client = publish_line(shlex.join(command.COMMAND), run.redis_url, PREFIX)
+            for line in (publishing, without_client):
                 shell = await asyncio.create_subprocess_shell(
                     line, stdout=asyncio.subprocess.PIPE, env=command.environment()
                 )
@@ -178,9 +182,68 @@ async def test_a_backend_two_replicas_a_page_and_lines_to_copy(tmp_path: Path) -
                 frame = json.loads(await said.readline())
                 assert frame["id"] == out.decode().strip()
                 assert frame["data"] == {"progress": 0.5, "message": "half way"}
+            assert run.said(r"^  kill +kill -9 (\d+) ") == [(str(run.replica_pids[-1]),)]
 
         assert await run.end(signal.SIGINT) == 0
         await run.nothing_is_left()
+
+
+async def test_a_page_of_a_development_server_may_watch(tmp_path: Path) -> None:
+    async with running(tmp_path, "--operations", "0") as run:
+        url = run.urls[0].replace("http", "ws") + "/ws/operations/mine"
+        for origin in ("http://localhost:5173", "http://127.0.0.1:3000"):
+            async with connect(url, origin=Origin(origin)) as socket:
+                assert json.loads(await socket.recv())["type"] == "current_state"
+        async with connect(url, origin=Origin("http://evil.example:5173")) as socket:
+            assert json.loads(await socket.recv())["data"]["code"] == "origin"
+        assert await run.end(signal.SIGINT) == 0
+        await run.nothing_is_left()
+
+
+async def test_it_ends_by_itself_after_its_minutes(tmp_path: Path) -> None:
+    async with running(tmp_path, "--minutes", "0.01", "--operations", "1") as run:
+        await run.until("its 0.01 minutes are over")
+        assert await run.end() == 0
+        await run.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("more", "opened"), [((), True), pytest.param(("--no-open",), False, marks=pytest.mark.full)]
+)
+async def test_the_page_is_opened_on_a_desktop(
+    tmp_path: Path, more: tuple[str, ...], opened: bool
+) -> None:
+    file = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {file}\n')
+    browser.chmod(0o755)
+    ports = [f"--{name}={free_ports_in_a_row(1)}" for name in ("port", "admin-port", "redis-port")]
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(*command.COMMAND, "run", "--replicas=1", "--operations=0", *ports, *more),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**command.environment(DISPLAY=":0", BROWSER=f"{browser} %s"), "CI": ""},
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while STARTED.encode() not in said:
+            said += await asyncio.to_thread(os.read, ours, 4096)
+        if opened:
+            await until(file.exists, "no browser was opened")
+            await until(file.read_text, "no address")
+            assert file.read_text().startswith(f"http://127.0.0.1:{ports[0].partition('=')[2]}/")
+        process.send_signal(signal.SIGINT)
+        # Somebody must read what it says at the end.
+        while b"nothing is left" not in said:
+            said += await asyncio.to_thread(os.read, ours, 4096)
+        assert await process.wait() == 0
+        assert file.exists() is opened
+    finally:
+        os.close(ours)
+        await command.kill(process)
 
 
 async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:

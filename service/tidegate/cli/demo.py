@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import Secret
 
+from tidegate.cli.browser import has_desktop, open_page
 from tidegate.cli.children import Child, ProcessReaper, how_it_ended
 from tidegate.cli.demo_words import Shown, greeting, say, say_line
 from tidegate.cli.embedded_server import find_server, server_command
@@ -56,6 +57,9 @@ class DemoOptions:
     embed: bool
     redis_port: int
     seed: int | None
+    operations: int
+    ends_after_s: float | None
+    open_page: bool
     restart_after_s: float | None
     config: Path | None
     assignments: tuple[str, ...]
@@ -83,7 +87,7 @@ class Demo:
             async with asyncio.TaskGroup() as group:
                 try:
                     await self._start(caretaker, program, group)
-                    await self._stopping.wait()
+                    await self._until_end()
                 finally:
                     self._stopping.set()
                     await self._stop()
@@ -92,6 +96,15 @@ class Demo:
         finally:
             await caretaker.close()
         say("ended, nothing is left")
+
+    async def _until_end(self) -> None:
+        """A signal, or the end of the time that it has."""
+        ends_after_s = self._options.ends_after_s
+        try:
+            async with asyncio.timeout(ends_after_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            say(f"its {(ends_after_s or 0) / 60:g} minutes are over")
 
     def _on_signal(self) -> None:
         if self._stopping.is_set():
@@ -129,7 +142,9 @@ class Demo:
         backend = Child(
             "backend",
             _python(
-                "tidegate.cli.demo_backend", *(() if options.seed is None else (str(options.seed),))
+                "tidegate.cli.demo_backend",
+                str(options.operations),
+                *(() if options.seed is None else (str(options.seed),)),
             ),
             caretaker=caretaker,
             hear=say_line,
@@ -142,6 +157,8 @@ class Demo:
             shown = [Shown(child.name, child.pid, url_, admin) for child, url_, admin in replicas]
             for line in greeting(shown, url, self._settings.redis.key_prefix):
                 say(line)
+            if options.open_page and has_desktop():
+                await asyncio.to_thread(open_page, f"{shown[0].url}/")
 
     def _plan_replicas(
         self, caretaker: ProcessReaper, environment: dict[str, str]
@@ -169,7 +186,7 @@ class Demo:
                 *("--set", f"replica.max_connections={MAX_CONNECTIONS}"),
                 *(part for text in options.assignments for part in ("--set", text)),
                 *("--set", "server.demo=true", "--set", f"server.demo_replicas={','.join(urls)}"),
-                # The page of one replica connects to the others.
+                # The page of one replica connects to the others, and so may one in development.
                 *("--set", f"auth.origins={','.join(_origins(urls))}"),
                 # Nobody waits at Ctrl-C for a drain that has nowhere to send viewers to.
                 *("--set", "drain.delay_s=0", "--set", "drain.window_s=0.5"),
@@ -294,5 +311,5 @@ def _readyz(port: int) -> Question:
 
 
 def _origins(urls: Sequence[str]) -> list[str]:
-    """The origins of the page, whichever name of this machine a browser was given."""
-    return [*urls, *(url.replace("127.0.0.1", "localhost") for url in urls if "127.0.0.1" in url)]
+    """Those of the page, and of a development server on any port of this machine."""
+    return [*urls, *(f"http://{host}:*" for host in ("127.0.0.1", "localhost", "[::1]"))]

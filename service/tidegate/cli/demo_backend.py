@@ -1,10 +1,10 @@
 """The backend of ``tidegate run``: operations of several lengths, some of which do not end well.
 
-``python -m tidegate.cli.demo_backend`` reads its settings as every command does and uses nothing
-but plain ``XADD``, as a backend in any language would. Each new operation is announced on an
-ordinary operation named ``demo``, which is how the page learns of it; what the page asks for comes
-on another one. On SIGTERM the streams that it wrote are deleted: they may be in a server that was
-there before.
+``python -m tidegate.cli.demo_backend OPERATIONS [SEED]`` reads its settings as every command does
+and uses nothing but plain ``XADD``, as a backend in any language would. Each new operation is
+announced on an ordinary operation named ``demo``, which is how the page learns of it; what the page
+asks for comes on another one. On SIGTERM the streams that it wrote are deleted: they may be in a
+server that was there before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, islice, repeat
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ from tidegate.redis.publishing import EntryWriter, Listener, message
 from tidegate.web.demo.requests import INDEX, REQUESTS, Kind, Wanted, read_request
 
 INDEX_MAXLEN = 200
-RUNNING = 6
+_FIRST_LENGTHS_S = (3.0, 8.0, 20.0, 45.0, 90.0, 180.0)
 #: Of those that somebody asked for; what is above ends at once.
 REQUESTED_MAX = 20
 KEPT = 60
@@ -46,11 +47,17 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class DemoBackend:
-    """Keeps ``RUNNING`` operations going, each an iterator of steps in a heap by due time."""
+    """Keeps so many operations going, each an iterator of steps in a heap by due time."""
 
     def __init__(
-        self, publisher: EntryWriter, index: EntryWriter, requests: Listener, rng: random.Random
+        self,
+        publisher: EntryWriter,
+        index: EntryWriter,
+        requests: Listener,
+        rng: random.Random,
+        operations: int,
     ) -> None:
+        self._wanted = operations
         self._publisher = publisher
         self._index = index
         self._requests = requests
@@ -67,11 +74,11 @@ class DemoBackend:
 
     def run(self) -> NoReturn:
         # The first ones show all lengths at once, and an end within seconds.
-        for length_s in (3.0, 8.0, 20.0, 45.0, 90.0, 180.0)[:RUNNING]:
+        for length_s in islice(chain(_FIRST_LENGTHS_S, repeat(None)), self._wanted):
             self._begin(length_s)
         while True:
-            self._listen(self._due[0][0] - time.monotonic())
-            if self._due[0][0] > time.monotonic():
+            self._listen(self._due[0][0] - time.monotonic() if self._due else LISTEN_S)
+            if not self._due or self._due[0][0] > time.monotonic():
                 continue
             _, _, operation, steps, step = heapq.heappop(self._due)
             self._write(self._publisher, operation, step.type, step.data)
@@ -182,13 +189,14 @@ def main() -> None:
     from tidegate.cli.settings_source import load_settings
 
     settings = load_settings().settings.redis
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    operations = int(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else None
     with (
         EntryWriter(settings) as publisher,
         EntryWriter(settings, maxlen=INDEX_MAXLEN) as index,
         Listener(settings, REQUESTS) as requests,
     ):
-        backend = DemoBackend(publisher, index, requests, random.Random(seed))
+        backend = DemoBackend(publisher, index, requests, random.Random(seed), operations)
         try:
             # Before this a signal ends the process, which has written nothing yet.
             signal.signal(signal.SIGTERM, _stop)

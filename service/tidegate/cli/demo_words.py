@@ -42,7 +42,7 @@ def say_line(name: str, line: str) -> None:
 
 
 def greeting(replicas: Sequence[Shown], redis_url: str, prefix: str) -> Iterator[str]:
-    """Addresses, and one line to copy for each thing to try."""
+    """Addresses, and three lines to copy: what to do next."""
     tidegate = tidegate_command()
     urls = " ".join(f"--url {r.url.replace('http', 'ws', 1)}" for r in replicas)
     last = replicas[-1]
@@ -52,22 +52,26 @@ def greeting(replicas: Sequence[Shown], redis_url: str, prefix: str) -> Iterator
         yield f"{replica.name}   {replica.url}   {admin}   pid {replica.pid}"
     yield f"redis       {redact_url(redis_url)}"
     yield ""
-    yield "Watch an operation, in a second terminal:"
-    yield f"  {tidegate} watch {EXAMPLE} {urls}"
-    yield "Publish to it, in a third: a plain XADD as any backend does, or by command:"
-    xadd = xadd_line(redis_url, prefix)
-    if xadd:
-        yield f"  {xadd}"
-    yield f"  {publish_line(tidegate, redis_url, prefix)}"
-    yield "Kill a replica; its viewers continue where they were:"
-    yield f"  kill -9 {last.pid}"
+    yield "Next, in another terminal:"
+    yield f"  watch     {tidegate} watch {EXAMPLE} {urls}"
+    yield f"  publish   {publishing_line(tidegate, redis_url, prefix)}"
+    yield f"  kill      kill -9 {last.pid}   (its viewers continue on another replica)"
     yield ""
     yield f"The page with the demo's operations: {replicas[0].url}/"
     yield "Ctrl-C ends everything."
 
 
+def publishing_line(tidegate: str, redis_url: str, prefix: str) -> str:
+    """A plain XADD, as any backend does, where a client for it is installed; else our command."""
+    xadd = xadd_line(redis_url, prefix)
+    return xadd or publish_line(tidegate, redis_url, prefix)
+
+
 def xadd_line(redis_url: str, prefix: str) -> str:
-    """The client's command line, or nothing where it would need more than an address."""
+    """The client's command line, or nothing: it is not installed, or needs more than an address."""
+    client = next((c for c in ("valkey-cli", "redis-cli") if shutil.which(c)), None)
+    if client is None:
+        return ""
     shown = redact_url(redis_url)
     parts = urlsplit(shown)
     if parts.scheme == "redis" and parts.hostname == "127.0.0.1" and "@" not in shown:
@@ -78,7 +82,6 @@ def xadd_line(redis_url: str, prefix: str) -> str:
         target = ["-s", parts.path]
     else:
         return ""
-    client = next((c for c in ("valkey-cli", "redis-cli") if shutil.which(c)), "redis-cli")
     message = f'{{"type":"progress","data":{DATA}}}'
     return shlex.join([client, *target, "XADD", prefix + EXAMPLE, "*", "message", message])
 

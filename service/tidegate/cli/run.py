@@ -47,6 +47,24 @@ def run(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Same seed, same operations in the same order.")
     ] = None,
+    operations: Annotated[
+        int,
+        typer.Option(
+            "--operations", metavar="N", min=0, max=200, help="How many run at the same time."
+        ),
+    ] = 6,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes", metavar="N", min=0.01, max=525_600, help="End by itself after so long."
+        ),
+    ] = None,
+    open_page: Annotated[
+        bool,
+        typer.Option(
+            "--open/--no-open", help="Open the page in a browser, on a desktop and a terminal."
+        ),
+    ] = True,
     restart: Annotated[
         bool, typer.Option("--restart/--no-restart", help="Start again what died.")
     ] = True,
@@ -61,13 +79,16 @@ def run(
     """Try it: embedded server, two replicas, and a backend with operations to watch.
 
     Ports that are taken are replaced by the next free ones. Kill a replica and watch the page, or
-    a terminal, carry on where it was. Ctrl-C ends everything and leaves nothing behind.
+    a terminal, carry on where it was. Ctrl-C ends everything and leaves nothing behind. Pages of
+    any port of this machine may connect, such as that of a development server.
 
     **Examples**
 
     `tidegate run`
 
     `tidegate run --replicas 3 --no-restart`
+
+    `tidegate run --operations 40 --minutes 5 --no-open` for a screen in a hall, or a script
 
     `tidegate run --redis redis://127.0.0.1:6379/0` uses your own server; the demo's streams are
     deleted at the end
@@ -100,6 +121,9 @@ def run(
             embed=embed,
             redis_port=redis_port,
             seed=seed,
+            operations=operations,
+            ends_after_s=None if minutes is None else minutes * 60,
+            open_page=open_page,
             restart_after_s=restart_after_s if restart else None,
             config=config,
             assignments=tuple(assignments or ()),

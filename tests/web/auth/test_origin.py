@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tidegate.model.settings import AuthSettings
+from tidegate.model.settings import AuthSettings, Settings
 from tidegate.web.auth.origin import origin_allowed, request_allowed
 
 LISTED = AuthSettings.model_validate(
@@ -98,8 +98,43 @@ def test_any_text_is_answered(origin: str, host: str) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    ["*", "app.example.com", "https://*", "https://a.*.com", "https://a/", "ftp://a", "null"],
+    [
+        *("*", "app.example.com", "https://*", "https://a.*.com", "https://a/", "ftp://a", "null"),
+        *(
+            "http://a.example:*",
+            "http://*.localhost:*",
+            "http://127.0.0.2:*",
+            "http://localhost:*1",
+        ),
+    ],
 )
 def test_a_rule_that_means_something_else_is_refused_as_a_setting(rule: str) -> None:
     with pytest.raises(ValueError, match="origins"):
         AuthSettings.model_validate({"origins": [rule]})
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("http://localhost:5173", True),
+        ("http://localhost", True),
+        ("http://LOCALHOST:1", True),
+        ("http://[::1]:5173", True),
+        ("https://localhost:5173", False),
+        ("http://127.0.0.1:5173", False),
+        ("http://localhost.evil.example:5173", False),
+        ("http://evil.localhost:5173", False),
+        ("http://localhost:*", False),
+        ("http://evil.example:5173", False),
+    ],
+)
+def test_any_port_of_loopback_for_a_demo(origin: str, allowed: bool) -> None:
+    rules = ["http://localhost:*", "http://[::1]:*"]
+    tree = {"server": {"auth": "none", "demo": True}, "auth": {"origins": rules}}
+    listed = Settings.model_validate(tree).auth.origins
+    assert origin_allowed(origin, "127.0.0.1:8080", listed, has_token=True) is allowed
+
+
+def test_any_port_is_for_a_demo_only() -> None:
+    with pytest.raises(ValueError, match=r"needs server\.demo"):
+        Settings.model_validate({"auth": {"origins": "http://localhost:*"}})

@@ -54,8 +54,8 @@ Origins = Annotated[
         Annotated[
             str,
             pattern(
-                r"^https?://(\*\.)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])"
-                r"(:[0-9]{1,5})?$",
+                r"^https?://((\*\.)?([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])"
+                r"(:[0-9]{1,5})?|(localhost|127\.0\.0\.1|\[::1\]):\*)$",
                 "such as https://app.example.com or https://*.example.com:8443",
                 max_length=300,
             ),
@@ -203,8 +203,9 @@ class AuthSettings(Group):
         Origins,
         Field(
             description="Web origins whose pages may connect, such as `https://app.example.com` "
-            "or `https://*.example.com` (any sub-domain, not the domain itself). Empty: the page "
-            "must have the same host as the gateway."
+            "or `https://*.example.com` (any sub-domain, not the domain itself); with "
+            "`server.demo` also `http://localhost:*` (any port of loopback). Empty: the page must "
+            "have the same host as the gateway."
         ),
     ] = ()
 

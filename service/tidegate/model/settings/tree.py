@@ -55,6 +55,13 @@ class Settings(Group):
                 )
         elif self.source.kind == "claims":
             raise rule_broken("source.kind", "claims", "needs server.auth = jwt")
+        any_port = [origin for origin in self.auth.origins if origin.endswith(":*")]
+        if any_port and not self.server.demo:
+            raise rule_broken(
+                "auth.origins",
+                any_port[0],
+                "needs server.demo: any program on this machine may serve a page of that origin",
+            )
         if self.source.redis_prefix == self.redis.key_prefix:
             raise rule_broken(
                 "source.redis_prefix",

@@ -5,7 +5,8 @@ same-origin policy does not hold for WebSockets, so the server must check. What 
 usually sends none and has to bring a token. A token in a cookie is no proof of that: a browser adds
 it to an image of any page, without `Origin`; then `Sec-Fetch-Site` has to say whose page it is,
 which no page can change either. Origins are compared as scheme, host and port (RFC 6454), without
-any guessing: what cannot be read is refused, and so is `null`.
+any guessing: what cannot be read is refused, and so is `null`. A rule may leave open the port of
+loopback (`http://localhost:*`), which the settings accept for a demo only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ ORIGIN_MAX_LENGTH = 512
 _OWN_SITES = (b"same-origin", b"none")
 
 _HOST = r"(?P<host>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+_ANY_PORT = re.compile(r"(?P<scheme>https?)://(?P<host>localhost|127\.0\.0\.1|\[::1\]):\*")
 _ORIGIN = re.compile(rf"(?P<scheme>https?)://(?P<any>\*\.)?{_HOST}", re.ASCII)
 _AUTHORITY = re.compile(_HOST, re.ASCII)
 _DEFAULT_PORT = {"http": 80, "https": 443}
@@ -29,11 +31,12 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 class _Origin(NamedTuple):
     scheme: str
     host: str
-    port: int
+    #: None, in a rule: any.
+    port: int | None
     any_subdomain: bool
 
     def covers(self, origin: _Origin) -> bool:
-        if (self.scheme, self.port) != (origin.scheme, origin.port):
+        if self.scheme != origin.scheme or self.port not in (None, origin.port):
             return False
         if self.any_subdomain:
             return origin.host.endswith("." + self.host)
@@ -49,11 +52,18 @@ def _parse(text: str) -> _Origin | None:
     return _Origin(scheme, match["host"], number, match["any"] is not None)
 
 
+def _parse_rule(text: str) -> _Origin | None:
+    match = _ANY_PORT.fullmatch(text.lower())
+    if match is not None:
+        return _Origin(match["scheme"], match["host"], None, any_subdomain=False)
+    return _parse(text)
+
+
 class OriginRules:
     """The rules of `auth.origins`, read once."""
 
     def __init__(self, origins: Sequence[str]) -> None:
-        rules = (_parse(origin) for origin in origins)
+        rules = (_parse_rule(origin) for origin in origins)
         self._rules = tuple(rule for rule in rules if rule is not None)
 
     def cover(self, origin: str) -> bool:
