@@ -7,6 +7,7 @@ from tidegate.cli.publish import publish
 from tidegate.cli.run import run
 from tidegate.cli.serve import serve
 from tidegate.cli.settings_command import settings
+from tidegate.cli.token_command import token
 from tidegate.cli.top import top
 from tidegate.cli.watch import watch
 
@@ -36,6 +37,7 @@ app.command()(serve)
 app.command()(publish)
 app.command()(watch)
 app.command()(top)
+app.add_typer(token, name="token")
 app.command()(settings)
 
 

@@ -22,6 +22,8 @@ from tidegate.settings_loading.environment import from_environment
 from tidegate.settings_loading.loading import Given, Loaded, Problem, known, load, unknown
 
 CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
+#: A viewer's token, which is no setting: `tidegate watch`, `doctor` and `token check` read it.
+TOKEN_VARIABLE = f"{VARIABLE_PREFIX}TOKEN"
 
 
 class _Tree(Settings, BaseSettings):
@@ -49,7 +51,7 @@ def load_settings(
         if config is not None:
             yield from known(_from_file(config, problems), fields, problems)
         yield from from_environment(
-            env, fields, problems, prefix=VARIABLE_PREFIX, others=(CONFIG_VARIABLE,)
+            env, fields, problems, prefix=VARIABLE_PREFIX, others=(CONFIG_VARIABLE, TOKEN_VARIABLE)
         )
         yield from known(flags, fields, problems)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidegate.cli.console import CANCELLED, FAILED, INTERRUPTED, OK, REFUSED, fail, stdout
+from tidegate.cli.viewer_token import TokenFileUnusable, viewer_token
 
 if TYPE_CHECKING:
     from tidegate.cli.watch_views import WatchView
+    from tidegate.client.following import TokenSource
     from tidegate.client.watching import WatchFinished, Watching
 
 EXIT_CODES = {"completed": OK, "failed": FAILED, "cancelled": CANCELLED}
@@ -37,6 +40,25 @@ def watch(
         str | None,
         typer.Option(
             "--history", metavar="N|all|none", help="Newest entries to start with, without --after."
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="JWT",
+            envvar="TIDEGATE_TOKEN",
+            show_envvar=True,
+            help="The viewer's token; prefer the variable or --token-file, flags are visible to "
+            "all.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the token, read again for each connection.",
         ),
     ] = None,
     as_json: Annotated[
@@ -65,6 +87,8 @@ def watch(
 
     `tidegate watch 42 --url ws://127.0.0.1:8080 --url ws://127.0.0.1:8081`
 
+    `TIDEGATE_TOKEN=$(tidegate token --sub me --operations 42) tidegate watch 42`
+
     `tidegate watch 42 --json --history all | jq -c .data`
     """
     import asyncio
@@ -77,6 +101,10 @@ def watch(
     if history is not None and _HISTORY.match(history) is None:
         fail("--history must be a number, `all` or `none`", REFUSED)
     try:
+        tokens = viewer_token(token, token_file)
+    except TokenFileUnusable as error:
+        fail(str(error), REFUSED)
+    try:
         if after is not None:
             after = str(parse_stream_id(after, "--after"))
         watching = Watching(
@@ -84,6 +112,7 @@ def watch(
             url or ["ws://127.0.0.1:8080"],
             after=after,
             history=history,
+            renewable=token_file is not None,
         )
     except (InvalidInput, ValueError) as error:
         fail(str(error), REFUSED)
@@ -97,9 +126,11 @@ def watch(
         view = LineView(watching)
     try:
         with view:
-            end = asyncio.run(_show(watching, view, patience_s))
+            end = asyncio.run(_show(watching, view, patience_s, tokens))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except TokenFileUnusable as error:
+        fail(str(error), REFUSED)
     if isinstance(end, str):
         fail(end, REFUSED)
     code = EXIT_CODES.get(end.status, OK)
@@ -108,11 +139,13 @@ def watch(
     raise typer.Exit(code)
 
 
-async def _show(watching: Watching, view: WatchView, patience_s: float) -> WatchFinished | str:
+async def _show(
+    watching: Watching, view: WatchView, patience_s: float, tokens: TokenSource | None
+) -> WatchFinished | str:
     """Show until the end; why there is none, if there is none."""
     from tidegate.client.following import Note, Received, Unreachable, follow
 
-    async with aclosing(follow(watching, patience_s)) as events:
+    async with aclosing(follow(watching, patience_s, token=tokens)) as events:
         async for event in events:
             match event:
                 case Received(text, frame):

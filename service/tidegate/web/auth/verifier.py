@@ -124,6 +124,32 @@ def read_claims(payload: bytes, settings: AuthSettings, now: float) -> Identity:
     )
 
 
+def claim_faults(payload: bytes, settings: AuthSettings, now: float) -> list[Unauthenticated]:
+    """All that `read_claims` would refuse, one after another, for people who debug a token."""
+    try:
+        claims = orjson.loads(payload)
+    except ValueError:
+        return [_malformed()]
+    if not isinstance(claims, dict):
+        return [_malformed()]
+    found: list[Unauthenticated] = []
+    for read in (
+        lambda: _read_times(claims, settings, now),
+        lambda: _check_issuer(claims, settings),
+        lambda: _check_audience(claims, settings),
+        lambda: _read_user(claims, settings.user_claim),
+        lambda: _read_limit(claims, settings.limit_claim),
+        lambda: _read_operations(claims, settings.operations_claim),
+        lambda: _read_token_id(claims),
+        lambda: _read_time(claims, "iat"),
+    ):
+        try:
+            read()
+        except Unauthenticated as error:
+            found.append(error)
+    return found
+
+
 def _malformed() -> Unauthenticated:
     return Unauthenticated("bad_token", "this is not a signed token")
 
