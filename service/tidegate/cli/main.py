@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidegate.cli.application import new_application
+from tidegate.cli.doctor import doctor
 from tidegate.cli.publish import publish
 from tidegate.cli.run import run
 from tidegate.cli.serve import serve
@@ -28,6 +29,8 @@ Tidegate: watch long-running operations live, from a Redis Stream, on any number
 
 **For real**
 
+`tidegate doctor --redis redis://redis:6379/0` tries what a gateway needs of this Redis
+
 `tidegate serve --auth none --redis redis://redis:6379/0` is one replica of the gateway
 """,
 )
@@ -37,6 +40,7 @@ app.command()(serve)
 app.command()(publish)
 app.command()(watch)
 app.command()(top)
+app.command()(doctor)
 app.add_typer(token, name="token")
 app.command()(settings)
 

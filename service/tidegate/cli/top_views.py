@@ -134,9 +134,9 @@ def _noted(text: str, *, bad: bool) -> Text:
     return Text(text, style="bold red" if bad else "")
 
 
-def printable(text: str) -> str:
+def printable(text: str, most_chars: int = 200) -> str:
     """Text from elsewhere, without what steers a terminal, and not too long."""
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
+    return "".join(c if c.isprintable() else "?" for c in text[:most_chars])
 
 
 def whole(value: int | None) -> str:

@@ -82,7 +82,7 @@ class Rights:
             await asyncio.sleep(wait_s)
             wait_s = TRY_AGAIN_S * random.uniform(0.8, 1.2)
             try:
-                self._tried(await self._try())
+                self._tried(await self.try_now())
                 backoff.reset()
             except RedisUnavailable as error:
                 if str(error) != self._last_error:
@@ -107,8 +107,8 @@ class Rights:
         self.refused = refused
         self.once_complete = self.once_complete or not refused
 
-    async def _try(self) -> tuple[RefusedCommand, ...]:
-        """Raises RedisUnavailable."""
+    async def try_now(self) -> tuple[RefusedCommand, ...]:
+        """What is refused, in one pass. Raises RedisUnavailable."""
         found = []
         for area in self._areas:
             key = area.prefix + b"rights-" + secrets.token_hex(8).encode()
