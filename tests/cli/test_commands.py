@@ -20,7 +20,9 @@ async def test_version() -> None:
     assert (await invoke("--version")).out == f"tidegate {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "publish", "watch", "settings"])
+@pytest.mark.parametrize(
+    "command", ["run", "serve", "publish", "watch", "top", "doctor", "token", "settings"]
+)
 async def test_each_command_has_help_with_an_example(command: str) -> None:
     done = await invoke(command, "--help")
     assert done.code == 0

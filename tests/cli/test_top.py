@@ -114,7 +114,22 @@ async def test_the_table_is_for_people_and_shows_who_is_dead(redis_server: Serve
     assert lines[1].split()[:2] == ["one", "ready"]
     assert lines[2].split()[:4] == [dead.removeprefix("http://"), "dead", "-", "-"]
     assert lines[3].startswith(f"{dead} is dead: ")
-    assert any(line.split()[:3] == ["42", "unknown", "1"] for line in lines)
+    assert any(line.split()[:3] == ["42", "not", "started"] for line in lines)
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+async def test_a_pipe_has_the_width_of_the_terminal_behind_it(
+    redis_server: Server, columns: int
+) -> None:
+    async with Replica(redis_server.url, pod="one") as one, one.watch("4" * 60) as viewer:
+        await viewer.state()
+        done = await top_once(
+            *("--interval", "0.2", "--url", admin(one)), COLUMNS=str(columns), TERM="xterm"
+        )
+    lines = done.out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert {"replica", "state", "conns", "p99"} <= set(lines[0].split())
+    assert any(line.startswith("444") and "…" in line for line in lines)
 
 
 @pytest.mark.parametrize("given", [None, "another token"])

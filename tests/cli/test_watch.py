@@ -35,7 +35,18 @@ async def test_the_exit_code_tells_how_it_ended(
     done = await invoke("watch", "42", *urls(gateway))
     assert done.code == code, done
     assert "progress 50%" in done.out
-    assert done.out.splitlines()[-1] == f"42: {status}"
+    # What has completed ends at 100 %, the others where they were.
+    percent = "100%" if status == "completed" else "50%"
+    assert done.out.splitlines()[-1] == f"42: {status}, {percent}"
+
+
+async def test_an_ended_one_is_at_100_percent_without_its_history(gateway: FakeGateway) -> None:
+    """As from a gateway that was asked for no history: only its state tells."""
+    state = {"type": "current_state", "cursor": "7-0", "data": {"status": "completed"}}
+    gateway.replicas[0].refusals.append(Refusal(1000, frames=(state,)))
+    done = await invoke("watch", "42", "--history", "none", *urls(gateway))
+    assert done.code == 0
+    assert done.out.splitlines() == ["42: completed", "42: completed, 100%"]
 
 
 async def test_json_is_frames_and_nothing_else(gateway: FakeGateway) -> None:
@@ -113,7 +124,7 @@ async def test_an_http_refusal_is_told_and_final(gateway: FakeGateway) -> None:
 async def test_gap_skipped_and_stale_are_shown(gateway: FakeGateway) -> None:
     process = await start("watch", "42", "--url", gateway.urls[0])
     assert process.stdout is not None
-    assert await process.stdout.readline() == b"42: unknown, 0 entries of history\n"
+    assert await process.stdout.readline() == b"42: not started yet\n"
     for frame in (
         {"type": "gap", "data": {"after": "1-0", "before": "5-0", "reason": "trimmed"}},
         {"type": "skipped", "data": {"count": 17}},

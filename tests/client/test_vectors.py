@@ -137,7 +137,7 @@ def test_the_command_watch(
         watching = Watching(OPERATION, [BASE], after=case.after, renewable=case.renewable)
         end: dict[str, Any] | None = None
         try:
-            told = clock.run(watch._show(watching, JsonView(), FOR_EVER_S))
+            told = clock.run(watch._show(watching, JsonView(), FOR_EVER_S, None))
             end = {"do": "refuse"}
             if isinstance(told, WatchFinished):
                 end = {"do": "finish", "status": told.status}

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tidegate.cli.times import long_duration
 from tidegate.model.settings import ALGORITHMS, AuthSettings
 from tidegate.web.access.authenticator import key_source
 from tidegate.web.auth.credentials import parse_token
@@ -98,7 +99,7 @@ def _fault(
     key = next((f"auth.{name}" for name in settings.key_settings), "the key")
     match error.code:
         case "expired":
-            ago = duration(now - claims["exp"])
+            ago = long_duration(now - claims["exp"])
             more = f"at {moment(claims['exp'])}, {ago} ago; issue a new one"
         case "not_yet_valid":
             more = f"it is from {moment(claims['nbf'])} on; compare the issuer's clock with ours"
@@ -139,14 +140,3 @@ def moment(seconds: object) -> str:
     if not usable or not 0 <= seconds <= TIME_MAX:  # type: ignore[operator]  # checked above
         return _shown(seconds)
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")  # type: ignore[arg-type]
-
-
-def duration(seconds: float) -> str:
-    """Two units at most, such as `2 h 5 min`."""
-    left = max(0, round(seconds))
-    parts = []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        if left >= size:
-            parts.append(f"{left // size} {unit}")
-            left %= size
-    return " ".join(parts[:2]) or "0 s"

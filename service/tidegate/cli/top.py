@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -164,6 +165,17 @@ def _print(reading: TopReading, *, as_json: bool) -> None:
 
         typer.echo(json.dumps(json_of(reading), separators=(",", ":")))
     else:
-        # Not on a terminal there is no width to keep to.
-        width = stdout().width if stdout().is_terminal else max(stdout().width, PIPE_WIDTH)
+        width = _width()
         stdout().print(as_tables(reading, width), width=width)
+
+
+def _width() -> int:
+    """Of the terminal, also that behind a pipe; without any, enough for all columns."""
+    if stdout().is_terminal or os.environ.get("COLUMNS", "").isdecimal():
+        return stdout().width
+    for stream in (sys.stdin, sys.stderr):
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or PIPE_WIDTH
+        except (OSError, ValueError, AttributeError):
+            continue
+    return PIPE_WIDTH

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tidegate.cli.times import age, duration
 from tidegate.cli.top_figures import OperationFigures, ReplicaFigures
+from tidegate.model.folded_state import NOT_STARTED, UNKNOWN
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,15 +17,37 @@ if TYPE_CHECKING:
 _STATE_STYLES = {"ready": "green", "draining": "yellow", "not ready": "yellow", "dead": "red"}
 
 
-#: From so many columns on there is room for all.
-WIDE = 130
-#: What the table has besides name and state, and whether a narrow one has it too.
-_HEADS = (
-    *(("up", False), ("conns", True), ("live", False), ("lagging", True), ("ops", False)),
-    *(("entries/s", True), ("sent/s", True), ("bytes/s", False), ("p50", False), ("p99", True)),
-    *(("loop", True), ("cpu", True), ("memory", False), ("redis", True), ("refused/s", False)),
-    ("gaps/s", False),
-)
+#: What the tables have besides their first columns, each with how soon a narrow terminal goes
+#: without it: 0 stays.
+_HEADS = {
+    "up": 6,
+    "conns": 0,
+    "live": 8,
+    "lagging": 1,
+    "ops": 7,
+    "entries/s": 4,
+    "sent/s": 3,
+    "bytes/s": 10,
+    "p50": 9,
+    "p99": 1,
+    "loop": 3,
+    "cpu": 2,
+    "memory": 8,
+    "redis": 2,
+    "refused/s": 11,
+    "gaps/s": 11,
+}
+_OPERATION_HEADS = {
+    "replicas": 5,
+    "viewers": 0,
+    "live": 6,
+    "lagging": 2,
+    "entries": 4,
+    "entries/s": 3,
+    "last entry": 1,
+}
+#: A name is shortened to no less.
+NAME_MIN_COLUMNS = 8
 
 
 class TopReading(NamedTuple):
@@ -45,7 +69,7 @@ def as_json(reading: TopReading) -> dict[str, Any]:
 
 
 def as_tables(reading: TopReading, width: int) -> RenderableType:
-    """For people; a terminal of less than `WIDE` columns gets fewer."""
+    """For people, within ``width`` columns: where there is no room for all, some are left out."""
     from rich.console import Group
     from rich.text import Text
 
@@ -56,7 +80,7 @@ def as_tables(reading: TopReading, width: int) -> RenderableType:
         if replica.reason
     ]
     if reading.operations:
-        parts += [Text(), _operations(reading.operations)]
+        parts += [Text(), _operations(reading.operations, width)]
     parts += [
         Text(f"operations of {url}: {printable(reason)}", style="red")
         for url, reason in reading.refused
@@ -65,19 +89,48 @@ def as_tables(reading: TopReading, width: int) -> RenderableType:
 
 
 def _replicas(rows: Sequence[ReplicaFigures], width: int) -> RenderableType:
-    from rich.table import Table
     from rich.text import Text
 
-    heads = [head for head, narrow in _HEADS if narrow or width >= WIDE]
+    firsts = [
+        (Text(printable(row.name)), Text(row.state, style=_STATE_STYLES.get(row.state, "")))
+        for row in rows
+    ]
+    return _table(("replica", "state"), firsts, [_cells(row) for row in rows], _HEADS, width)
+
+
+def _table(
+    names: tuple[str, str],
+    firsts: Sequence[tuple[Text, Text]],
+    rows: Sequence[Mapping[str, str | Text]],
+    heads: Mapping[str, int],
+    width: int,
+) -> RenderableType:
+    """Two columns of names, and of the others those for which there is room."""
+    from rich.table import Table
+
+    widths = {
+        head: max([len(head), *(len(row[head]) for row in rows)], default=len(head))
+        for head in heads
+    }
+    # The first column may be shortened, the second is short or may be, too.
+    second = min(max([len(names[1]), *(len(pair[1]) for pair in firsts)]), 2 * NAME_MIN_COLUMNS)
+    first = min(max([len(names[0]), *(len(pair[0]) for pair in firsts)]), 3 * NAME_MIN_COLUMNS)
+    shown = list(heads)
+    for head in sorted(heads, key=lambda name: -heads[name]):
+        if first + second + 2 + sum(widths[name] + 2 for name in shown) <= width:
+            break
+        if heads[head]:
+            shown.remove(head)
+    left = width - sum(widths[name] + 2 for name in shown) - second - 2
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    for head in ("replica", "state"):
-        table.add_column(head, no_wrap=True)
-    for head in heads:
+    table.add_column(
+        names[0], no_wrap=True, overflow="ellipsis", max_width=max(left, NAME_MIN_COLUMNS)
+    )
+    table.add_column(names[1], no_wrap=True, overflow="ellipsis", max_width=second)
+    for head in shown:
         table.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        cells = _cells(row)
-        state = Text(row.state, style=_STATE_STYLES.get(row.state, ""))
-        table.add_row(Text(printable(row.name)), state, *(cells[head] for head in heads))
+    for pair, row in zip(firsts, rows, strict=True):
+        table.add_row(*pair, *(row[head] for head in shown))
     return table
 
 
@@ -85,7 +138,7 @@ def _cells(row: ReplicaFigures) -> dict[str, str | Text]:
     redis_is_well = row.redis_links != 0 and row.redis_up == row.redis_links
     redis = "-" if row.redis_links is None else f"{row.redis_up}/{row.redis_links}"
     return {
-        "up": span(row.uptime_s),
+        "up": duration(row.uptime_s),
         "conns": whole(row.connections),
         "live": whole(row.live),
         "lagging": _noted(whole(row.lagging), bad=bool(row.lagging)),
@@ -93,9 +146,9 @@ def _cells(row: ReplicaFigures) -> dict[str, str | Text]:
         "entries/s": number(row.entries_per_s),
         "sent/s": number(row.deliveries_per_s),
         "bytes/s": size(row.bytes_per_s),
-        "p50": short(row.latency_p50_s),
-        "p99": _noted(short(row.latency_p99_s), bad=(row.latency_p99_s or 0) > 0.25),
-        "loop": _noted(short(row.loop_lag_p99_s), bad=(row.loop_lag_p99_s or 0) > 0.05),
+        "p50": duration(row.latency_p50_s),
+        "p99": _noted(duration(row.latency_p99_s), bad=(row.latency_p99_s or 0) > 0.25),
+        "loop": _noted(duration(row.loop_lag_p99_s), bad=(row.loop_lag_p99_s or 0) > 0.05),
         "cpu": "-" if row.cpu is None else f"{row.cpu:.0%}",
         "memory": size(row.memory_bytes),
         "redis": _noted(redis, bad=row.redis_links is not None and not redis_is_well),
@@ -104,28 +157,30 @@ def _cells(row: ReplicaFigures) -> dict[str, str | Text]:
     }
 
 
-def _operations(rows: Sequence[OperationFigures]) -> RenderableType:
-    from rich.table import Table
+def _operations(rows: Sequence[OperationFigures], width: int) -> RenderableType:
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    for head in ("operation", "status"):
-        table.add_column(head, no_wrap=True, overflow="ellipsis")
-    for head in ("replicas", "viewers", "live", "lagging", "entries", "entries/s", "last entry"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            Text(printable(row.operation)),
-            Text(printable(row.status)),
-            whole(row.replicas),
-            whole(row.viewers),
-            whole(row.live),
-            _noted(whole(row.lagging), bad=bool(row.lagging)),
-            whole(row.entries),
-            number(row.entries_per_s),
-            "-" if row.age_s is None else f"{span(row.age_s)} ago",
-        )
-    return table
+    firsts = [
+        (Text(printable(row.operation)), Text(printable(_status(row.status)))) for row in rows
+    ]
+    cells: list[dict[str, str | Text]] = [
+        {
+            "replicas": whole(row.replicas),
+            "viewers": whole(row.viewers),
+            "live": whole(row.live),
+            "lagging": _noted(whole(row.lagging), bad=bool(row.lagging)),
+            "entries": whole(row.entries),
+            "entries/s": number(row.entries_per_s),
+            "last entry": age(row.age_s),
+        }
+        for row in rows
+    ]
+    return _table(("operation", "status"), firsts, cells, _OPERATION_HEADS, width)
+
+
+def _status(status: str) -> str:
+    """As `tidegate watch` says it."""
+    return NOT_STARTED if status == UNKNOWN else status
 
 
 def _noted(text: str, *, bad: bool) -> Text:
@@ -160,22 +215,3 @@ def size(value: float | None) -> str:
             return f"{value:.0f} {unit}"
         value /= 1024
     return f"{value:.1f} GB"
-
-
-def short(seconds: float | None) -> str:
-    """A latency."""
-    if seconds is None:
-        return "-"
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f} ms"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def span(seconds: float | None) -> str:
-    """A duration, in its largest unit."""
-    if seconds is None:
-        return "-"
-    for limit, unit in ((60, "s"), (3_600, "m"), (86_400, "h")):
-        if seconds < limit:
-            return f"{seconds / (limit / (24 if unit == 'h' else 60)):.0f}{unit}"
-    return f"{seconds / 86_400:.0f}d"

@@ -135,8 +135,17 @@ def watch(
         fail(end, REFUSED)
     code = EXIT_CODES.get(end.status, OK)
     if not as_json:
-        stdout().print(end.text, style="green" if code == OK else "red", markup=False)
+        stdout().print(
+            _last_line(watching, end), style="green" if code == OK else "red", markup=False
+        )
     raise typer.Exit(code)
+
+
+def _last_line(watching: Watching, end: WatchFinished) -> str:
+    """The outcome, and how far it came: a completed one to 100 %."""
+    if watching.fraction is None:
+        return end.text
+    return f"{end.text}, {watching.fraction:.0%}"
 
 
 async def _show(

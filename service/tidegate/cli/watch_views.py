@@ -6,16 +6,17 @@ A view gets each frame after ``Watching`` took it in, and notes about the connec
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import typer
 
 from tidegate.cli.console import stderr, stdout
+from tidegate.cli.times import age, duration, moment
 from tidegate.client.watching import Watching, milliseconds, printable
-from tidegate.model.folded_state import is_entry
+from tidegate.model.folded_state import NOT_STARTED, UNKNOWN, is_entry
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -122,13 +123,15 @@ class LiveView:
         )
         percent = "" if w.fraction is None else f"{w.fraction:4.0%}"
         head = Table.grid(padding=(0, 1))
-        status = Text(f"{w.status}{' (stale)' if w.state.stale else ''}")
+        status = Text(f"{status_of(w)}{' (stale)' if w.state.stale else ''}")
         status.stylize(styles.get(w.status, "bold"))
         head.add_row(Text(w.operation, style="bold"), bar, percent, status, Text(w.message))
         replica = f"replica {w.base}" if w.connected else f"connecting to {w.base}"
         counts = [f"{w.state.entries} entries", replica]
         if w.lag_s is not None:
-            counts.append(f"lag {w.lag_s * 1000:.0f} ms")
+            counts.append(f"lag {duration(w.lag_s)}")
+        elif w.state.updated_ms is not None:
+            counts.append(f"last entry {age(time.time() - w.state.updated_ms / 1000)}")
         for count, word in (
             (w.reconnects, "reconnects"),
             (w.state.gaps, "gaps"),
@@ -158,8 +161,8 @@ def _line(frame: Mapping[str, Any], watching: Watching) -> str:
         case "current_state":
             history = frame.get("history")
             sent = history.get("sent") if isinstance(history, Mapping) else None
-            count = "" if sent is None else f", {sent} entries of history"
-            return f"{watching.operation}: {data.get('status', 'unknown')}{count}"
+            count = f", {sent} entries of history" if sent else ""
+            return f"{watching.operation}: {status_of(watching)}{count}"
         case "gap":
             after, before = data.get("after"), data.get("before")
             to = f" and before {before}" if before else ""
@@ -178,12 +181,14 @@ def _line(frame: Mapping[str, Any], watching: Watching) -> str:
             return f"{type_} {_short(data)}".rstrip()
 
 
+def status_of(watching: Watching) -> str:
+    """For people: an operation without a stream has not begun, as far as a gateway knows."""
+    return NOT_STARTED if watching.status == UNKNOWN else watching.status
+
+
 def _clock(entry_id: str) -> str:
     ms = milliseconds(entry_id)
-    if ms is None or ms > 253_402_000_000_000:  # year 9999, where datetime ends
-        return entry_id
-    when = datetime.fromtimestamp(ms / 1000, UTC).astimezone()
-    return when.strftime("%H:%M:%S.") + f"{when.microsecond // 1000:03d}"
+    return entry_id if ms is None else moment(ms) or entry_id
 
 
 def _short(data: Mapping[str, Any]) -> str:

@@ -116,7 +116,9 @@ class Watching:
         self.state = FoldedState(cursor=after)
         self.admitted = False
         self.connected = False
+        #: Of the last entry, from its id to its arrival; None for history, which is old, not late.
         self.lag_s: float | None = None
+        self._joined_s = 0.0
         self.reconnects = 0
 
     @property
@@ -147,8 +149,11 @@ class Watching:
             self._failures = 0
             if "id" in frame and self.state.cursor is not None:
                 ms = milliseconds(self.state.cursor)
-                self.lag_s = None if ms is None else max(0.0, now_s - ms / 1000)
+                live = ms is not None and ms / 1000 >= self._joined_s
+                self.lag_s = max(0.0, now_s - ms / 1000) if live and ms is not None else None
         elif not is_entry(frame):
+            if frame.get("type") == "current_state":
+                self._joined_s = now_s
             self._control(frame)
         return shown
 

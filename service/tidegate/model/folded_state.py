@@ -22,6 +22,8 @@ from tidegate.model.frames import GapReason
 from tidegate.model.ids import OLDEST_TIME_MS, ZERO, StreamId, parse_stream_id
 
 UNKNOWN = "unknown"
+#: `unknown` for people: no stream, or none that says more.
+NOT_STARTED = "not started yet"
 RUNNING = "running"
 COMPLETED = "completed"
 FINAL_STATUSES = TerminalRules().statuses
