@@ -36,6 +36,7 @@ TOURS: Mapping[str, tuple[str, ...]] = {
     "docs/grafana.md": ("test_the_tours_of_a_running_demo",),
     "docs/logs.md": ("test_the_tours_of_a_running_demo",),
     "docs/admission.md": ("test_tokens_and_disconnects",),
+    "docs/install.md": ("test_the_doctor", "test_the_doctor_where_nothing_answers"),
     "docs/operator.md": ("test_a_simulation_and_two_sweeps",),
     "docs/tracing.md": ("test_a_replica_that_traces",),
 }
@@ -287,6 +288,40 @@ async def test_tokens_and_disconnects(redis_server: Server, tmp_path: Path) -> N
     tour.finish()
 
 
+async def test_the_doctor(redis_server: Server, tmp_path: Path) -> None:
+    tour = Tour("docs/install.md")
+    async with Replica(redis_server.url) as replica:
+        gateway = f"http://127.0.0.1:{replica.settings.server.port}"
+        addresses = {
+            "redis://redis.example:6379/0": redis_server.url,
+            "https://gateway.example.com": gateway,
+        }
+        shell = Shell(tmp_path, addresses)
+        done = await shell.run(tour.take("tidegate doctor --redis"))
+        assert done.code == 0, done
+        checks = set(re.findall(r"^  ok +([a-z]+(?: [a-z]+)?)  ", done.out, re.MULTILINE))
+        assert {"connection", "version", "cluster", "tracking", "acl", "eviction"} <= checks, done
+        report = json.loads((await shell.run(tour.take("tidegate doctor --url"))).out)
+    assert {one["check"] for one in report["findings"]} == {"http", "websocket", "event stream"}
+    assert report["verdict"] in ("ok", "warning")
+    tour.finish()
+
+
+async def test_the_doctor_where_nothing_answers(tmp_path: Path) -> None:
+    tour = Tour("docs/install.md")
+    nobody = f"127.0.0.1:{free_port()}"
+    shell = Shell(
+        tmp_path, {"redis.example:6379": nobody, "https://gateway.example.com": f"http://{nobody}"}
+    )
+    first = await shell.run(tour.take("tidegate doctor --redis"))
+    second = await shell.run(tour.take("tidegate doctor --url"))
+    assert (first.code, second.code) == (1, 1)
+    assert "-> no server listens there" in first.out
+    wrong = await shell.run("tidegate doctor --redis http://127.0.0.1")
+    assert wrong.code == 2
+    tour.finish()
+
+
 async def test_a_simulation_and_two_sweeps(redis_server: Server, tmp_path: Path) -> None:
     tour = Tour("docs/operator.md")
     shell = Shell(tmp_path, {"redis://redis:6379/0": redis_server.url}, COLUMNS="80")
@@ -315,6 +350,24 @@ async def test_a_replica_that_traces(redis_server: Server, tmp_path: Path) -> No
     )
     await _serves(shell, tour.take("TIDEGATE_TRACING__EXPORTER=otlp"), status=404)
     tour.finish()
+
+
+@pytest.mark.full
+@pytest.mark.real("node")
+async def test_a_page_of_ones_own(redis_server: Server, tmp_path: Path) -> None:
+    """The lines of README.md, in Node, which has the WebSocket of browsers."""
+    (lines,) = (f.text for f in fences() if f.page == "README.md" and f.kind == "js")
+    async with Replica(redis_server.url) as replica:
+        address = f"127.0.0.1:{replica.settings.server.port}"
+        shell = Shell(tmp_path, {})
+        page = tmp_path / "page.mjs"
+        page.write_text(lines.replace("127.0.0.1:8080", address))
+        async with redis_server.client() as client:
+            await client.xadd("operation-progress:hello", {"status": "completed"})
+        done = await shell.run(f"node --experimental-websocket {page}")
+    assert done.code == 0, done
+    assert "type: 'current_state'" in done.out
+    assert "status: 'completed'" in done.out
 
 
 @pytest.mark.full
