@@ -1,7 +1,8 @@
 """A viewer that holds the gateway to its promise with every frame it reads.
 
 The ids of entries rise strictly; only a `gap` frame lets them start anew. `current_state` is the
-first frame and comes once. What a test asks for is then plain data: frames, entries, the close.
+first frame and comes once. Each is as `/asyncapi.json` describes it. What a test asks for is then
+plain data: frames, entries, the close.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from tests.harness.described import assert_described
 
 TIMEOUT_S = 15.0
 
@@ -89,6 +92,7 @@ class Viewer:
             text = await self.socket.recv()
         assert isinstance(text, str), "frames are text"
         frame: Json = json.loads(text)
+        assert_described(frame)
         assert (frame["type"] == "current_state") is (
             not self.frames and frame["type"] != "error"
         ), f"current_state is the first frame and comes once, got {frame} as {len(self.frames)}"

@@ -49,9 +49,9 @@ from tidegate.model.frames import (
 from tidegate.model.ids import ZERO, OperationId, parse_operation_id
 from tidegate.model.settings import Settings
 from tidegate.web.auth.identity import is_user_id
+from tidegate.web.frame_schemas import SUBPROTOCOL
 from tidegate.web.problem import Refusal, refuse
 from tidegate.web.request import read_ask
-from tidegate.web.ws.handshake import SUBPROTOCOL
 from tidegate.web.ws.session import Session
 
 log = structlog.get_logger(__name__)

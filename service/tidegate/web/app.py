@@ -22,6 +22,7 @@ from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.demo.page import demo_routes
 from tidegate.web.http.cors import CrossOrigin
+from tidegate.web.http.description import description_routes
 from tidegate.web.http.operations import reading_routes
 from tidegate.web.problem import problem, problem_of, refusal_of
 from tidegate.web.schemas import (
@@ -68,6 +69,7 @@ class PublicApp:
             },
         )
         self._pages.include_router(reading_routes(subscriptions, limiter, admission, settings))
+        self._pages.include_router(description_routes(self._pages.openapi, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))

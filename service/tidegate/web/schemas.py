@@ -35,7 +35,7 @@ POSITION: dict[str, Any] = {
     "pattern": "^([0-9]{1,19}(-[0-9]{1,19})?)?$",
     "examples": ["1795413516350-0"],
 }
-_POSITION = {"type": "string", "examples": ["1795413516350-0"]}
+A_POSITION = {"type": "string", "examples": ["1795413516350-0"]}
 
 # -- state and pages -------------------------------------------------------------------------------
 
@@ -44,24 +44,24 @@ _STATUS = {
     "description": "The last `data.status` of an entry; `running` when none has set one.",
 }
 _FINISHED = {"type": "boolean", "description": "The operation has ended."}
-_EVENT = {
+EVENT = {
     "type": "object",
     "required": ["id", "operation", "timestamp", "type", "data"],
     "properties": {
-        "id": _POSITION,
+        "id": A_POSITION,
         "operation": {"type": "string"},
         "timestamp": {"description": "As it was written."},
         "type": {"type": "string"},
         "data": {"description": "As it was written."},
     },
 }
-_GAP = {
+GAP = {
     "type": ["object", "null"],
     "description": "Continuity is not proven in front of the first event.",
     "required": ["after", "reason"],
     "properties": {
-        "after": _POSITION,
-        "before": _POSITION,
+        "after": A_POSITION,
+        "before": A_POSITION,
         "reason": {"enum": ["trimmed", "recreated", "rewound", "unknown_cursor"]},
     },
 }
@@ -72,7 +72,7 @@ _STATE = {
         "operation": {"type": "string"},
         "status": _STATUS,
         "finished": _FINISHED,
-        "cursor": _POSITION,
+        "cursor": A_POSITION,
         "data": {"type": "object", "description": "What the operation source knows."},
     },
 }
@@ -81,10 +81,10 @@ _PAGE = {
     "required": ["operation", "events", "cursor", "more", "gap", "status", "finished"],
     "properties": {
         "operation": {"type": "string"},
-        "events": {"type": "array", "items": _EVENT},
-        "cursor": _POSITION,
+        "events": {"type": "array", "items": EVENT},
+        "cursor": A_POSITION,
         "more": {"type": "boolean", "description": "There are events behind `cursor` already."},
-        "gap": _GAP,
+        "gap": GAP,
         "status": _STATUS,
         "finished": _FINISHED,
     },
@@ -150,7 +150,7 @@ _EVENT_STREAM_EVENT = {
         "retry": {"type": "integer"},
     },
 }
-_HISTORY = {
+HISTORY = {
     "type": "string",
     "description": "How many entries (at most `viewer.history_max_entries`), `all` or `none`",
     "pattern": "^([0-9]{1,3}|all|none)?$",
@@ -172,7 +172,7 @@ EVENT_STREAM: dict[str, Any] = {
         "parameters": [
             _parameter("operation_id", "path", "The operation", OPERATION_ID, required=True),
             _parameter("last_event_id", "query", "Resume behind this position", POSITION),
-            _parameter("history", "query", "Without a position: how much comes first", _HISTORY),
+            _parameter("history", "query", "Without a position: how much comes first", HISTORY),
             _parameter(
                 "Last-Event-ID", "header", "Takes precedence over `last_event_id`", POSITION
             ),

@@ -19,11 +19,10 @@ from tidegate.model import close_codes
 from tidegate.model.settings import Settings
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.frame_schemas import SUBPROTOCOL
 from tidegate.web.request import RequestHead
 from tidegate.web.ws.protocol import EXTENSION
 from tidegate.web.ws.sender import DirectSender
-
-SUBPROTOCOL = "tidegate.v1"
 
 
 class SocketHandlers(NamedTuple):
