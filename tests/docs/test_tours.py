@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from tests.cli.command import Done, end_all, environment
+from tests.cli.test_demo_page import bar, card, opened, watch
 from tests.cli.test_run import Run, running
 from tests.docs.console import ROOT, Tour, blocks, fences
 from tests.harness.replica import Replica
@@ -32,7 +33,11 @@ from tests.web.auth.tokens import SECRET, signed
 
 #: The pages with commands that run, each with the tests that run them.
 TOURS: Mapping[str, tuple[str, ...]] = {
-    "README.md": ("test_the_tours_of_a_running_demo", "test_make_run_from_nothing"),
+    "README.md": (
+        "test_the_tours_of_a_running_demo",
+        "test_each_command_moves_the_bar_on_the_page",
+        "test_make_run_from_nothing",
+    ),
     "docs/grafana.md": ("test_the_tours_of_a_running_demo",),
     "docs/logs.md": ("test_the_tours_of_a_running_demo",),
     "docs/admission.md": ("test_tokens_and_disconnects",),
@@ -350,6 +355,30 @@ async def test_a_replica_that_traces(redis_server: Server, tmp_path: Path) -> No
     )
     await _serves(shell, tour.take("TIDEGATE_TRACING__EXPORTER=otlp"), status=404)
     tour.finish()
+
+
+@pytest.mark.full
+@pytest.mark.real("chromium", "valkey9")
+async def test_each_command_moves_the_bar_on_the_page(tmp_path: Path) -> None:
+    async with running(tmp_path, "--operations", "0") as run, opened(f"{run.urls[0]}/") as page:
+        shell = Shell(tmp_path / "shell", {"-p 6390": f"-p {run.ports[4]}"})
+        publishing = [
+            command
+            for block in blocks("README.md")
+            for command in block.commands
+            if command.startswith("redis-cli")
+        ]
+        assert len(publishing) == 3
+        await watch(page, "hello")
+        for command, percent in zip(publishing[:2], ("40", "70"), strict=True):
+            assert (await shell.run(command)).code == 0
+            await page.until(
+                f"{bar('hello', 'track')}?.getAttribute('aria-valuenow') === '{percent}'"
+            )
+        assert (await shell.run(publishing[2])).code == 0
+        await page.until(f"{bar('hello', 'track')}?.getAttribute('aria-valuenow') === '100'")
+        await page.until(f"{card('hello', 'dataset.state')} === 'completed'")
+        assert await run.end(signal.SIGINT) == 0
 
 
 @pytest.mark.full
