@@ -35,7 +35,14 @@ class Text(NamedTuple):
 
 def pages() -> Iterator[Text]:
     """Markdown, paragraph by paragraph."""
-    top = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "helm/tidegate/README.md")
+    top = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "CODE_OF_CONDUCT.md",
+        "helm/tidegate/README.md",
+    )
     for path in (*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))):
         text = _GENERATED.sub(_blank, _CODE_BLOCK.sub(_blank, path.read_text("utf-8")))
         for number, line in enumerate(text.splitlines(), start=1):
