@@ -1,34 +1,35 @@
 # One image for the gateway (`tidegate`) and the operator (`tidegate-operator`).
 #   docker build -t tidegate:dev --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
+# A release names the base by its digest (BASE=python:3.13-slim@sha256:...).
 # It runs as any user, with a read-only root file system, and downloads nothing when it starts.
 
-# What we depend on, by itself: it changes less often than the code, and than the rest of pyproject.toml.
-FROM python:3.13-slim AS requirements
-COPY pyproject.toml ./
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-e = p['optional-dependencies']; print(*p['dependencies'], *e['operator'], *e['otlp'], sep='\n')" > /requirements.txt
+ARG BASE=python:3.13-slim
 
-FROM python:3.13-slim AS build
-RUN python -m venv /opt/tidegate
+# What we depend on, by itself: it changes less often than the code. Every file is compared with its
+# hash, those of the build backend included; nothing is compiled.
+FROM ${BASE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_REQUIRE_HASHES=1
 WORKDIR /src
-COPY --from=requirements /requirements.txt ./
-COPY constraints.txt ./
-RUN /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement requirements.txt
+COPY requirements/image.txt requirements/build.txt requirements/
+RUN python -m venv /opt/tidegate && /opt/tidegate/bin/pip install --requirement requirements/image.txt \
+ && python -m venv /opt/build && /opt/build/bin/pip install --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY operator operator
-RUN /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps . \
+RUN /opt/build/bin/hatchling build --target wheel --directory /wheel \
+ && PIP_REQUIRE_HASHES=0 /opt/tidegate/bin/pip install --no-deps /wheel/*.whl \
  && /opt/tidegate/bin/pip check --disable-pip-version-check \
  && /opt/tidegate/bin/pip uninstall --yes --quiet pip
 
-FROM python:3.13-slim
+FROM ${BASE}
+ARG BASE
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Tidegate" \
       org.opencontainers.image.description="Live progress of long-running operations, from Redis Streams to browsers" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.authors="The Tidegate authors" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim" \
+      org.opencontainers.image.base.name="docker.io/library/${BASE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/tidegate /opt/tidegate

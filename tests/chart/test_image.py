@@ -15,7 +15,21 @@ def words(lines: list[str], instruction: str) -> list[str]:
 
 
 def test_all_stages_are_of_one_base() -> None:
-    assert [LINES[number].split()[1] for number in FROM] == ["python:3.13-slim"] * 3
+    assert [LINES[number].split()[1] for number in FROM] == ["${BASE}"] * 2
+    assert "ARG BASE=python:3.13-slim" in LINES[: FROM[0]]
+
+
+def test_what_is_installed_has_hashes() -> None:
+    """Of our own wheel there is none: it is built in the step before."""
+    (variables,) = words(BUILD, "ENV")
+    assert "PIP_REQUIRE_HASHES=1" in variables
+    assert "PIP_ONLY_BINARY=:all:" in variables
+    installs = re.findall(r"pip install (.*?)(?: &&|$)", " && ".join(words(BUILD, "RUN")))
+    assert [one.strip() for one in installs] == [
+        "--requirement requirements/image.txt",
+        "--requirement requirements/build.txt",
+        "--no-deps /wheel/*.whl",
+    ]
 
 
 def test_nothing_is_installed_or_run_in_the_end_stage() -> None:
