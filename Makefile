@@ -11,12 +11,13 @@ STAMP  := $(VENV)/.stamp
 RUNS   := $(VENV)/.stamp-run
 ARGS   ?=
 SECONDS ?= 60
-CODE   := service operator tests dashboards $(wildcard bench)
+CODE   := service operator tests dashboards release $(wildcard bench)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
+.PHONY: check-release release-dry-run hashes audit
 .PHONY: dashboards dashboards-test js js-test page
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
@@ -28,7 +29,7 @@ help:
 	@echo '  make test-rest    what that leaves out: both servers, both Helms, long properties, the boards, a cluster'
 	@echo '  make test-all     both'
 	@echo '  make test-pauses  the tests while their processes are stopped at random moments   ARGS goes to tests.pauses'
-	@echo '  make check        what must be clean before a commit: format, lint, types, layers'
+	@echo '  make check        what must be clean before a commit: format, lint, types, layers, versions, workflows'
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
@@ -41,6 +42,9 @@ help:
 	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
 	@echo '  make fuzz         what reads bytes from outside, under Atheris if it is installed   SECONDS=60 for each'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
+	@echo '  make hashes       make requirements/ again: what the image and a release are built with, with hashes'
+	@echo '  make audit        look for known vulnerabilities of what the image has'
+	@echo '  make release-dry-run  build, install and start everything that a release publishes   ARGS="--required"'
 	@echo '  make clean        remove .venv, caches and built files'
 	@echo
 	@echo 'The first one sets up .venv with $(PYTHON) (PYTHON=python3.13 takes another).'
@@ -69,7 +73,7 @@ test-pauses: $(STAMP)
 	$(BIN)/python -m tests.pauses $(ARGS)
 
 # In parts, so that `make -k check` tells of all of them in one run.
-check: check-format check-lint check-types check-layers
+check: check-format check-lint check-types check-layers check-release
 check-format: $(STAMP)
 	$(BIN)/ruff format --check .
 check-lint: $(STAMP)
@@ -78,6 +82,9 @@ check-types: $(STAMP)
 	$(BIN)/mypy --strict $(CODE)
 check-layers: $(STAMP)
 	$(BIN)/lint-imports
+check-release: $(STAMP)
+	$(BIN)/python -m release versions
+	$(BIN)/python -m release workflows
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -172,6 +179,18 @@ constraints: | python-is-new-enough
 	@{ echo '# What the tests ran with. Made by `make constraints`; do not edit.'; \
 	   build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude tidegate --exclude setuptools --exclude pip; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf build/constraints && cat constraints.txt
+
+	$(MAKE) --no-print-directory hashes
+
+# What is installed into the image and the tools of a release; the versions are those of constraints.txt.
+hashes: $(STAMP)
+	$(BIN)/python -m release hashes
+
+audit: $(STAMP)
+	$(BIN)/python -m release audit $(ARGS)
+
+release-dry-run: $(STAMP)
+	$(BIN)/python -m release dry-run $(ARGS)
 
 clean:
 	rm -rf $(JS)/node_modules $(JS)/dist $(JS)/build
