@@ -18,6 +18,7 @@ REASONS = {
     "a cluster": ("kubectl", "helm", "make cluster-up"),
     "a container engine": ("docker",),
     "a published package": ("pip install",),
+    "a published release": ("cosign verify",),
     "many minutes of an idle machine": ("make bench",),
 }
 _FENCE = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
