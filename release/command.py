@@ -14,6 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: How the names of variables begin that a fresh environment does not have.
+_LEFT_OUT = (
+    *("TIDEGATE_", "PYTHON", "VIRTUAL_ENV", "NODE_PATH", "MAKE", "MFLAGS"),
+    *("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"),
+)
 #: Of what a failed command said.
 SHOWN_CHARS = 3_000
 
@@ -65,7 +70,6 @@ def run(
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This one without what points at the checkout, its environment or somebody's settings."""
-    left_out = ("TIDEGATE_", "PYTHON", "VIRTUAL_ENV", "NODE_PATH", "MAKE", "MFLAGS")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    """This one without what points at the checkout, its environment, settings or a desktop."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
     return kept | more

@@ -6,6 +6,8 @@ that the Dockerfile and requirements/ agree with each other, on one.
 
 from __future__ import annotations
 
+import re
+
 from release.command import ROOT, cache, find, run
 
 LAB = ROOT / "tests" / "cluster" / "lab"
@@ -23,5 +25,7 @@ def missing() -> str | None:
 
 
 def build() -> None:
-    """Into the store of the lab. Raises `ReleaseError`."""
+    """Into the store of the lab, under `TAG`. Raises `ReleaseError`."""
     run(LAB / "load.sh", "--build", TAG, ROOT, timeout_s=TIMEOUT_S)
+    # An archive for a node that nobody imports it into.
+    (cache() / "lab" / f"built-{re.sub('[^a-zA-Z0-9.]', '-', TAG)}.tar").unlink(missing_ok=True)
