@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from release import chart, versions
 from release.changelog import CHANGES_MAX, Section
 from release.chart import Key
-from release.command import ROOT, ReleaseError
+from release.command import ROOT, ReleaseError, find, run
 
 VALUES = (ROOT / "helm" / "tidegate" / "values.yaml").read_text()
 CHART: dict[str, Any] = yaml.safe_load((ROOT / "helm" / "tidegate" / "Chart.yaml").read_text())
@@ -120,3 +121,29 @@ def test_the_packed_chart_installs_the_image_of_the_release(tmp_path: Path) -> N
     image = json.loads(read["tidegate/values.schema.json"])["properties"]["image"]["properties"]
     assert image["digest"]["default"] == DIGEST
     assert read.keys() >= {"tidegate/crds/gateways.tidegate.dev.yaml", "tidegate/values.yaml"}
+
+
+@pytest.mark.full
+@pytest.mark.real("helm")
+def test_a_signed_chart_is_verified_with_the_key_that_it_names(tmp_path: Path) -> None:
+    if (gpg := find("gpg")) is None:
+        pytest.skip("no gpg here (Debian: apt-get install gnupg)")
+    home, secret, public = (tmp_path / name for name in ("home", "secret.gpg", "public.gpg"))
+    home.mkdir(mode=0o700)
+    words = (gpg, "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase", "")
+    try:
+        run(*words, "--quick-generate-key", KEY.name, "rsa3072", "sign", "never")
+        run(*words, "--output", secret, "--export-secret-keys")
+        run(*words, "--output", public, "--export")
+        listed = run(*words, "--list-keys", "--with-colons")
+    finally:
+        run("gpgconf", "--homedir", home, "--kill", "all")
+    (fingerprint,) = re.findall(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)
+    key = Key(KEY.name, str(secret), fingerprint, KEY.url)
+    made = chart.package(tmp_path / "out", tmp_path / "work", SECTION, signed_by=key)
+    helm = find("helm")
+    assert helm is not None
+    assert fingerprint in run(helm, "verify", made, "--keyring", public)
+    described = yaml.safe_load(run(helm, "show", "chart", made))
+    named = yaml.safe_load(described["annotations"]["artifacthub.io/signKey"])
+    assert named == {"fingerprint": fingerprint, "url": KEY.url}
