@@ -159,4 +159,4 @@ def test_the_command_watch(
 def test_there_are_as_many_cases_as_are_promised() -> None:
     names = [case.name for case in CASES]
     assert len(names) == len(set(names))
-    assert len(names) >= 120
+    assert len(names) >= 380

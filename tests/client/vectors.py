@@ -47,8 +47,17 @@ def cases() -> list[Case]:
             {**seen(FoldedState(cursor=case.get("after"))), **case["state"]},
         )
         for path in sorted(FOLDER.glob("*.json"))
-        for case in json.loads(path.read_text("utf-8"))["cases"]
+        for case in map(_expanded, json.loads(path.read_text("utf-8"))["cases"])
     ]
+
+
+def _expanded(case: dict[str, Any]) -> dict[str, Any]:
+    """The case with its long texts, which are written as names."""
+    text = json.dumps(case, ensure_ascii=False)
+    for name, (part, times) in case.get("repeated", {}).items():
+        text = text.replace(name, part * times)
+    expanded: dict[str, Any] = json.loads(text)
+    return expanded
 
 
 def seen(state: FoldedState) -> dict[str, Any]:

@@ -51,7 +51,7 @@ export class TidegateClient implements LineOwner, OperationOwner {
     const { lastEventId, signal } = options;
     if (this.#closed) throw new InvalidRequest("client is closed", "closed");
     if (!OPERATION_ID.test(operation)) throw new InvalidRequest(`${operation} is no operation id`, "bad_request");
-    if (lastEventId !== undefined && position(lastEventId) === null)
+    if (lastEventId !== undefined && position(lastEventId) < 0)
       throw new InvalidRequest("`lastEventId` is no id", "bad_request");
     let shared = this.#operations.get(operation);
     const isNew = !shared;

@@ -1,6 +1,6 @@
 /**
  * Values from outside: positions in a stream, numbers and texts, read so that all clients agree.
- * The cases are in clients/vectors; the same rules in Python are tidegate.model.folded_state.
+ * The cases are in clients/vectors; the same in Python is tidegate.model.frame_values.
  */
 
 /** A JSON object from outside, of which nothing is known. */
@@ -9,37 +9,42 @@ export type Json = Readonly<Record<string, unknown>>;
 /** Figures above it are nonsense. */
 const NUMBER_MAX = 1e18;
 const NUMBER_TEXT_MAX_CHARS = 64;
+/** The last moment of a Date. */
+const NEWEST_TIME_MS = 8.64e15;
+/** Of a text that was appended to. */
+const TEXT_MAX_UNITS = 262_144;
+/**
+ * Of merged data: a value counts as 1, a text and a name as their units as well; an element of a list
+ * is named by its index.
+ */
+const MERGED_MAX = 16_384;
+/** Objects and lists in one another. */
+const DEPTH_MAX = 16;
 const HALF = 64n;
 const HALF_MAX = (1n << HALF) - 1n;
 const ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
-const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i;
+const NUMBER = /^[ \t\r\n]*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[ \t\r\n]*$/i;
 
 /** A position in a stream: milliseconds in the upper 64 bits, the sequence in the lower. */
 export type Position = bigint;
 
-export function position(value: unknown): Position | null {
+/** Below all that are one where it is none, as `idOf` has it. */
+export function position(value: unknown): Position {
   const match = typeof value === "string" ? ID.exec(value) : null;
-  if (!match) return null;
+  if (!match) return -1n;
   const [ms, seq] = [BigInt(match[1]!), BigInt(match[2] ?? 0)];
-  return ms > HALF_MAX || seq > HALF_MAX ? null : (ms << HALF) | seq;
+  return ms > HALF_MAX || seq > HALF_MAX ? -1n : (ms << HALF) | seq;
 }
 
 /** As it is written in a frame. */
-export function idOf(at: Position): string;
-export function idOf(at: Position | null): string | null;
-export function idOf(at: Position | null): string | null {
-  return at === null ? null : `${at >> HALF}-${at & HALF_MAX}`;
-}
+export const idOf = (at: Position): string | null => (at < 0 ? null : `${at >> HALF}-${at & HALF_MAX}`);
 
-export const millisecondsOf = (at: Position): number => Number(at >> HALF);
+/** Its time, if that is one. */
+export const millisecondsOf = (at: Position): number | null => time(Number(at >> HALF));
 
 /** A number, or a text that is one (`XADD ... progress 0.7`). */
 export function number(value: unknown): number | null {
-  if (typeof value === "string") {
-    const trimmed = value.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "");
-    if (trimmed.length > NUMBER_TEXT_MAX_CHARS || !NUMBER.test(trimmed)) return null;
-    value = Number(trimmed);
-  }
+  if (typeof value === "string" && value.length <= NUMBER_TEXT_MAX_CHARS && NUMBER.test(value)) value = Number(value);
   return typeof value === "number" && Math.abs(value) <= NUMBER_MAX ? value : null;
 }
 
@@ -47,10 +52,43 @@ export function number(value: unknown): number | null {
 export const text = (value: unknown): string | null =>
   typeof value === "string" ? value.toWellFormed() : null;
 
+/** A time in Unix milliseconds; null for what no calendar has. */
+export function time(value: unknown): number | null {
+  const ms = number(value);
+  return ms !== null && ms >= 0 && ms <= NEWEST_TIME_MS ? Math.floor(ms) : null;
+}
+
+/** The newest part of a text; half a character at its beginning is U+FFFD. */
+export const newest = (joined: string): string =>
+  joined.length > TEXT_MAX_UNITS ? joined.slice(-TEXT_MAX_UNITS).toWellFormed() : joined;
+
 const isObject = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 export const object = (value: unknown): Json => (isObject(value) ? value : {});
+
+/** The target after a JSON merge patch (RFC 7396); null where it would be too large or deep. */
+export const merge = (target: Json, patch: Json): Json | null =>
+  weight(patch, DEPTH_MAX) <= MERGED_MAX && weight((target = patched(target, patch)), DEPTH_MAX) <= MERGED_MAX
+    ? target
+    : null;
+
+function patched(target: unknown, patch: Json): Json {
+  // A Map, as a member may be named `__proto__`.
+  const merged = new Map(Object.entries(object(target)));
+  for (const [name, value] of Object.entries(patch))
+    if (value === null) merged.delete(name);
+    else merged.set(name, isObject(value) ? patched(merged.get(name), value) : value);
+  return Object.fromEntries(merged);
+}
+
+/** What counts of a value; infinite when it is too deep. */
+const weight = (value: unknown, depth: number): number =>
+  typeof value !== "object" || !value
+    ? 1 + ((value as string | null)?.length ?? 0)
+    : depth
+      ? Object.entries(value).reduce((sum, [name, one]) => sum + name.length + weight(one, depth - 1), 1)
+      : Infinity;
 
 /** A frame; what is none is passed over, as a newer protocol may bring what we do not know. */
 export function parse(received: unknown): Json | null {

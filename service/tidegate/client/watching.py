@@ -31,14 +31,8 @@ from tidegate.model.close_codes import (
     ComeBack,
     come_back,
 )
-from tidegate.model.folded_state import (
-    FoldedState,
-    fold,
-    is_entry,
-    number_of,
-    read_position,
-    read_text,
-)
+from tidegate.model.folded_state import FoldedState, fold, is_entry
+from tidegate.model.frame_values import number_of, read_position, read_text
 
 #: Spread of the first attempt after a good connection: many viewers of one dead replica must not
 #: all arrive at its neighbour in the same instant.
