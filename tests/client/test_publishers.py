@@ -126,7 +126,7 @@ async def test_what_cannot_be_written_is_refused_before_it_is(
     ):
         with pytest.raises(InvalidInput):
             await publisher.publish(operation, type_, data)
-    for wrong in (float("nan"), float("inf"), None):
+    for wrong in (float("nan"), float("inf"), None, 50, -1, "0.5"):
         with pytest.raises(InvalidInput):
             await publisher.progress("42", wrong)
     assert not await backend.exists("42")
