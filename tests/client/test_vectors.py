@@ -14,10 +14,10 @@ from tidegate import Viewer
 from tidegate.cli import watch
 from tidegate.cli.watch_views import JsonView
 from tidegate.client import following
-from tidegate.client.parsing import parse_frame
 from tidegate.client.watching import Decision, Return, WatchFinished, Watching
 from tidegate.model.errors import ViewerRefused
 from tidegate.model.folded_state import is_entry
+from tidegate.model.frame_parsing import parse_frame
 
 CASES = cases()
 BASE = "ws://gateway"

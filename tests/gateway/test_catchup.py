@@ -39,6 +39,7 @@ async def test_the_first_frame_tells_state_and_cursor() -> None:
                 "type": "current_state",
                 "operation": "42",
                 "cursor": last,
+                "at": last,
                 "data": {"status": "starting"},
                 "history": {"sent": 0, "available": 2},
             }
@@ -79,6 +80,7 @@ async def test_a_viewer_comes_back_from_anywhere(behind: int) -> None:
         ids += stage.redis.write_many("42", 400)
         await stage.rest()
         cursor = ids[-1 - behind]
+        stage.redis.pages = 0
         socket = await stage.watch(after=cursor)
         assert socket.frames[0]["cursor"] == cursor
         ids.append(stage.redis.write("42"))

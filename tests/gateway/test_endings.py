@@ -48,7 +48,7 @@ async def test_who_joins_a_finished_operation_gets_history_and_the_close(count: 
         ids = stage.redis.write_many("42", count)
         ids.append(stage.redis.finish("42"))
         socket = await stage.watch(history=None)
-        assert socket.frames[0]["data"] == {"status": "completed"}
+        assert socket.frames[0]["data"] == {"status": "completed", "progress": 1}
         assert socket.ids == ids
         await asyncio.sleep(5.1)
         assert socket.end == close_codes.FINISHED.name

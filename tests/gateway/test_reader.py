@@ -58,9 +58,12 @@ async def test_the_end_is_told_with_the_state(followed: bool) -> None:
         last = parse_stream_id(stage.redis.finish("42", "failed"))
         await stage_follows(stage, followed)
         state = await stage.hub.reader.state(OPERATION)
-        assert state == OperationState("failed", finished=True, cursor=last)
-        assert (await page(stage, None)).state == state
-        assert (await page(stage, None, 1)).state == state, "also of a page that is not the last"
+        assert state == OperationState(
+            "failed", finished=True, cursor=last, data={"status": "failed"}
+        )
+        told = state._replace(data={})
+        assert (await page(stage, None)).state == told
+        assert (await page(stage, None, 1)).state == told, "also of a page that is not the last"
 
 
 @both

@@ -23,9 +23,9 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from tidegate.client.parsing import parse_frame
 from tidegate.client.watching import Decision, Return, WatchFinished, Watching
 from tidegate.model.folded_state import is_entry
+from tidegate.model.frame_parsing import parse_frame
 
 #: What a gateway may send in one frame: the upper bound of dispatch.max_entry_bytes, and room.
 MAX_FRAME_BYTES = 65 * 1_048_576

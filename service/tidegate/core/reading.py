@@ -6,19 +6,25 @@ not proven comes with a gap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from tidegate.model.frames import GapReason
 from tidegate.model.ids import OperationId, StreamId
 
 
 class OperationState(NamedTuple):
-    """The status as folded from the newest entries, and the position it holds for."""
+    """The status as folded from the newest entries, and the position it holds for.
+
+    Attributes:
+        data: the whole state (`model.state_data`), where it was asked for.
+    """
 
     status: str
     finished: bool
     cursor: StreamId
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
 class Gap(NamedTuple):

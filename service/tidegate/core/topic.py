@@ -17,7 +17,8 @@ re-created log `epoch` grows: a cursor is only comparable to positions of its ow
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tidegate.core.records import Page, Relay, StreamInfo
@@ -81,10 +82,13 @@ Effect = Deliver | ReadAfter | Finished | Reopened | Vanished
 
 
 class TopicRules(NamedTuple):
-    """What makes an entry terminal, and which types only the newest matters of."""
+    """What makes an entry terminal, which types only the newest matters of, and how types are
+    folded whose names do not tell it.
+    """
 
     terminal: TerminalRules
     conflated_types: frozenset[str]
+    folds: Mapping[str, str] = MappingProxyType({})
 
 
 class Topic:
@@ -260,6 +264,11 @@ class Topic:
             return ZERO
         return self.last.before() if self._doubted else self.last
 
+    @property
+    def added(self) -> int | None:
+        """Entries ever added to the stream, up to `last`; None where that is not known."""
+        return self._added
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _begin(self, page: Page) -> Sequence[Effect]:
@@ -331,11 +340,15 @@ class Topic:
 
     def _frame(self, raw: RawEntry) -> tuple[Entry, Frame]:
         entry = read_entry(stream_id(raw.id), raw)
-        superseded = entry.type in self._rules.conflated_types and (
-            entry.status is None or entry.status not in self._rules.terminal.statuses
+        rules = self._rules
+        superseded = (
+            entry.type in rules.conflated_types
+            and (entry.status is None or entry.status not in rules.terminal.statuses)
+            and b'"fold"' not in entry.data  # what appends or merges is not superseded
         )
         kind = FrameKind.PROGRESS if superseded else FrameKind.ENTRY
-        return entry, entry_frame(entry, raw.id, self._operation_bytes, kind)
+        fold = rules.folds.get(entry.type) if rules.folds else None
+        return entry, entry_frame(entry, raw.id, self._operation_bytes, kind, fold)
 
     def _above(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry]:
         return [raw for raw in entries if stream_id(raw.id) > self.last]

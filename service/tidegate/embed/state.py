@@ -87,4 +87,5 @@ def with_state(frame: StateFrame, state: State) -> StateFrame:
     status = frame.status
     if status in (UNKNOWN_STATUS, RUNNING_STATUS):  # nothing that an entry has set
         status = state.get("status", status)
-    return frame.with_data({**state, "status": status})
+    told = frame.body["data"]
+    return frame.with_data({**state, **(told if isinstance(told, dict) else {}), "status": status})

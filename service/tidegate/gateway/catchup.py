@@ -19,6 +19,7 @@ from tidegate.core.ports import Log
 from tidegate.core.records import Ask, Page, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.gateway.slices import Slices, slices_of
+from tidegate.gateway.states import KeptState, OperationStates
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer, ViewerState
 from tidegate.model import close_codes
@@ -33,6 +34,7 @@ from tidegate.model.frames import (
     stale_frame,
 )
 from tidegate.model.ids import ZERO, StreamId
+from tidegate.model.state_data import known_data
 
 #: Frames are joined up to this size before the socket is asked again whether it can take more.
 WRITE_MAX_BYTES = 65_536
@@ -46,23 +48,59 @@ class CatchUp:
     """Brings viewers from their cursor to the live frames."""
 
     def __init__(
-        self, log: Log, spawn: Spawn, slices: Slices, *, conflated: bool, counters: Counters
+        self,
+        log: Log,
+        spawn: Spawn,
+        slices: Slices,
+        states: OperationStates,
+        *,
+        conflated: bool,
+        counters: Counters,
     ) -> None:
         self._log = log
         self._spawn = spawn
         self._slices = slices
+        self._states = states
         self._conflated = conflated
         self._counters = counters
 
     def begin(self, viewer: ChannelViewer, ask: Ask) -> None:
-        """The first frames of a viewer: its state, then history, then live."""
-        topic = viewer.owner.topic
+        """The first frames of a viewer: its state, then history, then live.
+
+        Who resumes has a state, so the stream is not read for another one.
+        """
+        owner = viewer.owner
+        topic = owner.topic
         viewer.by = ask.by or topic.operation
+        told = self._states.now(topic, kept_only=ask.after is not None)
+        exists = topic.last != ZERO and not topic.vanished
+        if told is None and ask.after is None and exists and owner.stale_since is None:
+            viewer.reading = True
+            self._spawn(self._begin_with_state(viewer, ask), "state")
+        else:
+            self._begin(viewer, ask, told)
+
+    async def _begin_with_state(self, viewer: ChannelViewer, ask: Ask) -> None:
+        """Read the state first; without one where Redis does not answer."""
+        topic = viewer.owner.topic
+        told = None
+        try:
+            told = await self._states.read(topic.operation, viewer.by, topic)
+        except RedisUnavailable:
+            pass  # a viewer that has no state folds its history
+        except StreamUnusable as error:
+            viewer.owner.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
+        viewer.reading = False
+        if viewer.state is ViewerState.CATCHING_UP:
+            self._begin(viewer, ask, self._states.now(topic) or told)
+
+    def _begin(self, viewer: ChannelViewer, ask: Ask, told: KeptState | None) -> None:
+        topic = viewer.owner.topic
         viewer.epoch = topic.epoch
         viewer.keep_until = topic.last
         if ask.after is not None:
             if ask.after <= topic.last and topic.ring.covers(ask.after):
-                self._open_from_ring(viewer, ask, ask.after, topic.ring.after(ask.after))
+                self._open_from_ring(viewer, ask, told, ask.after, topic.ring.after(ask.after))
                 return
         else:
             before, newest = topic.ring.newest(topic.length if ask.history is None else ask.history)
@@ -70,10 +108,10 @@ class CatchUp:
             if len(newest) >= wanted:
                 if before is None:
                     before = newest[0].id.before() if newest else topic.last
-                self._open_from_ring(viewer, ask, before, newest)
+                self._open_from_ring(viewer, ask, told, before, newest)
                 return
         viewer.reading = True
-        self._spawn(self._open_from_log(viewer, ask), "join")
+        self._spawn(self._open_from_log(viewer, ask, told), "join")
 
     def proceed(self, viewer: ChannelViewer) -> None:
         """Go on from where the viewer stands."""
@@ -101,13 +139,36 @@ class CatchUp:
     # -- the first frames ------------------------------------------------------------------------
 
     def _state(
-        self, viewer: ChannelViewer, ask: Ask, cursor: StreamId, sent: int | None, available: int
+        self,
+        viewer: ChannelViewer,
+        ask: Ask,
+        told: KeptState | None,
+        cursor: StreamId,
+        sent: int | None,
+        available: int,
     ) -> Batch:
         owner = viewer.owner
         topic = owner.topic
-        frame = current_state_frame(
-            topic.operation, cursor, topic.status, sent=sent, available=available, known=ask.state
-        )
+        if told is None or told.epoch != topic.epoch or told.at < cursor:
+            frame = current_state_frame(  # else entries between them would be in no state
+                topic.operation,
+                cursor,
+                topic.status,
+                sent=sent,
+                available=available,
+                known=ask.state,
+            )
+        else:
+            frame = current_state_frame(
+                topic.operation,
+                cursor,
+                told.status,
+                sent=sent,
+                available=available,
+                known=known_data(ask.state) if ask.state else None,
+                at=told.at,
+                state=told.data,
+            )
         state = Batch([frame])
         if owner.stale_since is not None:
             state.add(stale_frame(topic.operation, owner.stale_since))
@@ -115,11 +176,16 @@ class CatchUp:
         return state
 
     def _open_from_ring(
-        self, viewer: ChannelViewer, ask: Ask, cursor: StreamId, history: list[Frame]
+        self,
+        viewer: ChannelViewer,
+        ask: Ask,
+        told: KeptState | None,
+        cursor: StreamId,
+        history: list[Frame],
     ) -> None:
         topic = viewer.owner.topic
         sent = len(history)
-        batch = self._state(viewer, ask, cursor, sent, max(sent, topic.length))
+        batch = self._state(viewer, ask, told, cursor, sent, max(sent, topic.length))
         for frame in history:
             batch.add(frame)
         viewer.cursor = topic.last
@@ -127,7 +193,7 @@ class CatchUp:
         viewer.write(batch)
         self.proceed(viewer)
 
-    async def _open_from_log(self, viewer: ChannelViewer, ask: Ask) -> None:
+    async def _open_from_log(self, viewer: ChannelViewer, ask: Ask, told: KeptState | None) -> None:
         page: Page | None = None
         frames: list[Frame] = []
         if ask.after is None:
@@ -149,7 +215,7 @@ class CatchUp:
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
         viewer.keep_until = info.last
-        viewer.write(self._state(viewer, ask, cursor, sent, info.length))
+        viewer.write(self._state(viewer, ask, told, cursor, sent, info.length))
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
             if not info.exists and cursor != ZERO:

@@ -23,6 +23,7 @@ from tidegate.gateway.outbox import ChannelOutbox, Measures
 from tidegate.gateway.reader import StreamReader
 from tidegate.gateway.services import ChannelServices
 from tidegate.gateway.slices import Slices
+from tidegate.gateway.states import OperationStates
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model import close_codes
@@ -75,6 +76,7 @@ class Hub:
                 frozenset(settings.topic.terminal_types),
             ),
             frozenset(settings.topic.conflated_types),
+            settings.topic.folds(),
         )
         self._budget = RingBudget(settings.topic.total_ring_bytes)
         self._channels: dict[OperationId, Channel] = {}
@@ -83,10 +85,13 @@ class Hub:
         #: What is read from the log takes its time of the loop in these.
         self.slices = Slices(asyncio.get_running_loop())
         sampler = Sampler(is_on=settings.metrics.enabled)
+        #: For `current_state`, and for who asks.
+        self.states = OperationStates(log, self._rules, self.slices)
         catch_up = CatchUp(
             log,
             spawn,
             self.slices,
+            self.states,
             conflated=settings.viewer.lagging_policy == "conflate",
             counters=self.counters,
         )
@@ -105,6 +110,7 @@ class Hub:
             log,
             self._rules,
             self.slices,
+            self.states,
             newest=settings.viewer.history_entries + 1,
             max_bytes=settings.dispatch.max_bytes,
         )
@@ -204,6 +210,7 @@ class Hub:
         channel = self._channels.get(topic.operation)
         if channel is not None and channel.topic is topic:
             del self._channels[topic.operation]
+            self.states.left(topic)
             self._feed.unwatch(topic.operation)
 
 

@@ -18,6 +18,7 @@ from tidegate.core.ring import Ring, RingBudget
 from tidegate.core.topic import Topic, TopicRules, TopicState
 from tidegate.gateway.channel import Channel
 from tidegate.gateway.slices import Slices, slices_of
+from tidegate.gateway.states import OperationStates
 from tidegate.model.frames import Frame, GapReason
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 
@@ -31,6 +32,7 @@ class StreamReader:
         log: Log,
         rules: TopicRules,
         slices: Slices,
+        states: OperationStates,
         *,
         newest: int,
         max_bytes: int,
@@ -39,15 +41,19 @@ class StreamReader:
         self._log = log
         self._rules = rules
         self._slices = slices
+        self._states = states
         self._newest = newest
         self._max_bytes = max_bytes
 
     async def state(self, operation: OperationId, *, by: str = "") -> OperationState | None:
         """See `Reader`."""
         topic = self._followed(operation)
-        if topic is not None:
-            return OperationState(topic.status, topic.finished, topic.last)
-        return await self._state_from_log(operation, by or operation)
+        kept = None if topic is None else self._states.now(topic)
+        if kept is None:
+            kept = await self._states.read(operation, by or operation, topic)
+        if kept is None:
+            return None
+        return OperationState(kept.status, kept.finished, kept.at, kept.data)
 
     async def page(
         self, operation: OperationId, after: StreamId | None, limit: int, *, by: str = ""
@@ -75,6 +81,13 @@ class StreamReader:
         topic = channel.topic
         known = topic.state is TopicState.LIVE and not topic.vanished and topic.last != ZERO
         return topic if known else None
+
+    async def _status(self, operation: OperationId, by: str) -> OperationState | None:
+        """Of a page: without what it does not tell."""
+        topic = self._followed(operation)
+        if topic is not None:
+            return OperationState(topic.status, topic.finished, topic.last)
+        return await self._state_from_log(operation, by)
 
     async def _state_from_log(self, operation: OperationId, by: str) -> OperationState | None:
         before = await self._locate(operation, self._newest, by)
@@ -108,7 +121,7 @@ class StreamReader:
         more = page.more or len(page.entries) > len(entries)
         cursor = stream_id(entries[-1].id) if more else info.last
         if more or len(entries) < min(self._newest, info.length):
-            state = await self.state(operation, by=by)
+            state = await self._status(operation, by=by)
             if state is None:
                 return None  # gone in the meantime
             more = more or state.cursor > cursor

@@ -42,6 +42,7 @@ STARTED_TYPE = "operation_started"
 #: frame's `fold`, else its type. Anything else only replaces.
 APPEND = "append"
 MERGE = "merge"
+REPLACE = "replace"
 
 #: Sums of fractions end a little above 1; a percentage that is meant does not.
 FRACTION_MAX = 1.000001
@@ -138,8 +139,9 @@ def fold_all(state: FoldedState, frames: Iterable[Mapping[str, Any]]) -> FoldedS
 def _take(state: FoldedState, frame: Mapping[str, Any]) -> bool:
     """Change `state` by this frame; False when it says nothing, and nothing was changed."""
     data = frame.get("data")
-    data = data if isinstance(data, Mapping) else {}
-    if is_entry(frame):
+    if type(data) is not dict:  # of JSON; to ask for a Mapping takes a twentieth of it all
+        data = {}
+    if "id" in frame or "timestamp" in frame:
         return _entry(state, frame, data)
     match frame.get("type"):
         case "current_state":
@@ -170,7 +172,7 @@ def _entry(state: FoldedState, frame: Mapping[str, Any], data: Mapping[str, Any]
         if last is not None and position <= last:
             return False
         state.cursor = str(position)
-        at = read_position(state.at)
+        at = None if state.at is None else read_position(state.at)
         if at is not None and position <= at:
             _told(state, data, is_last=position == at)
             return True
@@ -228,20 +230,21 @@ def _set_status(state: FoldedState, status: str | None, otherwise: str) -> None:
 
 
 def _describe(state: FoldedState, data: Mapping[str, Any]) -> None:
-    error = data.get("error")
-    if isinstance(error, Mapping):
-        error = error.get("message")
-    for name, value in (("error", error), *((name, data.get(name)) for name in _TEXTS)):
-        text = read_text(value)
-        if text is not None:
-            setattr(state, name, text)
+    for name in _TEXTS:
+        if name in data:
+            text = data[name]
+            if name == "error" and isinstance(text, Mapping):
+                text = text.get("message")
+            text = read_text(text)
+            if text is not None:
+                setattr(state, name, text)
     result = data.get("result")
     if result is not None:
         state.result = result
         state.result_omitted = False
 
 
-_TEXTS = ("title", "message", "unit")
+_TEXTS = ("title", "message", "unit", "error")
 
 
 def _fold_data(state: FoldedState, rule: object, data: Mapping[str, Any]) -> None:
@@ -263,7 +266,8 @@ def _measure(state: FoldedState, data: Mapping[str, Any]) -> bool:
     """`current` of `total`, which may come in entries of their own, or `progress` as 0 to 1 or 0
     to 100. Whether there is a new figure.
     """
-    current, total = number_of(data.get("current")), number_of(data.get("total"))
+    current = number_of(data["current"]) if "current" in data else None
+    total = number_of(data["total"]) if "total" in data else None
     if total is not None and total <= 0:
         total = None
     counted = current is not None or total is not None
@@ -271,7 +275,7 @@ def _measure(state: FoldedState, data: Mapping[str, Any]) -> bool:
         state.current = current
     if total is not None:
         state.total = total
-    progress = number_of(data.get("progress"))
+    progress = number_of(data["progress"]) if "progress" in data else None
     if counted and state.current is not None and state.total is not None:
         progress = state.current / state.total
     elif progress is not None:
@@ -291,7 +295,7 @@ def _estimate(
     """When it will have ended: as its entry says in seconds from its own time, else at the rate
     since the start, which is known when no entries are missing.
     """
-    left_s = number_of(data.get("eta_s"))
+    left_s = number_of(data["eta_s"]) if "eta_s" in data else None
     progress, started_ms = state.progress, state.started_ms
     if not state.finished and ms is not None and left_s is not None and left_s >= 0:
         state.estimated_end_ms = time_of(ms + left_s * 1000)

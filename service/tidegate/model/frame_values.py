@@ -40,7 +40,7 @@ _ABOVE_16_BITS = re.compile("[\U00010000-\U0010ffff]")
 
 def number_of(value: object) -> float | None:
     """A number, or a text that is one (`XADD ... progress 0.7`); None for all else."""
-    if isinstance(value, bool):
+    if value is None or value is True or value is False:
         return None
     if isinstance(value, str):
         if len(value) > NUMBER_TEXT_MAX_CHARS or _NUMBER.fullmatch(value) is None:

@@ -89,8 +89,19 @@ def _quote(text: str) -> bytes:
     return quoted
 
 
-def entry_frame(entry: Entry, raw_id: bytes, operation: bytes, kind: FrameKind) -> Frame:
-    """The frame of an entry; `operation` is the operation id, whose characters need no escaping."""
+def entry_frame(
+    entry: Entry, raw_id: bytes, operation: bytes, kind: FrameKind, fold: str | None = None
+) -> Frame:
+    """The frame of an entry; `operation` is the operation id, whose characters need no escaping.
+    `fold` says how it is folded where its type does not.
+    """
+    if fold is not None:
+        return Frame(
+            entry.id,
+            b'{"id":"%b","operation":"%b","timestamp":%b,"type":%b,"fold":%b,"data":%b}'
+            % (raw_id, operation, entry.timestamp, _quote(entry.type), _quote(fold), entry.data),
+            kind,
+        )
     return Frame(
         entry.id,
         b'{"id":"%b","operation":"%b","timestamp":%b,"type":%b,"data":%b}'
@@ -127,22 +138,27 @@ def current_state_frame(
     sent: int | None,
     available: int,
     known: Mapping[str, object] | None = None,
+    at: StreamId | None = None,
+    state: Mapping[str, object] | None = None,
 ) -> StateFrame:
     """The first frame: where the viewer stands, and how much history follows.
 
     `sent` is None when the history is read in pages and its size is not known beforehand.
     `known` is what an operation source says; its status counts while the stream has none.
+    `state` is what the entries up to `at` say (`model.state_data`); it goes before `known`.
     """
-    data: dict[str, object] = {"status": status}
-    if known:
-        data = {**known, "status": known.get("status", status) if status == "unknown" else status}
-    body = {
+    data: dict[str, object] = {**(known or {}), **(state or {}), "status": status}
+    if known and status == "unknown":
+        data["status"] = known.get("status", status)
+    body: dict[str, object] = {
         "type": "current_state",
         "operation": operation,
         "cursor": str(cursor),
         "data": data,
         "history": {"sent": sent, "available": available},
     }
+    if at is not None:
+        body["at"] = str(at)
     return StateFrame(cursor, orjson.dumps(body), FrameKind.CONTROL, data["status"], body)
 
 

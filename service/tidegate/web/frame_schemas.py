@@ -58,10 +58,12 @@ FRAMES: dict[str, Schema] = {
     },
     "current_state": _frame(
         "current_state",
-        "The first frame of an operation; `cursor` is a position to resume from.",
+        "The first frame of an operation: its state up to the entry `at`; `cursor` is a position "
+        "to resume from.",
         needs=("operation", "cursor", "data", "history"),
         **_ID,
         cursor=A_POSITION,
+        at=A_POSITION,
         data=_data("status", more=True, status={"description": "The last status, or `unknown`."}),
         history=_data("sent", "available", sent={"type": ["integer", "null"]}, available=_COUNT),
     ),

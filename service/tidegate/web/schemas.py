@@ -12,6 +12,7 @@ from fastapi import Path
 
 from tidegate.model.entries import MALFORMED_TYPE
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OPERATION_ID_PATTERN
+from tidegate.model.state_data import RESULT_MAX_BYTES
 
 
 def _problem(text: str) -> dict[str, Any]:
@@ -52,6 +53,10 @@ EVENT = {
         "operation": {"type": "string"},
         "timestamp": {"description": "As it was written."},
         "type": {"type": "string"},
+        "fold": {
+            "enum": ["append", "merge", "replace"],
+            "description": "How it changes the state, where its type does not tell.",
+        },
         "data": {"description": "As it was written."},
     },
 }
@@ -67,13 +72,36 @@ GAP = {
 }
 _STATE = {
     "type": "object",
-    "required": ["operation", "status", "finished", "cursor"],
+    "required": ["operation", "status", "finished", "cursor", "data"],
     "properties": {
         "operation": {"type": "string"},
         "status": _STATUS,
         "finished": _FINISHED,
         "cursor": A_POSITION,
-        "data": {"type": "object", "description": "What the operation source knows."},
+        "data": {
+            "type": "object",
+            "description": "The state, over what the operation source knows; "
+            "what is not known is left out.",
+            "required": ["status"],
+            "properties": {
+                "status": {"type": "string"},
+                "progress": {"type": "number", "minimum": 0, "maximum": 1},
+                **{name: {"type": "number"} for name in ("current", "total")},
+                **{
+                    name: {"type": "string"}
+                    for name in ("unit", "title", "message", "error", "text")
+                },
+                "result": {"description": f"At most {RESULT_MAX_BYTES} bytes of JSON."},
+                "result_omitted": {"const": True, "description": "It is larger."},
+                "merged": {"type": "object"},
+                **{
+                    name: {"type": "integer", "description": "Unix time in milliseconds."}
+                    for name in ("started_ms", "updated_ms", "ended_ms", "estimated_end_ms")
+                },
+                "partial": {"const": True, "description": "Entries or parts are missing."},
+                "in_percent": {"const": True, "description": "Its figures are percentages."},
+            },
+        },
     },
 }
 _PAGE = {

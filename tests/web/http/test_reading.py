@@ -328,11 +328,13 @@ async def test_the_state_and_its_tag(place: Replica, backend: Backend) -> None:
     await current(place, ids[-1])
     async with http(place) as client:
         first = await client.get("/operations/42")
+        first_ms, last_ms = (int(one.partition("-")[0]) for one in (ids[0], ids[-1]))
         assert first.json() == {
             "operation": "42",
             "status": "running",
             "finished": False,
             "cursor": ids[-1],
+            "data": {"status": "running", "started_ms": first_ms, "updated_ms": last_ms},
         }
         assert first.headers["cache-control"] == "private, no-cache"
         assert first.headers["vary"] == "authorization, cookie"
@@ -367,6 +369,19 @@ async def test_the_state_is_that_of_a_socket(replica: Replica, backend: Backend)
                 warm = (await client.get(f"/operations/{operation}")).json()
                 assert warm == cold
         assert cold["status"] == "packing"
+
+
+async def test_a_poller_draws_a_full_bar(place: Replica, backend: Backend) -> None:
+    await backend.publish("42", "operation_started", title="Import", unit="files")
+    await current(place, await backend.publish("42", "append", text="ab", current=1, total=4))
+    async with http(place) as client:
+        data = (await client.get("/operations/42")).json()["data"]
+        bar = {"title": "Import", "unit": "files", "text": "ab", "progress": 0.25, "total": 4}
+        assert bar.items() <= data.items()
+        tag = (await client.get("/operations/42")).headers["etag"]
+        await current(place, await backend.publish("42", "append", text="c", current=1))
+        changed = await client.get("/operations/42", headers={"If-None-Match": tag})
+        assert (changed.status_code, changed.json()["data"]["text"]) == (200, "abc")
 
 
 async def test_large_entries_do_not_hide_the_newest_status(

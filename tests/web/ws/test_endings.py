@@ -76,7 +76,8 @@ async def test_who_joins_a_finished_operation_gets_state_history_1000(
     ids.append(await backend.finish("42"))
     async with replica.watch("42", history="all") as viewer:
         state = await viewer.state()
-        assert state["data"] == {"status": "completed"}
+        assert (state["data"]["status"], state["data"]["progress"]) == ("completed", 1)
+        assert (state["cursor"], state["at"]) == ("0-0", ids[-1])
         frames, close = await viewer.rest()
         assert [f["id"] for f in frames] == ids
         assert close == FINISHED

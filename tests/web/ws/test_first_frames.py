@@ -19,10 +19,14 @@ async def test_the_first_frame_tells_state_and_cursor(replica: Replica, backend:
     await backend.publish("42", "operation_started", status="starting")
     last = await backend.publish("42", value=1)
     async with replica.watch("42", history="none") as viewer:
-        assert await viewer.state() == {
+        state = await viewer.state()
+        started_ms, updated_ms = state["data"].pop("started_ms"), state["data"].pop("updated_ms")
+        assert updated_ms == int(last.partition("-")[0]) >= started_ms
+        assert state == {
             "type": "current_state",
             "operation": "42",
             "cursor": last,
+            "at": last,
             "data": {"status": "starting"},
             "history": {"sent": 0, "available": 2},
         }

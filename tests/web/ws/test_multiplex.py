@@ -222,7 +222,8 @@ async def test_a_finished_operation_ends_its_watch_and_not_the_socket(
         await viewer.watch("42")  # once more: state, history, end
         await viewer.until(type="unwatched")
         assert viewer.ids("42") == [end, end]
-        assert viewer.frames["42"][-3]["data"] == {"status": "completed"}
+        state = viewer.frames["42"][-3]
+        assert (state["data"]["status"], state["at"]) == ("completed", end)
 
 
 async def test_unwatch_is_answered_and_nothing_follows(replica: Replica, backend: Backend) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from tidegate.model.folded_state import APPEND, MERGE, REPLACE
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.values import Constant, Words
 
@@ -44,6 +45,20 @@ class TopicSettings(Group):
             "of other types are never skipped."
         ),
     ] = ("progress",)
+    append_types: Annotated[
+        Words,
+        Field(
+            description="Entry types whose `data.text` is joined to the `text` of the state; "
+            "`data.fold` of an entry takes precedence."
+        ),
+    ] = ("append",)
+    merge_types: Annotated[
+        Words,
+        Field(
+            description="Entry types whose `data` is a JSON merge patch (RFC 7396) for `merged` of "
+            "the state; `data.fold` of an entry takes precedence."
+        ),
+    ] = ("merge",)
     #: Delay from the terminal entry to close 1000, so that an entry written slightly later is still
     #: delivered.
     terminal_grace_s: Constant[float] = 0.5
@@ -85,4 +100,27 @@ class TopicSettings(Group):
                 f"must not contain {both[0]}, which is in topic.terminal_types: "
                 "the end of an operation is never skipped",
             )
+        folded = sorted({*self.append_types, *self.merge_types} & set(self.conflated_types))
+        if folded:
+            raise rule_broken(
+                "topic.conflated_types",
+                ",".join(self.conflated_types),
+                f"must not contain {folded[0]}, which is in topic.append_types or "
+                "topic.merge_types: without one of its entries the state is another one",
+            )
+        twice = sorted(set(self.append_types) & set(self.merge_types))
+        if twice:
+            raise rule_broken(
+                "topic.merge_types",
+                ",".join(self.merge_types),
+                f"must not contain {twice[0]}, which is in topic.append_types",
+            )
         return self
+
+    def folds(self) -> dict[str, str]:
+        """How the types are folded whose names do not tell it: what `fold` of their frames says."""
+        rules = dict.fromkeys(self.append_types, APPEND) | dict.fromkeys(self.merge_types, MERGE)
+        for type_ in (APPEND, MERGE):
+            if rules.setdefault(type_, REPLACE) == type_:
+                del rules[type_]
+        return rules

@@ -23,6 +23,7 @@ from tidegate.model import close_codes
 from tidegate.model.errors import TidegateError
 from tidegate.model.ids import ZERO, OperationId, StreamId, parse_operation_id, parse_stream_id
 from tidegate.model.settings import Settings
+from tidegate.model.state_data import known_data
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.http.long_poll import LongPollWaiter
@@ -204,13 +205,14 @@ class ReadRoutes:
         if state is None:
             status = str(known.get("status", UNKNOWN_STATUS))
             state = OperationState(status, status in self._terminal, ZERO)
-        body: dict[str, Any] = {
+        data = {**(known_data(known) if known else {}), **state.data, "status": state.status}
+        return {
             "operation": operation,
             "status": state.status,
             "finished": state.finished,
             "cursor": str(state.cursor),
+            "data": data,
         }
-        return {**body, "data": {**known, "status": state.status}} if known else body
 
 
 def reading_routes(
