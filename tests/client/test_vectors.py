@@ -123,6 +123,7 @@ def test_the_viewer(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
             pass
         assert shown == once_told_the_state(case.shown), case.name
         assert viewer.cursor == case.state["cursor"], case.name
+        assert seen(viewer.state) == case.state, case.name
         assert end == gateway.expected_end, case.name
         gateway.check_waits()
 

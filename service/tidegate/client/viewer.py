@@ -37,7 +37,7 @@ from tidegate.model.errors import (
     ViewerRefused,
     WatchForbidden,
 )
-from tidegate.model.folded_state import is_entry
+from tidegate.model.folded_state import FoldedState, is_entry
 from tidegate.model.ids import parse_operation_id, parse_stream_id
 
 PATIENCE_S = 60.0
@@ -133,6 +133,11 @@ class Viewer:
     def operation(self) -> str:
         """The operation's id."""
         return self._watching.operation
+
+    @property
+    def state(self) -> FoldedState:
+        """All that is known of it; another object when something has changed."""
+        return self._watching.state
 
     @property
     def status(self) -> str:
