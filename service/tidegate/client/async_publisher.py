@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from tidegate.client.messages import message, request_of
 from tidegate.client.publisher import PROGRESS_INTERVAL_S, RETRY_S, STRIPES, last_id
 from tidegate.client.target import redis_settings
 from tidegate.client.throttle import Throttle
+from tidegate.client.tracking import T, track_async
 from tidegate.client.updates import (
     PROGRESS,
     STARTED,
@@ -260,6 +261,12 @@ class AsyncOperation:
     async def progress(self, fraction: float | None = None, **data: Any) -> None:
         """As `Publisher.progress`."""
         await self._publisher.progress(self.id, fraction, **data)
+
+    def track(
+        self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
+    ) -> AsyncIterator[T]:
+        """As `Operation.track`, for an `async for`; the items may be of either kind."""
+        return track_async(items, total, lambda figures: self.progress(**figures, **data))
 
     async def completed(self, **data: Any) -> str:
         """End it before the block does."""

@@ -21,7 +21,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,7 @@ from typing import Any, Self
 from tidegate.client.messages import message, request_of
 from tidegate.client.target import redis_settings
 from tidegate.client.throttle import Throttle
+from tidegate.client.tracking import T, track
 from tidegate.client.updates import (
     PROGRESS,
     STARTED,
@@ -320,6 +321,12 @@ class Operation:
     def progress(self, fraction: float | None = None, **data: Any) -> None:
         """As `Publisher.progress`."""
         self._publisher.progress(self.id, fraction, **data)
+
+    def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
+        """The items, with progress behind each; `data` goes with it. Without a total and a length
+        viewers get a count.
+        """
+        return track(items, total, lambda figures: self.progress(**figures, **data))
 
     def completed(self, **data: Any) -> str:
         """End it before the block does."""

@@ -45,6 +45,18 @@ class Retention(NamedTuple):
     ttl_s: int = 86_400
 
 
+class OnceBounds(NamedTuple):
+    """Where the idempotency keys of a stream are kept, how many, and for how long."""
+
+    name: str = "once"
+    kept: int = ONCE_MAX
+    ttl_s: int = ONCE_TTL_S
+
+
+#: Of callers' own keys.
+CALLERS = OnceBounds()
+
+
 class _ScriptCall:
     """The arguments of the script, for both clients."""
 
@@ -76,6 +88,7 @@ class _ScriptCall:
         once: IdempotencyKey | None,
         newest: str,
         remove: bool,
+        bounds: OnceBounds = CALLERS,
     ) -> tuple[list[str], tuple[Any, ...]]:
         """Keys and arguments."""
         key = self.key(operation)
@@ -83,8 +96,8 @@ class _ScriptCall:
         tail: tuple[Any, ...] = ("", "", 0, 0)
         if once is not None:
             beside = same_slot(key)
-            keys += [f"{beside}:once", f"{beside}:once-order"]
-            tail = (once.field, once.digest, ONCE_MAX, ONCE_TTL_S)
+            keys += [f"{beside}:{bounds.name}", f"{beside}:{bounds.name}-order"]
+            tail = (once.field, once.digest, bounds.kept, bounds.ttl_s)
         return keys, (
             *(*self._dispatch, *self._retention, newest, int(remove)),
             *(*tail, self._names.relay(key.encode()), *texts),
@@ -189,9 +202,11 @@ class SyncAppender:
         texts: Sequence[str | bytes],
         *,
         once: IdempotencyKey | None = None,
+        newest: str = ANY,
+        bounds: OnceBounds = CALLERS,
     ) -> Appended:
         """As `Appender.append`."""
-        arguments = self._call.arguments(operation, texts, once, ANY, remove=False)
+        arguments = self._call.arguments(operation, texts, once, newest, False, bounds)  # noqa: FBT003
         try:
             return _outcome(lua.run_blocking(self._client, lua.PUBLISH, *arguments))
         except CLIENT_ERRORS as error:

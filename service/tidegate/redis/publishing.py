@@ -128,6 +128,8 @@ def open_client(settings: RedisSettings) -> redis.Redis | RedisCluster:
     # The client's own retry would append twice when only the reply was lost.
     options = client_options(address, settings) | {
         "decode_responses": True,
+        # What is not UTF-8 comes through, instead of breaking the read of what stands beside it.
+        "encoding_errors": "surrogateescape",
         "retry": Retry(NoBackoff(), 0),
     }
     first = address.nodes[0]

@@ -1,0 +1,98 @@
+"""One operation of a reporter: what a `with` block has, and what adapters keep for each task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from tidegate.client.tracking import Figures, T, track, track_async
+from tidegate.model.errors import OperationCancelled
+
+
+class Reports(Protocol):
+    """What an operation needs of `Reporter`."""
+
+    def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
+        """See `Reporter`."""
+
+    def publish(
+        self,
+        operation: str,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """See `Reporter`."""
+
+    def completed(self, operation: str, **data: Any) -> None:
+        """See `Reporter`."""
+
+    def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
+        """See `Reporter`."""
+
+    def cancelled(self, operation: str, **data: Any) -> None:
+        """See `Reporter`."""
+
+    def cancel_requested(self, operation: str) -> bool:
+        """See `Reporter`."""
+
+    def redact(self, text: str) -> str:
+        """See `Reporter`."""
+
+
+class ReportedOperation:
+    """Made by `Reporter.operation`. `ended` is the status with which it has ended here."""
+
+    def __init__(self, reporter: Reports, operation: str) -> None:
+        self.reporter = reporter
+        self.id = operation
+        self.ended = ""
+
+    def progress(self, fraction: float | None = None, **data: Any) -> None:
+        """How far it is: from 0 to 1, or `current=` and `total=`. A few microseconds."""
+        self.reporter.progress(self.id, fraction, **data)
+
+    def publish(
+        self,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """As `Reporter.publish`."""
+        return self.reporter.publish(self.id, type, data)
+
+    def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
+        """The items, with progress behind each; `data` goes with it. Without a total and a length
+        viewers get a count.
+        """
+        return track(items, total, lambda figures: self.progress(**figures, **data))
+
+    def track_async(
+        self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
+    ) -> AsyncIterator[T]:
+        """As `track`, for an `async for`; the items may be of either kind."""
+
+        async def report(figures: Figures) -> None:
+            self.progress(**figures, **data)
+
+        return track_async(items, total, report)
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asks to cancel it; looked at once a second, in the background."""
+        return self.reporter.cancel_requested(self.id)
+
+    def raise_if_cancelled(self) -> None:
+        """Raises OperationCancelled when somebody asks to cancel it."""
+        if self.cancel_requested:
+            raise OperationCancelled(self.id)
+
+    def end(self, status: str, error: BaseException | str = "", **data: Any) -> None:
+        """End it, unless it has ended: `completed`, `failed` (with the error) or `cancelled`."""
+        if self.ended:
+            return
+        self.ended = status
+        if status == "failed":
+            self.reporter.failed(self.id, error, **data)
+        elif status == "cancelled":
+            self.reporter.cancelled(self.id, **data)
+        else:
+            self.reporter.completed(self.id, **data)

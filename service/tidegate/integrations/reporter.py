@@ -1,0 +1,385 @@
+"""`Reporter`: a publisher for tasks, which never raises for Redis and never waits for it.
+
+    reporter = Reporter("redis://127.0.0.1:6379/0")
+    with reporter.operation("42", title="Import") as op:
+        for row in op.track(rows):
+            op.raise_if_cancelled()
+
+Calls put what they have to say into a bounded buffer (`Backlog`); a daemon thread, started when
+needed, sends it and tries again while Redis is away. So an end may be written seconds after the
+call: `flush` waits, for a bounded time. Wrong arguments still raise `InvalidInput`.
+
+An operation is started once for each run, and ended once: an end, or a retry, of an operation that
+has ended is dropped, whoever ended it. Safe with threads, after a fork (the child begins with an
+empty buffer), and under gevent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tidegate.client.messages import message
+from tidegate.client.publisher import PROGRESS_INTERVAL_S
+from tidegate.client.target import redis_settings
+from tidegate.client.updates import PROGRESS, STARTED, Describe, end_type, progress_data
+from tidegate.integrations.backlog import MAX_BYTES, Backlog, Batch, Item, Kind, Lane, Part
+from tidegate.integrations.cancelling import CancelLooks, OnCancel
+from tidegate.integrations.describing import Redact, describe_text, redact_secrets, told
+from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.sender import Sender
+from tidegate.model.errors import OperationCancelled, RedisUnavailable, TidegateError
+from tidegate.model.ids import parse_operation_id
+from tidegate.model.settings import RedisSettings
+from tidegate.redis.address import parse_address
+from tidegate.redis.appending import Retention
+
+log = logging.getLogger(__name__)
+
+RETRYING = "operation_retrying"
+LOST = "entries_lost"
+RETRY_MIN_S = 0.5
+RETRY_MAX_S = 5.0
+#: The thread waits this long for more before it ends.
+LINGER_S = 5.0
+#: At the end of the process, and of a worker.
+FLUSH_S = 2.0
+WARN_EVERY_S = 60.0
+#: Of a result that is published with the end; a larger one is left out.
+RESULT_MAX_BYTES = 16_384
+
+_open: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+class Reporter:
+    """Reports operations in the background.
+
+    Args:
+        redis, cap, ttl_s, progress_interval_s: as of `Publisher`.
+        describe: what viewers are told of an exception; by default its kind and text.
+        redact: takes secrets out of that text, of logged lines and of output.
+        buffer_bytes: entries that wait for Redis; further ones are counted, and viewers are told
+            how many are missing.
+
+    Raises:
+        SettingsError: the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        redis: str | RedisSettings | None = None,
+        *,
+        cap: int = Retention().cap,
+        ttl_s: int = Retention().ttl_s,
+        progress_interval_s: float = PROGRESS_INTERVAL_S,
+        describe: Describe = describe_text,
+        redact: Redact = redact_secrets,
+        buffer_bytes: int = MAX_BYTES,
+    ) -> None:
+        settings = redis_settings(redis)
+        parse_address(settings)
+        self._sender = Sender(settings, Retention(cap, ttl_s))
+        self._interval_s = progress_interval_s
+        self._buffer_bytes = buffer_bytes
+        self._describe = describe
+        self._redact = redact
+        self.forked()
+        _open.add(self)
+
+    # -- reporting --------------------------------------------------------------------------------
+
+    def started(self, operation: str, *, run: str | None = None, **data: Any) -> None:
+        """It runs. With `run`, a name of this run, the same call again writes nothing for a day."""
+        text = message(STARTED, {"status": "running", **data})
+        self._add(_lane(operation), Item(Kind.START, text, run or secrets.token_hex(8)))
+
+    def progress(
+        self,
+        operation: str,
+        fraction: float | None = None,
+        *,
+        part: Part | None = None,
+        **data: Any,
+    ) -> None:
+        """As `Publisher.progress`. With `part`, how far this part of the operation is."""
+        text = message(PROGRESS, progress_data(fraction, data))
+        lane = _lane(operation, part)
+        with self._wake:
+            if self._backlog.progress(lane, Item(Kind.PROGRESS, text, part=part), time.monotonic()):
+                self._notify()
+
+    def publish(
+        self,
+        operation: str,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Append an entry of any type; False: the buffer is full, viewers will be told."""
+        return self._add(_lane(operation), Item(Kind.ENTRY, message(type, data or {})))
+
+    def completed(self, operation: str, *, part: Part | None = None, **data: Any) -> None:
+        """It has ended well; with `part`, this part has, and with the last one the operation."""
+        end = message(end_type("completed"), {"status": "completed", **_bounded(data)})
+        if part is None:
+            self._add(_lane(operation), Item(Kind.STEP, end))
+        else:
+            text = message(PROGRESS, {"progress": 1.0})
+            done = part._replace(fraction=1.0, result=end)
+            self._add(_lane(operation, part), Item(Kind.STEP, text, part=done))
+
+    def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
+        """It has ended; viewers get what `describe` and `redact` leave of the error."""
+        text = told(error, self._describe, self._redact)
+        fields = {"status": "failed", **({"error": text} if text else {}), **data}
+        self._add(_lane(operation), Item(Kind.STEP, message(end_type("failed"), fields)))
+
+    def retrying(self, operation: str, error: BaseException | str = "", **data: Any) -> None:
+        """It has failed and will run again, which is no end."""
+        text = told(error, self._describe, self._redact)
+        fields = {"status": "retrying", **({"reason": text} if text else {}), **data}
+        self._add(_lane(operation), Item(Kind.STEP, message(RETRYING, fields)))
+
+    def cancelled(self, operation: str, **data: Any) -> None:
+        """It was given up."""
+        fields = {"status": "cancelled", **data}
+        self._add(_lane(operation), Item(Kind.STEP, message(end_type("cancelled"), fields)))
+
+    @contextmanager
+    def operation(self, operation: str, **data: Any) -> Iterator[ReportedOperation]:
+        """As `Publisher.operation`; `OperationCancelled` ends it as cancelled, and is raised on."""
+        running = ReportedOperation(self, operation)
+        self.started(operation, **data)
+        try:
+            yield running
+        except OperationCancelled:
+            running.end("cancelled")
+            raise
+        except Exception as error:
+            running.end("failed", error)
+            raise
+        except BaseException:
+            running.end("cancelled")
+            raise
+        finally:
+            self.no_cancel(operation)
+        running.end("completed")
+
+    def redact(self, text: str) -> str:
+        """A text for viewers."""
+        return told(text, self._describe, self._redact)
+
+    # -- Stop -------------------------------------------------------------------------------------
+
+    def cancel_requested(self, operation: str) -> bool:
+        """Whether somebody asks to cancel it, as of the last look: one a second, in the background,
+        while this is called.
+        """
+        with self._wake:
+            asked, is_new = self._looks.ask(parse_operation_id(operation), time.monotonic())
+            if is_new:
+                self._notify()
+        return asked
+
+    def on_cancel(self, operation: str, call: OnCancel) -> None:
+        """Call this once, from the reporter's thread, when somebody asks to cancel it."""
+        with self._wake:
+            self._looks.watch(parse_operation_id(operation), call, time.monotonic())
+            self._notify()
+
+    def no_cancel(self, operation: str) -> None:
+        """Nobody is interested any more."""
+        with self._wake:
+            self._looks.forget(parse_operation_id(operation))
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    @property
+    def dropped(self) -> int:
+        """Entries that were refused because the buffer was full."""
+        return self._backlog.dropped
+
+    def flush(self, timeout_s: float = FLUSH_S, operation: str | None = None) -> bool:
+        """Wait until everything (of this operation) is written; whether it is."""
+        one = None if operation is None else parse_operation_id(operation)
+        until = time.monotonic() + timeout_s
+        with self._wake:
+            while self._backlog.is_waiting(one):
+                self._backlog.hurry()
+                self._notify()
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._written.wait(left)
+        return True
+
+    def close(self, timeout_s: float = FLUSH_S) -> bool:
+        """Flush and end the thread; whether all is written. A later report opens it again."""
+        done = self.flush(timeout_s)
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+            if not thread.is_alive():
+                self._sender.close()
+        return done
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def forked(self) -> None:
+        """As new: a child must not send what its parent will, nor on its connections."""
+        lock = threading.RLock()  # a signal handler may report, too
+        self._wake = threading.Condition(lock)
+        self._written = threading.Condition(lock)
+        self._backlog = Backlog(self._interval_s, _lost, max_bytes=self._buffer_bytes)
+        self._looks = CancelLooks()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._paused_until = 0.0
+        self._pause_s = RETRY_MIN_S
+        self._warned_at = -WARN_EVERY_S
+        self._sender.forget()
+
+    def _add(self, lane: Lane, item: Item) -> bool:
+        with self._wake:
+            taken = self._backlog.add(lane, item, time.monotonic())
+            self._notify()
+        return taken
+
+    def _notify(self) -> None:
+        if self._thread is None:
+            self._closing = False
+            # The thread must not keep a forgotten reporter alive for long.
+            self._thread = threading.Thread(
+                target=_send, args=(weakref.ref(self),), name="tidegate reporter", daemon=True
+            )
+            self._thread.start()
+        else:
+            self._wake.notify()
+
+    def step(self) -> bool:
+        """One turn of the reporter's own thread; False: it is to end."""
+        with self._wake:
+            batch, look = self._next(time.monotonic())
+            if batch is None and look is None:
+                due_s = self._due_s(time.monotonic())
+                if due_s is None or due_s > 0:
+                    woken = not self._closing and self._wake.wait(
+                        LINGER_S if due_s is None else due_s
+                    )
+                    if self._closing or (due_s is None and not woken):
+                        self._thread = None
+                        return False
+                return True
+        if batch is not None:
+            self._send_batch(batch)
+        elif look is not None:
+            self._look(look)
+        return True
+
+    def _next(self, now: float) -> tuple[Batch | None, Any]:
+        if now < self._paused_until:
+            return None, None
+        batch = self._backlog.take(now)
+        return batch, None if batch is not None else self._looks.due(now)
+
+    def _due_s(self, now: float) -> float | None:
+        """How long there is nothing to do; None: nothing is expected."""
+        times = [at for at in (self._backlog.next_due(), self._looks.next_due()) if at is not None]
+        if not times:
+            return None
+        return max(0.0, max(min(times), self._paused_until) - now)
+
+    def _send_batch(self, batch: Batch) -> None:
+        written = True
+        try:
+            self._sender.send(batch)
+        except RedisUnavailable as error:
+            written = False
+            self._pause(error)
+        except TidegateError as error:
+            log.warning("operation %s: not reported: %s", batch.lane.operation, error)
+        except Exception:
+            log.exception("operation %s: not reported", batch.lane.operation)
+        with self._wake:
+            if written:
+                self._pause_s = RETRY_MIN_S
+                self._backlog.sent(batch, time.monotonic())
+            else:
+                self._backlog.put_back(batch)
+            self._written.notify_all()
+
+    def _look(self, operation: Any) -> None:
+        asked = False
+        try:
+            asked = self._sender.cancel_requested(operation)
+        except RedisUnavailable as error:
+            self._pause(error)
+        except TidegateError as error:
+            log.warning("operation %s: cannot look whether to cancel: %s", operation, error)
+        with self._wake:
+            calls = self._looks.looked(operation, asked, time.monotonic())
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                log.exception("operation %s: the function for its cancellation failed", operation)
+
+    def _pause(self, error: RedisUnavailable) -> None:
+        now = time.monotonic()
+        self._paused_until = now + self._pause_s
+        self._pause_s = min(RETRY_MAX_S, 2 * self._pause_s)
+        if now >= self._warned_at + WARN_EVERY_S:
+            self._warned_at = now
+            log.warning("progress waits for Redis: %s", error.detail)
+
+
+def _lane(operation: str, part: Part | None = None) -> Lane:
+    return Lane(parse_operation_id(operation), "" if part is None else part.name)
+
+
+def _lost(count: int) -> bytes:
+    return message(LOST, {"count": count})
+
+
+def _bounded(data: dict[str, Any]) -> dict[str, Any]:
+    """Without a result that is too large or has no JSON form: it must not cost the end."""
+    if "result" not in data:
+        return data
+    try:
+        fits = len(message("result", {"result": data["result"]})) <= RESULT_MAX_BYTES
+    except TidegateError:
+        fits = False
+    return data if fits else {name: value for name, value in data.items() if name != "result"}
+
+
+def _send(reporter: weakref.ref[Reporter]) -> None:
+    while True:
+        alive = reporter()
+        if alive is None or not alive.step():
+            return
+        del alive
+
+
+@atexit.register
+def _close_all() -> None:
+    for reporter in tuple(_open):
+        if not reporter.close():
+            log.warning("some progress is lost: Redis did not take it in time")
+
+
+def _after_fork() -> None:
+    for reporter in tuple(_open):
+        reporter.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
