@@ -23,7 +23,8 @@ from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.integrations import Reporter
 from tidegate.integrations.backlog import Part
-from tidegate.integrations.log_handler import RATE_MAX, OperationHandler
+from tidegate.integrations.line_rate import RATE_MAX
+from tidegate.integrations.log_handler import OperationHandler
 from tidegate.model.errors import InvalidInput, OperationCancelled, SettingsError
 from tidegate.model.settings import RedisSettings, RedisUrl
 

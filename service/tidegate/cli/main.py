@@ -6,6 +6,7 @@ from tidegate.cli.application import new_application
 from tidegate.cli.doctor import doctor
 from tidegate.cli.publish import publish
 from tidegate.cli.run import run
+from tidegate.cli.run_task import run_task
 from tidegate.cli.serve import serve
 from tidegate.cli.settings_command import settings
 from tidegate.cli.token_command import token
@@ -25,6 +26,8 @@ Tidegate: watch long-running operations live, from a Redis Stream, on any number
 
 `tidegate watch 42` follows the operation, through the death of a replica too
 
+`tidegate run-task --operation 42 -- ./export.sh` runs a program as an operation
+
 `tidegate top` shows what each replica does, and the busiest operations
 
 **For real**
@@ -39,6 +42,7 @@ app.command()(run)
 app.command()(serve)
 app.command()(publish)
 app.command()(watch)
+app.command()(run_task)
 app.command()(top)
 app.command()(doctor)
 app.add_typer(token, name="token")
