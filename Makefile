@@ -175,7 +175,7 @@ python-is-new-enough:
 # In an environment of its own, so that what somebody tried out in .venv does not get pinned.
 constraints: | python-is-new-enough
 	@rm -rf build/constraints && $(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable '.[dev]'
+	build/constraints/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable '.[dev,adapters]'
 	@{ echo '# What the tests ran with. Made by `make constraints`; do not edit.'; \
 	   build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude tidegate --exclude setuptools --exclude pip; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf build/constraints && cat constraints.txt

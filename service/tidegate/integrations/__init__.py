@@ -13,6 +13,7 @@ only those are needed that are used; each has an extra of its name (`pip install
 
 from __future__ import annotations
 
+from tidegate.integrations.current import current_operation
 from tidegate.integrations.describing import redact_secrets
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.reporter import Reporter
@@ -24,6 +25,7 @@ __all__ = [
     "Reporter",
     "append_chunks",
     "configure",
+    "current_operation",
     "operation",
     "redact_secrets",
     "shared_reporter",

@@ -55,12 +55,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry. `run` names the run of a START; with `part` the text is made when it is sent."""
+    """One entry. `run` names the run of a START; with `part` the text is made when it is sent; of a
+    retry `attempt` is the one to come: once that has started, there is nothing to say.
+    """
 
     kind: Kind
     text: bytes
     run: str = ""
     part: Part | None = None
+    attempt: int = 0
 
 
 class Lane(NamedTuple):

@@ -1,4 +1,4 @@
-"""How many lines a second viewers get of a log; those above it are counted, and the count is said."""
+"""How many lines of a log viewers get in a second; those above it are counted."""
 
 from __future__ import annotations
 

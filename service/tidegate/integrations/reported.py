@@ -6,6 +6,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import Any, Protocol
 
 from tidegate.client.tracking import Figures, T, track, track_async
+from tidegate.client.updates import progress_data
+from tidegate.integrations.backlog import Part
 from tidegate.model.errors import OperationCancelled
 
 
@@ -42,14 +44,21 @@ class Reports(Protocol):
 class ReportedOperation:
     """Made by `Reporter.operation`. `ended` is the status with which it has ended here."""
 
-    def __init__(self, reporter: Reports, operation: str) -> None:
+    def __init__(self, reporter: Reports, operation: str, *, part: Part | None = None) -> None:
         self.reporter = reporter
         self.id = operation
+        self._part = part
         self.ended = ""
 
     def progress(self, fraction: float | None = None, **data: Any) -> None:
         """How far it is: from 0 to 1, or `current=` and `total=`. A few microseconds."""
-        self.reporter.progress(self.id, fraction, **data)
+        if self._part is None:
+            self.reporter.progress(self.id, fraction, **data)
+            return
+        at = progress_data(fraction, data).get("progress")
+        if at is not None:  # how much there is of this part is unknown: it counts when it has ended
+            part = self._part._replace(fraction=at)
+            self.reporter.progress(self.id, fraction, part=part, **data)
 
     def publish(
         self,
@@ -94,5 +103,7 @@ class ReportedOperation:
             self.reporter.failed(self.id, error, **data)
         elif status == "cancelled":
             self.reporter.cancelled(self.id, **data)
-        else:
+        elif self._part is None:
             self.reporter.completed(self.id, **data)
+        else:
+            self.reporter.completed(self.id, part=self._part, **data)

@@ -141,11 +141,17 @@ class Reporter:
         fields = {"status": "failed", **({"error": text} if text else {}), **data}
         self._add(_lane(operation), Item(Kind.STEP, message(end_type("failed"), fields)))
 
-    def retrying(self, operation: str, error: BaseException | str = "", **data: Any) -> None:
-        """It has failed and will run again, which is no end."""
+    def retrying(
+        self, operation: str, error: BaseException | str = "", *, attempt: int = 0, **data: Any
+    ) -> None:
+        """It has failed and will run again, which is no end. With `attempt`, the number of the one
+        that failed, this is dropped when another worker has started the next one already.
+        """
         text = told(error, self._describe, self._redact)
-        fields = {"status": "retrying", **({"reason": text} if text else {}), **data}
-        self._add(_lane(operation), Item(Kind.STEP, message(RETRYING, fields)))
+        number = {"attempt": attempt} if attempt else {}
+        fields = {"status": "retrying", **({"reason": text} if text else {}), **number, **data}
+        again = Item(Kind.STEP, message(RETRYING, fields), attempt=attempt + 1 if attempt else 0)
+        self._add(_lane(operation), again)
 
     def cancelled(self, operation: str, **data: Any) -> None:
         """It was given up."""

@@ -62,7 +62,9 @@ class Sender:
         if batch.has(Kind.ENTRY):
             key = IdempotencyKey(f"{self._name}/{batch.number}", b"batch")
         if batch.has(Kind.STEP):
-            appender.append_unless_ended(operation, batch.texts, once=key, bounds=BATCHES)
+            appender.append_unless_ended(
+                operation, batch.texts, before=batch.items[-1].attempt, once=key, bounds=BATCHES
+            )
         else:
             appender.append(operation, batch.texts, once=key, bounds=BATCHES)
 

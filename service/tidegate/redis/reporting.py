@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from tidegate.core.writes import Appended, IdempotencyKey, Outcome
-from tidegate.model.entries import RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import Entry, TerminalRules, read_entry
 from tidegate.model.errors import RedisUnavailable
+from tidegate.model.folded_state import STARTED_TYPE
 from tidegate.model.ids import OperationId, stream_id
 from tidegate.redis import lua
 from tidegate.redis.appending import CALLERS, OnceBounds, SyncAppender
@@ -48,18 +51,20 @@ class ReportAppender(SyncAppender):
         operation: OperationId,
         texts: Sequence[bytes],
         *,
+        before: int = 0,
         once: IdempotencyKey | None = None,
         bounds: OnceBounds = CALLERS,
     ) -> Appended | None:
-        """Append, all or nothing; None where the operation has ended already.
+        """Append, all or nothing; None where the operation has ended already, or with `before` an
+        attempt of this or a higher number has started.
 
         Raises:
             RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.
             StreamUnusable: the key holds something else.
         """
         for _ in range(TRIES):
-            newest, ended = self._newest(operation)
-            if ended:
+            newest, last = self._newest(operation)
+            if last is not None and _is_over(last, before):
                 return None
             done = self.append(operation, texts, once=once, newest=newest, bounds=bounds)
             if done.outcome is not Outcome.MOVED:
@@ -88,8 +93,8 @@ class ReportAppender(SyncAppender):
         except CLIENT_ERRORS as error:
             raise translate(error, operation) from None
 
-    def _newest(self, operation: OperationId) -> tuple[str, bool]:
-        """The id of the newest entry (empty without a stream), and whether the operation ended."""
+    def _newest(self, operation: OperationId) -> tuple[str, Entry | None]:
+        """The id of the newest entry (empty without a stream), and the newest one with a status."""
         arguments = (NEWEST_MAX, NEWEST_MAX_BYTES, _ENTRY_MAX_BYTES)
         try:
             reply = lua.run_blocking(
@@ -99,15 +104,22 @@ class ReportAppender(SyncAppender):
             raise translate(error, operation) from None
         page = read_page(_in_bytes(reply), None)
         if not page.info.exists:
-            return "", False
-        for raw in reversed(page.entries):
-            if (status := _status_of(raw)) is not None:
-                return str(page.info.last), status in _RULES.statuses
-        return str(page.info.last), False
+            return "", None
+        entries = (read_entry(stream_id(raw.id), raw) for raw in reversed(page.entries))
+        last = next((one for one in entries if _RULES.status_of(one) is not None), None)
+        return str(page.info.last), last
 
 
-def _status_of(raw: RawEntry) -> str | None:
-    return _RULES.status_of(read_entry(stream_id(raw.id), raw))
+def _is_over(last: Entry, before: int) -> bool:
+    if _RULES.is_terminal(last):
+        return True
+    if not before or last.type != STARTED_TYPE:
+        return False
+    try:
+        data = orjson.loads(last.data)
+        return isinstance(data, dict) and int(data.get("attempt", 1)) >= before
+    except (ValueError, TypeError):
+        return False
 
 
 def _in_bytes(reply: Any) -> Any:

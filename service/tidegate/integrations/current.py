@@ -1,0 +1,69 @@
+"""The operation that the code at hand is working on, set by the adapter around each task.
+
+    def export(rows):
+        for row in current_operation().track(rows):
+            ...
+
+Outside of a task it is an operation that reports nothing, so that a task's function can be called
+and tested like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from typing import Any
+
+from tidegate.integrations.backlog import Part
+from tidegate.integrations.reported import ReportedOperation
+
+
+class _Nobody:
+    """A reporter that does not report."""
+
+    def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
+        """Nothing."""
+
+    def publish(
+        self,
+        operation: str,
+        type: str,  # noqa: A002 - the name that the field has
+        data: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Nothing."""
+        return True
+
+    def completed(self, operation: str, *, part: Part | None = None, **data: Any) -> None:
+        """Nothing."""
+
+    def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
+        """Nothing."""
+
+    def cancelled(self, operation: str, **data: Any) -> None:
+        """Nothing."""
+
+    def cancel_requested(self, operation: str) -> bool:
+        """Nobody does."""
+        return False
+
+    def redact(self, text: str) -> str:
+        """The text."""
+        return text
+
+
+_current: ContextVar[ReportedOperation | None] = ContextVar("tidegate operation", default=None)
+
+
+def current_operation() -> ReportedOperation:
+    """Of the task that runs; outside of one, an operation that reports nothing."""
+    return _current.get() or ReportedOperation(_Nobody(), "none")
+
+
+def enter(op: ReportedOperation | None) -> Token[ReportedOperation | None]:
+    """From now on this is the current one, in this thread or task."""
+    return _current.set(op)
+
+
+def leave() -> None:
+    """There is none any more."""
+    _current.set(None)

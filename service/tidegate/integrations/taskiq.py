@@ -1,0 +1,87 @@
+"""Taskiq 0.13: every task is an operation, whose id is the task's.
+
+    from tidegate.integrations.taskiq import report_tasks
+
+    broker = report_tasks(RedisStreamBroker(url).with_middlewares(SimpleRetryMiddleware()))
+
+`export.kicker().with_labels(operation="42", operation_title="Export").kiq(...)` names it. A task
+that a retry middleware sends again is retrying: these mark it by a `NoResultError` (their option
+`no_result_on_retry`, on by default).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from taskiq import TaskiqMiddleware
+from taskiq.exceptions import NoResultError
+
+from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
+from tidegate.model.errors import OperationCancelled
+
+#: Of a message: the id of its operation, or None to leave it out.
+OperationOf = Callable[[Any], str | None]
+_ERROR = "tidegate_error"
+
+
+def report_tasks(
+    broker: Any,
+    reporter: Reporter | None = None,
+    *,
+    operation: OperationOf | None = None,
+    result: ResultOf | None = None,
+) -> Any:
+    """Report the tasks of a broker, and return it. Call it after the other middlewares were added:
+    on errors the last one is asked first, and this one forbids to retry what was cancelled.
+    """
+    broker.add_middlewares(ReportMiddleware(TaskReports(reporter, result), operation))
+    return broker
+
+
+class ReportMiddleware(TaskiqMiddleware):
+    """Reports starts and ends; `report_tasks` adds it."""
+
+    def __init__(self, reports: TaskReports, operation: OperationOf | None = None) -> None:
+        super().__init__()
+        self._reports = reports
+        self._operation = operation
+        #: Of tasks between their error and what was made of it.
+        self._errors: dict[str, BaseException] = {}
+
+    def pre_execute(self, message: Any) -> Any:
+        """See Taskiq."""
+        self._reports.start(self._task(message))
+        return message
+
+    def on_error(self, message: Any, result: Any, exception: BaseException) -> None:
+        """See Taskiq."""
+        self._errors[message.task_id] = exception
+        if isinstance(exception, OperationCancelled):
+            message.labels["retry_on_error"] = False
+
+    def post_execute(self, message: Any, result: Any) -> None:
+        """See Taskiq."""
+        task = self._task(message)
+        error = self._errors.pop(message.task_id, None)
+        if error is None or isinstance(error, NoResultError):
+            self._reports.succeed(task, result.return_value)
+        elif isinstance(result.error, NoResultError):
+            self._reports.retry(task, error)
+        else:
+            self._reports.fail(task, error)
+
+    async def shutdown(self) -> None:
+        """See Taskiq."""
+        await asyncio.to_thread(self._reports.flush)
+
+    def _task(self, message: Any) -> ReportedTask | None:
+        own = message.task_id if self._operation is None else self._operation(message)
+        operation = message.labels.get("operation") or own
+        if operation is None:
+            return None
+        title = str(message.labels.get("operation_title") or message.task_name)
+        attempt = int(message.labels.get("_retries", 0)) + 1
+        return ReportedTask(str(operation), message.task_id, title, attempt)

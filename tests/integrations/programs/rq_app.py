@@ -1,0 +1,30 @@
+"""RQ: `rq worker --job-class tidegate.integrations.rq.ReportedJob` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from rq import Queue, Retry
+
+from tests.integrations.programs.bodies import BODIES, BROKER
+from tidegate.integrations import current_operation
+from tidegate.integrations.rq import ReportedJob
+
+
+def run(body: str) -> Any:
+    return BODIES[body](current_operation())
+
+
+async def send_all(tasks: Sequence[Sequence[str]]) -> None:
+    """Pairs of a task and an operation."""
+    queue = Queue(connection=redis.Redis.from_url(BROKER), job_class=ReportedJob)
+    for body, operation in tasks:
+        retry = None if body == "fail" else Retry(max=1)
+        queue.enqueue(
+            "tests.integrations.programs.rq_app.run",
+            body,
+            meta={"operation": operation},
+            retry=retry,
+        )

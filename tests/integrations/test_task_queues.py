@@ -1,0 +1,133 @@
+"""One contract over all task queues, with the real libraries on a real broker.
+
+Each library has one worker that runs one task at a time, so a task is done when the next one is.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.backend import PREFIX
+from tests.harness.waiting import until
+from tests.integrations.stream import bar, steps, written
+from tests.integrations.worker import PROGRAMS, Worker, working
+
+pytestmark = [pytest.mark.full, pytest.mark.real("valkey9"), pytest.mark.timeout(900)]
+
+STARTED, COMPLETED = "operation_started", "operation_completed"
+FAILED, CANCELLED, RETRYING = "operation_failed", "operation_cancelled", "operation_retrying"
+
+LIBRARIES = {
+    "celery_app": (
+        "-m",
+        "celery",
+        "-A",
+        f"{PROGRAMS}.celery_app",
+        "worker",
+        "-c",
+        "1",
+        "-l",
+        "INFO",
+    ),
+    "dramatiq_app": ("-m", "dramatiq", f"{PROGRAMS}.dramatiq_app", "-p", "1", "-t", "1"),
+    "rq_app": ("-m", "rq.cli", "worker", "--job-class", "tidegate.integrations.rq.ReportedJob"),
+    "huey_app": (
+        "-m",
+        "huey.bin.huey_consumer",
+        f"{PROGRAMS}.huey_app.huey",
+        "-w",
+        "1",
+        "-d",
+        "0.05",
+    ),
+    "arq_app": ("-m", "arq", f"{PROGRAMS}.arq_app.WorkerSettings"),
+    "taskiq_app": ("-m", "taskiq", "worker", f"{PROGRAMS}.taskiq_app:broker", "-w", "1"),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_the_contract(library: str) -> None:
+    command = LIBRARIES[library]
+    if library == "rq_app":
+        command = (*command, "--url", "BROKER")
+    async with working(library, *command) as worker:
+        await _success(worker)
+        await _failure(worker)
+        await _retry(worker)
+        await _cancel(worker)
+        await _late_end(worker)
+        await _redis_away(worker)
+
+
+async def _success(worker: Worker) -> None:
+    """Started once, throttled, the last update never lost."""
+    await worker.send(("count", "ok"))
+    entries = await worker.ended("ok")
+    assert steps(entries) == [STARTED, COMPLETED], worker.log()
+    assert entries[0].data["title"]
+    assert bar(entries)[-1] == 1.0
+    assert len(bar(entries)) < 200  # of 2,000
+    assert "result" not in entries[-1].data
+
+
+async def _failure(worker: Worker) -> None:
+    await worker.send(("fail", "bad"))
+    entries = await worker.ended("bad")
+    assert steps(entries) == [STARTED, FAILED], worker.log()
+    assert entries[-1].data == {
+        "status": "failed",
+        "error": "ValueError: cannot open postgres://[redacted]@db/x",
+    }
+
+
+async def _retry(worker: Worker) -> None:
+    """It runs again, and that is no end."""
+    await worker.send(("flaky", "again"))
+    entries = await worker.ended("again")
+    assert steps(entries) == [STARTED, RETRYING, STARTED, COMPLETED], worker.log()
+    assert entries[1].data == {
+        "status": "retrying",
+        "reason": "ConnectionError: reset, password=[redacted]",
+        "attempt": 1,
+    }
+    assert entries[2].data["attempt"] == 2
+
+
+async def _cancel(worker: Worker) -> None:
+    await worker.send(("wait", "stop"))
+    await worker.reached("waiting:stop")
+    await worker.cancel("stop")
+    entries = await worker.ended("stop")
+    assert steps(entries) == [STARTED, CANCELLED], worker.log()
+
+
+async def _late_end(worker: Worker) -> None:
+    """Somebody else has ended it by a plain XADD; the worker does not end it again."""
+    await worker.send(("outlive", "late"))
+    await worker.reached("waiting:late")
+
+    async def is_started() -> bool:
+        return bool(await written(worker.backend, "late"))
+
+    await until(is_started)
+    await worker.backend.client.xadd(PREFIX + "late", {"message": '{"data":{"status":"failed"}}'})
+    await worker.meeting.lpush("go:late", 1)
+    await worker.send(("count", "next"))
+    await worker.ended("next")
+    assert await worker.backend.client.xlen(PREFIX + "late") == 2, worker.log()
+
+
+async def _redis_away(worker: Worker) -> None:
+    """The task neither fails nor waits; viewers get it all when Redis is there again."""
+    await worker.progress.kill()
+    await worker.send(("count", "away"))
+    await worker.reached("done:away")
+    await worker.progress.restart()
+    await worker.backend.client.connection_pool.disconnect()
+    if worker.program == "rq_app":  # a job's process ends, and with it what it could not send
+        await worker.send(("count", "after"))
+        await worker.ended("after")
+        return
+    entries = await worker.ended("away")
+    assert steps(entries) == [STARTED, COMPLETED], worker.log()
+    assert bar(entries)[-1] == 1.0
