@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Done, finish, run, start
-from tests.harness.backend import PREFIX, Backend
+from tests.harness.backend import Backend
 from tests.harness.waiting import until
-from tests.integrations.stream import bar, steps, written
+from tests.integrations.stream import ask_to_cancel, bar, steps, written
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
-
-CANCEL_KEY = f"{{{PREFIX}42}}:cancel"
 
 
 async def run_task(server: Server, *arguments: str) -> Done:
@@ -82,7 +80,7 @@ async def test_stopped_with_all_that_it_started(
     assert "child is there" in said
     async with redis_server.client() as client:
         if how == "cancel":
-            await client.set(CANCEL_KEY, "1")
+            await ask_to_cancel(Backend(client), "42")
         else:
             process.send_signal(signal.Signals[how])
         done = await finish(process)

@@ -26,7 +26,8 @@ async def written(backend: Backend, operation: str = "42") -> list[Written]:
 
 def steps(entries: list[Written]) -> list[str]:
     """The types of all that is no progress and no log."""
-    return [one.type for one in entries if one.type not in ("progress", "log", "append")]
+    others = ("progress", "log", "append", "cancel_requested")
+    return [one.type for one in entries if one.type not in others]
 
 
 def bar(entries: list[Written]) -> list[float]:
@@ -36,3 +37,9 @@ def bar(entries: list[Written]) -> list[float]:
 
 def has_ended(entries: list[Written]) -> bool:
     return any(one.type in ENDS for one in entries)
+
+
+async def ask_to_cancel(backend: Backend, operation: str) -> None:
+    """What a viewer's Stop leaves in Redis: an entry, and its id in a key."""
+    asked = await backend.publish(operation, "cancel_requested", status="cancelling")
+    await backend.client.set(f"{{{PREFIX}{operation}}}:cancel", asked)

@@ -18,17 +18,16 @@ from tests.harness.replica import Replica
 from tests.harness.rights import documented_rights
 from tests.harness.waiting import until
 from tests.integrations.conftest import Make
-from tests.integrations.stream import bar, has_ended, steps, written
+from tests.integrations.stream import ask_to_cancel, bar, has_ended, steps, written
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations import Reporter
 from tidegate.integrations.backlog import Part
 from tidegate.integrations.line_rate import RATE_MAX
 from tidegate.integrations.log_handler import OperationHandler
-from tidegate.model.errors import InvalidInput, OperationCancelled, SettingsError
+from tidegate.model.errors import InvalidInput, SettingsError
 from tidegate.model.settings import RedisSettings, RedisUrl
-
-CANCEL_KEY = f"{{{PREFIX}42}}:cancel"
 
 
 async def written_all(reporter: Reporter) -> None:
@@ -162,7 +161,7 @@ async def test_a_task_notices_nothing_of_a_redis_that_is_away(
             for n in op.track(range(1_000)):
                 if n % 100 == 0:
                     assert op.publish("log", {"line": str(n)})
-                assert not op.cancel_requested
+                assert not op.cancel_requested()
         assert not reporter.flush(0)
         assert not reporter.close(0)
     await redis_server.restart()
@@ -284,8 +283,8 @@ async def test_stop_is_learnt_in_the_background(
             await written_all(reporter)
             reporter.on_cancel("42", called.set)
             op.raise_if_cancelled()
-            await backend.client.set(CANCEL_KEY, "1")
-            await until(lambda: op.cancel_requested)
+            await ask_to_cancel(backend, "42")
+            await until(op.cancel_requested)
             await until(called.is_set)
             op.raise_if_cancelled()
 
@@ -413,7 +412,7 @@ async def test_the_documented_rights_are_enough(redis_server: Server, backend: B
         reporter = Reporter(url)
         with reporter.operation("42") as op:
             op.publish("log", {"line": "a"})
-            assert not op.cancel_requested
+            assert not op.cancel_requested()
         reporter.completed("43", part=Part("a", 1.0, 1))
         await written_all(reporter)
         reporter.close()

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.harness.backend import PREFIX, Backend
+from tests.harness.backend import Backend
 from tests.harness.waiting import until
 from tests.integrations.environment import ROOT, path_of_tests, python
-from tests.integrations.stream import Written, has_ended, written
+from tests.integrations.stream import Written, ask_to_cancel, has_ended, written
 from tests.servers import binaries
 from tests.servers.standalone import Options, Server
 
@@ -85,7 +85,7 @@ class Worker:
 
     async def cancel(self, operation: str) -> None:
         """What a viewer's Stop leaves in Redis."""
-        await self.backend.client.set(f"{{{PREFIX}{operation}}}:cancel", "1")
+        await ask_to_cancel(self.backend, operation)
 
     def log(self) -> str:
         self._log.seek(0)

@@ -29,18 +29,18 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from celery import Task, chain, chord, group, signals
+from celery import Task, chord, group, signals
 from celery.app.task import Context
-from celery.canvas import Signature
+from celery.canvas import Signature, _chain
 from celery.exceptions import Ignore
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.client.tracking import T
 from tidegate.integrations.backlog import Part
 from tidegate.integrations.current import current_operation
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.reporter import Reporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
-from tidegate.model.errors import OperationCancelled
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class ProgressTask(Task):
 
     def raise_if_cancelled(self) -> None:
         """End the task as revoked when somebody asks to cancel its operation."""
-        if not self.operation.cancel_requested:
+        if not self.operation.cancel_requested():
             return
         request = self.request
         self.operation.end("cancelled")
@@ -135,7 +135,7 @@ def _leaves(canvas: Any) -> Iterator[Any]:
         yield from _leaves(canvas.tasks if isinstance(canvas.tasks, group) else group(canvas.tasks))
         if canvas.body is not None:
             yield from _leaves(canvas.body)
-    elif isinstance(canvas, (group, chain)):
+    elif isinstance(canvas, (group, _chain)):
         for task in canvas.tasks:
             yield from _leaves(task)
     else:

@@ -21,9 +21,9 @@ from typing import Any
 
 from dramatiq import Middleware
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.reporter import Reporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
-from tidegate.model.errors import OperationCancelled
 
 #: Of a message: the id of its operation, or None to leave it out.
 OperationOf = Callable[[Any], str | None]

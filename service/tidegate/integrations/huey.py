@@ -20,9 +20,9 @@ from typing import Any
 
 from huey import signals as events
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.reporter import Reporter
 from tidegate.integrations.task_reports import ReportedTask, TaskReports
-from tidegate.model.errors import OperationCancelled
 
 #: Of a task: the id of its operation, or None to leave it out.
 OperationOf = Callable[[Any], str | None]

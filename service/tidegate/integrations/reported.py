@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.client.tracking import Figures, T, track, track_async
 from tidegate.client.updates import progress_data
 from tidegate.integrations.backlog import Part
-from tidegate.model.errors import OperationCancelled
 
 
 class Reports(Protocol):
@@ -84,14 +84,13 @@ class ReportedOperation:
 
         return track_async(items, total, report)
 
-    @property
     def cancel_requested(self) -> bool:
         """Whether somebody asks to cancel it; looked at once a second, in the background."""
         return self.reporter.cancel_requested(self.id)
 
     def raise_if_cancelled(self) -> None:
         """Raises OperationCancelled when somebody asks to cancel it."""
-        if self.cancel_requested:
+        if self.cancel_requested():
             raise OperationCancelled(self.id)
 
     def end(self, status: str, error: BaseException | str = "", **data: Any) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 from tidegate.client.messages import message
 from tidegate.client.publisher import PROGRESS_INTERVAL_S
+from tidegate.client.stopping import OperationCancelled
 from tidegate.client.target import redis_settings
 from tidegate.client.updates import PROGRESS, STARTED, Describe, end_type, progress_data
 from tidegate.integrations.backlog import MAX_BYTES, Backlog, Batch, Item, Kind, Lane, Part
@@ -36,7 +37,7 @@ from tidegate.integrations.cancelling import CancelLooks, OnCancel
 from tidegate.integrations.describing import Redact, describe_text, redact_secrets, told
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.sender import Sender
-from tidegate.model.errors import OperationCancelled, RedisUnavailable, TidegateError
+from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import parse_operation_id
 from tidegate.model.settings import RedisSettings
 from tidegate.redis.address import parse_address

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rq import Retry
 from rq.job import Job, JobStatus
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.task_reports import ReportedTask, TaskReports
-from tidegate.model.errors import OperationCancelled
 
+ATTEMPT = "operation_attempt"
 LOST = "the job's process ended unexpectedly, or its time was over"
 
 
@@ -45,6 +47,13 @@ class ReportedJob(Job):
             else:
                 self._end(error)
             raise
+        if isinstance(result, Retry):
+            self._error = "the job asks to be run again"
+            if (self.number_of_retries or 0) < result.max:
+                self._again()
+            else:
+                self._end(self._error)
+            return result
         self._has_ended = True
         self.reports.succeed(self._task(), result)
         self.reports.flush()
@@ -52,8 +61,7 @@ class ReportedJob(Job):
 
     def retry(self, *args: Any, **named: Any) -> Any:
         """As RQ: in the process of the job, or of the worker when that one is gone."""
-        self.reports.retry(self._task(), self._error)
-        self.reports.flush()
+        self._again()
         return super().retry(*args, **named)
 
     def set_status(self, status: JobStatus, *args: Any, **named: Any) -> Any:
@@ -67,6 +75,14 @@ class ReportedJob(Job):
                 self.reports.flush()
         return super().set_status(status, *args, **named)
 
+    def _again(self) -> None:
+        task = self._task()
+        self.reports.retry(task, self._error)
+        self.reports.flush()
+        # RQ counts only how many are left, and that of one of its two kinds of retries.
+        self.meta[ATTEMPT] = task.attempt + 1
+        self.save_meta()
+
     def _end(self, error: BaseException | str) -> None:
         self._has_ended = True
         self.reports.fail(self._task(), error)
@@ -74,10 +90,9 @@ class ReportedJob(Job):
 
     def _task(self) -> ReportedTask:
         meta = self.meta or {}
-        attempt = (self.number_of_retries or 0) + 1
         return ReportedTask(
             str(meta.get("operation") or self.id),
             self.id,
             str(meta.get("operation_title") or self.func_name or ""),
-            attempt,
+            int(meta.get(ATTEMPT, 1)),
         )

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.backlog import Part
 from tidegate.integrations.current import enter, leave
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.reporter import FLUSH_S, Reporter
 from tidegate.integrations.shared import shared_reporter
-from tidegate.model.errors import InvalidOperationId, OperationCancelled, TidegateError
+from tidegate.model.errors import InvalidOperationId, TidegateError
 
 log = logging.getLogger(__name__)
 

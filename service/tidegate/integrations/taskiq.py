@@ -18,9 +18,9 @@ from typing import Any
 from taskiq import TaskiqMiddleware
 from taskiq.exceptions import NoResultError
 
+from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.reporter import Reporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
-from tidegate.model.errors import OperationCancelled
 
 #: Of a message: the id of its operation, or None to leave it out.
 OperationOf = Callable[[Any], str | None]
@@ -48,8 +48,9 @@ class ReportMiddleware(TaskiqMiddleware):
         super().__init__()
         self._reports = reports
         self._operation = operation
-        #: Of tasks between their error and what was made of it.
-        self._errors: dict[str, BaseException] = {}
+        #: Of messages between their error and what was made of it. The next attempt may run at the
+        #: same time, so the id of the task tells too little.
+        self._errors: dict[int, tuple[ReportedTask | None, BaseException]] = {}
 
     def pre_execute(self, message: Any) -> Any:
         """See Taskiq."""
@@ -58,14 +59,14 @@ class ReportMiddleware(TaskiqMiddleware):
 
     def on_error(self, message: Any, result: Any, exception: BaseException) -> None:
         """See Taskiq."""
-        self._errors[message.task_id] = exception
+        # Before a retry middleware counts the next attempt in the same labels.
+        self._errors[id(message)] = self._task(message), exception
         if isinstance(exception, OperationCancelled):
             message.labels["retry_on_error"] = False
 
     def post_execute(self, message: Any, result: Any) -> None:
         """See Taskiq."""
-        task = self._task(message)
-        error = self._errors.pop(message.task_id, None)
+        task, error = self._errors.pop(id(message), (self._task(message), None))
         if error is None or isinstance(error, NoResultError):
             self._reports.succeed(task, result.return_value)
         elif isinstance(result.error, NoResultError):

@@ -12,7 +12,6 @@ TidegateError
 ├── RedisUnsupported           the server lacks something that cannot be done without
 ├── StreamUnusable             the key exists and is not a stream
 ├── Overloaded                 a named bound of this replica is reached
-├── OperationCancelled         somebody asked to cancel the operation that is being worked on
 ├── ViewerRefused              a gateway refused our viewer, with a close code or HTTP status
 │   ├── SignInRequired         token missing, bad or expired (4401, 401)
 │   ├── WatchForbidden         watching this operation is not allowed (4403, 403)
@@ -106,14 +105,6 @@ class Overloaded(TidegateError):
         super().__init__(f"this replica is at its limit: {bound} = {limit}")
         self.bound = bound
         self.limit = limit
-
-
-class OperationCancelled(TidegateError):
-    """Somebody asked to cancel the operation; `raise_if_cancelled` raises it in the worker."""
-
-    def __init__(self, operation: str) -> None:
-        super().__init__(f"operation {operation}: its cancellation was asked for")
-        self.operation = operation
 
 
 class ViewerRefused(TidegateError):

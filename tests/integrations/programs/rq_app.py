@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 from rq import Queue, Retry
+from rq.command import send_stop_job_command
 
 from tests.integrations.programs.bodies import BODIES, BROKER
 from tidegate.integrations import current_operation
@@ -21,7 +22,10 @@ async def send_all(tasks: Sequence[Sequence[str]]) -> None:
     """Pairs of a task and an operation."""
     queue = Queue(connection=redis.Redis.from_url(BROKER), job_class=ReportedJob)
     for body, operation in tasks:
-        retry = None if body == "fail" else Retry(max=1)
+        if body == "stop":
+            send_stop_job_command(queue.connection, operation)
+            continue
+        retry = None if body in ("fail", "die") else Retry(max=1)
         queue.enqueue(
             "tests.integrations.programs.rq_app.run",
             body,
