@@ -1,7 +1,7 @@
 """Tidegate: viewers watch long-running operations live, on any number of replicas.
 
 Layers point one way and import-linter checks it:
-cli > runtime | embed > gateway | client > web | redis | telemetry > core > model.
+cli > runtime | embed | integrations > gateway | client > web | redis | telemetry > core > model.
 
 The Python client is here by name, and imported when it is first used.
 """

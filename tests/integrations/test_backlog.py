@@ -13,10 +13,10 @@ from tidegate.integrations.backlog import (
     BATCH_MAX_ENTRIES,
     TIDY_ABOVE,
     Backlog,
-    Batch,
-    Item,
-    Kind,
+    ItemBatch,
+    ItemKind,
     Lane,
+    WaitingItem,
 )
 from tidegate.model.ids import OperationId
 
@@ -27,19 +27,19 @@ def lost(count: int) -> bytes:
     return f"lost {count}".encode()
 
 
-def progress(text: str) -> Item:
-    return Item(Kind.PROGRESS, text.encode())
+def progress(text: str) -> WaitingItem:
+    return WaitingItem(ItemKind.PROGRESS, text.encode())
 
 
-def entry(text: str) -> Item:
-    return Item(Kind.ENTRY, text.encode())
+def entry(text: str) -> WaitingItem:
+    return WaitingItem(ItemKind.ENTRY, text.encode())
 
 
-def step(text: str) -> Item:
-    return Item(Kind.STEP, text.encode())
+def step(text: str) -> WaitingItem:
+    return WaitingItem(ItemKind.STEP, text.encode())
 
 
-def texts(batch: Batch | None) -> list[str]:
+def texts(batch: ItemBatch | None) -> list[str]:
     return [] if batch is None else [text.decode() for text in batch.texts]
 
 
@@ -97,7 +97,7 @@ def test_other_operations_do_not_wait_for_one_that_fails() -> None:
 
 def test_a_start_is_written_alone() -> None:
     backlog = Backlog(1.0, lost)
-    backlog.add(A, Item(Kind.START, b"start", "run"), 0.0)
+    backlog.add(A, WaitingItem(ItemKind.START, b"start", "run"), 0.0)
     backlog.add(A, entry("1"), 0.0)
     backlog.add(A, step("end"), 0.0)
     first = backlog.take(0.0)
@@ -164,13 +164,13 @@ _ACTIONS = st.lists(
 def test_nothing_is_lost_unsaid_or_out_of_order(actions: list[tuple[str, Lane]], room: int) -> None:
     backlog = Backlog(1.0, lost, max_bytes=room)
     now = 0.0
-    away: list[Batch] = []
+    away: list[ItemBatch] = []
     wanted: dict[Lane, list[str]] = defaultdict(list)  # entries and steps, as they were taken
     newest: dict[Lane, str] = {}
     refused: dict[Lane, int] = defaultdict(int)
     got: dict[Lane, list[tuple[float, str]]] = defaultdict(list)
 
-    def arrive(batch: Batch) -> None:
+    def arrive(batch: ItemBatch) -> None:
         got[batch.lane] += [(now, text) for text in texts(batch)]
         backlog.sent(batch, now)
 

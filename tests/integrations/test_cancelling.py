@@ -6,7 +6,7 @@ from tidegate.integrations.cancelling import (
     EVERY_S,
     INTEREST_S,
     MAX_OPERATIONS,
-    CancelLooks,
+    CancelWatch,
 )
 from tidegate.model.ids import OperationId
 
@@ -14,7 +14,7 @@ A, B = OperationId("a"), OperationId("b")
 
 
 def test_one_look_a_second_while_somebody_asks() -> None:
-    looks = CancelLooks()
+    looks = CancelWatch()
     assert looks.ask(A, 0.0) == (False, True)
     assert looks.due(0.0) == A
     assert looks.looked(A, asked=False, now=0.1) == []
@@ -25,7 +25,7 @@ def test_one_look_a_second_while_somebody_asks() -> None:
 
 
 def test_nobody_is_looked_for_who_does_not_ask_any_more() -> None:
-    looks = CancelLooks()
+    looks = CancelWatch()
     looks.ask(A, 0.0)
     assert looks.due(0.0) == A
     looks.looked(A, asked=False, now=INTEREST_S)
@@ -35,7 +35,7 @@ def test_nobody_is_looked_for_who_does_not_ask_any_more() -> None:
 
 
 def test_what_was_asked_for_stays_known_until_it_is_forgotten() -> None:
-    looks = CancelLooks()
+    looks = CancelWatch()
     looks.ask(A, 0.0)
     assert looks.due(0.0) == A
     looks.looked(A, asked=True, now=0.1)
@@ -46,7 +46,7 @@ def test_what_was_asked_for_stays_known_until_it_is_forgotten() -> None:
 
 
 def test_a_function_is_called_once() -> None:
-    looks = CancelLooks()
+    looks = CancelWatch()
     called: list[str] = []
     looks.watch(A, lambda: called.append("a"), 0.0)
     assert looks.due(0.0) == A
@@ -60,7 +60,7 @@ def test_a_function_is_called_once() -> None:
 
 
 def test_the_number_of_operations_is_bounded() -> None:
-    looks = CancelLooks()
+    looks = CancelWatch()
     for n in range(2 * MAX_OPERATIONS):
         looks.ask(OperationId(f"n{n}"), 0.0)
     assert len(looks._looks) == MAX_OPERATIONS

@@ -23,7 +23,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations import Reporter
-from tidegate.integrations.backlog import Part
+from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.line_rate import RATE_MAX
 from tidegate.integrations.log_handler import OperationHandler
 from tidegate.model.errors import InvalidInput, SettingsError
@@ -236,12 +236,14 @@ async def test_the_parts_of_one_operation(
 ) -> None:
     """Each in a worker of its own; the bar never goes back, and the last one ends it."""
     workers = [reporters(redis_server.url, progress_interval_s=0) for _ in range(3)]
-    parts = [Part(f"t{n}", 0.0, 3) for n in range(3)]
+    parts = [TaskPart(f"t{n}", 0.0, 3) for n in range(3)]
     for worker, part in zip(workers, parts, strict=True):
         worker.started("42", run="group", title="Group")
         await written_all(worker)
         worker.progress("42", 0.5, part=part._replace(fraction=0.5), message=part.name)
         await written_all(worker)
+    workers[0].progress("42", 1.0, part=parts[0]._replace(fraction=1.0))  # may still fail
+    await written_all(workers[0])
     for _ in range(2):  # one is delivered twice
         workers[0].completed("42", part=parts[0])
         await written_all(workers[0])
@@ -254,9 +256,9 @@ async def test_the_parts_of_one_operation(
     entries = await written(backend)
     assert steps(entries) == ["operation_started", "operation_completed"]
     figures = [round(at, 3) for at in bar(entries)]
-    assert figures == [0.167, 0.333, 0.5, 0.667, 0.667, 0.833]
+    assert figures == [0.167, 0.333, 0.5, 0.666, 0.667, 0.667, 0.833]
     assert [one.data["parts"]["complete"] for one in entries if one.type == "progress"] == [
-        0, 0, 0, 1, 1, 2,
+        0, 0, 0, 0, 1, 1, 2,
     ]  # fmt: skip
     assert 0 < await backend.client.ttl(f"{{{PREFIX}42}}:parts") <= 86_400
 
@@ -266,8 +268,8 @@ async def test_a_part_that_fails_fails_the_operation(
 ) -> None:
     reporter = reporters(redis_server.url)
     reporter.failed("42", ValueError("row 7"))
-    reporter.completed("42", part=Part("a", 1.0, 2))
-    reporter.completed("42", part=Part("b", 1.0, 2))
+    reporter.completed("42", part=TaskPart("a", 1.0, 2))
+    reporter.completed("42", part=TaskPart("b", 1.0, 2))
     await written_all(reporter)
     assert [one.type for one in await written(backend)] == ["operation_failed"]
 
@@ -413,7 +415,7 @@ async def test_the_documented_rights_are_enough(redis_server: Server, backend: B
         with reporter.operation("42") as op:
             op.publish("log", {"line": "a"})
             assert not op.cancel_requested()
-        reporter.completed("43", part=Part("a", 1.0, 1))
+        reporter.completed("43", part=TaskPart("a", 1.0, 1))
         await written_all(reporter)
         reporter.close()
     finally:

@@ -30,7 +30,7 @@ BATCH_MAX_BYTES = 262_144
 TIDY_ABOVE = 256
 
 
-class Kind(enum.Enum):
+class ItemKind(enum.Enum):
     """What an item is, and with it how it is written."""
 
     PROGRESS = "may be written twice"
@@ -39,7 +39,7 @@ class Kind(enum.Enum):
     STEP = "only while the operation has not ended"
 
 
-class Part(NamedTuple):
+class TaskPart(NamedTuple):
     """One task of an operation of many.
 
     Attributes:
@@ -54,15 +54,15 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class WaitingItem:
     """One entry. `run` names the run of a START; with `part` the text is made when it is sent; of a
     retry `attempt` is the one to come: once that has started, there is nothing to say.
     """
 
-    kind: Kind
+    kind: ItemKind
     text: bytes
     run: str = ""
-    part: Part | None = None
+    part: TaskPart | None = None
     attempt: int = 0
 
 
@@ -74,23 +74,23 @@ class Lane(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ItemBatch:
     """Items that are written together. `number` tells batches apart."""
 
     lane: Lane
-    items: tuple[Item, ...]
+    items: tuple[WaitingItem, ...]
     number: int
 
     @property
     def texts(self) -> list[bytes]:
         return [item.text for item in self.items]
 
-    def has(self, kind: Kind) -> bool:
+    def has(self, kind: ItemKind) -> bool:
         return any(item.kind is kind for item in self.items)
 
     @property
     def entry_bytes(self) -> int:
-        return sum(len(item.text) for item in self.items if item.kind is Kind.ENTRY)
+        return sum(len(item.text) for item in self.items if item.kind is ItemKind.ENTRY)
 
 
 class _Waiting:
@@ -99,13 +99,13 @@ class _Waiting:
     __slots__ = ("failed", "free_at", "held", "is_away", "items", "lost")
 
     def __init__(self) -> None:
-        self.items: deque[Item] = deque()
+        self.items: deque[WaitingItem] = deque()
         #: The newest progress, which goes out when the interval is over.
-        self.held: Item | None = None
+        self.held: WaitingItem | None = None
         self.free_at = 0.0
         #: A batch is with Redis.
         self.is_away = False
-        self.failed: Batch | None = None
+        self.failed: ItemBatch | None = None
         self.lost = 0
 
     @property
@@ -143,7 +143,7 @@ class Backlog:
         #: Entries and operations that were refused or dropped so far.
         self.dropped = 0
 
-    def progress(self, lane: Lane, item: Item, now: float) -> bool:
+    def progress(self, lane: Lane, item: WaitingItem, now: float) -> bool:
         """Take an update in place of the one before; whether there is something new to do."""
         waiting = self._lane(lane, now)
         known = waiting.held is not None
@@ -152,10 +152,10 @@ class Backlog:
             return False
         return self._schedule(lane, waiting, now)
 
-    def add(self, lane: Lane, item: Item, now: float) -> bool:
+    def add(self, lane: Lane, item: WaitingItem, now: float) -> bool:
         """Take an entry or a step; False: it was refused, because the buffer is full."""
         waiting = self._lane(lane, now)
-        if item.kind is Kind.ENTRY:
+        if item.kind is ItemKind.ENTRY:
             if self._bytes + len(item.text) > self._max_bytes:
                 waiting.lost += 1
                 self.dropped += 1
@@ -174,7 +174,7 @@ class Backlog:
             self._ready[lane] = None
         return True
 
-    def take(self, now: float) -> Batch | None:
+    def take(self, now: float) -> ItemBatch | None:
         """What to send next; say then what became of it, with `sent` or `put_back`."""
         while self._timed and self._timed[0][0] <= now:
             lane = heapq.heappop(self._timed)[1]
@@ -193,7 +193,7 @@ class Backlog:
             self._schedule(lane, waiting, now)
         return None
 
-    def sent(self, batch: Batch, now: float) -> None:
+    def sent(self, batch: ItemBatch, now: float) -> None:
         """It is written, or never will be."""
         self._bytes -= batch.entry_bytes
         waiting = self._lanes.get(batch.lane)
@@ -201,7 +201,7 @@ class Backlog:
             waiting.is_away = False
             self._schedule(batch.lane, waiting, now)
 
-    def put_back(self, batch: Batch) -> None:
+    def put_back(self, batch: ItemBatch) -> None:
         """It was not written, or perhaps: it is the lane's next batch again."""
         waiting = self._lanes.get(batch.lane)
         if waiting is None:  # dropped in the meantime
@@ -260,12 +260,12 @@ class Backlog:
             waiting = self._lanes.pop(oldest)
             self._ready.pop(oldest, None)
             left = [*waiting.items, *(waiting.failed.items if waiting.failed else ())]
-            self._bytes -= sum(len(item.text) for item in left if item.kind is Kind.ENTRY)
+            self._bytes -= sum(len(item.text) for item in left if item.kind is ItemKind.ENTRY)
             self.dropped += max(1, len(left))
 
     def _tell_lost(self, waiting: _Waiting) -> None:
         if waiting.lost:
-            waiting.items.append(Item(Kind.STEP, self._lost_text(waiting.lost)))
+            waiting.items.append(WaitingItem(ItemKind.STEP, self._lost_text(waiting.lost)))
             waiting.lost = 0
 
     def _schedule(self, lane: Lane, waiting: _Waiting, now: float) -> bool:
@@ -279,26 +279,26 @@ class Backlog:
             heapq.heappush(self._timed, (waiting.free_at, lane))
         return True
 
-    def _batch(self, lane: Lane, waiting: _Waiting, now: float) -> Batch | None:
-        items: list[Item] = []
+    def _batch(self, lane: Lane, waiting: _Waiting, now: float) -> ItemBatch | None:
+        items: list[WaitingItem] = []
         size = 0
         if not waiting.items:
             self._tell_lost(waiting)
         while waiting.items and len(items) < BATCH_MAX_ENTRIES:
             first = waiting.items[0]
-            alone = first.kind is Kind.START or first.part is not None
+            alone = first.kind is ItemKind.START or first.part is not None
             if items and (alone or size + len(first.text) > BATCH_MAX_BYTES):
                 break
             items.append(waiting.items.popleft())
             size += len(first.text)
-            if alone or first.kind is Kind.STEP:
+            if alone or first.kind is ItemKind.STEP:
                 break
         if not items and waiting.held is not None and now >= waiting.free_at:
             items.append(waiting.held)
             waiting.held = None
         if not items:
             return None
-        if items[-1].kind is Kind.PROGRESS:
+        if items[-1].kind is ItemKind.PROGRESS:
             waiting.free_at = now + self._interval_s
         self._number += 1
-        return Batch(lane, tuple(items), self._number)
+        return ItemBatch(lane, tuple(items), self._number)

@@ -27,7 +27,7 @@ class _Look:
         self.call: OnCancel | None = None
 
 
-class CancelLooks:
+class CancelWatch:
     """Of at most `MAX_OPERATIONS` operations; of others nobody learns."""
 
     def __init__(self) -> None:

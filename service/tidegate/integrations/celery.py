@@ -36,7 +36,7 @@ from celery.exceptions import Ignore
 
 from tidegate.client.stopping import OperationCancelled
 from tidegate.client.tracking import T
-from tidegate.integrations.backlog import Part
+from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.current import current_operation
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.reporter import Reporter
@@ -181,7 +181,7 @@ class _Adapter:
         operation = mark.get("operation") or own
         if operation is None:
             return None
-        part = Part(mark["part"], 0.0, mark["of"]) if mark.get("of", 1) > 1 else None
+        part = TaskPart(mark["part"], 0.0, mark["of"]) if mark.get("of", 1) > 1 else None
         title = mark.get("title") or sender.name
         return ReportedTask(operation, request.id, title, (request.retries or 0) + 1, part)
 

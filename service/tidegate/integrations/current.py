@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from typing import Any
 
-from tidegate.integrations.backlog import Part
+from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.reported import ReportedOperation
 
 
@@ -33,7 +33,7 @@ class _Nobody:
         """Nothing."""
         return True
 
-    def completed(self, operation: str, *, part: Part | None = None, **data: Any) -> None:
+    def completed(self, operation: str, *, part: TaskPart | None = None, **data: Any) -> None:
         """Nothing."""
 
     def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:

@@ -42,7 +42,7 @@ def report_messages(
     the first of all: by then `Retries` has decided.
     """
     reports = TaskReports(reporter, result)
-    outcome = ReportMiddleware(reports, operation)
+    outcome = DramatiqReports(reports, operation)
     if broker.middleware:
         broker.add_middleware(outcome, before=type(broker.middleware[0]))
     else:
@@ -62,7 +62,7 @@ class NoRetryOfCancelled(Middleware):
             message.options["max_retries"] = 0
 
 
-class ReportMiddleware(Middleware):
+class DramatiqReports(Middleware):
     """Stands in front of `Retries`; `report_messages` puts it there."""
 
     def __init__(self, reports: TaskReports, operation: OperationOf | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tidegate.client.stopping import OperationCancelled
 from tidegate.client.tracking import Figures, T, track, track_async
 from tidegate.client.updates import progress_data
-from tidegate.integrations.backlog import Part
+from tidegate.integrations.backlog import TaskPart
 
 
 class Reports(Protocol):
@@ -44,7 +44,7 @@ class Reports(Protocol):
 class ReportedOperation:
     """Made by `Reporter.operation`. `ended` is the status with which it has ended here."""
 
-    def __init__(self, reporter: Reports, operation: str, *, part: Part | None = None) -> None:
+    def __init__(self, reporter: Reports, operation: str, *, part: TaskPart | None = None) -> None:
         self.reporter = reporter
         self.id = operation
         self._part = part

@@ -32,11 +32,19 @@ from tidegate.client.publisher import PROGRESS_INTERVAL_S
 from tidegate.client.stopping import OperationCancelled
 from tidegate.client.target import redis_settings
 from tidegate.client.updates import PROGRESS, STARTED, Describe, end_type, progress_data
-from tidegate.integrations.backlog import MAX_BYTES, Backlog, Batch, Item, Kind, Lane, Part
-from tidegate.integrations.cancelling import CancelLooks, OnCancel
+from tidegate.integrations.backlog import (
+    MAX_BYTES,
+    Backlog,
+    ItemBatch,
+    ItemKind,
+    Lane,
+    TaskPart,
+    WaitingItem,
+)
+from tidegate.integrations.batch_writer import BatchWriter
+from tidegate.integrations.cancelling import CancelWatch, OnCancel
 from tidegate.integrations.describing import Redact, describe_text, redact_secrets, told
 from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.sender import Sender
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import parse_operation_id
 from tidegate.model.settings import RedisSettings
@@ -87,7 +95,7 @@ class Reporter:
     ) -> None:
         settings = redis_settings(redis)
         parse_address(settings)
-        self._sender = Sender(settings, Retention(cap, ttl_s))
+        self._writer = BatchWriter(settings, Retention(cap, ttl_s))
         self._interval_s = progress_interval_s
         self._buffer_bytes = buffer_bytes
         self._describe = describe
@@ -100,21 +108,23 @@ class Reporter:
     def started(self, operation: str, *, run: str | None = None, **data: Any) -> None:
         """It runs. With `run`, a name of this run, the same call again writes nothing for a day."""
         text = message(STARTED, {"status": "running", **data})
-        self._add(_lane(operation), Item(Kind.START, text, run or secrets.token_hex(8)))
+        self._add(_lane(operation), WaitingItem(ItemKind.START, text, run or secrets.token_hex(8)))
 
     def progress(
         self,
         operation: str,
         fraction: float | None = None,
         *,
-        part: Part | None = None,
+        part: TaskPart | None = None,
         **data: Any,
     ) -> None:
         """As `Publisher.progress`. With `part`, how far this part of the operation is."""
         text = message(PROGRESS, progress_data(fraction, data))
         lane = _lane(operation, part)
         with self._wake:
-            if self._backlog.progress(lane, Item(Kind.PROGRESS, text, part=part), time.monotonic()):
+            if self._backlog.progress(
+                lane, WaitingItem(ItemKind.PROGRESS, text, part=part), time.monotonic()
+            ):
                 self._notify()
 
     def publish(
@@ -124,23 +134,23 @@ class Reporter:
         data: Mapping[str, Any] | None = None,
     ) -> bool:
         """Append an entry of any type; False: the buffer is full, viewers will be told."""
-        return self._add(_lane(operation), Item(Kind.ENTRY, message(type, data or {})))
+        return self._add(_lane(operation), WaitingItem(ItemKind.ENTRY, message(type, data or {})))
 
-    def completed(self, operation: str, *, part: Part | None = None, **data: Any) -> None:
+    def completed(self, operation: str, *, part: TaskPart | None = None, **data: Any) -> None:
         """It has ended well; with `part`, this part has, and with the last one the operation."""
         end = message(end_type("completed"), {"status": "completed", **_bounded(data)})
         if part is None:
-            self._add(_lane(operation), Item(Kind.STEP, end))
+            self._add(_lane(operation), WaitingItem(ItemKind.STEP, end))
         else:
             text = message(PROGRESS, {"progress": 1.0})
             done = part._replace(fraction=1.0, result=end)
-            self._add(_lane(operation, part), Item(Kind.STEP, text, part=done))
+            self._add(_lane(operation, part), WaitingItem(ItemKind.STEP, text, part=done))
 
     def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
         """It has ended; viewers get what `describe` and `redact` leave of the error."""
         text = told(error, self._describe, self._redact)
         fields = {"status": "failed", **({"error": text} if text else {}), **data}
-        self._add(_lane(operation), Item(Kind.STEP, message(end_type("failed"), fields)))
+        self._add(_lane(operation), WaitingItem(ItemKind.STEP, message(end_type("failed"), fields)))
 
     def retrying(
         self, operation: str, error: BaseException | str = "", *, attempt: int = 0, **data: Any
@@ -151,13 +161,17 @@ class Reporter:
         text = told(error, self._describe, self._redact)
         number = {"attempt": attempt} if attempt else {}
         fields = {"status": "retrying", **({"reason": text} if text else {}), **number, **data}
-        again = Item(Kind.STEP, message(RETRYING, fields), attempt=attempt + 1 if attempt else 0)
+        again = WaitingItem(
+            ItemKind.STEP, message(RETRYING, fields), attempt=attempt + 1 if attempt else 0
+        )
         self._add(_lane(operation), again)
 
     def cancelled(self, operation: str, **data: Any) -> None:
         """It was given up."""
         fields = {"status": "cancelled", **data}
-        self._add(_lane(operation), Item(Kind.STEP, message(end_type("cancelled"), fields)))
+        self._add(
+            _lane(operation), WaitingItem(ItemKind.STEP, message(end_type("cancelled"), fields))
+        )
 
     @contextmanager
     def operation(self, operation: str, **data: Any) -> Iterator[ReportedOperation]:
@@ -237,7 +251,7 @@ class Reporter:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
             if not thread.is_alive():
-                self._sender.close()
+                self._writer.close()
         return done
 
     # -- inside -----------------------------------------------------------------------------------
@@ -248,15 +262,15 @@ class Reporter:
         self._wake = threading.Condition(lock)
         self._written = threading.Condition(lock)
         self._backlog = Backlog(self._interval_s, _lost, max_bytes=self._buffer_bytes)
-        self._looks = CancelLooks()
+        self._looks = CancelWatch()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._paused_until = 0.0
         self._pause_s = RETRY_MIN_S
         self._warned_at = -WARN_EVERY_S
-        self._sender.forget()
+        self._writer.forget()
 
-    def _add(self, lane: Lane, item: Item) -> bool:
+    def _add(self, lane: Lane, item: WaitingItem) -> bool:
         with self._wake:
             taken = self._backlog.add(lane, item, time.monotonic())
             self._notify()
@@ -293,7 +307,7 @@ class Reporter:
             self._look(look)
         return True
 
-    def _next(self, now: float) -> tuple[Batch | None, Any]:
+    def _next(self, now: float) -> tuple[ItemBatch | None, Any]:
         if now < self._paused_until:
             return None, None
         batch = self._backlog.take(now)
@@ -306,10 +320,10 @@ class Reporter:
             return None
         return max(0.0, max(min(times), self._paused_until) - now)
 
-    def _send_batch(self, batch: Batch) -> None:
+    def _send_batch(self, batch: ItemBatch) -> None:
         written = True
         try:
-            self._sender.send(batch)
+            self._writer.send(batch)
         except RedisUnavailable as error:
             written = False
             self._pause(error)
@@ -328,7 +342,7 @@ class Reporter:
     def _look(self, operation: Any) -> None:
         asked = False
         try:
-            asked = self._sender.cancel_requested(operation)
+            asked = self._writer.cancel_requested(operation)
         except RedisUnavailable as error:
             self._pause(error)
         except TidegateError as error:
@@ -350,7 +364,7 @@ class Reporter:
             log.warning("progress waits for Redis: %s", error.detail)
 
 
-def _lane(operation: str, part: Part | None = None) -> Lane:
+def _lane(operation: str, part: TaskPart | None = None) -> Lane:
     return Lane(parse_operation_id(operation), "" if part is None else part.name)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.client.stopping import OperationCancelled
-from tidegate.integrations.backlog import Part
+from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.current import enter, leave
 from tidegate.integrations.reported import ReportedOperation
 from tidegate.integrations.reporter import FLUSH_S, Reporter
@@ -43,7 +43,7 @@ class ReportedTask:
     task: str
     title: str = ""
     attempt: int = 1
-    part: Part | None = None
+    part: TaskPart | None = None
 
 
 class TaskReports:

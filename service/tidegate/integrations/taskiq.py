@@ -37,11 +37,11 @@ def report_tasks(
     """Report the tasks of a broker, and return it. Call it after the other middlewares were added:
     on errors the last one is asked first, and this one forbids to retry what was cancelled.
     """
-    broker.add_middlewares(ReportMiddleware(TaskReports(reporter, result), operation))
+    broker.add_middlewares(TaskiqReports(TaskReports(reporter, result), operation))
     return broker
 
 
-class ReportMiddleware(TaskiqMiddleware):
+class TaskiqReports(TaskiqMiddleware):
     """Reports starts and ends; `report_tasks` adds it."""
 
     def __init__(self, reports: TaskReports, operation: OperationOf | None = None) -> None:

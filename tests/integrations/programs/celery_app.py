@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +45,7 @@ def hangs(self: Any) -> None:
 
 @app.task(bind=True, base=ProgressTask)
 def dies(self: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    BODIES["die"](self.operation)
 
 
 @app.task(bind=True, base=ProgressTask)

@@ -20,7 +20,7 @@ import orjson
 from tidegate.client.messages import message
 from tidegate.client.updates import PROGRESS
 from tidegate.core.writes import IdempotencyKey
-from tidegate.integrations.backlog import Batch, Item, Kind, Part
+from tidegate.integrations.backlog import ItemBatch, ItemKind, TaskPart, WaitingItem
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis.appending import OnceBounds, Retention
@@ -30,9 +30,11 @@ from tidegate.redis.reporting import ReportAppender
 BATCHES = OnceBounds("sent", kept=16, ttl_s=600)
 #: Without a TTL of the stream, the counts of parts live this long.
 PARTS_TTL_S = 86_400
+#: Of a part that has not ended, at most.
+ALMOST = 0.999
 
 
-class Sender:
+class BatchWriter:
     """Opens its connection with the first batch."""
 
     def __init__(self, settings: RedisSettings, retention: Retention) -> None:
@@ -41,7 +43,7 @@ class Sender:
         self._name = secrets.token_hex(8)
         self._opened: ReportAppender | None = None
 
-    def send(self, batch: Batch) -> None:
+    def send(self, batch: ItemBatch) -> None:
         """Write it.
 
         Raises:
@@ -54,14 +56,14 @@ class Sender:
         if first.part is not None:
             self._send_part(appender, operation, first, first.part)
             return
-        if first.kind is Kind.START:
+        if first.kind is ItemKind.START:
             once = IdempotencyKey(f"tidegate-start/{first.run}", b"start")
             appender.append(operation, batch.texts, once=once)
             return
         key = None
-        if batch.has(Kind.ENTRY):
+        if batch.has(ItemKind.ENTRY):
             key = IdempotencyKey(f"{self._name}/{batch.number}", b"batch")
-        if batch.has(Kind.STEP):
+        if batch.has(ItemKind.STEP):
             appender.append_unless_ended(
                 operation, batch.texts, before=batch.items[-1].attempt, once=key, bounds=BATCHES
             )
@@ -89,10 +91,12 @@ class Sender:
         return self._opened
 
     def _send_part(
-        self, appender: ReportAppender, operation: OperationId, item: Item, part: Part
+        self, appender: ReportAppender, operation: OperationId, item: WaitingItem, part: TaskPart
     ) -> None:
         ttl_s = self._retention.ttl_s or PARTS_TTL_S
-        counted = appender.count_part(operation, part.name, part.fraction, ttl_s)
+        # A part that reports 1.0 has not returned yet, and may still fail.
+        fraction = 1.0 if part.result is not None else min(part.fraction, ALMOST)
+        counted = appender.count_part(operation, part.name, fraction, ttl_s)
         if part.result is not None and counted.complete >= part.of:
             appender.append_unless_ended(operation, [part.result])
             return
