@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.stamp
 RUNS   := $(VENV)/.stamp-run
 ARGS   ?=
 SECONDS ?= 60
-CODE   := service operator tests dashboards release $(wildcard bench)
+CODE   := service operator tests dashboards release $(wildcard bench examples)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help

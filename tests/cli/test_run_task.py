@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, finish, run, start
+from tests.cli.command import Done, finish, invoke, run, start
 from tests.harness.backend import Backend
 from tests.harness.waiting import until
 from tests.integrations.stream import ask_to_cancel, bar, steps, written
@@ -43,6 +43,7 @@ async def test_output_progress_and_exit_code(redis_server: Server) -> None:
     assert entries[-1].data == {"status": "failed", "error": "exit code 7", "exit_code": 7}
 
 
+@pytest.mark.full
 async def test_ends_of_every_kind(redis_server: Server) -> None:
     async def end_of(*command: str) -> tuple[int, dict[str, object]]:
         done = await run_task(redis_server, "--no-log", "--", *command)
@@ -58,7 +59,14 @@ async def test_ends_of_every_kind(redis_server: Server) -> None:
     assert "No such file" in str(data["error"])
 
 
-@pytest.mark.parametrize("how", ["cancel", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "cancel",
+        pytest.param("SIGINT", marks=pytest.mark.full),
+        pytest.param("SIGTERM", marks=pytest.mark.full),
+    ],
+)
 async def test_stopped_with_all_that_it_started(
     redis_server: Server, tmp_path: Path, how: str
 ) -> None:
@@ -90,6 +98,7 @@ async def test_stopped_with_all_that_it_started(
     await until(lambda: not is_alive(child))
 
 
+@pytest.mark.full
 async def test_without_redis_the_program_runs_all_the_same() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     done = await run("run-task", "--redis", url, "--operation", "42", "--", "sh", "-c", "echo a")
@@ -98,7 +107,7 @@ async def test_without_redis_the_program_runs_all_the_same() -> None:
 
 
 async def test_wrong_use(redis_server: Server) -> None:
-    done = await run("run-task", "--redis", redis_server.url, "--operation", "4*2", "--", "true")
+    done = await invoke("run-task", "--redis", redis_server.url, "--operation", "4*2", "--", "true")
     assert done.code == 2
     assert "operation" in done.err
 

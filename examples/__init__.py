@@ -1,0 +1,1 @@
+"""Applications that use Tidegate; each runs with one command, and a test runs that command."""

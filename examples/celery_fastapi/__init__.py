@@ -1,0 +1,1 @@
+"""An upload that a Celery worker imports, watched in the browser."""
