@@ -27,8 +27,9 @@ async def send_all(tasks: Sequence[Sequence[str]]) -> None:
             continue
         retry = None if body in ("fail", "die") else Retry(max=1)
         queue.enqueue(
-            "tests.integrations.programs.rq_app.run",
+            f"{__name__}.run",
             body,
+            job_id=operation,
             meta={"operation": operation},
             retry=retry,
         )
