@@ -46,7 +46,8 @@ def wait(op: ReportedOperation) -> None:
 def outlive(op: ReportedOperation) -> None:
     """Until the test says so, which has ended the operation by then."""
     meeting.set(f"waiting:{op.id}", 1)
-    meeting.blpop([f"go:{op.id}"])
+    while meeting.blpop([f"go:{op.id}"], timeout=1) is None:
+        pass
     meeting.set(f"done:{op.id}", 1)
 
 
