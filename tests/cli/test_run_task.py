@@ -22,7 +22,7 @@ async def run_task(server: Server, *arguments: str) -> Done:
 
 async def test_output_progress_and_exit_code(redis_server: Server) -> None:
     script = (
-        'echo "begin $TIDEGATE_OPERATION"; printf "10%%\\r50%%\\r"; echo "password=hunter2" >&2; '
+        'echo "begin $OPERATION_ID"; printf "10%%\\r50%%\\r"; echo "password=hunter2" >&2; '
         "echo 100%; exit 7"
     )
     done = await run_task(redis_server, "--title", "Export", "--", "sh", "-c", script)

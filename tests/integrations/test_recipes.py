@@ -121,7 +121,7 @@ async def test_a_recipe(language: str, redis_server: Server, backend: Backend) -
     folder = CACHE / language
     folder.mkdir(parents=True, exist_ok=True)
     command = await LANGUAGES[language](folder, recipes()[language])
-    where = {"REDIS_URL": redis_server.url, "OPERATION": "42"}
+    where = {"REDIS_URL": redis_server.url, "OPERATION_ID": "42"}
     await run(folder, *command, **where)
     entries = await written(backend)
     assert steps(entries) == ["operation_started", "operation_completed"]
@@ -133,5 +133,5 @@ async def test_a_recipe(language: str, redis_server: Server, backend: Backend) -
     assert 0 < await backend.client.ttl(PREFIX + "42") <= 86_400
 
     await backend.client.set(f"{{{PREFIX}43}}:cancel", "1")
-    await run(folder, *command, **(where | {"OPERATION": "43"}))
+    await run(folder, *command, **(where | {"OPERATION_ID": "43"}))
     assert steps(await written(backend, "43")) == ["operation_started", "operation_cancelled"]

@@ -42,7 +42,7 @@ def run_task(
     Its output still goes to stdout and stderr. It completes with exit code 0 and fails with any
     other. When a viewer asks to cancel it, the program and its children get SIGTERM, and SIGKILL
     after a while; the exit code is 3 then. The program runs whether Redis is there or not, and
-    finds its id in `TIDEGATE_OPERATION`.
+    finds its id in `OPERATION_ID`.
 
     **Examples**
 

@@ -117,7 +117,7 @@ class TaskProcess:
                 stdout=PIPE,
                 stderr=PIPE,
                 start_new_session=True,
-                env={**os.environ, "TIDEGATE_OPERATION": self._op.id},
+                env={**os.environ, "OPERATION_ID": self._op.id},
             )
         except OSError as error:
             text = f"cannot start {self._command[0]}: {error.strerror or error}"

@@ -232,6 +232,7 @@ class Reporter:
         one = None if operation is None else parse_operation_id(operation)
         until = time.monotonic() + timeout_s
         with self._wake:
+            self._paused_until = 0.0  # tried now, however long Redis was away
             while self._backlog.is_waiting(one):
                 self._backlog.hurry()
                 self._notify()
@@ -243,13 +244,14 @@ class Reporter:
 
     def close(self, timeout_s: float = FLUSH_S) -> bool:
         """Flush and end the thread; whether all is written. A later report opens it again."""
+        until = time.monotonic() + timeout_s
         done = self.flush(timeout_s)
         with self._wake:
             self._closing = True
             self._wake.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
+            thread.join(max(0.0, until - time.monotonic()))
             if not thread.is_alive():
                 self._writer.close()
         return done
