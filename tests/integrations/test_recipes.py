@@ -93,12 +93,11 @@ async def java(folder: Path, text: str) -> tuple[str, ...]:
 
 
 async def ruby(folder: Path, text: str) -> tuple[str, ...]:
-    needs("ruby", "gem")
+    needs("ruby")
+    if "redis" not in await run(folder, "gem", "list", "--no-details", "redis"):
+        pytest.skip("no gem redis here (Debian: apt-get install ruby-redis)")
     (folder / "export.rb").write_text(text)
-    gems = folder / "gems"
-    if not gems.exists():
-        await run(folder, "gem", "install", "--silent", "--no-document", "-i", str(gems), "redis")
-    return ("env", f"GEM_PATH={gems}", "ruby", "export.rb")
+    return ("ruby", "export.rb")
 
 
 async def php(folder: Path, text: str) -> tuple[str, ...]:
