@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from tests.harness.rights import documented_rights
 from tests.harness.waiting import until
 from tests.integrations.conftest import Make
 from tests.integrations.stream import ask_to_cancel, bar, has_ended, steps, written
+from tests.servers.cluster import Cluster
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.client.stopping import OperationCancelled
@@ -422,3 +423,24 @@ async def test_the_documented_rights_are_enough(redis_server: Server, backend: B
         await backend.client.execute_command("ACL", "DELUSER", "publisher")
     assert has_ended(await written(backend))
     assert has_ended(await written(backend, "43"))
+
+
+@pytest.mark.full
+async def test_on_a_cluster(cluster: Cluster, reporters: Make) -> None:
+    """What stands beside a stream is in its slot; each operation is on a primary of its own."""
+    reporter = reporters(cluster.url)
+    async with cluster.client() as client:
+        backend = Backend(cast("Any", client))
+        for n in range(20):
+            operation = f"n{n}"
+            with reporter.operation(operation) as op:
+                op.publish("log", {"line": "a"})
+                for _ in op.track(range(100)):
+                    assert not op.cancel_requested()
+            reporter.completed(f"p{n}", part=TaskPart("a", 1.0, 1))
+        await written_all(reporter)
+        for n in range(20):
+            entries = await written(backend, f"n{n}")
+            assert steps(entries) == ["operation_started", "operation_completed"]
+            assert bar(entries)[-1] == 1.0
+            assert has_ended(await written(backend, f"p{n}"))
