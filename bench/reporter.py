@@ -4,7 +4,7 @@ Each row calls at full rate, against a fresh server or against nobody, and tells
 calling thread and the time on the clock for each call. The target is 50 us for `progress`.
 
     Publisher        writes from the calling thread, when the interval is over
-    Reporter         the buffer and its thread
+    TaskReporter         the buffer and its thread
     ... away         nobody listens at the address
 """
 
@@ -20,7 +20,7 @@ from typing import Final
 
 from bench.stage import free_port, redis_binary
 from tidegate.client.publisher import Publisher
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reporter import TaskReporter
 
 CALLS: Final = 100_000
 ROUNDS: Final = 5
@@ -49,22 +49,27 @@ def main(calls: int) -> int:
             stdout=subprocess.DEVNULL,
         )
         try:
-            here = Reporter(f"redis://127.0.0.1:{port}/0")
-            away = Reporter(f"redis://127.0.0.1:{nobody}/0")
+            here = TaskReporter(f"redis://127.0.0.1:{port}/0")
+            away = TaskReporter(f"redis://127.0.0.1:{nobody}/0")
             direct = Publisher(f"redis://127.0.0.1:{port}/0")
             while not here.flush(0.1):
                 pass
+            token = {"text": "x"}
             rows: list[tuple[str, Callable[[int], object], bool]] = [
                 ("Publisher.progress", lambda n: direct.progress("p", n / calls), False),
-                ("Reporter.progress", lambda n: here.progress("r", n / calls), True),
-                ("Reporter.progress, away", lambda n: away.progress("r", n / calls), True),
-                ("Reporter.publish", lambda _: here.publish("t", "append", {"text": "x"}), False),
+                ("TaskReporter.progress", lambda n: here.progress("r", n / calls), True),
+                ("TaskReporter.progress, away", lambda n: away.progress("r", n / calls), True),
                 (
-                    "Reporter.publish, away",
-                    lambda _: away.publish("t", "append", {"text": "x"}),
+                    "TaskReporter.publish",
+                    lambda _: here.publish("t", "append", token),
                     False,
                 ),
-                ("Reporter.cancel_requested", lambda _: here.cancel_requested("r"), True),
+                (
+                    "TaskReporter.publish, away",
+                    lambda _: away.publish("t", "append", token),
+                    False,
+                ),
+                ("TaskReporter.cancel_requested", lambda _: here.cancel_requested("r"), True),
             ]
             print(f"{'':28}{'CPU':>10}{'clock':>10}   us for each of {calls:,} calls")
             for name, call, is_bounded in rows:

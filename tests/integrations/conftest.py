@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.harness.fixtures import backend, loop_factories
-from tidegate.integrations import Reporter
+from tidegate.integrations import TaskReporter
 
 __all__ = ["backend"]
 
@@ -19,15 +19,15 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 class Make(Protocol):
-    def __call__(self, redis: Any, **options: Any) -> Reporter: ...
+    def __call__(self, redis: Any, **options: Any) -> TaskReporter: ...
 
 
 @pytest.fixture
 def reporters() -> Iterator[Make]:
-    made: list[Reporter] = []
+    made: list[TaskReporter] = []
 
-    def make(redis: Any, **options: Any) -> Reporter:
-        made.append(Reporter(redis, **options))
+    def make(redis: Any, **options: Any) -> TaskReporter:
+        made.append(TaskReporter(redis, **options))
         return made[-1]
 
     yield make

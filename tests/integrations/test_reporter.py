@@ -23,7 +23,7 @@ from tests.servers.cluster import Cluster
 from tests.servers.proxy import Proxy
 from tests.servers.standalone import Server
 from tidegate.client.stopping import OperationCancelled
-from tidegate.integrations import Reporter
+from tidegate.integrations import TaskReporter
 from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.line_rate import RATE_MAX
 from tidegate.integrations.log_handler import OperationHandler
@@ -31,7 +31,7 @@ from tidegate.model.errors import InvalidInput, SettingsError
 from tidegate.model.settings import RedisSettings, RedisUrl
 
 
-async def written_all(reporter: Reporter) -> None:
+async def written_all(reporter: TaskReporter) -> None:
     """Wait until nothing is held back any more."""
     await until(lambda: asyncio.to_thread(reporter.flush, 5.0), "the reporter still has something")
 
@@ -375,9 +375,9 @@ def test_forks_signals_and_the_end_of_the_process(redis_server: Server, tmp_path
         textwrap.dedent(
             """
             import os, signal, sys
-            from tidegate.integrations import Reporter
+            from tidegate.integrations import TaskReporter
 
-            reporter = Reporter(sys.argv[1], progress_interval_s=30)
+            reporter = TaskReporter(sys.argv[1], progress_interval_s=30)
             reporter.progress("parent", 0.1)
             reporter.flush(60)
             reporter.progress("parent", 0.2)   # held: a thread waits for it
@@ -412,7 +412,7 @@ async def test_the_documented_rights_are_enough(redis_server: Server, backend: B
     await backend.client.execute_command("ACL", "SETUSER", "publisher", "on", ">pw", *rights)
     url = redis_server.url.replace("://", "://publisher:pw@")
     try:
-        reporter = Reporter(url)
+        reporter = TaskReporter(url)
         with reporter.operation("42") as op:
             op.publish("log", {"line": "a"})
             assert not op.cancel_requested()

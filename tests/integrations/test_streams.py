@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.integrations.reported import ReportedOperation, Reports
+from tidegate.integrations.reported import Reports, TaskOperation
 from tidegate.integrations.streams import (
     TEXT_MAX_CHARS,
     Appending,
@@ -34,8 +34,8 @@ class Recorder:
         return [data["text"] for type_, data in self.published if type_ == "append"]
 
 
-def operation(recorder: Recorder) -> ReportedOperation:
-    return ReportedOperation(cast("Reports", recorder), "42")
+def operation(recorder: Recorder) -> TaskOperation:
+    return TaskOperation(cast("Reports", recorder), "42")
 
 
 def chat(content: str | None) -> Any:

@@ -57,7 +57,7 @@ def run_task(
     import asyncio
 
     from tidegate.cli.task_process import TaskProcess
-    from tidegate.integrations.reporter import Reporter
+    from tidegate.integrations.reporter import TaskReporter
     from tidegate.model.errors import InvalidOperationId
     from tidegate.model.ids import parse_operation_id
 
@@ -66,7 +66,7 @@ def run_task(
     except InvalidOperationId as error:
         fail(str(error), REFUSED)
     with failures_told():
-        reporter = Reporter(settings.redis)
+        reporter = TaskReporter(settings.redis)
     task = TaskProcess(
         reporter, operation, command, title=title, log=log, percent=percent, grace_s=grace_s
     )

@@ -31,8 +31,8 @@ from typing import BinaryIO
 from tidegate.cli.console import CANCELLED
 from tidegate.integrations.line_rate import LineRate
 from tidegate.integrations.log_handler import LOG
-from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reported import TaskOperation
+from tidegate.integrations.reporter import TaskReporter
 
 NOT_STARTED = 127
 LINE_MAX_BYTES = 2_000
@@ -88,7 +88,7 @@ class TaskProcess:
 
     def __init__(
         self,
-        reporter: Reporter,
+        reporter: TaskReporter,
         operation: str,
         command: Sequence[str],
         *,
@@ -98,7 +98,7 @@ class TaskProcess:
         grace_s: float,
     ) -> None:
         self._reporter = reporter
-        self._op = ReportedOperation(reporter, operation)
+        self._op = TaskOperation(reporter, operation)
         self._command = command
         self._title = title or PurePath(command[0]).name
         self._log = log

@@ -27,6 +27,7 @@ from tidegate.client.updates import (
     PROGRESS,
     STARTED,
     Describe,
+    count_data,
     describe_kind,
     end_type,
     progress_data,
@@ -89,8 +90,14 @@ class AsyncPublisher:
 
     async def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
         """As `Publisher.progress`."""
-        parsed = parse_operation_id(operation)
-        text = message(PROGRESS, progress_data(fraction, data))
+        await self._offer(parse_operation_id(operation), progress_data(fraction, data))
+
+    async def count(self, operation: str, current: float, **data: Any) -> None:
+        """As `Publisher.count`."""
+        await self._offer(parse_operation_id(operation), count_data(current, data))
+
+    async def _offer(self, parsed: OperationId, data: Mapping[str, Any]) -> None:
+        text = message(PROGRESS, data)
         async with self._order(parsed):
             self._check_open()
             if self._throttle.offer(parsed, text, self._now()):
@@ -266,7 +273,12 @@ class AsyncOperation:
         self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
     ) -> AsyncIterator[T]:
         """As `Operation.track`, for an `async for`; the items may be of either kind."""
-        return track_async(items, total, lambda figures: self.progress(**figures, **data))
+        return track_async(
+            items,
+            total,
+            lambda figures: self.progress(**figures, **data),
+            lambda current: self._publisher.count(self.id, current, **data),
+        )
 
     async def completed(self, **data: Any) -> str:
         """End it before the block does."""

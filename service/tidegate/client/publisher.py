@@ -34,6 +34,7 @@ from tidegate.client.updates import (
     PROGRESS,
     STARTED,
     Describe,
+    count_data,
     describe_kind,
     end_type,
     progress_data,
@@ -118,8 +119,14 @@ class Publisher:
         Raises:
             InvalidInput: an id or data that cannot be used. Nothing for Redis.
         """
-        parsed = parse_operation_id(operation)
-        text = message(PROGRESS, progress_data(fraction, data))
+        self._offer(parse_operation_id(operation), progress_data(fraction, data))
+
+    def count(self, operation: str, current: float, **data: Any) -> None:
+        """How many are done, where nobody knows of how many; sent like progress."""
+        self._offer(parse_operation_id(operation), count_data(current, data))
+
+    def _offer(self, parsed: OperationId, data: Mapping[str, Any]) -> None:
+        text = message(PROGRESS, data)
         with self._order(parsed):
             with self._mutex:
                 self._check_open()
@@ -326,7 +333,12 @@ class Operation:
         """The items, with progress behind each; `data` goes with it. Without a total and a length
         viewers get a count.
         """
-        return track(items, total, lambda figures: self.progress(**figures, **data))
+        return track(
+            items,
+            total,
+            lambda figures: self.progress(**figures, **data),
+            lambda current: self._publisher.count(self.id, current, **data),
+        )
 
     def completed(self, **data: Any) -> str:
         """End it before the block does."""

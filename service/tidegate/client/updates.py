@@ -65,6 +65,18 @@ def _number(name: str, value: object) -> float:
     return number
 
 
+def count_data(current: float, data: Data) -> Data:
+    """`current` without a total: how far it is when nobody knows how much there is.
+
+    Raises:
+        InvalidInput: it is no finite number.
+    """
+    given: object = current  # a text, for one
+    if not isinstance(given, int | float) or not math.isfinite(given):
+        raise InvalidInput("current", "must be a finite number")
+    return {"current": current, **data}
+
+
 def end_type(status: str) -> str:
     """The type of the entry that ends an operation."""
     return f"operation_{status}"

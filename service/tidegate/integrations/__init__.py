@@ -1,8 +1,8 @@
 """Progress from the tools that run tasks: Celery, Dramatiq, RQ, arq, Taskiq, Huey, tqdm, LangChain.
 
-Each module is a thin adapter over `Reporter`, which never raises and never waits for Redis: what is
-reported is kept in a bounded buffer and sent by a thread. A module imports its library, so that
-only those are needed that are used; each has an extra of its name (`pip install tidegate[celery]`).
+Each module is a thin adapter over `TaskReporter`, which never raises and never waits for Redis: what
+is reported is kept in a bounded buffer and sent by a thread. A module imports its library, so only
+those are needed that are used; each has an extra of its name (`pip install tidegate[celery]`).
 
     from tidegate.integrations import operation
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from tidegate.integrations.current import current_operation
 from tidegate.integrations.describing import redact_secrets
-from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reported import TaskOperation
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.shared import configure, operation, shared_reporter
 from tidegate.integrations.streams import append_chunks
 
 __all__ = [
-    "ReportedOperation",
-    "Reporter",
+    "TaskOperation",
+    "TaskReporter",
     "append_chunks",
     "configure",
     "current_operation",

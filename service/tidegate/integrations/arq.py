@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from arq.jobs import Job
 from arq.worker import Function, Retry, func
 
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
 
 S = TypeVar("S")
@@ -32,7 +32,7 @@ _UNKNOWN = "tidegate cancelled"
 
 
 def report_jobs(
-    settings: S, reporter: Reporter | None = None, *, result: ResultOf | None = None
+    settings: S, reporter: TaskReporter | None = None, *, result: ResultOf | None = None
 ) -> S:
     """Report the jobs of a worker: wraps `functions`, `after_job_end` and `on_shutdown`.
 

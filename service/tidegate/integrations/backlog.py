@@ -114,7 +114,7 @@ class _Waiting:
 
 
 class Backlog:
-    """Not safe to use from several threads at once; `Reporter` has the lock.
+    """Not safe to use from several threads at once; `TaskReporter` has the lock.
 
     Args:
         interval_s: least time between two progress entries of a lane.

@@ -38,8 +38,8 @@ from tidegate.client.stopping import OperationCancelled
 from tidegate.client.tracking import T
 from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.current import current_operation
-from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reported import TaskOperation
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ProgressTask(Task):
     abstract = True
 
     @property
-    def operation(self) -> ReportedOperation:
+    def operation(self) -> TaskOperation:
         """Of the task that runs; one that reports nothing when the task is called directly."""
         return current_operation()
 
@@ -96,7 +96,7 @@ class ProgressTask(Task):
 
 def report_tasks(
     app: Any,
-    reporter: Reporter | None = None,
+    reporter: TaskReporter | None = None,
     *,
     operation: OperationOf | None = None,
     result: ResultOf | None = None,

@@ -15,13 +15,16 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from tidegate.integrations.backlog import TaskPart
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 
 
 class _Nobody:
     """A reporter that does not report."""
 
     def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
+        """Nothing."""
+
+    def count(self, operation: str, current: float, **data: Any) -> None:
         """Nothing."""
 
     def publish(
@@ -51,15 +54,15 @@ class _Nobody:
         return text
 
 
-_current: ContextVar[ReportedOperation | None] = ContextVar("tidegate operation", default=None)
+_current: ContextVar[TaskOperation | None] = ContextVar("tidegate operation", default=None)
 
 
-def current_operation() -> ReportedOperation:
+def current_operation() -> TaskOperation:
     """Of the task that runs; outside of one, an operation that reports nothing."""
-    return _current.get() or ReportedOperation(_Nobody(), "none")
+    return _current.get() or TaskOperation(_Nobody(), "none")
 
 
-def enter(op: ReportedOperation | None) -> Token[ReportedOperation | None]:
+def enter(op: TaskOperation | None) -> Token[TaskOperation | None]:
     """From now on this is the current one, in this thread or task."""
     return _current.set(op)
 

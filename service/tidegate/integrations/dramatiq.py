@@ -22,7 +22,7 @@ from typing import Any
 from dramatiq import Middleware
 
 from tidegate.client.stopping import OperationCancelled
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
 
 #: Of a message: the id of its operation, or None to leave it out.
@@ -31,7 +31,7 @@ OperationOf = Callable[[Any], str | None]
 
 def report_messages(
     broker: Any,
-    reporter: Reporter | None = None,
+    reporter: TaskReporter | None = None,
     *,
     operation: OperationOf | None = None,
     result: ResultOf | None = None,

@@ -21,7 +21,7 @@ from typing import Any
 from huey import signals as events
 
 from tidegate.client.stopping import OperationCancelled
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.task_reports import ReportedTask, TaskReports
 
 #: Of a task: the id of its operation, or None to leave it out.
@@ -43,7 +43,7 @@ _WITH_RETRIES = (
 
 
 def report_tasks(
-    huey: Any, reporter: Reporter | None = None, *, operation: OperationOf | None = None
+    huey: Any, reporter: TaskReporter | None = None, *, operation: OperationOf | None = None
 ) -> TaskReports:
     """Report the tasks of a Huey; its signals do not have return values, so viewers get none."""
     reports = TaskReports(reporter)

@@ -24,7 +24,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from tidegate.integrations.describing import describe_text
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 from tidegate.integrations.streams import Appending, chunk_text
 
 STEP = "step"
@@ -37,7 +37,7 @@ HIDDEN_TAG = "langsmith:hidden"
 class OperationCallback(BaseCallbackHandler):
     """One operation; may be used for several calls one after the other."""
 
-    def __init__(self, op: ReportedOperation) -> None:
+    def __init__(self, op: TaskOperation) -> None:
         self._op = op
         self._appending = Appending(op)
         self._runs: OrderedDict[UUID, tuple[str, str]] = OrderedDict()

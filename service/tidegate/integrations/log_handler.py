@@ -13,7 +13,7 @@ import logging
 from time import monotonic
 
 from tidegate.integrations.line_rate import RATE_MAX, LineRate
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 
 LOG = "log"
 
@@ -22,7 +22,7 @@ class OperationHandler(logging.Handler):
     """Publishes each record as `{"line", "level", "logger"}`."""
 
     def __init__(
-        self, op: ReportedOperation, level: int = logging.INFO, *, rate_max: int = RATE_MAX
+        self, op: TaskOperation, level: int = logging.INFO, *, rate_max: int = RATE_MAX
     ) -> None:
         super().__init__(level)
         self._op = op

@@ -12,10 +12,13 @@ from tidegate.integrations.backlog import TaskPart
 
 
 class Reports(Protocol):
-    """What an operation needs of `Reporter`."""
+    """What an operation needs of `TaskReporter`."""
 
     def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
+
+    def count(self, operation: str, current: float, **data: Any) -> None:
+        """See `TaskReporter`."""
 
     def publish(
         self,
@@ -23,26 +26,26 @@ class Reports(Protocol):
         type: str,  # noqa: A002 - the name that the field has
         data: Mapping[str, Any] | None = None,
     ) -> bool:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
     def completed(self, operation: str, **data: Any) -> None:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
     def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
     def cancelled(self, operation: str, **data: Any) -> None:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
     def cancel_requested(self, operation: str) -> bool:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
     def redact(self, text: str) -> str:
-        """See `Reporter`."""
+        """See `TaskReporter`."""
 
 
-class ReportedOperation:
-    """Made by `Reporter.operation`. `ended` is the status with which it has ended here."""
+class TaskOperation:
+    """Made by `TaskReporter.operation`. `ended` is the status with which it has ended here."""
 
     def __init__(self, reporter: Reports, operation: str, *, part: TaskPart | None = None) -> None:
         self.reporter = reporter
@@ -55,34 +58,45 @@ class ReportedOperation:
         if self._part is None:
             self.reporter.progress(self.id, fraction, **data)
             return
-        at = progress_data(fraction, data).get("progress")
-        if at is not None:  # how much there is of this part is unknown: it counts when it has ended
-            part = self._part._replace(fraction=at)
-            self.reporter.progress(self.id, fraction, part=part, **data)
+        part = self._part._replace(fraction=progress_data(fraction, data)["progress"])
+        self.reporter.progress(self.id, fraction, part=part, **data)
+
+    def count(self, current: float, **data: Any) -> None:
+        """How many are done, where nobody knows of how many. A part counts when it has ended."""
+        if self._part is None:
+            self.reporter.count(self.id, current, **data)
 
     def publish(
         self,
         type: str,  # noqa: A002 - the name that the field has
         data: Mapping[str, Any] | None = None,
     ) -> bool:
-        """As `Reporter.publish`."""
+        """As `TaskReporter.publish`."""
         return self.reporter.publish(self.id, type, data)
 
     def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
         """The items, with progress behind each; `data` goes with it. Without a total and a length
         viewers get a count.
         """
-        return track(items, total, lambda figures: self.progress(**figures, **data))
+        return track(
+            items,
+            total,
+            lambda figures: self.progress(**figures, **data),
+            lambda current: self.count(current, **data),
+        )
 
     def track_async(
         self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
     ) -> AsyncIterator[T]:
         """As `track`, for an `async for`; the items may be of either kind."""
 
-        async def report(figures: Figures) -> None:
+        async def progress(figures: Figures) -> None:
             self.progress(**figures, **data)
 
-        return track_async(items, total, report)
+        async def count(current: int) -> None:
+            self.count(current, **data)
+
+        return track_async(items, total, progress, count)
 
     def cancel_requested(self) -> bool:
         """Whether somebody asks to cancel it; looked at once a second, in the background."""

@@ -1,6 +1,6 @@
-"""`Reporter`: a publisher for tasks, which never raises for Redis and never waits for it.
+"""`TaskReporter`: a publisher for tasks, which never raises for Redis and never waits for it.
 
-    reporter = Reporter("redis://127.0.0.1:6379/0")
+    reporter = TaskReporter("redis://127.0.0.1:6379/0")
     with reporter.operation("42", title="Import") as op:
         for row in op.track(rows):
             op.raise_if_cancelled()
@@ -31,7 +31,14 @@ from tidegate.client.messages import message
 from tidegate.client.publisher import PROGRESS_INTERVAL_S
 from tidegate.client.stopping import OperationCancelled
 from tidegate.client.target import redis_settings
-from tidegate.client.updates import PROGRESS, STARTED, Describe, end_type, progress_data
+from tidegate.client.updates import (
+    PROGRESS,
+    STARTED,
+    Describe,
+    count_data,
+    end_type,
+    progress_data,
+)
 from tidegate.integrations.backlog import (
     MAX_BYTES,
     Backlog,
@@ -44,7 +51,7 @@ from tidegate.integrations.backlog import (
 from tidegate.integrations.batch_writer import BatchWriter
 from tidegate.integrations.cancelling import CancelWatch, OnCancel
 from tidegate.integrations.describing import Redact, describe_text, redact_secrets, told
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.ids import parse_operation_id
 from tidegate.model.settings import RedisSettings
@@ -65,10 +72,10 @@ WARN_EVERY_S = 60.0
 #: Of a result that is published with the end; a larger one is left out.
 RESULT_MAX_BYTES = 16_384
 
-_open: weakref.WeakSet[Reporter] = weakref.WeakSet()
+_open: weakref.WeakSet[TaskReporter] = weakref.WeakSet()
 
 
-class Reporter:
+class TaskReporter:
     """Reports operations in the background.
 
     Args:
@@ -119,13 +126,11 @@ class Reporter:
         **data: Any,
     ) -> None:
         """As `Publisher.progress`. With `part`, how far this part of the operation is."""
-        text = message(PROGRESS, progress_data(fraction, data))
-        lane = _lane(operation, part)
-        with self._wake:
-            if self._backlog.progress(
-                lane, WaitingItem(ItemKind.PROGRESS, text, part=part), time.monotonic()
-            ):
-                self._notify()
+        self._offer(_lane(operation, part), progress_data(fraction, data), part)
+
+    def count(self, operation: str, current: float, **data: Any) -> None:
+        """How many are done, where nobody knows of how many; sent like progress."""
+        self._offer(_lane(operation), count_data(current, data), None)
 
     def publish(
         self,
@@ -174,9 +179,9 @@ class Reporter:
         )
 
     @contextmanager
-    def operation(self, operation: str, **data: Any) -> Iterator[ReportedOperation]:
+    def operation(self, operation: str, **data: Any) -> Iterator[TaskOperation]:
         """As `Publisher.operation`; `OperationCancelled` ends it as cancelled, and is raised on."""
-        running = ReportedOperation(self, operation)
+        running = TaskOperation(self, operation)
         self.started(operation, **data)
         try:
             yield running
@@ -271,6 +276,12 @@ class Reporter:
         self._pause_s = RETRY_MIN_S
         self._warned_at = -WARN_EVERY_S
         self._writer.forget()
+
+    def _offer(self, lane: Lane, data: Mapping[str, Any], part: TaskPart | None) -> None:
+        item = WaitingItem(ItemKind.PROGRESS, message(PROGRESS, data), part=part)
+        with self._wake:
+            if self._backlog.progress(lane, item, time.monotonic()):
+                self._notify()
 
     def _add(self, lane: Lane, item: WaitingItem) -> bool:
         with self._wake:
@@ -385,7 +396,7 @@ def _bounded(data: dict[str, Any]) -> dict[str, Any]:
     return data if fits else {name: value for name, value in data.items() if name != "result"}
 
 
-def _send(reporter: weakref.ref[Reporter]) -> None:
+def _send(reporter: weakref.ref[TaskReporter]) -> None:
     while True:
         alive = reporter()
         if alive is None or not alive.step():

@@ -9,18 +9,18 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reported import TaskOperation
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.model.settings import RedisSettings
 
 _lock = threading.Lock()
 #: None or one.
-_shared: list[Reporter] = []
+_shared: list[TaskReporter] = []
 
 
-def configure(redis: str | RedisSettings | None = None, **options: Any) -> Reporter:
-    """Make the reporter of this process; arguments as of `Reporter`. The one before is closed."""
-    made = Reporter(redis, **options)
+def configure(redis: str | RedisSettings | None = None, **options: Any) -> TaskReporter:
+    """Make the reporter of this process; arguments as of `TaskReporter`. Closes the one before."""
+    made = TaskReporter(redis, **options)
     with _lock:
         before = tuple(_shared)
         _shared[:] = [made]
@@ -29,7 +29,7 @@ def configure(redis: str | RedisSettings | None = None, **options: Any) -> Repor
     return made
 
 
-def shared_reporter() -> Reporter:
+def shared_reporter() -> TaskReporter:
     """The reporter of this process, made when first asked for.
 
     Raises:
@@ -37,10 +37,10 @@ def shared_reporter() -> Reporter:
     """
     with _lock:
         if not _shared:
-            _shared.append(Reporter())
+            _shared.append(TaskReporter())
         return _shared[0]
 
 
-def operation(operation: str, **data: Any) -> AbstractContextManager[ReportedOperation]:
-    """As `Reporter.operation`, with the reporter of this process."""
+def operation(operation: str, **data: Any) -> AbstractContextManager[TaskOperation]:
+    """As `TaskReporter.operation`, with the reporter of this process."""
     return shared_reporter().operation(operation, **data)

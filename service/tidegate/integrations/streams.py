@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 
 C = TypeVar("C")
 APPEND = "append"
@@ -29,7 +29,7 @@ TextOf = Callable[[Any], str | None]
 class Appending:
     """Joins small texts of one operation into `append` entries."""
 
-    def __init__(self, op: ReportedOperation, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, op: TaskOperation, clock: Callable[[], float] = time.monotonic) -> None:
         self._op = op
         self._clock = clock
         self._texts: list[str] = []
@@ -55,7 +55,7 @@ class Appending:
 
 
 def append_chunks(
-    op: ReportedOperation, chunks: Iterable[C], *, text_of: TextOf | None = None
+    op: TaskOperation, chunks: Iterable[C], *, text_of: TextOf | None = None
 ) -> Iterator[C]:
     """Each chunk, after its text was appended to the operation.
 
@@ -73,7 +73,7 @@ def append_chunks(
 
 
 async def append_chunks_async(
-    op: ReportedOperation, chunks: AsyncIterable[C], *, text_of: TextOf | None = None
+    op: TaskOperation, chunks: AsyncIterable[C], *, text_of: TextOf | None = None
 ) -> AsyncIterator[C]:
     """As `append_chunks`, for an `async for`."""
     read = text_of or chunk_text

@@ -17,8 +17,8 @@ from typing import Any
 from tidegate.client.stopping import OperationCancelled
 from tidegate.integrations.backlog import TaskPart
 from tidegate.integrations.current import enter, leave
-from tidegate.integrations.reported import ReportedOperation
-from tidegate.integrations.reporter import FLUSH_S, Reporter
+from tidegate.integrations.reported import TaskOperation
+from tidegate.integrations.reporter import FLUSH_S, TaskReporter
 from tidegate.integrations.shared import shared_reporter
 from tidegate.model.errors import InvalidOperationId, TidegateError
 
@@ -55,21 +55,23 @@ class TaskReports:
             only the application knows what they may see.
     """
 
-    def __init__(self, reporter: Reporter | None = None, result: ResultOf | None = None) -> None:
+    def __init__(
+        self, reporter: TaskReporter | None = None, result: ResultOf | None = None
+    ) -> None:
         self._reporter = reporter
         self._result = result
         self._warned = False
 
     @property
-    def reporter(self) -> Reporter:
+    def reporter(self) -> TaskReporter:
         return self._reporter or shared_reporter()
 
-    def start(self, task: ReportedTask | None) -> ReportedOperation | None:
+    def start(self, task: ReportedTask | None) -> TaskOperation | None:
         """It runs, and is the current operation of this thread."""
-        op: ReportedOperation | None = None
+        op: TaskOperation | None = None
         if task is not None:
             try:
-                op = ReportedOperation(self.reporter, task.operation, part=task.part)
+                op = TaskOperation(self.reporter, task.operation, part=task.part)
                 number = {"attempt": task.attempt} if task.attempt > 1 else {}
                 title = {"title": task.title} if task.title else {}
                 # All parts of an operation are one run.

@@ -19,7 +19,7 @@ from taskiq import TaskiqMiddleware
 from taskiq.exceptions import NoResultError
 
 from tidegate.client.stopping import OperationCancelled
-from tidegate.integrations.reporter import Reporter
+from tidegate.integrations.reporter import TaskReporter
 from tidegate.integrations.task_reports import ReportedTask, ResultOf, TaskReports
 
 #: Of a message: the id of its operation, or None to leave it out.
@@ -29,7 +29,7 @@ _ERROR = "tidegate_error"
 
 def report_tasks(
     broker: Any,
-    reporter: Reporter | None = None,
+    reporter: TaskReporter | None = None,
     *,
     operation: OperationOf | None = None,
     result: ResultOf | None = None,

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm.auto import tqdm as _tqdm
 
 from tidegate.client.tracking import figures
-from tidegate.integrations.reported import ReportedOperation
+from tidegate.integrations.reported import TaskOperation
 from tidegate.integrations.shared import shared_reporter
 
 
@@ -34,15 +34,15 @@ class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
         self,
         *args: Any,
         operation: str | None = None,
-        op: ReportedOperation | None = None,
+        op: TaskOperation | None = None,
         **options: Any,
     ) -> None:
-        self._op: ReportedOperation | None = None
+        self._op: TaskOperation | None = None
         self._owns = operation is not None
         super().__init__(*args, **options)
         if operation is not None:
             reporter = shared_reporter()
-            self._op = ReportedOperation(reporter, operation)
+            self._op = TaskOperation(reporter, operation)
             title = options.get("desc")
             reporter.started(operation, **({"title": title} if title else {}))
         else:
@@ -89,7 +89,7 @@ class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
 
     def _close(self, error: BaseException | None) -> None:
         super().close()
-        op: ReportedOperation | None = getattr(self, "_op", None)  # __init__ may have failed
+        op: TaskOperation | None = getattr(self, "_op", None)  # __init__ may have failed
         if op is None or not self._owns:
             return
         self._report()
@@ -106,8 +106,11 @@ class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
             return
         # A bar that is not drawn lacks what only drawing needs.
         message, unit = getattr(self, "desc", ""), getattr(self, "unit", "it")
-        op.progress(
-            **figures(self.n, self.total or None),
+        data = {
             **({"message": message} if message else {}),
             **({"unit": unit} if unit != "it" else {}),
-        )
+        }
+        if self.total:
+            op.progress(**figures(self.n, self.total), **data)
+        else:
+            op.count(self.n, **data)
