@@ -43,6 +43,7 @@ TOURS: Mapping[str, tuple[str, ...]] = {
     "docs/admission.md": ("test_tokens_and_disconnects",),
     "docs/install.md": ("test_the_doctor", "test_the_doctor_where_nothing_answers"),
     "docs/operator.md": ("test_a_simulation_and_two_sweeps",),
+    "docs/publishing.md": ("test_a_program_as_an_operation",),
     "docs/tracing.md": ("test_a_replica_that_traces",),
 }
 TIMEOUT_S = 60.0
@@ -354,6 +355,20 @@ async def test_a_replica_that_traces(redis_server: Server, tmp_path: Path) -> No
         TIDEGATE_REDIS__URL=redis_server.url,
     )
     await _serves(shell, tour.take("TIDEGATE_TRACING__EXPORTER=otlp"), status=404)
+    tour.finish()
+
+
+async def test_a_program_as_an_operation(redis_server: Server, tmp_path: Path) -> None:
+    tour = Tour("docs/publishing.md")
+    shell = Shell(tmp_path, {}, TIDEGATE_REDIS__URL=redis_server.url)
+    script = tmp_path / "export.sh"
+    script.write_text('#!/bin/sh\necho "$OPERATION_ID $* 100%"\n')
+    script.chmod(0o755)
+    done = await shell.run(tour.take("tidegate run-task"))
+    assert (done.code, done.out) == (0, "42 --all 100%\n")
+    async with redis_server.client() as client:
+        newest: Any = await client.xrevrange("operation-progress:42", count=1)
+    assert b"operation_completed" in newest[0][1][b"message"]
     tour.finish()
 
 

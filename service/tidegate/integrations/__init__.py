@@ -1,8 +1,8 @@
 """Progress from the tools that run tasks: Celery, Dramatiq, RQ, arq, Taskiq, Huey, tqdm, LangChain.
 
-Each module is a thin adapter over `TaskReporter`, which never raises and never waits for Redis: what
-is reported is kept in a bounded buffer and sent by a thread. A module imports its library, so only
-those are needed that are used; each has an extra of its name (`pip install tidegate[celery]`).
+Each module is a thin adapter over `TaskReporter`, which never raises and never waits for Redis: it
+keeps what is reported in a bounded buffer, and a thread sends it. A module imports its library, so
+only those are needed that are used; each has an extra of its name (`tidegate[celery]`).
 
     from tidegate.integrations import operation
 
