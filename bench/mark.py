@@ -23,6 +23,10 @@ MAX_STREAM_ENTRIES: Final = 1000
 _NOTE: Final = b"transcoding part 17 of 40 at 31.4 frames per second"
 
 
+#: A token of a text begins with it; it is nowhere else in a frame.
+TOKEN_START: Final = b"^"
+
+
 class Mark(NamedTuple):
     """What a mark says."""
 
@@ -57,6 +61,19 @@ def message_template(status: str | None = None, pad_bytes: int = 0) -> bytes:
         + extra
         + b"}}"
     )
+
+
+def token(number: int) -> str:
+    """A token of five characters, as many as those of language models have."""
+    return f"{TOKEN_START.decode()}{number:04d}"
+
+
+def xadd_token(operation: str, number: int) -> bytes:
+    """The whole `XADD` of it, without a cap."""
+    message = b'{"type":"append","data":{"text":"%b"}}' % token(number).encode()
+    arguments = (b"XADD", (KEY_PREFIX + operation).encode(), b"*", b"message", message)
+    parts = b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in arguments)
+    return b"*%d\r\n%b" % (len(arguments), parts)
 
 
 def xadd_template(

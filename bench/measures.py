@@ -19,7 +19,7 @@ import httpx
 from bench import users
 from bench.child import Child, running
 from bench.errors import BenchError, NotPossible
-from bench.mark import operation_name
+from bench.mark import operation_name, token
 from bench.meter import Meter
 from bench.procfs import cpu_ns, rss_bytes
 from bench.reader import LONG as READ_BY_ONE
@@ -50,6 +50,8 @@ LINKS_MADE: Final = 'tidegate_redis_events_total{event="connects"} '
 MANY_IN_FLIGHT: Final = 2
 JOINS_AT_A_TIME: Final = 8
 SETTLE_S: Final = 2.0
+# Until a viewer has a whole text.
+TEXT_S: Final = 900.0
 ANSWER_S: Final = 60.0
 # From these on a figure says more about the bed than about the server.
 LOAD_CORE_PCT: Final = 90.0
@@ -104,6 +106,8 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
         return await _one_user(scenario, subject, bed)
     if scenario.kind is Kind.REPLICAS:
         return await _replicas(scenario, subject, bed)
+    if scenario.kind is Kind.TOKENS:
+        return await _tokens_of_a_text(scenario, subject, bed)
     play_on = {
         Kind.LIVE: _live,
         Kind.IDLE: _idle,
@@ -492,6 +496,74 @@ async def _joins(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
                 f"{answer['lost'] or 'the rest took too long'}"
             )
     _bed_figures(outcome, meter, pinned=stage.pinning.apart)
+    return outcome
+
+
+async def _tokens_of_a_text(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
+    """The same viewers twice: with each token as a frame, and with joined ones."""
+    outcome = Round()
+    figures = outcome.figures
+    target = operation_name(0)
+    complete: list[float] = []
+    # An empty list of types: nothing is joined.
+    for label, more in (("each", ("--set", "topic.append_types=")), ("joined", ())):
+        async with (
+            staged(
+                subject.with_args(more), redis_server=bed.redis_server, pinning=bed.pinning
+            ) as stage,
+            running(
+                *("readers", (sys.executable, "-m", "bench.late_readers")),
+                folder=stage.folder,
+                cores=stage.pinning.rest,
+                talks=True,
+            ) as readers,
+        ):
+            await stage.publisher.ask(
+                "fill_tokens", timeout_s=ANSWER_S, name=target, tokens=scenario.history
+            )
+            readers_ns, clock = cpu_ns(readers.pid), stage.clock()
+            async with bed.watch(stage):
+                read = await readers.ask(
+                    "read",
+                    timeout_s=TEXT_S + ANSWER_S,
+                    port=stage.ports[0],
+                    operation=target,
+                    viewers=scenario.viewers,
+                    tokens=scenario.history,
+                    at_a_time=IN_FLIGHT,
+                    patience_s=TEXT_S,
+                )
+            meter = stage.since(clock)
+            readers_s = (cpu_ns(readers.pid) - readers_ns) / 1e9
+        text = read.pop("text")
+        if text != "".join(map(token, range(scenario.history))):
+            outcome.problems.append(f"{label}: the text is not the one that was written")
+        if read["complete"] != read["expected"]:
+            outcome.problems.append(f"{label}: some have not all of the text: {read['lost']}")
+        complete.append(100 * read["complete"] / read["expected"])
+        outcome.raw[label] = read
+        each = 1 / scenario.viewers
+        figures[f"frames_{label}"] = read["frames"] * each
+        figures[f"kib_{label}"] = read["bytes"] / 1024 * each
+        figures[f"cpu_ms_{label}"] = meter.server_s * 1e3 * each
+        figures[f"redis_ms_{label}"] = meter.redis_s * 1e3 * each
+        figures[f"load_ms_{label}"] = readers_s * 1e3 * each
+        figures[f"text_p50_ms_{label}"] = read["p50_ms"]
+        figures[f"text_p99_ms_{label}"] = read["p99_ms"]
+        _bed_figures(
+            outcome,
+            replace(
+                meter,
+                viewers_s=meter.viewers_s + readers_s,
+                others_s=max(0.0, meter.others_s - readers_s),
+            ),
+            pinned=bed.pinning.apart,
+        )
+    for name in ("frames", "cpu"):
+        unit = "_ms" if name == "cpu" else ""
+        before = figures[f"{name}{unit}_each"]
+        figures[f"{name}_ratio"] = figures[f"{name}{unit}_joined"] / before
+    figures["joined_pct"] = min(complete)
     return outcome
 
 

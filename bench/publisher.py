@@ -25,7 +25,13 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-from bench.mark import MAX_STREAM_ENTRIES, message_template, operation_name, xadd_template
+from bench.mark import (
+    MAX_STREAM_ENTRIES,
+    message_template,
+    operation_name,
+    xadd_template,
+    xadd_token,
+)
 from bench.procfs import quick_timers
 from bench.stats import percentile
 
@@ -159,6 +165,14 @@ class Publisher:
         self._drain(0)
         return {"sent": len(names) * entries}
 
+    def fill_tokens(self, *, name: str, tokens: int) -> dict[str, Any]:
+        """Write a text, token by token, to an operation which is no other command's."""
+        for number in range(tokens):
+            self._send([xadd_token(name, number)])
+            self._drain(MAX_UNANSWERED)
+        self._drain(0)
+        return {"sent": tokens}
+
     def publish(self, *, operations: int, entries: int, per_second: float) -> dict[str, Any]:
         """Write `entries` to the operations in turn, paced. Returns counts and own lateness."""
         self._know(operations)
@@ -232,6 +246,7 @@ def main() -> None:
     verbs: dict[str, Callable[..., dict[str, Any]]] = {
         "fill": publisher.fill,
         "fill_large": publisher.fill_large,
+        "fill_tokens": publisher.fill_tokens,
         "publish": publisher.publish,
     }
     for line in sys.stdin:

@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     HOSTILE = "entries to connected viewers, without and with hostile ones beside them"
     ONE_USER = "a user's requests, without and with another user who means harm"
     BURST = "entries to connected viewers, without and with many who come at once"
+    TOKENS = "new viewers of a long text, token by token and joined"
 
 
 class Better(enum.Enum):
@@ -96,6 +97,10 @@ class Scenario:
             return replace(self, operations=self.operations // 5, title=title)
         if self.kind is Kind.REPLICAS:
             return replace(self, replicas=4, title=f"{self.title} (quick: 4)")
+        if self.kind is Kind.TOKENS:
+            return replace(
+                self, viewers_each=self.viewers_each // 10, title=f"{self.title} (quick: 200)"
+            )
         return self
 
 
@@ -293,6 +298,39 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
             Row("cpu_us_per_entry", "server CPU per entry of history", "us"),
             Row("redis_us_per_entry", "Redis CPU per entry of history", "us"),
             Row("joined_pct", "complete, of started", "%", None, 100.0, Better.HIGHER),
+        ),
+    ),
+    Scenario(
+        name="tokens",
+        title="2,000 viewers join a stream of 5,000 tokens: each as a frame, and joined",
+        kind=Kind.TOKENS,
+        operations=1,
+        viewers_each=2000,
+        history=5000,
+        server_args=("--set", "viewer.ping_interval_s=3600"),  # the readers answer none
+        rows=(
+            Row("frames_each", "frames per viewer, each token", ""),
+            Row("frames_joined", "frames per viewer, joined", ""),
+            Row("frames_ratio", "frames: joined / each", "x", None, 0.05),
+            Row("cpu_ms_each", "server CPU per viewer, each token", "ms"),
+            Row("cpu_ms_joined", "server CPU per viewer, joined", "ms"),
+            Row("cpu_ratio", "server CPU: joined / each", "x", None, 0.25),
+            Row("redis_ms_each", "Redis CPU per viewer, each token", "ms"),
+            Row("redis_ms_joined", "Redis CPU per viewer, joined", "ms"),
+            Row("kib_each", "bytes per viewer, each token", "KiB"),
+            Row("kib_joined", "bytes per viewer, joined", "KiB"),
+            Row("text_p50_ms_each", "connect to the whole text p50, each token", "ms"),
+            Row("text_p50_ms_joined", "connect to the whole text p50, joined", "ms"),
+            Row("text_p99_ms_each", "connect to the whole text p99, each token", "ms"),
+            Row("text_p99_ms_joined", "connect to the whole text p99, joined", "ms"),
+            Row(
+                "joined_pct",
+                "have the whole text, of those who came",
+                "%",
+                None,
+                100.0,
+                Better.HIGHER,
+            ),
         ),
     ),
     Scenario(

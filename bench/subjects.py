@@ -56,7 +56,8 @@ NAIVE: Final = Subject(
     name="naive",
     argv=(sys.executable, "-m", "bench.naive", "--port", "{port}", "--redis", "{redis}"),
     ready="http://127.0.0.1:{port}/readyz",
-    kinds=frozenset(Kind) - {Kind.BURST},  # it has no link that could be ended
+    # It has no link that could be ended, and joins nothing.
+    kinds=frozenset(Kind) - {Kind.BURST, Kind.TOKENS},
 )
 
 

@@ -217,3 +217,16 @@ def test_each_kind_of_scenario_is_in_the_list() -> None:
     from bench.scenarios import SCENARIOS
 
     assert {scenario.kind for scenario in SCENARIOS} == set(Kind)
+
+
+async def test_late_readers_of_a_text_are_measured_with_and_without_joining() -> None:
+    scenario = scenario_named("tokens")
+    one = await one_round(replace(scenario, viewers_each=3, history=300), gateway())
+
+    assert loud(one) == []
+    figures = one.figures
+    assert all(row.metric in figures for row in scenario.rows)
+    assert figures["joined_pct"] == 100
+    assert figures["frames_each"] == 300
+    assert figures["frames_joined"] <= 3
+    assert figures["kib_joined"] < figures["kib_each"]

@@ -20,7 +20,7 @@ from tests.gateway.fake_socket import FakeSocket
 from tests.gateway.stage import OPERATION, Stage, ask_for
 from tests.harness.clock import run
 from tests.harness.examples import examples
-from tests.harness.viewer import position
+from tests.harness.viewer import Json, position
 from tidegate.gateway import catchup, fanout, outbox
 from tidegate.gateway.viewer import ViewerState
 from tidegate.model.batch import Batch
@@ -35,6 +35,8 @@ LONG_S = 30.0  # longer than any pause between two attempts
 WRITING: list[st.SearchStrategy[Step]] = [
     st.tuples(st.just("write"), st.integers(1, 8)),
     st.tuples(st.just("log"), st.integers(1, 3)),
+    st.tuples(st.just("tokens"), st.integers(1, 12)),
+    st.tuples(st.just("tokens"), st.integers(1, 12)),
     st.tuples(st.just("quietly"), st.integers(1, 3)),
     st.tuples(st.just("lose_relay"), st.none()),
     st.tuples(st.just("sweep"), st.none()),
@@ -82,7 +84,8 @@ class Play:
     def write(self, count: int, type_: str, *, quietly: bool = False) -> None:
         for _ in range(count):
             write = self.redis.quietly if quietly else self.redis.write
-            entry_id = write("42", type_, pad="x" * 40)
+            data = {"text": f"<{len(self.written)}>"} if type_ == "append" else {"pad": "x" * 40}
+            entry_id = write("42", type_, **data)
             self.written.append(entry_id)
             self.types[entry_id] = type_
 
@@ -104,6 +107,8 @@ class Play:
                 self.write(value, "progress")
             case "log":
                 self.write(value, "log")
+            case "tokens":
+                self.write(value, "append")
             case "quietly":
                 self.write(value, "progress", quietly=True)
             case "lose_relay":
@@ -197,10 +202,21 @@ class Play:
                 assert not set(due[at : at + count]) & history, "never conflated"
                 at += count
             elif "id" in frame:
-                at = due.index(frame["id"], at) if free else at
-                assert frame["id"] == due[at]
-                at, free = at + 1, False
+                count = frame.get("joined", 1)
+                at = due.index(frame["id"], at) - count + 1 if free else at
+                assert frame["id"] == due[at + count - 1]
+                self._check_text(frame, due[at : at + count])
+                at, free = at + count, False
         assert at == len(due), f"{due[at:]} are missing"
+
+    def _check_text(self, frame: Json, entries: Sequence[str]) -> None:
+        """A frame that stands for these has their texts."""
+        assert {self.types[one] for one in entries} == {frame["type"]}
+        if frame["type"] == "append":
+            texts = [f"<{self.written.index(one)}>" for one in entries]
+            assert frame["data"] == {"text": "".join(texts)}
+        else:
+            assert len(entries) == 1
 
 
 def play(script: Sequence[Step], *, policy: str, first: int, may_gap: bool = False) -> None:

@@ -145,9 +145,9 @@ export function fold(state: Folded, frame: Json): Folded | null {
 }
 
 /** Whether it is a new one. */
-function entry(state: Draft, { id, type, fold }: Json, data: Json): boolean {
+function entry(state: Draft, { id, type, fold, joined: count }: Json, data: Json): boolean {
   let ms: number | null = null;
-  state.entries++;
+  state.entries += entriesIn(count);
   if (id !== undefined) {
     const here = position(id);
     const at = position(state.at);
@@ -198,6 +198,12 @@ function entry(state: Draft, { id, type, fold }: Json, data: Json): boolean {
       state.progress && took > 0 && !state.partial ? time(state.startedAt! + took / state.progress) : null;
   return true;
 }
+
+/** How many entries a frame stands for: 1 unless it says another number, of 31 bits. */
+const entriesIn = (joined: unknown): number => {
+  const count = joined as number;
+  return count === (count | 0) && count > 1 ? count : 1;
+};
 
 /** `unknown` is what a replica says of a stream without any status; it tells nothing new. */
 function setStatus(state: Draft, status: string | null, otherwise: string): void {

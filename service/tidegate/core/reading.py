@@ -60,9 +60,16 @@ class Reader(Protocol):
         """None when there is no stream. Raises RedisUnavailable, StreamUnusable."""
 
     async def page(
-        self, operation: OperationId, after: StreamId | None, limit: int, *, by: str = ""
+        self,
+        operation: OperationId,
+        after: StreamId | None,
+        limit: int,
+        *,
+        by: str = "",
+        joined: bool = True,
     ) -> EventsPage | None:
-        """At most `limit` entries above `after`; without it, from the first there is.
+        """At most `limit` entries above `after`; without it, from the first there is. `joined`:
+        consecutive ones that append to a text are one event.
 
         None when there is no stream. Raises RedisUnavailable, StreamUnusable.
         """

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tidegate.model.frames import Frame, FrameKind
 from tidegate.model.ids import HALF_MAX, StreamId
@@ -26,14 +26,19 @@ class RingStats(NamedTuple):
     size_bytes: int
 
 
-def _key(position: StreamId, superseded: bool) -> int:
-    """Both in one int that sorts as the ids do; True sorts above False of the same id."""
+#: By the last two bits of a key.
+_KINDS = (FrameKind.ENTRY, FrameKind.PROGRESS, FrameKind.APPEND)
+_LAST_KIND = 3
+
+
+def _key(position: StreamId, kind: int) -> int:
+    """Both in one int that sorts as the ids do, and by kind for the same id."""
     ms, seq = position
-    return ms << 65 | (seq << 1 | superseded)
+    return ms << 66 | (seq << 2 | kind)
 
 
 def _position(key: int) -> StreamId:
-    return StreamId(key >> 65, key >> 1 & HALF_MAX)
+    return StreamId(key >> 66, key >> 2 & HALF_MAX)
 
 
 class Ring:
@@ -57,12 +62,20 @@ class Ring:
         """Position just before the oldest frame, as far as it is known."""
         return None if self._floor is None else _position(self._floor)
 
+    @property
+    def budget(self) -> RingBudget:
+        """Of all rings."""
+        return self._budget
+
     def __len__(self) -> int:
         return len(self._keys)
 
     def append(self, frame: Frame) -> None:
         """Add the newest entry's frame; the oldest go when a bound is passed."""
-        self._keys.append(_key(frame.id, frame.kind is FrameKind.PROGRESS))
+        kind = frame.kind
+        self._keys.append(
+            _key(frame.id, 1 if kind is FrameKind.PROGRESS else 2 * (kind is FrameKind.APPEND))
+        )
         self._payloads.append(frame.payload)
         size = len(frame.payload)
         self._size += size
@@ -86,7 +99,7 @@ class Ring:
         self._payloads.clear()
         self._budget.shrunk(self._size)
         self._size = 0
-        self._floor = None if floor is None else _key(floor, superseded=False)
+        self._floor = None if floor is None else _key(floor, 0)
 
     def discard(self) -> None:
         """The operation is no longer watched here."""
@@ -121,27 +134,33 @@ class Ring:
 
     def _upto(self, position: StreamId) -> int:
         """How many frames have an id up to this one."""
-        return bisect_right(self._keys, _key(position, superseded=True))
+        return bisect_right(self._keys, _key(position, _LAST_KIND))
 
     def _from(self, start: int) -> list[Frame]:
-        progress, entry = FrameKind.PROGRESS, FrameKind.ENTRY
         return [
-            Frame(_position(key), payload, progress if key & 1 else entry)
+            Frame(_position(key), payload, _KINDS[key & 3])
             for key, payload in zip(self._keys[start:], self._payloads[start:], strict=True)
         ]
 
 
+class Dropping(Protocol):
+    """What a budget takes bytes from."""
+
+    def drop_oldest(self) -> int:
+        """Forget a part; returns its bytes, 0 when there is nothing left."""
+
+
 class RingBudget:
-    """The bytes of all rings together; past the limit the ring that grew longest ago gives way
-    first.
+    """The bytes of all rings together, and of what is joined of their operations; past the limit
+    what grew longest ago gives way first.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.size_bytes = 0
-        self._by_age: OrderedDict[Ring, None] = OrderedDict()
+        self._by_age: OrderedDict[Dropping, None] = OrderedDict()
 
-    def grown(self, ring: Ring, size: int) -> None:
+    def grown(self, ring: Dropping, size: int) -> None:
         """A ring took `size` more bytes."""
         self.size_bytes += size
         self._by_age[ring] = None
@@ -155,6 +174,6 @@ class RingBudget:
         """A ring gave `size` bytes back."""
         self.size_bytes -= size
 
-    def forget(self, ring: Ring) -> None:
+    def forget(self, ring: Dropping) -> None:
         """A ring is gone."""
         self._by_age.pop(ring, None)

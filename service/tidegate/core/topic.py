@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from tidegate.core.joined_history import JoinedHistory
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring
@@ -82,13 +84,30 @@ Effect = Deliver | ReadAfter | Finished | Reopened | Vanished
 
 
 class TopicRules(NamedTuple):
-    """What makes an entry terminal, which types only the newest matters of, and how types are
-    folded whose names do not tell it.
+    """What makes an entry terminal, of which types only the newest matters, how types are folded
+    whose names do not tell it, and which append to a text.
     """
 
     terminal: TerminalRules
     conflated_types: frozenset[str]
     folds: Mapping[str, str] = MappingProxyType({})
+    append_types: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=16)
+def _kinds_of(conflated: frozenset[str], append: frozenset[str]) -> Mapping[str, FrameKind]:
+    """What frames of these types are; one mapping for all topics."""
+    progress = dict.fromkeys(conflated, FrameKind.PROGRESS)
+    return {**dict.fromkeys(append, FrameKind.APPEND), **progress}
+
+
+class LogMark(NamedTuple):
+    """How far a log was followed at a moment; see `Topic.mark`."""
+
+    epoch: int
+    last: StreamId
+    first: StreamId
+    added: int
 
 
 class Topic:
@@ -100,6 +119,8 @@ class Topic:
         "_first",
         "_had_group",
         "_is_registered",
+        "_joined",
+        "_kinds",
         "_last_raw",
         "_operation_bytes",
         "_pending_gap",
@@ -138,6 +159,9 @@ class Topic:
         self.gaps = 0
         self.malformed = 0
         self._rules = rules
+        self._kinds = _kinds_of(rules.conflated_types, rules.append_types)
+        #: None where no type appends.
+        self._joined = JoinedHistory(ring.budget) if rules.append_types else None
         self._operation_bytes = operation.encode()
         self._last_raw = b""
         #: The last entry applied; `last` goes beyond it when the newest entry was deleted.
@@ -245,6 +269,45 @@ class Topic:
         """Frames of entries that one viewer reads for itself; changes nothing here."""
         return [self._frame(raw)[1] for raw in entries]
 
+    def joined(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Frames of the ring, those that append to a text as one."""
+        return frames if self._joined is None else self._joined.newest(frames)
+
+    def kept_after(self, cursor: StreamId) -> Sequence[Frame] | None:
+        """Joined frames that follow a cursor, of what was read before the ring; None: read it."""
+        return None if self._joined is None else self._joined.after(cursor)
+
+    def mark(self) -> LogMark | None:
+        """For `keep`: to be taken before the page is read. None: it cannot be kept."""
+        certain = self.state is TopicState.LIVE and not (
+            self._suspected or self._recreated or self.vanished
+        )
+        if self._joined is None or not certain or self._added is None:
+            return None
+        return LogMark(self.epoch, self.last, self._first, self._added)
+
+    def keep(self, mark: LogMark | None, page: Page, frames: Sequence[Frame]) -> None:
+        """Joined frames of a page that one viewer has read, for others: unless it is of another log
+        than the one that is followed, or ahead of it.
+        """
+        if mark is None or self._joined is None or not page.entries or page.after is None:
+            return
+        info, first = page.info, stream_id(page.entries[0].id)
+        begun_before = info.first < mark.first and mark.first != ZERO
+        if mark.epoch != self.epoch or frames[-1].id > self.last or begun_before:
+            return
+        if info.last < mark.last or info.added < mark.added:
+            return
+        proven = find_gap(page.after, info) is None
+        start = page.after if proven else first.before()
+        self._joined.keep(start, first, frames, oldest=info.first)
+
+    def discard(self) -> None:
+        """Nobody watches any more."""
+        self.ring.discard()
+        if self._joined is not None:
+            self._joined.clear()
+
     def fold(self, entries: Sequence[RawEntry]) -> list[Frame]:
         """Frames of entries, whose status this takes over: for a topic that nobody follows."""
         return self._read(entries)
@@ -276,6 +339,7 @@ class Topic:
         info = page.info
         frames = self._read(page.entries)
         complete = len(frames) == info.length
+        self._forget()
         self.ring.clear(ZERO if complete and info.added == info.length else None)
         self._tail = page.entries[-1].id if page.entries else b""
         for frame in frames:
@@ -295,6 +359,11 @@ class Topic:
         if not len(self.ring):
             self.ring.clear(self.last)
         return ()
+
+    def _forget(self) -> None:
+        """What is joined is not of this log, or does not lead up to the ring any more."""
+        if self._joined is not None:
+            self._joined.clear()
 
     def _move_to(self, last: StreamId) -> None:
         """The position is `last` although its entry may have been removed again."""
@@ -341,12 +410,12 @@ class Topic:
     def _frame(self, raw: RawEntry) -> tuple[Entry, Frame]:
         entry = read_entry(stream_id(raw.id), raw)
         rules = self._rules
-        superseded = (
-            entry.type in rules.conflated_types
-            and (entry.status is None or entry.status not in rules.terminal.statuses)
-            and b'"fold"' not in entry.data  # what appends or merges is not superseded
-        )
-        kind = FrameKind.PROGRESS if superseded else FrameKind.ENTRY
+        kind = self._kinds.get(entry.type, FrameKind.ENTRY)
+        if kind is FrameKind.PROGRESS and (
+            entry.status in rules.terminal.statuses
+            or b'"fold"' in entry.data  # what appends or merges is not superseded
+        ):
+            kind = FrameKind.ENTRY
         fold = rules.folds.get(entry.type) if rules.folds else None
         return entry, entry_frame(entry, raw.id, self._operation_bytes, kind, fold)
 
@@ -452,6 +521,7 @@ class Topic:
         self._recreated = self._suspected = False
         self.last = ZERO if first is None else first.before()
         self._last_raw = b""
+        self._forget()
         self.ring.clear(self.last if first is not None else None)
         if reason is not GapReason.TRIMMED:
             self.epoch += 1

@@ -5,7 +5,8 @@ enough, else in pages.
 whose task ends with another `proceed`. A viewer whose buffer fills is left alone until it drains,
 so its memory is one page at the most. Every page is checked for continuity against the cursor it
 was asked for; what is not proven is announced by a `gap`. A page is made into frames in slices,
-between which others have their turn of the event loop (`gateway.slices`).
+between which others have their turn of the event loop (`gateway.slices`). Entries that append to a
+text are joined, and pages of them kept for the next viewer (`core.joined_history`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from tidegate.model.frames import (
     skipped_frame,
     stale_frame,
 )
-from tidegate.model.ids import ZERO, StreamId
+from tidegate.model.ids import ZERO, StreamId, stream_id
+from tidegate.model.joined_frames import ends_at, entries_in, is_across, join
 from tidegate.model.state_data import known_data
 
 #: Frames are joined up to this size before the socket is asked again whether it can take more.
@@ -97,10 +99,13 @@ class CatchUp:
     def _begin(self, viewer: ChannelViewer, ask: Ask, told: KeptState | None) -> None:
         topic = viewer.owner.topic
         viewer.epoch = topic.epoch
-        viewer.keep_until = topic.last
+        viewer.keep_until = viewer.boundary = topic.last
         if ask.after is not None:
             if ask.after <= topic.last and topic.ring.covers(ask.after):
                 self._open_from_ring(viewer, ask, told, ask.after, topic.ring.after(ask.after))
+                return
+            if _kept_for(viewer, ask.after) is not None:
+                self._open(viewer, ask, told, ask.after)
                 return
         else:
             before, newest = topic.ring.newest(topic.length if ask.history is None else ask.history)
@@ -129,9 +134,14 @@ class CatchUp:
                     owner.wait_ahead(viewer)
                     return
                 if topic.ring.covers(viewer.cursor):
-                    self._send(viewer, topic.ring.after(viewer.cursor))
+                    self._send(viewer, _joined_for(viewer, topic.ring.after(viewer.cursor)))
                     if viewer.state is ViewerState.CATCHING_UP:
                         viewer.cursor = topic.last
+                    continue
+                kept = _kept_for(viewer, viewer.cursor)
+                if kept is not None:
+                    viewer.removed = None
+                    self._send(viewer, kept)
                     continue
             viewer.reading = True
             self._spawn(self._read(viewer), "catch-up")
@@ -159,6 +169,7 @@ class CatchUp:
                 known=ask.state,
             )
         else:
+            viewer.boundary = told.at
             frame = current_state_frame(
                 topic.operation,
                 cursor,
@@ -186,16 +197,23 @@ class CatchUp:
         topic = viewer.owner.topic
         sent = len(history)
         batch = self._state(viewer, ask, told, cursor, sent, max(sent, topic.length))
-        for frame in history:
+        for frame in _joined_for(viewer, history):
             batch.add(frame)
         viewer.cursor = topic.last
         self._counters.replayed(viewer, sent)
         viewer.write(batch)
         self.proceed(viewer)
 
+    def _open(
+        self, viewer: ChannelViewer, ask: Ask, told: KeptState | None, cursor: StreamId
+    ) -> None:
+        viewer.cursor = cursor
+        viewer.write(self._state(viewer, ask, told, cursor, None, viewer.owner.topic.length))
+        self.proceed(viewer)
+
     async def _open_from_log(self, viewer: ChannelViewer, ask: Ask, told: KeptState | None) -> None:
         page: Page | None = None
-        frames: list[Frame] = []
+        frames: Sequence[Frame] = ()
         if ask.after is None:
             located = await self._patiently(viewer, lambda: self._locate(viewer, ask.history))
             if located is None:
@@ -211,10 +229,14 @@ class CatchUp:
             if found is None:
                 return
             page, frames = found
+            if page is None:
+                viewer.reading = False
+                self._open(viewer, ask, told, cursor)
+                return
             info = page.info
             sent = None if page.more else len(page.entries)
         viewer.cursor = cursor
-        viewer.keep_until = info.last
+        viewer.keep_until = viewer.boundary = info.last
         viewer.write(self._state(viewer, ask, told, cursor, sent, info.length))
         viewer.reading = False
         if page is not None and viewer.state is ViewerState.CATCHING_UP:
@@ -234,25 +256,32 @@ class CatchUp:
         viewer.reading = False
         if found is None or viewer.state is not ViewerState.CATCHING_UP:
             return  # gone, or lagging again: the page is read anew when it has drained
-        if viewer.restart is None or topic.epoch == epoch:  # else it may be of the log before
-            self._take(viewer, *found)
+        page, frames = found
+        if page is not None and (viewer.restart is None or topic.epoch == epoch):
+            self._take(viewer, page, frames)  # else it may be of the log before
         self.proceed(viewer)
 
     async def _read_page(
         self, viewer: ChannelViewer, after: StreamId
-    ) -> tuple[Page, list[Frame]] | None:
-        """A page and its frames, as soon as it is this user's turn; None when the viewer has gone
-        by then.
+    ) -> tuple[Page | None, Sequence[Frame]] | None:
+        """A page and its frames, as soon as it is this user's turn. No page when by then what is
+        wanted has been read for somebody else; None when the viewer has gone.
         """
         topic = viewer.owner.topic
         async with self._log.turn(topic.operation, viewer.by) as pages:
             if viewer.state is ViewerState.CLOSED:
                 return None
+            current = viewer.restart is None and viewer.epoch == topic.epoch
+            if current and _kept_for(viewer, after) is not None:
+                return None, ()
+            mark = topic.mark()
             page = await pages.after(topic.operation, after)
             frames: list[Frame] = []
             for part in slices_of(page.entries):
                 await self._slices.of(part, viewer.by)
-                frames += topic.render(part.entries)
+                rendered = topic.render(part.entries)
+                frames[-1:] = join([*frames[-1:], *rendered], boundary=viewer.boundary)
+            topic.keep(mark, page, frames)
             return page, frames
 
     async def _locate(
@@ -264,7 +293,7 @@ class CatchUp:
                 return None
             return await pages.locate(operation, newest)
 
-    def _take(self, viewer: ChannelViewer, page: Page, found: list[Frame]) -> None:
+    def _take(self, viewer: ChannelViewer, page: Page, found: Sequence[Frame]) -> None:
         """Send a page, behind a gap unless it provably follows the viewer's cursor."""
         owner = viewer.owner
         topic = owner.topic
@@ -282,8 +311,8 @@ class CatchUp:
             return
         viewer.removed = None
         if reason is not None:
-            first = found[0].id if found else None
-            found.insert(0, gap_frame(topic.operation, viewer.cursor, first, reason))
+            first = stream_id(page.entries[0].id) if page.entries else None
+            found = [gap_frame(topic.operation, viewer.cursor, first, reason), *found]
             self._counters.gaps[reason] += 1
             viewer.restart = None
             viewer.epoch = topic.epoch
@@ -307,7 +336,7 @@ class CatchUp:
                 batch.add(skipped_frame(topic.operation, skipped))
                 self._counters.skipped += skipped
             batch.add(frame)
-            self._counters.replayed(viewer, 1)
+            self._counters.replayed(viewer, entries_in(frame))
             if batch.size_bytes >= WRITE_MAX_BYTES:
                 viewer.cursor = frame.id
                 viewer.write(batch)
@@ -336,3 +365,18 @@ class CatchUp:
             except StreamUnusable as error:
                 viewer.owner.refuse(viewer, close_codes.NOT_FOUND, "not_a_stream", str(error))
         return None
+
+
+def _joined_for(viewer: ChannelViewer, frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Frames of the ring, joined on each side of its boundary."""
+    topic = viewer.owner.topic
+    upto = ends_at(frames, viewer.boundary)
+    if upto in (0, len(frames)):
+        return topic.joined(frames)
+    return [*topic.joined(frames[:upto]), *join(frames[upto:])]
+
+
+def _kept_for(viewer: ChannelViewer, cursor: StreamId) -> Sequence[Frame] | None:
+    """What is kept behind a cursor, unless a frame of it reaches over the boundary."""
+    kept = viewer.owner.topic.kept_after(cursor)
+    return None if kept is None or is_across(kept, viewer.boundary) else kept

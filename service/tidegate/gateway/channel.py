@@ -438,7 +438,7 @@ class Channel:
 
     def _drop(self) -> None:
         """It may be called again for one that is dropped already."""
-        self.topic.ring.discard()
+        self.topic.discard()
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

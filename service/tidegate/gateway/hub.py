@@ -77,6 +77,7 @@ class Hub:
             ),
             frozenset(settings.topic.conflated_types),
             settings.topic.folds(),
+            frozenset(settings.topic.append_types),
         )
         self._budget = RingBudget(settings.topic.total_ring_bytes)
         self._channels: dict[OperationId, Channel] = {}

@@ -8,7 +8,7 @@ newest entries as an attach reads, so that it is the same whether or not somebod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tidegate.core.ports import Log
 from tidegate.core.reading import EventsPage, Gap, OperationState
@@ -21,6 +21,9 @@ from tidegate.gateway.slices import Slices, slices_of
 from tidegate.gateway.states import OperationStates
 from tidegate.model.frames import Frame, GapReason
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
+from tidegate.model.joined_frames import join
+
+Shown = Callable[[Sequence[Frame]], Sequence[Frame]]
 
 
 class StreamReader:
@@ -56,9 +59,16 @@ class StreamReader:
         return OperationState(kept.status, kept.finished, kept.at, kept.data)
 
     async def page(
-        self, operation: OperationId, after: StreamId | None, limit: int, *, by: str = ""
+        self,
+        operation: OperationId,
+        after: StreamId | None,
+        limit: int,
+        *,
+        by: str = "",
+        joined: bool = True,
     ) -> EventsPage | None:
         """See `Reader`."""
+        shown = join if joined else _each
         topic = self._followed(operation)
         if topic is not None:
             frames = _from_ring(topic, after)
@@ -68,8 +78,9 @@ class StreamReader:
                 frames = chosen
                 cursor = frames[-1].id if more else topic.last
                 state = OperationState(topic.status, topic.finished, topic.last)
-                return EventsPage([f.payload for f in frames], cursor, more, None, state)
-        return await self._from_log(operation, after, limit, by or operation)
+                events = [frame.payload for frame in shown(frames)]
+                return EventsPage(events, cursor, more, None, state)
+        return await self._from_log(operation, after, limit, by or operation, shown)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -100,7 +111,7 @@ class StreamReader:
         return OperationState(topic.status, topic.finished, topic.last)
 
     async def _from_log(
-        self, operation: OperationId, after: StreamId | None, limit: int, by: str
+        self, operation: OperationId, after: StreamId | None, limit: int, by: str, shown: Shown
     ) -> EventsPage | None:
         reason: GapReason | None = None
         if after is None:
@@ -130,7 +141,7 @@ class StreamReader:
         gap = None
         if reason is not None and after is not None:
             gap = Gap(after, stream_id(entries[0].id) if entries else None, reason)
-        return EventsPage([frame.payload for frame in frames], cursor, more, gap, state)
+        return EventsPage([frame.payload for frame in shown(frames)], cursor, more, gap, state)
 
     def _snapshot(
         self, operation: OperationId, info: StreamInfo, before: Topic | None = None
@@ -174,6 +185,11 @@ class StreamReader:
             if index and size > self._max_bytes:
                 return frames[:index]
         return frames
+
+
+def _each(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """As they are."""
+    return frames
 
 
 def _from_ring(topic: Topic, after: StreamId | None) -> list[Frame] | None:

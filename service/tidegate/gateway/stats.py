@@ -49,7 +49,7 @@ class Counters:
         self.repaired_entries = 0
         #: Pages read to mend the order of a stream.
         self.repairs: Counter[RepairCause] = Counter()
-        #: Frames written as history or to catch up.
+        #: Entries written as history or to catch up, joined ones included.
         self.replayed_entries = 0
         #: Entries that lagging viewers were not sent.
         self.skipped = 0
@@ -78,10 +78,10 @@ class Counters:
             if isinstance(effect, Deliver) and effect.gap is None:
                 self.repaired_entries += len(effect.frames)
 
-    def replayed(self, viewer: ChannelViewer, frames: int) -> None:
-        """Frames written to one viewer that is not live."""
-        self.replayed_entries += frames
-        viewer.replayed += frames
+    def replayed(self, viewer: ChannelViewer, entries: int) -> None:
+        """Entries written to one viewer that is not live."""
+        self.replayed_entries += entries
+        viewer.replayed += entries
 
     def went_live(self, viewer: ChannelViewer) -> None:
         """It has been written all that it missed."""

@@ -67,6 +67,7 @@ class ChannelViewer:
 
     __slots__ = (
         "acks",
+        "boundary",
         "by",
         "cursor",
         "epoch",
@@ -99,6 +100,9 @@ class ChannelViewer:
         self.seq = 0
         #: Entries up to here are the history it asked for, which is never conflated.
         self.keep_until = ZERO
+        #: Its history ends here, and what was told of the operation when it joined holds here: no
+        #: joined frame stands for entries on both sides.
+        self.boundary = ZERO
         #: The cursor is our own choice: how many entries were removed from the log by then, which
         #: proves it as long as they are no more. None: the cursor itself has to be proven.
         self.removed: int | None = None

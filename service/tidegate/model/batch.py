@@ -105,14 +105,20 @@ def text_frame(payload: bytes) -> bytes:
     return _header(len(payload)) + payload
 
 
+def one_line(text: bytes) -> bytes:
+    """The same JSON without line breaks."""
+    return text.translate(_ONE_LINE)
+
+
 def event_of(frame: Frame) -> bytes:
     """One server-sent event (HTML standard, section 9.2): the same JSON in a `data:` line.
 
     A frame from whose place a viewer can resume has an `id:`, so that a browser that comes back
     says where it was. There is no `event:` line, so `onmessage` gets all of them.
     """
-    text = frame.payload.translate(_ONE_LINE)
-    if frame.kind is FrameKind.ENTRY or frame.kind is FrameKind.PROGRESS:
+    text = one_line(frame.payload)
+    kind = frame.kind
+    if kind is FrameKind.ENTRY or kind is FrameKind.PROGRESS or kind is FrameKind.APPEND:
         return b"id: %b\ndata: %b\n\n" % (str(frame.id).encode(), text)
     match frame:
         case StateFrame():

@@ -44,6 +44,8 @@ APPEND = "append"
 MERGE = "merge"
 REPLACE = "replace"
 
+#: Entries in one frame.
+JOINED_MAX = 2**31 - 1
 #: Sums of fractions end a little above 1; a percentage that is meant does not.
 FRACTION_MAX = 1.000001
 
@@ -179,7 +181,7 @@ def _entry(state: FoldedState, frame: Mapping[str, Any], data: Mapping[str, Any]
         if OLDEST_TIME_MS <= position.ms <= NEWEST_TIME_MS:
             ms = position.ms
     type_ = frame.get("type")
-    state.entries += 1
+    state.entries += entries_of(frame)
     if ms is not None:
         state.updated_ms = ms
         if state.started_ms is None or type_ == STARTED_TYPE:
@@ -383,3 +385,9 @@ def _gap(state: FoldedState, data: Mapping[str, Any]) -> None:
     )
     for name in FoldedState.__slots__:
         setattr(state, name, getattr(fresh, name))
+
+
+def entries_of(frame: Mapping[str, Any]) -> int:
+    """How many entries a frame stands for: `joined`, where it has one that can be."""
+    joined = frame.get("joined")
+    return joined if isinstance(joined, int) and 1 < joined <= JOINED_MAX else 1

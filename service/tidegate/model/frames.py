@@ -22,6 +22,7 @@ class FrameKind(enum.Enum):
 
     PROGRESS = "superseded by the next of its kind"
     ENTRY = "always delivered"
+    APPEND = "delivered, as one with those beside it"
     GAP = "announces missing entries; always delivered"
     CONTROL = "stands nowhere in the stream: about the operation or the connection"
 

@@ -23,7 +23,8 @@ from tidegate.web.access.sessions import Admission
 from tidegate.web.demo.page import demo_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.description import description_routes
-from tidegate.web.http.operations import reading_routes
+from tidegate.web.http.durable_streams import stream_routes
+from tidegate.web.http.operations import ReadRoutes, reading_routes
 from tidegate.web.problem import problem, problem_of, refusal_of
 from tidegate.web.schemas import (
     EVENT_STREAM,
@@ -68,7 +69,9 @@ class PublicApp:
                 Exception: _failed,
             },
         )
-        self._pages.include_router(reading_routes(subscriptions, limiter, admission, settings))
+        reading = ReadRoutes(subscriptions, limiter, admission, settings)
+        self._pages.include_router(reading_routes(reading, settings))
+        self._pages.include_router(stream_routes(subscriptions, limiter, reading, settings))
         self._pages.include_router(description_routes(self._pages.openapi, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)
         if settings.server.demo:

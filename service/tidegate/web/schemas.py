@@ -58,6 +58,11 @@ EVENT = {
             "description": "How it changes the state, where its type does not tell.",
         },
         "data": {"description": "As it was written."},
+        "joined": {
+            "type": "integer",
+            "minimum": 2,
+            "description": "So many consecutive events as one, whose `data.text` is that of all.",
+        },
     },
 }
 GAP = {
@@ -149,6 +154,42 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
         "or no such operation (`not_found`)"
     ),
 }
+
+_OFFSETS = {
+    name: {"description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("Stream-Next-Offset", "Read on from here."),
+        ("Stream-Up-To-Date", "`true`: there is nothing more at this moment."),
+        ("Stream-Closed", "`true`: the operation has ended, and nothing follows."),
+        ("Stream-Cursor", "Of live reads: to be sent as `cursor` next."),
+    )
+}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Messages, each the frame of an entry; with `live=sse` as events `data` and "
+        "`control`",
+        "headers": {"ETag": {"schema": {"type": "string"}}, **_OFFSETS},
+        "content": {
+            "application/json": {"schema": {"type": "array", "items": EVENT}},
+            "text/event-stream": {},
+        },
+    },
+    204: {"description": "Nothing came while waiting", "headers": _OFFSETS},
+    304: {"description": "Nothing has changed"},
+    **_refusals("There is no stream of this operation"),
+    410: _problem("Entries after this offset may be missing, or the stream has expired"),
+}
+#: Of each half: 64 bits.
+_HALF = "(0[0-9]{19}|1[0-7][0-9]{18})"
+#: OpenAPI has no words for a parameter that needs another one: `live` is told of in the text.
+STREAM_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "offset",
+        "in": "query",
+        "description": "A `Stream-Next-Offset`; `-1`: the beginning, `now`: the end.",
+        "schema": {"type": "string", "pattern": f"^(-1|now|{_HALF}_{_HALF})$"},
+    },
+]
 
 #: Where `server.auth` is jwt, what a viewer asks needs this.
 VIEWER_SCHEME = {

@@ -33,8 +33,9 @@ bearer = "{{token}}"
 [auth.openapi.service]
 bearer = "{SERVICE}"
 [checks.positive_data_acceptance]
-# With its defaults, and 422: a key that was used for another request is only known at run time.
-expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429", "5xx"]
+# With its defaults, and what is only known at run time. 410: nothing follows an offset of another
+# log; 422: a key was used for another request.
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "410", "422", "429", "5xx"]
 """
 
 

@@ -48,8 +48,11 @@ class TopicSettings(Group):
     append_types: Annotated[
         Words,
         Field(
+            max_length=16,
             description="Entry types whose `data.text` is joined to the `text` of the state; "
-            "`data.fold` of an entry takes precedence."
+            "`data.fold` of an entry takes precedence. Late, resuming and lagging viewers receive "
+            "consecutive entries of such a type joined into one frame; empty: every entry is sent "
+            "as a frame of its own.",
         ),
     ] = ("append",)
     merge_types: Annotated[
@@ -107,6 +110,14 @@ class TopicSettings(Group):
                 ",".join(self.conflated_types),
                 f"must not contain {folded[0]}, which is in topic.append_types or "
                 "topic.merge_types: without one of its entries the state is another one",
+            )
+        ends = sorted(set(self.append_types) & set(self.terminal_types))
+        if ends:
+            raise rule_broken(
+                "topic.append_types",
+                ",".join(self.append_types),
+                f"must not contain {ends[0]}, which is in topic.terminal_types: "
+                "the end of an operation is never joined",
             )
         twice = sorted(set(self.append_types) & set(self.merge_types))
         if twice:

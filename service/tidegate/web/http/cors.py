@@ -25,7 +25,10 @@ HEADERS = (
 )
 METHODS = "GET, POST, DELETE"
 #: What a page may see, beside what every page may.
-EXPOSED = "ETag, Retry-After, Idempotent-Replayed"
+EXPOSED = (
+    "ETag, Retry-After, Idempotent-Replayed, "
+    "Stream-Next-Offset, Stream-Up-To-Date, Stream-Closed, Stream-Cursor"
+)
 #: A browser asks again after so long (Chromium: 2 h at the most).
 MAX_AGE_S = 600
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
@@ -52,6 +52,14 @@ class ReadRefused(Exception):
         self.refusal = refusal
 
 
+class WantedPage(NamedTuple):
+    """What a page is to contain; see `Reader.page`."""
+
+    after: StreamId | None
+    limit: int
+    joined: bool
+
+
 class ReadRoutes:
     """What the two routes do."""
 
@@ -71,18 +79,18 @@ class ReadRoutes:
         """The folded state."""
         try:
             operation = parse_operation_id(operation_id)
-            authorized, known = await self._admit(
+            authorized, known = await self.admit(
                 LongPollWaiter(), operation, request, counted=False
             )
             state = await self._subscriptions.reader.state(
-                operation, by=_reads_as(authorized, request)
+                operation, by=reads_as(authorized, request)
             )
             authorized.check()
             if state is None and not known:
                 raise ReadRefused(NO_STREAM)
             body = orjson.dumps(self._state_body(operation, state, known))
         except (TidegateError, ReadRefused) as error:
-            return self._refused(error)
+            return self.refused(error)
         tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         # To be asked about each time, and only for who was allowed to see it.
         headers = {
@@ -90,39 +98,47 @@ class ReadRoutes:
             "cache-control": "private, no-cache",
             "vary": "authorization, cookie",
         }
-        if _matches(request.headers.getlist("if-none-match"), tag):
+        if matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
         return Response(body, media_type="application/json", headers=headers)
 
     async def events(
-        self, operation_id: str, request: Request, *, after: str, limit: int, wait_s: float
+        self,
+        operation_id: str,
+        request: Request,
+        *,
+        after: str,
+        limit: int,
+        wait_s: float,
+        joined: bool,
     ) -> Response:
         """A page, at once or when there is something in it."""
         try:
             operation = parse_operation_id(operation_id)
             position = parse_stream_id(after, "after") if after else None
+            wanted = WantedPage(position, limit, joined)
             if wait_s:
-                page = await self._wait(operation, request, position, limit, wait_s)
+                page = await self.wait(operation, request, wanted, wait_s)
             else:
-                authorized, _ = await self._admit(
+                authorized, _ = await self.admit(
                     LongPollWaiter(), operation, request, counted=False
                 )
-                by = _reads_as(authorized, request)
-                page = await self._subscriptions.reader.page(operation, position, limit, by=by)
+                by = reads_as(authorized, request)
+                page = await self.read(operation, wanted, by)
                 authorized.check()
             if page is None:
                 raise ReadRefused(NO_STREAM)
         except (TidegateError, ReadRefused) as error:
-            return self._refused(error)
+            return self.refused(error)
         return Response(
             _page_body(operation, page),
             media_type="application/json",
             headers={"cache-control": "no-store"},
         )
 
-    # -- inside -----------------------------------------------------------------------------------
+    # -- for each way of reading ------------------------------------------------------------------
 
-    async def _admit(
+    async def admit(
         self, waiter: LongPollWaiter, operation: OperationId, request: Request, *, counted: bool
     ) -> tuple[AuthorizedConnection, Mapping[str, Any]]:
         """Who asks, and what is known of the operation."""
@@ -134,14 +150,19 @@ class ReadRoutes:
         authorized.start_clock()
         return authorized, known
 
-    async def _wait(
+    async def wait(
         self,
         operation: OperationId,
         request: Request,
-        position: StreamId | None,
-        limit: int,
+        wanted: WantedPage,
         wait_s: float,
+        *,
+        must_exist: bool = False,
+        from_tail: bool = False,
     ) -> EventsPage | None:
+        """A page, which is waited for while there is nothing in it. `must_exist`: a stream that has
+        not begun is not waited for. `from_tail`: what comes from now on.
+        """
         refusal = self._limiter.refusal(asyncio.get_running_loop().time())
         if refusal is not None:
             message = "retry, or try another replica"
@@ -154,21 +175,26 @@ class ReadRoutes:
         record.enter(Stage.ADMISSION)
         self._limiter.enter(waiter)
         try:
-            authorized, _ = await self._admit(waiter, operation, request, counted=True)
-            by = _reads_as(authorized, request)
-            page = await self._page(waiter, operation, position, limit, by)
+            authorized, _ = await self.admit(waiter, operation, request, counted=True)
+            by = reads_as(authorized, request)
+            if from_tail:
+                state = await self._subscriptions.reader.state(operation, by=by)
+                wanted = wanted._replace(after=None if state is None else state.cursor)
+            page = await self.page(waiter, operation, wanted, by)
+            if page is None and must_exist:
+                raise ReadRefused(NO_STREAM)
             if page is None or not (page.events or page.gap or page.state.finished):
-                cursor = (position or ZERO) if page is None else page.cursor
+                cursor = (wanted.after or ZERO) if page is None else page.cursor
                 ask = Ask(cursor, 0, by=by)
                 await waiter.wait(self._subscriptions, operation, ask, request.receive, wait_s)
-                page = await self._page(waiter, operation, position, limit, by)
+                page = await self.page(waiter, operation, wanted, by)
             if page is None:
                 record.closed(NO_STREAM.close, NO_STREAM.code)
             else:
                 record.wrote(len(page.events), sum(map(len, page.events)))
                 record.told(0, ANSWERED)
         except (TidegateError, ReadRefused) as error:
-            row = _row_of(error)
+            row = row_of(error)
             record.closed(row.close, row.code)
             raise
         finally:
@@ -177,26 +203,37 @@ class ReadRoutes:
             self._limiter.observer.left(record)
         return page
 
-    async def _page(
+    async def page(
         self,
         waiter: LongPollWaiter,
         operation: OperationId,
-        position: StreamId | None,
-        limit: int,
+        wanted: WantedPage,
         by: str,
     ) -> EventsPage | None:
         """A page, unless the right to it has ended by the time it is read."""
         page = None
         if waiter.refusal is None:
-            page = await self._subscriptions.reader.page(operation, position, limit, by=by)
+            page = await self.read(operation, wanted, by)
         if waiter.refusal is not None:
             raise ReadRefused(waiter.refusal)
         return page
 
-    def _refused(self, error: TidegateError | ReadRefused) -> Response:
-        row = self._admission.refusal(error) if isinstance(error, TidegateError) else error.refusal
-        status, headers, body = problem_of(row)
+    async def read(self, operation: OperationId, wanted: WantedPage, by: str) -> EventsPage | None:
+        """See `Reader.page`."""
+        return await self._subscriptions.reader.page(
+            operation, wanted.after, wanted.limit, by=by, joined=wanted.joined
+        )
+
+    def row(self, error: TidegateError | ReadRefused) -> Refusal:
+        """Why nothing is read."""
+        return self._admission.refusal(error) if isinstance(error, TidegateError) else error.refusal
+
+    def refused(self, error: TidegateError | ReadRefused) -> Response:
+        """The same as an answer."""
+        status, headers, body = problem_of(self.row(error))
         return Response(body, status, headers)
+
+    # -- inside -----------------------------------------------------------------------------------
 
     def _state_body(
         self, operation: OperationId, state: OperationState | None, known: Mapping[str, Any]
@@ -215,14 +252,8 @@ class ReadRoutes:
         }
 
 
-def reading_routes(
-    subscriptions: SubscriptionService,
-    limiter: ConnectionLimiter,
-    admission: Admission,
-    settings: Settings,
-) -> APIRouter:
+def reading_routes(reading: ReadRoutes, settings: Settings) -> APIRouter:
     """Both routes, for the public port."""
-    reading = ReadRoutes(subscriptions, limiter, admission, settings)
     router = APIRouter(tags=["reading"])
     largest = settings.viewer.page_entries
     extra = NEEDS_VIEWER if settings.server.auth == "jwt" else None
@@ -258,7 +289,15 @@ def reading_routes(
             json_schema_extra=POSITION,
         ),
         limit: int = Query(
-            default=min(DEFAULT_LIMIT, largest), ge=1, le=largest, description="At most so many."
+            default=min(DEFAULT_LIMIT, largest),
+            ge=1,
+            le=largest,
+            description="At most so many, each of those that are joined counted.",
+        ),
+        joined: bool = Query(
+            default=True,
+            description="Whether consecutive events whose `data.text` continues a text (setting "
+            "`topic.append_types`) are one event, with their number in its `joined`.",
         ),
         wait: float = Query(
             default=0.0,
@@ -272,7 +311,9 @@ def reading_routes(
         """A page of events in order. Ask again with `after` = `cursor` until it has `finished` and
         not `more`.
         """
-        return await reading.events(operation_id, request, after=after, limit=limit, wait_s=wait)
+        return await reading.events(
+            operation_id, request, after=after, limit=limit, wait_s=wait, joined=joined
+        )
 
     return router
 
@@ -300,18 +341,18 @@ def _gap_body(gap: Gap | None) -> dict[str, str] | None:
     return body if gap.before is None else {**body, "before": str(gap.before)}
 
 
-def _matches(given: list[str], tag: str) -> bool:
+def matches(given: list[str], tag: str) -> bool:
     """`If-None-Match` (RFC 9110 section 13.1.2), by the weak comparison."""
     tags = [text.strip() for line in given for text in line.split(",")]
     return "*" in tags or any(text.removeprefix("W/") == tag for text in tags)
 
 
-def _reads_as(authorized: AuthorizedConnection, request: Request) -> str:
+def reads_as(authorized: AuthorizedConnection, request: Request) -> str:
     """As `AuthorizedConnection.reads_as`; all requests of one anonymous connection count as one."""
     if authorized.is_anonymous and request.client is not None:
         return f"connection {request.client.host}:{request.client.port}"
     return authorized.reads_as
 
 
-def _row_of(error: TidegateError | ReadRefused) -> Refusal:
+def row_of(error: TidegateError | ReadRefused) -> Refusal:
     return error.refusal if isinstance(error, ReadRefused) else refusal_of(error)

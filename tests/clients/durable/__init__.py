@@ -1,0 +1,1 @@
+"""Programs of Durable Streams, from npm, against a replica."""
