@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tidegate.client.async_publisher import AsyncPublisher
     from tidegate.client.publisher import Publisher
+    from tidegate.client.stopping import OperationCancelled
     from tidegate.client.viewer import Viewer
     from tidegate.model.errors import TidegateError
 
-__all__ = ["AsyncPublisher", "Publisher", "TidegateError", "Viewer", "__version__"]
+__all__ = [
+    "AsyncPublisher",
+    "OperationCancelled",
+    "Publisher",
+    "TidegateError",
+    "Viewer",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncPublisher": "tidegate.client.async_publisher",
+    "OperationCancelled": "tidegate.client.stopping",
     "Publisher": "tidegate.client.publisher",
     "TidegateError": "tidegate.model.errors",
     "Viewer": "tidegate.client.viewer",

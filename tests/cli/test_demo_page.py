@@ -199,6 +199,23 @@ async def test_text_grows_and_the_log_is_readable_until_frames_are_asked_for(
     assert '"data":{"text":"The ti"}' in await page.evaluate(log)
 
 
+async def test_a_running_operation_can_be_stopped(page: Browser, backend: Backend) -> None:
+    await announce(backend, "one")
+    await backend.publish("one", status="running", progress=0.5)
+    await page.until(f"{card('one', 'dataset.state')} === 'running'")
+    await page.evaluate(card("one", "querySelector('.open').click()"))
+    button = "document.getElementById('panel-stop')"
+    await page.until(f"{button}.textContent === 'Stop' && !{button}.hidden")
+    await page.evaluate(f"{button}.click()")
+    await page.until(f"{button}.textContent === 'Stopping …' && {button}.disabled")
+    asked = "document.getElementById('panel-log').textContent.includes('cancelling')"
+    await page.until(asked)
+    assert await backend.client.exists("{operation-progress:one}:cancel") == 1
+    await backend.finish("one", "cancelled")
+    await page.until(f"{button}.hidden")
+    await page.until(f"{row('one', 'dataset.state')} === 'cancelled'")
+
+
 async def test_cards_lines_and_frames_are_bounded(page: Browser, backend: Backend) -> None:
     names = [f"op-{n:03d}" for n in range(70)]
     for name in names[:60]:

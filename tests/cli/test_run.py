@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from tests.servers.ports import free_ports_in_a_row, is_free
 from tests.servers.standalone import Server
 from tidegate.cli import embedded_server
 from tidegate.cli.children import how_it_ended
+from tidegate.cli.demo_backend import _FIRST_LENGTHS_S
 from tidegate.cli.demo_words import publish_line
 from tidegate.cli.ports import free_port as next_free_port
 
@@ -244,6 +246,37 @@ async def test_the_page_is_opened_on_a_desktop(
     finally:
         os.close(ours)
         await command.kill(process)
+
+
+async def test_the_backend_stops_what_a_viewer_cancels(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, "--seed", "1") as run,
+        httpx.AsyncClient(base_url=run.urls[0], verify=False, timeout=20) as http,
+    ):
+        longest = "/operations/" + (await _longest_listed(http))
+
+        async def is_asked() -> bool:  # it may not have begun
+            return (await http.post(f"{longest}/cancel")).status_code == 202
+
+        async def is_cancelled() -> bool:
+            return bool((await http.get(longest)).json()["status"] == "cancelled")
+
+        await until(is_asked)
+        await until(is_cancelled)
+        assert (await http.post(f"{longest}/cancel")).status_code in (409, 429)
+
+
+async def _longest_listed(http: httpx.AsyncClient) -> str:
+    """Of the first operations of the demo, which are all listed at once."""
+    listed: list[dict[str, Any]] = []
+
+    async def are_listed() -> bool:
+        answer = await http.get("/operations/demo/events")
+        listed[:] = answer.json().get("events", [])
+        return len(listed) >= len(_FIRST_LENGTHS_S)
+
+    await until(are_listed)
+    return str(max((event["data"] for event in listed), key=lambda d: d["expected_s"])["operation"])
 
 
 async def test_taken_ports_are_replaced_and_said(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ class Crowd:
                 url = f"http://{replica.host}:{replica.port}/operations/op-http/events"
                 try:
                     await client.post(url, json={"type": "progress", "data": {"n": n}})
+                    viewer = {"Authorization": f"Bearer {token('stop')}"}
+                    await client.post(url.replace("/events", "/cancel"), headers=viewer)
                 except httpx.HTTPError:
                     pass
                 await asyncio.sleep(RETRY_S)

@@ -14,9 +14,10 @@ from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
 from tests.legacy_contract.application import Application
 from tests.servers.standalone import Server
+from tidegate.embed import CancelOutcome
 from tidegate.embed.environment import embedded_settings
 from tidegate.embed.state import GetterFailed, NoSuchOperation, ask
-from tidegate.model.errors import SettingsError
+from tidegate.model.errors import InvalidInput, SettingsError
 
 
 async def test_serve_is_a_whole_endpoint(app: Application, backend: Backend) -> None:
@@ -39,6 +40,26 @@ async def test_serve_is_a_whole_endpoint(app: Application, backend: Backend) -> 
         _, close = await viewer.rest()
         assert close.code == 4400
     await until(lambda: not app.guests)
+
+
+async def test_an_application_cancels_for_its_users(app: Application, backend: Backend) -> None:
+    missing = await app.manager.cancel("42", "ann")
+    assert missing == (CancelOutcome.NOT_FOUND, "")
+    await app.manager.send_update("42", "operation_started", {"status": "running"})
+    async with app.watch("42") as viewer:
+        await viewer.state()
+        first = await app.manager.cancel("42", "ann")
+        assert first.outcome is CancelOutcome.REQUESTED
+        asked = await viewer.until(type="cancel_requested")
+        assert (asked["id"], asked["data"]["by"]) == (first.entry_id, "ann")
+    again = await app.manager.cancel("42")
+    assert again == (CancelOutcome.ALREADY_REQUESTED, first.entry_id)
+    await app.manager.send_update("42", "operation_cancelled", {"status": "cancelled"})
+    assert (await app.manager.cancel("42")).outcome is CancelOutcome.ALREADY_ENDED
+    assert await backend.client.exists("{operation-progress:42}:cancel") == 0
+    for operation, user in (("4*2", "ann"), ("42", ""), ("42", "x" * 257), ("42", "a\nb")):
+        with pytest.raises(InvalidInput):
+            await app.manager.cancel(operation, user)
 
 
 async def test_ids_that_cannot_be(app: Application) -> None:

@@ -32,7 +32,8 @@ def limited(server: Server, *, pod: str = "pod-1", **groups: Any) -> Replica:
     """A replica that logs in as the user `gateway` and uses all that there is."""
     redis = {"username": "gateway", "password": "pass", **groups.pop("redis", {})}
     publish = {"token": SERVICE}
-    return guarded(server, pod=pod, redis=redis, slots={"limit": 2}, publish=publish, **groups)
+    more = {"publish": publish, "cancel": {"allow": "viewers"}, **groups}
+    return guarded(server, pod=pod, redis=redis, slots={"limit": 2}, **more)
 
 
 async def readyz(replica: Replica) -> tuple[int, str]:
@@ -85,6 +86,10 @@ async def test_the_documented_rights_are_enough(any_server: Server) -> None:
             assert answers[0].json() == answers[1].json()
             for viewer in (here, there):
                 assert await viewer.ids(2) == [written, answers[0].json()["ids"][0]]
+            cancelled = await ask(two, "POST", "/operations/42/cancel", token("u"))
+            assert cancelled.status_code == 202, cancelled.text
+            for viewer in (here, there):
+                assert await viewer.ids(1) == [cancelled.json()["id"]]
             gone = await ask(two, "POST", "/admin/users/u/disconnect", ADMIN_TOKEN)
             assert gone.json() == {"replicas": 2}
             for viewer in (here, there):
@@ -115,6 +120,7 @@ async def _no_traces(admin: Any) -> bool:
         (["-xreadgroup"], "xreadgroup on operation-progress:*"),
         (["-expireat"], "expireat on {tidegate}:revoked*"),
         (["-lpush"], "lpush on {operation-progress:*"),
+        (["-set"], "set on {operation-progress:*"),
         (["resetchannels", "&operation-progress:*"], "spublish on {tidegate}:pod:*"),
         (["resetkeys", "~operation-progress:*", "~{tidegate}:*"], "eval on tidegate:slots:*"),
     ],

@@ -112,14 +112,25 @@ CONNECTIONS = Board(
         Row(
             "Refusals and closes",
             (
-                refusals(),
-                closes(),
+                refusals(width=6),
+                closes(width=6),
                 graph(
                     "TCP connections by port",
                     "TCP connections of any protocol; those of the public port count towards "
                     "replica.max_connections. Far more than viewer connections: idle HTTP "
                     "connections of a load balancer, or an attack.",
                     Query(total("tidegate_sockets", by=("port",)), "{{port}}"),
+                    width=6,
+                ),
+                graph(
+                    "Requests to cancel by outcome",
+                    "Requests of viewers to cancel an operation. `forbidden`: the user may watch "
+                    "and not cancel. `rate_limited`: one user sends too many. `failed`: Redis was "
+                    "unavailable, or its ACL lacks the rights for cancelling.",
+                    Query(f"{rate('tidegate_cancels_total', by=('outcome',))} > 0", "{{outcome}}"),
+                    unit="ops",
+                    stacked=True,
+                    width=6,
                 ),
             ),
         ),

@@ -1,10 +1,11 @@
 """The backend of ``tidegate run``: operations of several lengths, some of which do not end well.
 
 ``python -m tidegate.cli.demo_backend OPERATIONS [SEED]`` reads its settings as every command does
-and uses nothing but plain ``XADD``, as a backend in any language would. Each new operation is
-announced on an ordinary operation named ``demo``, which is how the page learns of it; what the page
-asks for comes on another one. On SIGTERM the streams that it wrote are deleted: they may be in a
-server that was there before.
+and uses nothing but plain ``XADD``, as a backend in any language would, and ``EXISTS`` to see
+whether a viewer wants an operation to stop. Each new operation is announced on an ordinary
+operation named ``demo``, which is how the page learns of it; what the page asks for comes on
+another one. On SIGTERM the streams that it wrote are deleted: they may be in a server that was
+there before.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ _FIRST_LENGTHS_S = (3.0, 8.0, 20.0, 45.0, 90.0, 180.0)
 #: Of those that somebody asked for; what is above ends at once.
 REQUESTED_MAX = 20
 KEPT = 60
+STOPPED = "stopped by a viewer"
 RETRY_S = 0.5
 #: A stop is noticed by its signal; this bounds one wait for a request.
 LISTEN_S = 1.0
+#: As often it is looked whether a viewer wants an operation to stop.
+LOOK_EVERY_S = 1.0
 
 
 class _Stop(Exception):
@@ -71,6 +75,7 @@ class DemoBackend:
         self._running: set[OperationId] = set()
         self._requested: set[OperationId] = set()
         self._ended: deque[OperationId] = deque()
+        self._look_at: dict[OperationId, float] = {}
 
     def run(self) -> NoReturn:
         # The first ones show all lengths at once, and an end within seconds.
@@ -81,12 +86,26 @@ class DemoBackend:
             if not self._due or self._due[0][0] > time.monotonic():
                 continue
             _, _, operation, steps, step = heapq.heappop(self._due)
+            stopped = self._is_stopped(operation)
+            if stopped:
+                step = Step(0.0, "operation_cancelled", {"status": "cancelled", "message": STOPPED})
             self._write(self._publisher, operation, step.type, step.data)
-            following = next(steps, None)
+            following = None if stopped else next(steps, None)
             if following is None:
                 self._end(operation)
             else:
                 self._push(operation, steps, following)
+
+    def _is_stopped(self, operation: OperationId) -> bool:
+        """Whether a viewer wants it to stop; looked for once a second at the most."""
+        now = time.monotonic()
+        if now < self._look_at.get(operation, now):
+            return False
+        self._look_at[operation] = now + LOOK_EVERY_S
+        try:
+            return self._publisher.cancel_requested(operation)
+        except RedisUnavailable:
+            return False  # writing will say it
 
     def _listen(self, wait_s: float) -> None:
         """Begin what is asked for within this time."""
@@ -136,6 +155,7 @@ class DemoBackend:
 
     def _end(self, operation: OperationId) -> None:
         self._running.discard(operation)
+        self._look_at.pop(operation, None)
         self._ended.append(operation)
         if operation in self._requested:
             self._requested.discard(operation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidegate.cli.application import new_application
+from tidegate.cli.cancel import cancel
 from tidegate.cli.doctor import doctor
 from tidegate.cli.publish import publish
 from tidegate.cli.run import run
@@ -28,6 +29,8 @@ Tidegate: watch long-running operations live, from a Redis Stream, on any number
 
 `tidegate run-task --operation 42 -- ./export.sh` runs a program as an operation
 
+`tidegate cancel 42` asks its worker to stop
+
 `tidegate top` shows what each replica does, and the busiest operations
 
 **For real**
@@ -43,6 +46,7 @@ app.command()(serve)
 app.command()(publish)
 app.command()(watch)
 app.command()(run_task)
+app.command()(cancel)
 app.command()(top)
 app.command()(doctor)
 app.add_typer(token, name="token")

@@ -22,7 +22,7 @@ from tidegate.settings_loading.environment import from_environment
 from tidegate.settings_loading.loading import Given, Loaded, Problem, known, load, unknown
 
 CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
-#: A viewer's token, which is no setting: `tidegate watch`, `doctor` and `token check` read it.
+#: A viewer's token, which is no setting: `watch`, `cancel`, `doctor` and `token check` read it.
 TOKEN_VARIABLE = f"{VARIABLE_PREFIX}TOKEN"
 
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from tidegate.client.messages import message, request_of
 from tidegate.client.publisher import PROGRESS_INTERVAL_S, RETRY_S, STRIPES, last_id
+from tidegate.client.stopping import CancelLooks, OperationCancelled
 from tidegate.client.target import redis_settings
 from tidegate.client.throttle import Throttle
 from tidegate.client.tracking import T, track_async
@@ -120,7 +121,8 @@ class AsyncPublisher:
     async def end(self, operation: str, status: str, data: Mapping[str, Any]) -> str:
         """As `Publisher.end`."""
         parsed = parse_operation_id(operation)
-        ended = await self._append(parsed, message(end_type(status), {"status": status, **data}))
+        text = message(end_type(status), {"status": status, **data})
+        ended = await self._append(parsed, text, ends=True)
         self._throttle.forget(parsed)
         return ended
 
@@ -133,6 +135,9 @@ class AsyncPublisher:
         running = AsyncOperation(self, operation)
         try:
             yield running
+        except OperationCancelled as error:
+            await running.end_on(error, "cancelled", {})
+            raise
         except Exception as error:
             await running.end_on(error, "failed", {"error": describe(error)})
             raise
@@ -141,6 +146,10 @@ class AsyncPublisher:
             raise
         if not running.ended:
             await running.completed()
+
+    async def cancel_requested(self, operation: str) -> bool:
+        """As `Publisher.cancel_requested`."""
+        return await self._appender.cancel_requested(parse_operation_id(operation))
 
     async def flush(self) -> None:
         """As `Publisher.flush`."""
@@ -188,7 +197,12 @@ class AsyncPublisher:
         return asyncio.get_running_loop().time()
 
     async def _append(
-        self, operation: OperationId, text: bytes, once: IdempotencyKey | None = None
+        self,
+        operation: OperationId,
+        text: bytes,
+        once: IdempotencyKey | None = None,
+        *,
+        ends: bool = False,
     ) -> str:
         async with self._order(operation):
             self._check_open()
@@ -198,7 +212,8 @@ class AsyncPublisher:
                 held = None
             texts: Sequence[bytes] = [text] if held is None else [held, text]
             try:
-                return last_id(await self._appender.append(operation, texts, once=once))
+                done = await self._appender.append(operation, texts, once=once, ends=ends)
+                return last_id(done)
             except TidegateError as error:
                 if held is not None and not isinstance(error, WriteUncertain):
                     self._put_back(operation, held)
@@ -252,6 +267,7 @@ class AsyncOperation:
     def __init__(self, publisher: AsyncPublisher, operation: str) -> None:
         self._publisher = publisher
         self.id = operation
+        self._looks = CancelLooks(operation)
         #: The status with which it has ended; empty while it runs.
         self.ended = ""
 
@@ -291,6 +307,21 @@ class AsyncOperation:
     async def cancelled(self, **data: Any) -> str:
         """End it before the block does."""
         return await self._end("cancelled", data)
+
+    async def cancel_requested(self) -> bool:
+        """As `Operation.cancel_requested`."""
+        looks = self._looks
+        if looks.is_due(asyncio.get_running_loop().time()):
+            try:
+                looks.found = await self._publisher.cancel_requested(self.id)
+            except TidegateError as error:
+                looks.failed(error)
+        return looks.found
+
+    async def raise_if_cancelled(self) -> None:
+        """As `Operation.raise_if_cancelled`."""
+        if await self.cancel_requested():
+            raise OperationCancelled(self.id)
 
     async def _end(self, status: str, data: Mapping[str, Any]) -> str:
         ended = await self._publisher.end(self.id, status, data)

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidegate.client.messages import message, request_of
+from tidegate.client.stopping import CancelLooks, OperationCancelled
 from tidegate.client.target import redis_settings
 from tidegate.client.throttle import Throttle
 from tidegate.client.tracking import T, track
@@ -152,8 +153,9 @@ class Publisher:
     def operation(
         self, operation: str, *, describe: Describe = describe_kind, **data: Any
     ) -> Iterator[Operation]:
-        """Says that it has started, and how it ended: completed; cancelled by KeyboardInterrupt,
-        SystemExit or GeneratorExit; failed by any other exception, which goes on its way.
+        """Says that it has started, and how it ended: completed; cancelled by OperationCancelled,
+        KeyboardInterrupt, SystemExit or GeneratorExit; failed by any other exception. An exception
+        goes on its way.
 
         Args:
             describe: the text that viewers get of an exception; `str` shows them all of it.
@@ -163,6 +165,9 @@ class Publisher:
         running = Operation(self, operation)
         try:
             yield running
+        except OperationCancelled as error:
+            running.end_on(error, "cancelled", {})
+            raise
         except Exception as error:
             running.end_on(error, "failed", {"error": describe(error)})
             raise
@@ -171,6 +176,16 @@ class Publisher:
             raise
         if not running.ended:
             running.completed()
+
+    def cancel_requested(self, operation: str) -> bool:
+        """Whether a viewer has asked to cancel it, now; `Operation.cancel_requested` looks at a
+        bounded rate.
+
+        Raises:
+            RedisUnavailable: it cannot be told.
+            InvalidInput, StreamUnusable
+        """
+        return self._appender.cancel_requested(parse_operation_id(operation))
 
     def flush(self) -> None:
         """Send all progress that is held. Raises as `publish`; what was not written stays held."""
@@ -227,13 +242,19 @@ class Publisher:
     def end(self, operation: str, status: str, data: Mapping[str, Any]) -> str:
         """The last entry of an operation: a status of the gateway's list. Raises as `publish`."""
         parsed = parse_operation_id(operation)
-        ended = self._append(parsed, message(end_type(status), {"status": status, **data}))
+        text = message(end_type(status), {"status": status, **data})
+        ended = self._append(parsed, text, ends=True)
         with self._mutex:
             self._throttle.forget(parsed)
         return ended
 
     def _append(
-        self, operation: OperationId, text: bytes, once: IdempotencyKey | None = None
+        self,
+        operation: OperationId,
+        text: bytes,
+        once: IdempotencyKey | None = None,
+        *,
+        ends: bool = False,
     ) -> str:
         with self._order(operation):
             with self._mutex:
@@ -244,7 +265,7 @@ class Publisher:
                 held = None
             texts: Sequence[bytes] = [text] if held is None else [held, text]
             try:
-                done = self._appender.append(operation, texts, once=once)
+                done = self._appender.append(operation, texts, once=once, ends=ends)
             except TidegateError as error:
                 if held is not None and not isinstance(error, WriteUncertain):
                     self._put_back(operation, held)
@@ -312,6 +333,7 @@ class Operation:
     def __init__(self, publisher: Publisher, operation: str) -> None:
         self._publisher = publisher
         self.id = operation
+        self._looks = CancelLooks(operation)
         #: The status with which it has ended; empty while it runs.
         self.ended = ""
 
@@ -351,6 +373,23 @@ class Operation:
     def cancelled(self, **data: Any) -> str:
         """End it before the block does."""
         return self._end("cancelled", data)
+
+    def cancel_requested(self) -> bool:
+        """Whether a viewer has asked to cancel it. Looks into Redis once a second at the most, so
+        it may be called in every turn of a loop; raises nothing for Redis.
+        """
+        looks = self._looks
+        if looks.is_due(time.monotonic()):
+            try:
+                looks.found = self._publisher.cancel_requested(self.id)
+            except TidegateError as error:
+                looks.failed(error)
+        return looks.found
+
+    def raise_if_cancelled(self) -> None:
+        """Raises OperationCancelled when `cancel_requested`; the block then ends as cancelled."""
+        if self.cancel_requested():
+            raise OperationCancelled(self.id)
 
     def _end(self, status: str, data: Mapping[str, Any]) -> str:
         ended = self._publisher.end(self.id, status, data)

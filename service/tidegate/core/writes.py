@@ -64,12 +64,14 @@ class Writer(Protocol):
         once: IdempotencyKey | None = None,
         newest: str = ANY,
         remove: bool = False,
+        ends: bool = False,
     ) -> Appended:
         """Append entries whose `message` fields are `texts`.
 
         Args:
             newest: append only while this is the id of the stream's newest entry.
             remove: delete the stream behind them; viewers get them all the same.
+            ends: the operation ends with them, so nobody asks to cancel it any more.
 
         Raises:
             RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.

@@ -11,10 +11,18 @@ in the event loop of the application. Every process of the application is a repl
 There is no second implementation of anything here.
 """
 
+from tidegate.core.cancelling import CancelOutcome, CancelReply
 from tidegate.embed.updates import Sent, Stored
 from tidegate.embed.websockets import RedisStreamWebSocketManager
 
-__all__ = ["RedisStreamWebSocketManager", "Sent", "Stored", "ws_manager"]
+__all__ = [
+    "CancelOutcome",
+    "CancelReply",
+    "RedisStreamWebSocketManager",
+    "Sent",
+    "Stored",
+    "ws_manager",
+]
 
 #: The application's own; configured by `startup` or by `TIDEGATE_` variables.
 ws_manager = RedisStreamWebSocketManager()

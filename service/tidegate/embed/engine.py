@@ -22,6 +22,7 @@ from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import Settings
 from tidegate.redis import control
 from tidegate.redis.appending import Appender
+from tidegate.redis.cancelling import RedisCanceller
 from tidegate.redis.pods import LeaseFigures
 from tidegate.redis.slots import RedisSlots
 
@@ -73,6 +74,10 @@ class Engine:
     @property
     def appender(self) -> Appender:
         return self._node.appender
+
+    @property
+    def canceller(self) -> RedisCanceller:
+        return self._node.canceller
 
     @property
     def is_running(self) -> bool:

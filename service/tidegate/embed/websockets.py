@@ -19,6 +19,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tidegate.client.messages import message
+from tidegate.core.cancelling import CancelReply
 from tidegate.core.slots import Full, Replaced, Verdict
 from tidegate.core.topic import UNKNOWN_STATUS
 from tidegate.embed.connection import EmbeddedConnection, send
@@ -212,10 +213,13 @@ class RedisStreamWebSocketManager:
         operation = parse_operation_id(str(operation_id))
         text = message(update_type, data)
         engine = await self._begin()
+        ends = update_type in engine.settings.topic.terminal_types or (
+            data.get("status") in engine.settings.topic.terminal_statuses
+        )
         patience_s = None if engine.is_connected else AWAY_PATIENCE_S
         try:
             async with asyncio.timeout(patience_s):
-                done = await engine.appender.append(operation, [text])
+                done = await engine.appender.append(operation, [text], ends=ends)
             return Sent(Stored.YES, id=done.ids[0])
         except (TimeoutError, WriteUncertain) as error:
             stored, reason = Stored.UNCERTAIN, str(error) or "no answer"
@@ -223,6 +227,25 @@ class RedisStreamWebSocketManager:
             stored, reason = Stored.NO, str(error)
         log.warning("update not stored", operation=operation, reason=reason)
         return Sent(stored, None, self._say_here(engine, operation, text), reason)
+
+    async def cancel(self, operation_id: str, user_id: str | None = None) -> CancelReply:
+        """Ask the operation's worker to stop; the application decides who may. `user_id` is shown
+        to all viewers as the one who asked.
+
+        Returns:
+            The outcome, and the id of the entry that asks for it.
+
+        Raises:
+            InvalidInput: an id that cannot be used.
+            RedisUnavailable: perhaps it was asked; to ask again is safe.
+            StreamUnusable: the key holds something else.
+        """
+        operation = parse_operation_id(str(operation_id))
+        user = None if user_id is None else str(user_id)
+        if user is not None and not is_user_id(user):
+            raise InvalidInput("user_id", "must be 1 to 256 printable characters")
+        engine = await self._begin()
+        return await engine.canceller.cancel(operation, user=user, by=f"user {user}")
 
     async def cleanup_operation_stream(self, operation_id: str) -> bool:
         """Delete the operation's stream; False when it may still be there."""

@@ -30,6 +30,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis import control
 from tidegate.redis.address import parse_address
 from tidegate.redis.appending import Appender, Retention
+from tidegate.redis.cancelling import RedisCanceller
 from tidegate.redis.control import Control
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
@@ -92,6 +93,7 @@ class GatewayNode:
         self.appender = Appender(
             self.topology, settings.redis, settings.dispatch, retention or Retention()
         )
+        self.canceller = RedisCanceller(self.topology, self.log, settings)
         self._on_message = on_message
         self._on_task = on_task
         self._tasks = asyncio.TaskGroup()

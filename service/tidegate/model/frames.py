@@ -223,6 +223,11 @@ def unwatched_frame(operation: OperationId, code: int, name: str) -> Frame:
     return _notice("unwatched", operation, {"code": code, "name": name})
 
 
+def cancelling_frame(operation: OperationId, entry_id: str, *, repeated: bool) -> Frame:
+    """To the viewer who asked to cancel: the entry that asks; `repeated`: it was there already."""
+    return _notice("cancelling", operation, {"id": entry_id, "repeated": repeated})
+
+
 def expiring_frame(in_s: float) -> Frame:
     """The connection's token ends in so many seconds."""
     return _notice("expiring", None, {"in_s": in_s})

@@ -22,13 +22,15 @@ from redis.backoff import NoBackoff
 
 from tidegate.core.records import PUBLISHER
 from tidegate.core.writes import ANY, Appended, IdempotencyKey, Outcome
+from tidegate.model.entries import TerminalRules
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import DispatchSettings, RedisSettings
 from tidegate.redis import lua
 from tidegate.redis.address import Deployment, client_options, parse_address
+from tidegate.redis.cancelling import end_words
 from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.errors import CLIENT_ERRORS, translate, translate_write
-from tidegate.redis.names import Names, same_slot
+from tidegate.redis.names import Names, cancel_key, same_slot
 from tidegate.redis.publishing import open_client
 from tidegate.redis.topology import Topology
 
@@ -36,6 +38,7 @@ CONSUMER = PUBLISHER.decode()
 #: Idempotency keys kept for each operation; about 100 bytes each.
 ONCE_MAX = 1_000
 ONCE_TTL_S = 86_400
+END_WORDS = end_words(TerminalRules())
 
 
 class Retention(NamedTuple):
@@ -88,6 +91,7 @@ class _ScriptCall:
         once: IdempotencyKey | None,
         newest: str,
         remove: bool,
+        ends: bool = False,
         bounds: OnceBounds = CALLERS,
     ) -> tuple[list[str], tuple[Any, ...]]:
         """Keys and arguments."""
@@ -98,10 +102,19 @@ class _ScriptCall:
             beside = same_slot(key)
             keys += [f"{beside}:{bounds.name}", f"{beside}:{bounds.name}-order"]
             tail = (once.field, once.digest, bounds.kept, bounds.ttl_s)
+        last = 1 if remove else 2 if ends and cancel_key(key) else 0
+        if last:
+            keys.append(cancel_key(key) or key)
         return keys, (
-            *(*self._dispatch, *self._retention, newest, int(remove)),
+            *(*self._dispatch, *self._retention, newest, last),
             *(*tail, self._names.relay(key.encode()), *texts),
         )
+
+    def asked(self, operation: OperationId) -> tuple[tuple[str, str], tuple[str, str]] | None:
+        """Keys and arguments of a look for who asks to cancel it; None: nobody can."""
+        key = self.key(operation)
+        beside = cancel_key(key)
+        return None if beside is None else ((key, beside), END_WORDS)
 
 
 def _outcome(reply: list[bytes | str]) -> Appended:
@@ -140,9 +153,10 @@ class Appender:
         once: IdempotencyKey | None = None,
         newest: str = ANY,
         remove: bool = False,
+        ends: bool = False,
     ) -> Appended:
         """As the port has it."""
-        arguments = self._call.arguments(operation, texts, once, newest, remove)
+        arguments = self._call.arguments(operation, texts, once, newest, remove, ends)
         try:
             client = await self._client()
             async with self._turns.at(self._call.key(operation)):
@@ -154,10 +168,28 @@ class Appender:
         """As the port has it."""
         try:
             client = await self._client()
-            async with self._turns.at(self._call.key(operation)):
-                return bool(await client.unlink(self._call.key(operation)))
+            key = self._call.key(operation)
+            async with self._turns.at(key):
+                removed = bool(await client.unlink(key))
+                if (beside := cancel_key(key)) is not None:
+                    await client.unlink(beside)
+                return removed
         except CLIENT_ERRORS as error:
             raise translate(error) from None
+
+    async def cancel_requested(self, operation: OperationId) -> bool:
+        """Whether somebody asks to cancel it, and it has not ended since. Raises RedisUnavailable,
+        StreamUnusable.
+        """
+        arguments = self._call.asked(operation)
+        if arguments is None:
+            return False
+        try:
+            client = await self._client()
+            async with self._turns.at(self._call.key(operation)):
+                return bool(await lua.run(client, lua.ASKED, *arguments))
+        except CLIENT_ERRORS as error:
+            raise translate(error, operation) from None
 
     async def _client(self) -> Any:
         if self._own is None:
@@ -204,9 +236,10 @@ class SyncAppender:
         once: IdempotencyKey | None = None,
         newest: str = ANY,
         bounds: OnceBounds = CALLERS,
+        ends: bool = False,
     ) -> Appended:
         """As `Appender.append`."""
-        arguments = self._call.arguments(operation, texts, once, newest, False, bounds)  # noqa: FBT003
+        arguments = self._call.arguments(operation, texts, once, newest, False, ends, bounds)  # noqa: FBT003
         try:
             return _outcome(lua.run_blocking(self._client, lua.PUBLISH, *arguments))
         except CLIENT_ERRORS as error:
@@ -218,6 +251,16 @@ class SyncAppender:
             return bool(self._client.unlink(self._call.key(operation)))
         except CLIENT_ERRORS as error:
             raise translate(error) from None
+
+    def cancel_requested(self, operation: OperationId) -> bool:
+        """As `Appender.cancel_requested`."""
+        arguments = self._call.asked(operation)
+        if arguments is None:
+            return False
+        try:
+            return bool(lua.run_blocking(self._client, lua.ASKED, *arguments))
+        except CLIENT_ERRORS as error:
+            raise translate(error, operation) from None
 
     def close(self) -> None:
         """Close the connections."""

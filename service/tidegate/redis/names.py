@@ -83,3 +83,13 @@ def same_slot(key: str) -> str:
             (f"redis.key_prefix: no key can be kept beside {key}; leave the brace out",)
         )
     return f"{{{key}}}"
+
+
+def cancel_key(stream: str) -> str | None:
+    """The key beside a stream that says that somebody asks to cancel its operation; None where the
+    key prefix allows none.
+    """
+    try:
+        return f"{same_slot(stream)}:cancel"
+    except SettingsError:
+        return None

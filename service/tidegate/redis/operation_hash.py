@@ -17,7 +17,7 @@ from tidegate.redis.concurrency import ConcurrencyLimiter
 from tidegate.redis.errors import CLIENT_ERRORS, translate
 from tidegate.redis.topology import Topology
 
-FIELDS = ("owner", "users", "status", "state")
+FIELDS = ("owner", "users", "status", "state", "may_cancel")
 #: `HMGET` has no bound of its own; a longer field is the backend's mistake.
 FIELD_MAX_BYTES = 1_048_576
 

@@ -23,6 +23,7 @@ from tidegate.model.settings import RedisSettings, redact_url
 from tidegate.model.times import iso_time
 from tidegate.redis.address import Deployment, client_options, parse_address, sentinel_options
 from tidegate.redis.errors import CLIENT_ERRORS, translate_for
+from tidegate.redis.names import cancel_key
 
 
 def message(type_: str, data: Mapping[str, object]) -> str:
@@ -88,10 +89,20 @@ class EntryWriter(_Opened):
             raise translate_for(self._shown_url, error) from None
         return str(entry_id)
 
-    def remove(self, operation: OperationId) -> None:
-        """Delete the operation's stream; for what was only a demonstration."""
+    def cancel_requested(self, operation: OperationId) -> bool:
+        """``EXISTS {<prefix><operation>}:cancel``: whether somebody asks to cancel it."""
+        key = cancel_key(self._prefix + operation)
         try:
-            self._client.unlink(self._prefix + operation)
+            return key is not None and bool(self._client.exists(key))
+        except CLIENT_ERRORS as error:
+            raise translate_for(self._shown_url, error) from None
+
+    def remove(self, operation: OperationId) -> None:
+        """Delete the operation's stream and the key beside it; for what was a demonstration."""
+        stream = self._prefix + operation
+        try:
+            for key in filter(None, (stream, cancel_key(stream))):
+                self._client.unlink(key)
         except CLIENT_ERRORS as error:
             raise translate_for(self._shown_url, error) from None
 

@@ -25,7 +25,7 @@ from tidegate.model.errors import RedisForbidden, RedisUnavailable
 from tidegate.model.settings import Settings
 from tidegate.redis import lua
 from tidegate.redis.batches import Batches, end_if_cancelled
-from tidegate.redis.names import same_slot
+from tidegate.redis.names import cancel_key, same_slot
 from tidegate.redis.topology import Topology
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ Command = tuple[str | bytes | int, ...]
 
 
 #: What the metric tells apart.
-AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
+AREAS = ("streams", "idempotency", "cancelling", "leases", "revocations", "slots", "source")
 
 
 class RefusedCommand(NamedTuple):
@@ -132,6 +132,9 @@ class Rights:
 def _areas(topology: Topology, settings: Settings) -> Iterator[_Area]:
     names, prefix = topology.names, settings.redis.key_prefix
     appends = settings.publish.token is not None
+    # Unset, nobody has it until it is granted: a replica with the rights of an earlier version must
+    # not be kept from being ready.
+    cancels = settings.cancel.allow not in (None, "none")
 
     def stream(key: bytes) -> Iterator[Command]:
         yield from _reading(key)
@@ -140,6 +143,8 @@ def _areas(topology: Topology, settings: Settings) -> Iterator[_Area]:
         yield ("spublish", names.relay(key), b"")
         if appends:
             yield from _appending(key)
+        elif cancels:
+            yield from _asking_to_stop(key)
 
     def own(key: bytes) -> Iterator[Command]:
         yield from _leasing(key)
@@ -155,6 +160,9 @@ def _areas(topology: Topology, settings: Settings) -> Iterator[_Area]:
     if appends:
         beside, _, _ = same_slot(f"{prefix}#").partition("#")
         yield _Area("idempotency", beside.encode(), _remembering)
+    if cancels and (beside_one := cancel_key(f"{prefix}#")) is not None:
+        beside, _, _ = beside_one.partition("#")
+        yield _Area("cancelling", beside.encode(), _remembering_stops)
     yield _Area("leases", names.figures_prefix.encode(), own)
     yield _Area("revocations", names.revoked, revoked)
     yield _Area("slots", names.slots_prefix, _counting)
@@ -196,6 +204,17 @@ def _remembering(key: bytes) -> Iterator[Command]:
     yield ("expire", key, 1)
     yield ("llen", key)
     yield ("rpop", key)
+
+
+def _asking_to_stop(key: bytes) -> Iterator[Command]:
+    yield ("xadd", key, "nomkstream", "*", "f", "v")
+
+
+def _remembering_stops(key: bytes) -> Iterator[Command]:
+    """The keys that say that somebody asks to cancel an operation."""
+    yield ("get", key)
+    yield ("set", key, "v", "ex", 1)
+    yield ("unlink", key)
 
 
 def _leasing(key: bytes) -> Iterator[Command]:

@@ -41,6 +41,7 @@ from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
 from tidegate.web.access.authenticator import Authenticator
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import admin_app
@@ -98,6 +99,7 @@ class Replica:
         self._admission = Admission(
             self._authenticator, node.slots, self._limiter, settings, node.spawn
         )
+        self._cancels = CancelService(node.canceller, settings, node.spawn)
         self._admission.on_victims = node.say_replaced
         self._revoked = RevokedTokens(
             node.topology,
@@ -115,6 +117,7 @@ class Replica:
             limiter=self._limiter,
             ports={"public": self._public_port, "admin": self._admin_port},
             admission=self._admission,
+            cancels=self._cancels,
             pods=node.pods,
             slots=node.slots,
             drainer=self._drainer,
@@ -213,7 +216,7 @@ class Replica:
 
     def _public_app(self) -> PublicApp:
         node = self._node
-        app = PublicApp(node.hub, self._limiter, self._admission, self._settings)
+        app = PublicApp(node.hub, self._limiter, self._admission, self._cancels, self._settings)
         app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
         if self._settings.server.demo:
             app.include(start_routes(node.appender, self._settings))

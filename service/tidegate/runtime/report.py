@@ -24,6 +24,7 @@ from tidegate.telemetry.gc_pauses import GcPauses
 from tidegate.telemetry.loop_lag import LoopLag
 from tidegate.telemetry.metric_table import Value
 from tidegate.telemetry.metrics import REDIS_EVENTS, Numbers
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.admin.app import Readiness
@@ -57,6 +58,7 @@ class MetricsReport:
         limiter: ConnectionLimiter,
         ports: Mapping[str, Port],
         admission: Admission,
+        cancels: CancelService,
         pods: Pods,
         slots: RedisSlots,
         drainer: Drainer,
@@ -71,6 +73,7 @@ class MetricsReport:
         self._limiter = limiter
         self._ports = ports
         self._admission = admission
+        self._cancels = cancels
         self._pods = pods
         self._slots = slots
         self._drainer = drainer
@@ -132,6 +135,7 @@ class MetricsReport:
             "tidegate_connections_opened_total": records.opened,
             "tidegate_refusals_total": self._refusals(),
             "tidegate_closes_total": records.ends,
+            "tidegate_cancels_total": self._cancels.counts,
             "tidegate_authenticated_connections": len(self._admission),
         }
 

@@ -21,7 +21,7 @@ from tidegate.telemetry.log_values import clean, one_line
 #: tells each connection, httpx each request, websockets (through uvicorn) each frame.
 QUIET = ("uvicorn", "httpx", "httpcore", "websockets", "urllib3")
 #: `connections_per_s` of the settings is theirs.
-OWN_BOUNDS = ("tidegate.telemetry.connections",)
+OWN_BOUNDS = ("tidegate.telemetry.connections", "tidegate.web.access.cancels")
 #: Each failed try of the exporter; `span_queue` says once that it fails.
 SILENT = ("opentelemetry.exporter", "opentelemetry.sdk")
 

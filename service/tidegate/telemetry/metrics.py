@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry
 
 from tidegate.core.bounds import LATENCY_S, PAUSE_S, REPLAY_ENTRIES, SLOT_USE
+from tidegate.core.cancelling import OUTCOMES as CANCEL_OUTCOMES
 from tidegate.core.connection_record import ANSWERED, VIEWER_LEFT, ConnectionKind
 from tidegate.core.topic import RepairCause
 from tidegate.model.close_codes import CLOSE_CODES
@@ -39,7 +40,7 @@ REDIS_EVENTS = (
     *("error_no_script", "error_moved", "error_ask", "error_demoted", "error_not_a_stream"),
     *("error_forbidden", "error_later", "buffer_cuts", "relay_large", "large_pages"),
 )
-REDIS_AREAS = ("streams", "idempotency", "leases", "revocations", "slots", "source")
+REDIS_AREAS = ("streams", "idempotency", "cancelling", "leases", "revocations", "slots", "source")
 SLOT_EVENTS = (
     *("taken", "taken_locally", "full", "replaced", "released", "compared", "over"),
     "unavailable",
@@ -99,6 +100,13 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "code.",
             "code",
             (*(row.name for row in CLOSE_CODES.values()), VIEWER_LEFT, ANSWERED),
+        ),
+        Row(
+            "tidegate_cancels_total",
+            COUNTER,
+            "Requests of viewers to cancel an operation, by outcome.",
+            "outcome",
+            CANCEL_OUTCOMES,
         ),
         Row("tidegate_authenticated_connections", GAUGE, "Connections of authenticated users."),
     ),

@@ -18,9 +18,11 @@ from tidegate import __version__
 from tidegate.core.ports import SubscriptionService
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission
 from tidegate.web.demo.page import demo_routes
+from tidegate.web.http.cancel import cancel_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.description import description_routes
 from tidegate.web.http.durable_streams import stream_routes
@@ -48,11 +50,12 @@ class PublicApp:
         subscriptions: SubscriptionService,
         limiter: ConnectionLimiter,
         admission: Admission,
+        cancels: CancelService,
         settings: Settings,
     ) -> None:
         opening = Handshake(limiter, settings)
-        self._sockets = OperationSocket(subscriptions, opening, admission, settings)
-        self._multiplex = MultiplexSocket(subscriptions, opening, admission, settings)
+        self._sockets = OperationSocket(subscriptions, opening, admission, cancels, settings)
+        self._multiplex = MultiplexSocket(subscriptions, opening, admission, cancels, settings)
         sse: Any = SseEndpoint(subscriptions, limiter, admission, settings)
         self._sse = ServerErrorMiddleware(sse, handler=_failed)
         self._pages = _Pages(
@@ -73,6 +76,7 @@ class PublicApp:
         self._pages.include_router(reading_routes(reading, settings))
         self._pages.include_router(stream_routes(subscriptions, limiter, reading, settings))
         self._pages.include_router(description_routes(self._pages.openapi, settings))
+        self._pages.include_router(cancel_routes(admission, cancels, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))

@@ -128,6 +128,13 @@ FRAMES: dict[str, Schema] = {
     ),
     "refreshed": _frame("refreshed", "The new token of the connection is in use."),
     "pong": _frame("pong", "The answer to `ping`."),
+    "cancelling": _frame(
+        "cancelling",
+        "The answer to `cancel`: the entry that asks for it, and whether it was there already.",
+        needs=("operation", "data"),
+        **_ID,
+        data=_data("id", "repeated", id=A_POSITION, repeated={"type": "boolean"}),
+    ),
 }
 #: Only where there are several operations on one socket.
 _ONLY_MANY: dict[str, Schema] = {
@@ -150,6 +157,11 @@ MESSAGES: dict[str, Schema] = {
         id=POSITION,
     ),
     "refresh": _frame("refresh", "A new token of the same user.", needs=("token",), token=_TEXT),
+    "cancel": _frame(
+        "cancel",
+        "Ask to cancel an operation. `operation` may be left out where the socket is about one.",
+        operation={"type": ["string", "null"]},
+    ),
 }
 _MANY_MESSAGES: dict[str, Schema] = {
     "watch": _frame(

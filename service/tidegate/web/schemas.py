@@ -257,6 +257,29 @@ EVENT_STREAM: dict[str, Any] = {
     }
 }
 
+# -- cancelling ------------------------------------------------------------------------------------
+
+_CANCELLING = {
+    "type": "object",
+    "required": ["operation", "status", "id", "repeated"],
+    "properties": {
+        "operation": {"type": "string"},
+        "status": {"const": "cancelling"},
+        "id": {**A_POSITION, "description": "The entry that asks for it."},
+        "repeated": {"type": "boolean", "description": "It was being cancelled already."},
+    },
+}
+CANCEL_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The operation is being cancelled",
+        "content": {"application/json": {"schema": _CANCELLING}},
+    },
+    **_refusals("There is no stream of this operation"),
+    403: _problem("This operation may not be watched, or not be cancelled"),
+    409: _problem("The operation has ended already"),
+    429: _problem("Too many requests of this user"),
+}
+
 # -- publishing ------------------------------------------------------------------------------------
 
 _ENTRY = {

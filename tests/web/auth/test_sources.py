@@ -19,9 +19,17 @@ from tidegate.model.settings import Settings
 from tidegate.redis.address import parse_address
 from tidegate.redis.operation_hash import FIELD_MAX_BYTES, OperationHash
 from tidegate.redis.topology import Topology
+from tidegate.web.auth import http_source
 from tidegate.web.auth.callable_source import CallableSource, load_function
+from tidegate.web.auth.fetch import Answer
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.sources import AnySource, ClaimsSource, HashSource, OperationSource
+from tidegate.web.auth.sources import (
+    Allowed,
+    AnySource,
+    ClaimsSource,
+    HashSource,
+    OperationSource,
+)
 from tidegate.web.problem import Forbidden, NotFound, Refused, SourceFailed
 
 OPERATION = OperationId("job-1")
@@ -234,3 +242,35 @@ def test_the_function_is_found_or_the_start_is_refused(monkeypatch: pytest.Monke
     ):
         with pytest.raises(SettingsError, match=words):
             load_function(name)
+
+
+# -- who may cancel ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "granted"),
+    [
+        ({"may_cancel": True}, True),
+        ({"may_cancel": 1}, False),
+        ({"may_cancel": "true"}, False),
+        ({"may_cancel": ["ann"]}, False),
+        ({"may_cancel": None}, False),
+        ({"status": "running"}, False),
+        ({}, False),
+    ],
+)
+async def test_only_true_grants_cancelling(state: dict[str, Any], granted: bool) -> None:
+    async def may_watch(_user: str, _operation: str) -> dict[str, Any]:
+        return state
+
+    source = CallableSource(may_watch, timeout_s=20, max_state_bytes=1_000)
+    assert (await source.check(ANN, None, OPERATION)).may_cancel is granted
+    body = json.dumps(state).encode()
+    assert http_source._verdict(Answer(200, body)) == Allowed(state, granted)
+
+
+async def test_who_may_watch_is_not_granted_cancelling_by_that() -> None:
+    assert not (await AnySource().check(ANONYMOUS, None, OPERATION)).may_cancel
+    everything = Identity("ann", operations=("*",))
+    assert not (await ClaimsSource().check(everything, None, OPERATION)).may_cancel
+    assert http_source._verdict(Answer(204, b"")) == Allowed(None, may_cancel=False)

@@ -242,6 +242,9 @@ def test_what_an_identity_is() -> None:
     assert read(connection_limit=3, operations=["a", "b-*"]) == Identity(
         USER, NOW + 110, 3, ("a", "b-*")
     )
+    assert read(cancel_operations="a b-*").cancels == ("a", "b-*")
+    assert read(stop=["a"], auth_cancel_claim="stop").cancels == ("a",)
+    assert read(stop=["a"]).cancels is None
 
 
 def test_exp_to_the_edge_of_the_leeway() -> None:

@@ -469,7 +469,7 @@ def test_no_body_breaks_what_viewers_get(body: bytes) -> None:
     publishing = Publishing(unused, unused, quick_settings("redis://127.0.0.1:1/0"))
     for media_type in ("application/json", "application/x-ndjson"):
         try:
-            taken = publishing._texts(media_type, body)
+            taken, _ = publishing._texts(media_type, body)
         except PublishRejected:
             continue
         for text in taken:
@@ -567,3 +567,31 @@ async def test_openapi_describes_both_routes(api: Api) -> None:
     assert {"201", "413", "422"} <= set(post["responses"])
     assert post["security"] == [{"service": []}]
     assert "delete" in paths["/operations/{operation_id}"]
+
+
+# --- Requests to cancel
+
+
+async def test_an_end_takes_the_request_to_cancel_along(
+    redis_server: Server, backend: Backend
+) -> None:
+    key = same_slot(PREFIX + "42") + ":cancel"
+    ends = [
+        ('{"type":"operation_failed"}', {}),
+        ('[{"status":"completed"},{"type":"log"}]', {"Idempotency-Key": "k"}),
+    ]
+    async with Api(redis_server.url) as api:
+        for body, more in ends:
+            await backend.client.set(key, "1-1")
+            log = await api.client.post(EVENTS, content='{"type":"log"}', headers=BEARER)
+            assert log.status_code == 201
+            assert await backend.client.exists(key)
+            done = await api.client.post(EVENTS, content=body, headers=BEARER | more)
+            assert done.status_code == 201
+            assert not await backend.client.exists(key)
+        await backend.client.set(key, "1-1")
+        running = '[{"status":"completed"},{"status":"running"}]'  # it goes on
+        assert (await api.client.post(EVENTS, content=running, headers=BEARER)).status_code == 201
+        assert await backend.client.exists(key)
+        assert (await api.client.delete("/operations/42", headers=BEARER)).status_code == 200
+        assert not await backend.client.exists(key)

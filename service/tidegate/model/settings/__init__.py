@@ -12,6 +12,7 @@ in ``repr``, ``str`` or a JSON dump.
 """
 
 from tidegate.model.settings.auth import ALGORITHMS, AuthSettings
+from tidegate.model.settings.cancel import CancelSettings
 from tidegate.model.settings.dispatch import DispatchSettings
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.publish import PublishSettings
@@ -29,6 +30,7 @@ __all__ = [
     "ALGORITHMS",
     "REDIS_SCHEMES",
     "AuthSettings",
+    "CancelSettings",
     "DispatchSettings",
     "DrainSettings",
     "Group",

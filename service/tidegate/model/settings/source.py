@@ -55,7 +55,8 @@ class SourceSettings(Group):
         Word,
         Field(
             description="For `redis`: prefix of hash keys; followed by the operation id. Fields: "
-            "`owner` (a user), `users` (a JSON list, or `*`), `status`, `state` (a JSON object)."
+            "`owner` (a user), `users` (a JSON list, or `*`), `status`, `state` (a JSON object), "
+            "`may_cancel` (like `users`)."
         ),
     ] = "operation:"
     timeout_s: Annotated[

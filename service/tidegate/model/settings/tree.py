@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from tidegate.model.settings.auth import AuthSettings
+from tidegate.model.settings.cancel import CancelSettings
 from tidegate.model.settings.dispatch import DispatchSettings
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.publish import PublishSettings
@@ -28,6 +29,7 @@ class Settings(Group):
     redis: RedisSettings = Field(default_factory=RedisSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
+    cancel: CancelSettings = Field(default_factory=CancelSettings)
     slots: SlotSettings = Field(default_factory=SlotSettings)
     viewer: ViewerSettings = Field(default_factory=ViewerSettings)
     topic: TopicSettings = Field(default_factory=TopicSettings)

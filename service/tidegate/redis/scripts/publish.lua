@@ -1,7 +1,9 @@
 #!lua
--- KEYS[1] stream; with an idempotency field also KEYS[2] (hash: field -> digest and ids) and KEYS[3] (list: fields, newest first).
+-- KEYS[1] stream; with an idempotency field also KEYS[2] (hash: field -> digest and ids) and KEYS[3] (list: fields, newest first);
+-- last the key that says that somebody asks to cancel the operation, where the entries end it.
 -- ARGV: group, consumer, max entries, max bytes, max bytes of one entry (all for dispatch), cap (0 = none), TTL in s (0 = none),
 -- id that the stream's newest entry must have ('*' = any), 1 = remove the stream behind the last entry,
+-- 2 = the operation ends with the last entry, 0 = neither,
 -- idempotency field ('' = none), digest of the request, most fields kept, TTL of the fields in s,
 -- relay channel ('' = the stream's name), then one text per entry.
 -- Appends all of them and dispatches at once. Returns {outcome, ids...}: 'added', 'known' (appended by an earlier call with this field),
@@ -41,15 +43,8 @@ if field ~= '' then
   redis.call('EXPIRE', KEYS[2], tonumber(ARGV[13]))
   redis.call('EXPIRE', KEYS[3], tonumber(ARGV[13]))
 end
--- Without the group nobody has seen this stream; whoever waits for it is rung by the write itself, and a stream that
--- nobody watches gets no group. The entries are in: an error from here on must not look as if they were not.
-local groups = redis.call('XINFO', 'GROUPS', key)
-for i = 1, #groups do
-  for j = 1, #groups[i], 2 do
-    if groups[i][j] == 'name' and groups[i][j + 1] == ARGV[1] then
-      pcall(dispatch, key, ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
-    end
-  end
-end
+spread(key, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+-- What was asked of this run is not meant for the next one.
+if ARGV[9] ~= '0' then redis.call('UNLINK', KEYS[#KEYS]) end
 if ARGV[9] == '1' then redis.call('UNLINK', key) end
 return done

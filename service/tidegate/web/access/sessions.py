@@ -35,6 +35,7 @@ from tidegate.web.access.limits import Connection, ConnectionLimiter
 from tidegate.web.access.renewal import Renewal, Spawn
 from tidegate.web.auth.host import HostRules
 from tidegate.web.auth.identity import ANONYMOUS, Identity
+from tidegate.web.auth.sources import Allowed
 from tidegate.web.problem import Refusal, Refused, Unauthenticated, refusal_of, refuse
 from tidegate.web.request import RequestHead
 
@@ -138,6 +139,10 @@ class AuthorizedConnection:
         self.operations.add(operation)
         return known
 
+    async def allowed(self, operation: OperationId) -> Allowed:
+        """The same for one request about it: what the source answers. Raises Refused."""
+        return await self._admission.allowed(self, operation)
+
     def check(self) -> None:
         """Whether it may still be answered, now that what it asked for is known.
 
@@ -230,13 +235,18 @@ class Admission:
         self, authorized: AuthorizedConnection, operation: OperationId
     ) -> Mapping[str, Any]:
         """See `AuthorizedConnection.authorise`."""
+        allowed = await self.allowed(authorized, operation)
+        return {**(allowed.state or {}), **authorized.note}
+
+    async def allowed(self, authorized: AuthorizedConnection, operation: OperationId) -> Allowed:
+        """See `AuthorizedConnection.allowed`."""
         try:
             allowed = await self._authenticator.authorise(authorized.principal, operation)
         except Refused as refused:
             self.refusals[refused.code] += 1
             raise
         self.check(authorized)  # much may have happened while the source was asked
-        return {**(allowed.state or {}), **authorized.note}
+        return allowed
 
     def check(self, authorized: AuthorizedConnection) -> None:
         """See `AuthorizedConnection.check`; counted."""

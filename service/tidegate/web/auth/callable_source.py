@@ -2,9 +2,10 @@
 
     async def may_watch(user: str, operation: str) -> dict | None
 
-A dict is the state, None means that there is none; PermissionError: may not; LookupError: no such
-operation. Everything else that it does (another exception, another value, taking too long) is its
-failure and lets nobody in; False in particular does not mean "may watch".
+A dict is the state (with `"may_cancel": True` in it the user may cancel the operation, too), None
+means that there is none; PermissionError: may not; LookupError: no such operation. Everything else
+that it does (another exception, another value, taking too long) is its failure and lets nobody in;
+False in particular does not mean "may watch".
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.identity import Identity
-from tidegate.web.auth.sources import Allowed, forbidden, source_failed
+from tidegate.web.auth.sources import Allowed, forbidden, says_may_cancel, source_failed
 from tidegate.web.problem import NotFound, SourceFailed
 
 MayWatch: TypeAlias = Callable[[str, str], Awaitable[dict[str, Any] | None]]
@@ -83,7 +84,7 @@ class CallableSource:
             raise _failed(operation, "returned a state that is not JSON") from None
         if size > self._max_state_bytes:
             raise _failed(operation, f"returned more than {self._max_state_bytes} bytes")
-        return Allowed(state)
+        return Allowed(state, says_may_cancel(state))
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -2,7 +2,8 @@
 
     GET <url>/<operation_id>    Authorization: Bearer <the viewer's token>
 
-    200    may watch; a JSON object is the state, an empty body is none
+    200    may watch; a JSON object is the state, an empty body is none; with `"may_cancel": true`
+           in it the viewer may cancel the operation, too
     204    may watch
     401, 403              may not
     400, 404, 410, 422    no such operation, or no id of one
@@ -34,7 +35,7 @@ from tidegate.web.auth.breaker import Breaker
 from tidegate.web.auth.credentials import Token
 from tidegate.web.auth.fetch import Answer, AnswerUnusable, Fetcher, FetchFailed, NoCapacity
 from tidegate.web.auth.identity import ANONYMOUS, Identity
-from tidegate.web.auth.sources import Allowed, forbidden
+from tidegate.web.auth.sources import Allowed, forbidden, says_may_cancel
 from tidegate.web.problem import NotFound, SourceFailed
 
 NOT_FOUND_HOLDS_S = 1.0
@@ -143,7 +144,7 @@ def _verdict(answer: Answer) -> Verdict:
                 raise AnswerUnusable("the response is not JSON") from None
             if not isinstance(state, dict):
                 raise AnswerUnusable("the response is not a JSON object")
-            return Allowed(state)
+            return Allowed(state, says_may_cancel(state))
         case 401 | 403:
             return Denied.FORBIDDEN
         case 400 | 404 | 410 | 422:

@@ -21,6 +21,7 @@ class Identity(NamedTuple):
         limit: the user's own limit of connections, 0 for none; None: the gateway's.
         operations: ids and patterns that the token lists; None when it has no such claim.
         token_id: the token's own id (`jti`), by which it can be revoked.
+        cancels: ids and patterns of operations that it allows to cancel; None: no such claim.
         issued_at_s: when it was issued, seconds since the epoch; None: it does not say.
     """
 
@@ -30,6 +31,7 @@ class Identity(NamedTuple):
     operations: tuple[str, ...] | None = None
     token_id: str | None = None
     issued_at_s: float | None = None
+    cancels: tuple[str, ...] | None = None
 
 
 #: Everybody, with `server.auth` = none.

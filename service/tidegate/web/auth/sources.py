@@ -6,10 +6,11 @@ refusal; a source that cannot tell raises `SourceFailed`, and nobody is let in.
 
 The hash of an operation, all fields optional text:
 
-    owner    a user who may watch
-    users    a JSON list of users who may watch, or `*` for everybody who is signed in
-    status   shown as `status` in the state
-    state    a JSON object, the rest of the state
+    owner        a user who may watch
+    users        a JSON list of users who may watch, or `*` for everybody who is signed in
+    may_cancel   a JSON list of those of them who may cancel, or `*` for all of them
+    status       shown as `status` in the state
+    state        a JSON object, the rest of the state
 
 No hash: no such operation. A hash that names nobody: nobody may watch.
 """
@@ -37,9 +38,13 @@ class Allowed(NamedTuple):
     """The user may watch. `state` is a JSON object; None: it is folded from the stream.
 
     Several viewers may be given the same object: read it only.
+
+    Attributes:
+        may_cancel: the source says that the user may cancel the operation, too.
     """
 
     state: Mapping[str, Any] | None = None
+    may_cancel: bool = False
 
 
 class OperationSource(Protocol):
@@ -134,7 +139,9 @@ class HashSource:
         try:
             if not _names(identity.user, fields):
                 raise forbidden()
-            return Allowed(self._state(fields))
+            return Allowed(
+                self._state(fields), _named(identity.user, fields.get("may_cancel"), "may_cancel")
+            )
         except ValueError as error:
             raise source_failed("redis", operation, f"the hash has {error}") from None
 
@@ -155,10 +162,20 @@ class HashSource:
 def _names(user: str, fields: Mapping[str, bytes]) -> bool:
     if fields.get("owner") == user.encode():
         return True
-    users = fields.get("users")
+    return _named(user, fields.get("users"), "users")
+
+
+def _named(user: str, users: bytes | None, field: str) -> bool:
     if users is None:
         return False
-    return users == b"*" or user in _json(users, list, "users")
+    return users == b"*" or user in _json(users, list, field)
+
+
+def says_may_cancel(state: Mapping[str, Any]) -> bool:
+    """What the answer of a backend or a function grants, in its member `may_cancel`: true, and
+    nothing that only looks like it.
+    """
+    return state.get("may_cancel") is True
 
 
 def _json(raw: bytes, kind: type[Any], name: str) -> Any:

@@ -121,6 +121,7 @@ def read_claims(payload: bytes, settings: AuthSettings, now: float) -> Identity:
         _read_operations(claims, settings.operations_claim),
         _read_token_id(claims),
         _read_time(claims, "iat"),
+        _read_operations(claims, settings.cancel_claim),
     )
 
 

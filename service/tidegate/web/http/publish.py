@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from tidegate.core.ports import Pages
 from tidegate.core.writes import IdempotencyKey, Outcome, Writer
 from tidegate.model.damaged import BOM, split_array
-from tidegate.model.entries import MALFORMED_TYPE, RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import MALFORMED_TYPE, Entry, RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import (
     InvalidOperationId,
     RedisUnavailable,
@@ -113,10 +113,9 @@ class Publishing:
             key = _idempotency_key(request)
             _check_coding(request)
             content = await self._read(body)
-            texts = self._texts(_media_type(request), content)
-            return await self._append(
-                operation, texts, IdempotencyKey(key, content) if key else None, local
-            )
+            texts, ends = self._texts(_media_type(request), content)
+            once = IdempotencyKey(key, content) if key else None
+            return await self._append(operation, texts, once, ends=ends, local=local)
         except PublishRejected as rejected:
             return rejected.response(close=not await body.skip())
 
@@ -170,8 +169,8 @@ class Publishing:
         except ClientDisconnect:
             raise PublishRejected(400, "bad_request", "the body is not complete") from None
 
-    def _texts(self, media_type: str, body: bytes) -> list[bytes]:
-        """The entries of a body, each checked."""
+    def _texts(self, media_type: str, body: bytes) -> tuple[list[bytes], bool]:
+        """The entries of a body, each checked, and whether the operation ends with them."""
         most = self._settings.max_batch
         body = body.removeprefix(BOM)
         if media_type in LINE_TYPES:
@@ -191,12 +190,15 @@ class Publishing:
             raise PublishRejected(
                 413, "too_large", f"more than {most} entries in one request; send several"
             )
+        ends = False
         for number, text in enumerate(texts):
-            self._check(number, text)
-        return texts
+            entry = self._check(number, text)
+            if self._rules.status_of(entry) is not None:
+                ends = self._rules.is_terminal(entry)
+        return texts, ends
 
-    def _check(self, number: int, text: bytes) -> None:
-        """Whether a viewer will get this entry as it is meant."""
+    def _check(self, number: int, text: bytes) -> Entry:
+        """The entry, which a viewer will get as it is meant."""
         if len(text) > self._max_entry_bytes:
             raise PublishRejected(
                 413,
@@ -214,12 +216,19 @@ class Publishing:
             raise PublishRejected(
                 400, "bad_request", f"entry {number}: this type is the gateway's own"
             )
+        return entry
 
     async def _append(
-        self, operation: OperationId, texts: list[bytes], once: IdempotencyKey | None, local: bool
+        self,
+        operation: OperationId,
+        texts: list[bytes],
+        once: IdempotencyKey | None,
+        *,
+        ends: bool,
+        local: bool,
     ) -> Response:
         try:
-            done = await self._writer.append(operation, texts, once=once)
+            done = await self._writer.append(operation, texts, once=once, ends=ends)
         except WriteUncertain as error:
             # Without a key a second try may publish twice: that is the caller's to decide.
             raise PublishRejected(503, "uncertain", str(error), retry=once is not None) from None

@@ -15,6 +15,7 @@ from tidegate.core.connection_record import ConnectionKind, Stage
 from tidegate.core.ports import SubscriptionService
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.problem import refuse
@@ -34,8 +35,10 @@ class MultiplexSocket:
         subscriptions: SubscriptionService,
         opening: Handshake,
         admission: Admission,
+        cancels: CancelService,
         settings: Settings,
     ) -> None:
+        self._cancels = cancels
         self._subscriptions = subscriptions
         self._admission = admission
         self._opening = opening
@@ -47,7 +50,9 @@ class MultiplexSocket:
     def _begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
         tasks = asyncio.TaskGroup()
         authorized = AuthorizedConnection(self._admission, sender)
-        watches = Subscriptions(self._subscriptions, self._viewer, sender, tasks, authorized)
+        watches = Subscriptions(
+            self._subscriptions, self._viewer, sender, tasks, authorized, self._cancels
+        )
 
         async def run() -> None:
             async with tasks:

@@ -29,7 +29,9 @@ ONLY_PING: Handlers = MappingProxyType({})
 #: A new token is verified, and all that is watched is asked about again: it counts as so many
 #: messages, yet never as more than half of what is allowed in a second, so that one always passes.
 REFRESH_COSTS = 20
-_COSTLY = MappingProxyType({"refresh": REFRESH_COSTS})
+#: The source is asked, and Redis twice.
+CANCEL_COSTS = 10
+_COSTLY = MappingProxyType({"refresh": REFRESH_COSTS, "cancel": CANCEL_COSTS})
 
 
 class _ViewerMessage(msgspec.Struct):

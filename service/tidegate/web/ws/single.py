@@ -7,19 +7,23 @@ closes with a code of the table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import Receive, Scope, Send
 
 from tidegate.core.connection_record import ConnectionKind, Stage
 from tidegate.core.ports import SubscriptionService
 from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.settings import Settings
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.problem import refuse
 from tidegate.web.request import OFFERS_ACKS, RequestHead, read_ask
+from tidegate.web.ws.cancelling import CancelMessages
 from tidegate.web.ws.handshake import Handshake, SocketHandlers
 from tidegate.web.ws.sender import DirectSender
-from tidegate.web.ws.session import ONLY_PING, Session, on_ack
+from tidegate.web.ws.session import Session, on_ack
 
 PREFIX = "/ws/operations/"
 
@@ -32,8 +36,10 @@ class OperationSocket:
         subscriptions: SubscriptionService,
         opening: Handshake,
         admission: Admission,
+        cancels: CancelService,
         settings: Settings,
     ) -> None:
+        self._cancels = cancels
         self._subscriptions = subscriptions
         self._admission = admission
         self._opening = opening
@@ -44,14 +50,23 @@ class OperationSocket:
 
     def _begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
         authorized = AuthorizedConnection(self._admission, sender)
-        handlers = ONLY_PING if self._admission.is_open else {"refresh": authorized.on_refresh}
+        cancels = CancelMessages(self._cancels, authorized, sender)
+        handlers: dict[str, Callable[[str], None]] = {"cancel": cancels.on_text}
+        if not self._admission.is_open:
+            handlers["refresh"] = authorized.on_refresh
         if OFFERS_ACKS in head.query:
-            handlers = {**handlers, "ack": on_ack(self._subscriptions, sender)}
+            handlers["ack"] = on_ack(self._subscriptions, sender)
         session = Session(sender, self._viewer.messages_per_s, handlers)
-        return SocketHandlers(session.on_text, lambda: self._enter(authorized, sender, head))
+        return SocketHandlers(
+            session.on_text, lambda: self._enter(authorized, sender, head, cancels)
+        )
 
     async def _enter(
-        self, authorized: AuthorizedConnection, sender: DirectSender | AsgiSender, head: RequestHead
+        self,
+        authorized: AuthorizedConnection,
+        sender: DirectSender | AsgiSender,
+        head: RequestHead,
+        cancels: CancelMessages,
     ) -> None:
         """Join the operation that path and query name, if that may be; else refuse."""
         try:
@@ -70,6 +85,7 @@ class OperationSocket:
                     if not sender.closed:
                         self._subscriptions.join(operation, sender, ask)
             authorized.start_clock()
+            cancels.admitted(operation)
         except TimeoutError:
             refuse(sender, authorized.too_late())
         except TidegateError as error:

@@ -29,9 +29,11 @@ from tidegate.model.errors import InvalidInput, TidegateError
 from tidegate.model.frames import error_frame, unwatched_frame
 from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
 from tidegate.model.settings import ViewerSettings
+from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.sessions import AuthorizedConnection
 from tidegate.web.problem import Refusal, Refused
 from tidegate.web.request import make_ask
+from tidegate.web.ws.cancelling import CancelMessages
 from tidegate.web.ws.outbox import Outbox, drop
 from tidegate.web.ws.session import Session, read_ack
 
@@ -121,6 +123,7 @@ class Subscriptions:
         sender: Sender,
         tasks: asyncio.TaskGroup,
         authorized: AuthorizedConnection,
+        cancels: CancelService,
     ) -> None:
         self._subscriptions = subscriptions
         self._guest = authorized
@@ -138,12 +141,14 @@ class Subscriptions:
         self._visit = sender.record
         self.outbox = Outbox(sender)
         self.outbox.listener = self
+        self._cancels = CancelMessages(cancels, authorized, self.outbox)
         # A viewer that comes back names all its operations at once.
         allowed = settings.messages_per_s + settings.max_watches
         handlers = {
             "watch": self._watch,
             "unwatch": self._unwatch,
             "ack": self._ack,
+            "cancel": self._cancels.on_text,
             "refresh": authorized.on_refresh,
         }
         self.on_text = Session(self.outbox, allowed, handlers).on_text
@@ -217,6 +222,7 @@ class Subscriptions:
     def admit(self) -> None:
         """The viewer may stay: what it has asked for begins."""
         self._admitted = True
+        self._cancels.admitted()
         self._go_on()
 
     def _denied(self, operation: OperationId, refused: Refused) -> None:

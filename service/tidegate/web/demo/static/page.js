@@ -5,6 +5,7 @@ import { $, make, onFrame, put, toast } from "./dom.js";
 import { Row } from "./finished.js";
 import { figures, Followed } from "./operation.js";
 import { Panel } from "./panel.js";
+import { post } from "./post.js";
 import { setUpPublishing } from "./publish.js";
 import { Replicas } from "./replicas.js";
 import { isFinal, STATES } from "./words.js";
@@ -337,6 +338,7 @@ async function start() {
     keyPrefix: demo.key_prefix,
     // One that has ended needs a connection of now.
     clientOf: (operation) => (operation.isOver ? replicas.choose() : operation.connection).client,
+    stop: ({ id }) => post(replicas, `operations/${encodeURIComponent(id)}/cancel`),
     closed,
   });
   setUpReplicas();

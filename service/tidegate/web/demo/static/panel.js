@@ -1,7 +1,7 @@
 /** One operation with all that is known of it, and its log; raw frames when they are asked for. */
 
 import { progressOf } from "./card.js";
-import { $, make, onFrame, put } from "./dom.js";
+import { $, make, onFrame, put, toast } from "./dom.js";
 import { duration, summary, timeOf, typeName } from "./words.js";
 
 const WARNINGS = new Set(["gap", "skipped", "stale"]);
@@ -12,6 +12,9 @@ const WIDE = matchMedia("(min-width: 72rem)");
 export class Panel {
   #keyPrefix;
   #clientOf;
+  #stop;
+  /** Asked here, and not yet seen to be so. */
+  #isStopping = false;
   #dialog = $("panel");
   #list = $("panel-log");
   #facts = new Map();
@@ -20,10 +23,12 @@ export class Panel {
   #ended = new AbortController();
   #draw = onFrame(() => this.draw());
 
-  constructor({ keyPrefix, clientOf, closed }) {
+  constructor({ keyPrefix, clientOf, stop, closed }) {
     this.operation = null;
     this.#keyPrefix = keyPrefix;
     this.#clientOf = clientOf;
+    this.#stop = stop;
+    $("panel-stop").addEventListener("click", () => this.#askToStop());
     $("panel-close").addEventListener("click", () => this.#dialog.close());
     // A modal one is closed by the browser; beside the list it is as easy to leave.
     document.addEventListener("keydown", (event) => {
@@ -84,9 +89,26 @@ export class Panel {
     this.#ended.abort();
     this.operation = null;
     this.#shown = 0;
+    this.#isStopping = false;
     this.#list.replaceChildren();
     $("panel-progress").replaceChildren();
     document.body.classList.remove("with-panel");
+  }
+
+  async #askToStop() {
+    const { operation } = this;
+    this.#isStopping = true;
+    this.draw();
+    try {
+      await this.#stop(operation);
+    } catch (error) {
+      toast(error.message, "warn");
+    } finally {
+      if (this.operation === operation) {
+        this.#isStopping = false;
+        this.draw();
+      }
+    }
   }
 
   draw() {
@@ -95,6 +117,10 @@ export class Panel {
     const { state, text, replica } = operation;
     put($("panel-title"), operation.title);
     $("panel-progress").firstElementChild.setAttribute("label", operation.title);
+    const isStopping = this.#isStopping || state.status === "cancelling";
+    $("panel-stop").hidden = operation.kind !== "running";
+    $("panel-stop").disabled = isStopping;
+    put($("panel-stop"), isStopping ? "Stopping …" : "Stop");
     $("panel-hint").hidden = operation.kind !== "waiting";
     $("panel-text-part").hidden = !text;
     const box = $("panel-text");
