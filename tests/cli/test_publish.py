@@ -172,3 +172,17 @@ def test_an_end_has_a_type_of_its_own(data: dict[str, object], type_: str) -> No
 def test_what_is_no_json_object(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_object(text)
+
+
+async def test_an_operation_is_listed_in_a_feed(redis_server: Server) -> None:
+    data = '{"status": "running", "title": "Export"}'
+    where = ("--redis", redis_server.url)
+    done = await invoke("publish", "42", data, "--feed", "user:7", *where)
+    assert done.code == 0, done
+    ((entry_id, _),) = await entries(redis_server)
+    assert done.out == f"{entry_id}\n"
+    ((_, listed),) = await entries(redis_server, "operation-progress:user:7")
+    assert listed["type"] == "listed"
+    assert listed["data"] == {"operation": "42", "title": "Export"}
+    assert (await invoke("publish", "42", data, "--feed", "user 7", *where)).code == 2
+    assert (await invoke("publish", "42", "-", "--feed", "user:7", *where)).code == 2

@@ -427,3 +427,30 @@ def test_forks_and_the_end_of_the_process(redis_server: Server, tmp_path: Path) 
             assert (parent[0], parent[-1]) == (0.1, 0.4)
 
     asyncio.run(check())
+
+
+async def test_a_started_operation_is_listed_in_a_feed(
+    redis_server: Server, backend: Backend, publishers: Make
+) -> None:
+    publisher = publishers(redis_server.url, cap=0, ttl_s=60)
+    started = await publisher.start("42", feed="user:7", title="Export", rows=3)
+    (first,) = await written(backend)
+    assert first["id"] == started
+    assert first["type"] == "operation_started"
+    assert first["data"] == {"status": "running", "title": "Export", "rows": 3}
+    async with publisher.operation("43", feed="user:7"):
+        pass
+    entries = await written(backend, "user:7")
+    assert [(one["type"], one["data"]) for one in entries] == [
+        ("listed", {"operation": "42", "title": "Export"}),
+        ("listed", {"operation": "43"}),
+    ]
+    # A feed outlives its operations, and is bounded where they are not.
+    assert await backend.client.ttl(PREFIX + "42") <= 60
+    assert await backend.client.ttl(PREFIX + "user:7") > 60
+    for n in range(500):
+        await publisher.start(f"op-{n}", feed="user:7")
+    assert 200 <= await backend.client.xlen(PREFIX + "user:7") < 350
+    with pytest.raises(InvalidInput):
+        await publisher.start("44", feed="user 7")
+    assert not await backend.exists("44"), "nothing was written"

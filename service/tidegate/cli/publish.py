@@ -44,6 +44,15 @@ def publish(
             "--maxlen", min=0, help="Keep about this many entries (MAXLEN ~); 0 keeps all."
         ),
     ] = DEFAULT_MAXLEN,
+    feed: Annotated[
+        str | None,
+        typer.Option(
+            "--feed",
+            metavar="FEED",
+            help="List the operation in this feed too, such as `user:42`, after the first entry; "
+            "with the data's `title`.",
+        ),
+    ] = None,
     redis: options.Redis = None,
     prefix: options.Prefix = None,
     config: options.Config = None,
@@ -59,6 +68,8 @@ def publish(
 
     `tidegate publish 42 '{"status": "completed"}'`
 
+    `tidegate publish 42 '{"status": "running", "title": "Export"}' --feed user:7`
+
     `my-job --json-lines | tidegate publish 42 -`
     """
     settings = options.load(
@@ -71,10 +82,13 @@ def publish(
 
     try:
         operation_id = parse_operation_id(operation)
+        feed_id = None if feed is None else parse_operation_id(feed)
     except InvalidOperationId as error:
         fail(str(error), REFUSED)
     with failures_told(), EntryWriter(settings.redis, maxlen=maxlen or None) as publisher:
         if data == "-":
+            if feed_id is not None:
+                fail("--feed needs the data as an argument, not `-`", REFUSED)
             _publish_lines(publisher, operation_id, type_)
         else:
             try:
@@ -82,6 +96,18 @@ def publish(
             except ValueError as error:
                 fail(f"JSON: {error}", REFUSED)
             _publish_one(publisher, operation_id, type_, fields)
+            if feed_id is not None:
+                _list_in(publisher, feed_id, operation_id, fields.get("title"))
+
+
+def _list_in(
+    publisher: EntryWriter, feed: OperationId, operation: OperationId, title: object
+) -> None:
+    from tidegate.core.feeds import LISTED_TYPE, listed_data
+    from tidegate.redis.publishing import message
+
+    data = listed_data(operation, title if isinstance(title, str) else "")
+    publisher.publish(feed, message(LISTED_TYPE, data))
 
 
 def parse_object(text: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
+from tidegate.core.feeds import LISTED_TYPE, listed_data
 from tidegate.core.writes import IdempotencyKey
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
@@ -106,6 +107,18 @@ class AsyncPublisher:
             else:
                 self._wake()
 
+    async def start(
+        self, operation: str, *, feed: str | None = None, title: str = "", **data: Any
+    ) -> str:
+        """As `Publisher.start`."""
+        parsed = None if feed is None else parse_operation_id(feed)
+        shown = {"title": title} if title else {}
+        started = await self.publish(operation, STARTED, {"status": "running", **shown, **data})
+        if parsed is not None:
+            listed = listed_data(parse_operation_id(operation), title)
+            await self._append(parsed, message(LISTED_TYPE, listed), lists=True)
+        return started
+
     async def completed(self, operation: str, **data: Any) -> str:
         """As `Publisher.completed`."""
         return await self.end(operation, "completed", data)
@@ -128,10 +141,15 @@ class AsyncPublisher:
 
     @asynccontextmanager
     async def operation(
-        self, operation: str, *, describe: Describe = describe_kind, **data: Any
+        self,
+        operation: str,
+        *,
+        feed: str | None = None,
+        describe: Describe = describe_kind,
+        **data: Any,
     ) -> AsyncIterator[AsyncOperation]:
         """As `Publisher.operation`; a cancelled task ends it as cancelled."""
-        await self.publish(operation, STARTED, {"status": "running", **data})
+        await self.start(operation, feed=feed, **data)
         running = AsyncOperation(self, operation)
         try:
             yield running
@@ -203,6 +221,7 @@ class AsyncPublisher:
         once: IdempotencyKey | None = None,
         *,
         ends: bool = False,
+        lists: bool = False,
     ) -> str:
         async with self._order(operation):
             self._check_open()
@@ -212,7 +231,9 @@ class AsyncPublisher:
                 held = None
             texts: Sequence[bytes] = [text] if held is None else [held, text]
             try:
-                done = await self._appender.append(operation, texts, once=once, ends=ends)
+                done = await self._appender.append(
+                    operation, texts, once=once, ends=ends, lists=lists
+                )
                 return last_id(done)
             except TidegateError as error:
                 if held is not None and not isinstance(error, WriteUncertain):

@@ -40,6 +40,7 @@ from tidegate.client.updates import (
     end_type,
     progress_data,
 )
+from tidegate.core.feeds import LISTED_TYPE, listed_data
 from tidegate.core.writes import Appended, IdempotencyKey, Outcome
 from tidegate.model.errors import InvalidInput, RedisUnavailable, TidegateError, WriteUncertain
 from tidegate.model.ids import OperationId, parse_operation_id
@@ -137,6 +138,25 @@ class Publisher:
             else:
                 self._wake()
 
+    def start(
+        self, operation: str, *, feed: str | None = None, title: str = "", **data: Any
+    ) -> str:
+        """It has started; the id of the entry that says so. `feed`: lists it there, such as in
+        `user:42`, so that who watches the feed sees it.
+
+        Raises:
+            RedisUnavailable: perhaps it has started without being listed; to call it again lists
+                it once more, which changes nothing.
+            InvalidInput, StreamUnusable: as of `publish`.
+        """
+        parsed = None if feed is None else parse_operation_id(feed)
+        shown = {"title": title} if title else {}
+        started = self.publish(operation, STARTED, {"status": "running", **shown, **data})
+        if parsed is not None:
+            listed = listed_data(parse_operation_id(operation), title)
+            self._append(parsed, message(LISTED_TYPE, listed), lists=True)
+        return started
+
     def completed(self, operation: str, **data: Any) -> str:
         """The operation has ended well; `data` goes with it. Raises as `publish`."""
         return self.end(operation, "completed", data)
@@ -151,17 +171,23 @@ class Publisher:
 
     @contextmanager
     def operation(
-        self, operation: str, *, describe: Describe = describe_kind, **data: Any
+        self,
+        operation: str,
+        *,
+        feed: str | None = None,
+        describe: Describe = describe_kind,
+        **data: Any,
     ) -> Iterator[Operation]:
         """Says that it has started, and how it ended: completed; cancelled by OperationCancelled,
         KeyboardInterrupt, SystemExit or GeneratorExit; failed by any other exception. An exception
         goes on its way.
 
         Args:
+            feed: lists the operation there.
             describe: the text that viewers get of an exception; `str` shows them all of it.
             data: goes with the first entry.
         """
-        self.publish(operation, STARTED, {"status": "running", **data})
+        self.start(operation, feed=feed, **data)
         running = Operation(self, operation)
         try:
             yield running
@@ -255,6 +281,7 @@ class Publisher:
         once: IdempotencyKey | None = None,
         *,
         ends: bool = False,
+        lists: bool = False,
     ) -> str:
         with self._order(operation):
             with self._mutex:
@@ -265,7 +292,7 @@ class Publisher:
                 held = None
             texts: Sequence[bytes] = [text] if held is None else [held, text]
             try:
-                done = self._appender.append(operation, texts, once=once, ends=ends)
+                done = self._appender.append(operation, texts, once=once, ends=ends, lists=lists)
             except TidegateError as error:
                 if held is not None and not isinstance(error, WriteUncertain):
                     self._put_back(operation, held)

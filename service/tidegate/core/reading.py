@@ -73,3 +73,11 @@ class Reader(Protocol):
 
         None when there is no stream. Raises RedisUnavailable, StreamUnusable.
         """
+
+    async def newest(
+        self, operation: OperationId, count: int, *, by: str = ""
+    ) -> Sequence[bytes] | None:
+        """The JSON texts of the newest `count` entries, in order, as many as a page holds.
+
+        None when there is no stream. Raises RedisUnavailable, StreamUnusable.
+        """

@@ -65,6 +65,7 @@ class Writer(Protocol):
         newest: str = ANY,
         remove: bool = False,
         ends: bool = False,
+        lists: bool = False,
     ) -> Appended:
         """Append entries whose `message` fields are `texts`.
 
@@ -72,6 +73,7 @@ class Writer(Protocol):
             newest: append only while this is the id of the stream's newest entry.
             remove: delete the stream behind them; viewers get them all the same.
             ends: the operation ends with them, so nobody asks to cancel it any more.
+            lists: it is a feed, of which less is kept, and for longer.
 
         Raises:
             RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.

@@ -82,6 +82,14 @@ class StreamReader:
                 return EventsPage(events, cursor, more, None, state)
         return await self._from_log(operation, after, limit, by or operation, shown)
 
+    async def newest(
+        self, operation: OperationId, count: int, *, by: str = ""
+    ) -> Sequence[bytes] | None:
+        """See `Reader`."""
+        before = await self._locate(operation, count, by or operation)
+        page = await self.page(operation, before, count, by=by)
+        return None if page is None else page.events
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _followed(self, operation: OperationId) -> Topic | None:

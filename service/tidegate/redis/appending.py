@@ -59,6 +59,16 @@ class OnceBounds(NamedTuple):
 #: Of callers' own keys.
 CALLERS = OnceBounds()
 
+#: Of a feed: it is read as a list of the newest operations, for longer than each of them.
+FEED_CAP = 200
+FEED_TTL_S = 604_800
+
+
+def of_a_feed(retention: Retention) -> Retention:
+    """How much of a feed is kept by who keeps so much of an operation."""
+    ttl_s = max(retention.ttl_s, FEED_TTL_S) if retention.ttl_s else 0
+    return Retention(FEED_CAP, ttl_s)
+
 
 class _ScriptCall:
     """The arguments of the script, for both clients."""
@@ -92,6 +102,7 @@ class _ScriptCall:
         newest: str,
         remove: bool,
         ends: bool = False,
+        lists: bool = False,
         bounds: OnceBounds = CALLERS,
     ) -> tuple[list[str], tuple[Any, ...]]:
         """Keys and arguments."""
@@ -105,8 +116,9 @@ class _ScriptCall:
         last = 1 if remove else 2 if ends and cancel_key(key) else 0
         if last:
             keys.append(cancel_key(key) or key)
+        retention = of_a_feed(self._retention) if lists else self._retention
         return keys, (
-            *(*self._dispatch, *self._retention, newest, last),
+            *(*self._dispatch, *retention, newest, last),
             *(*tail, self._names.relay(key.encode()), *texts),
         )
 
@@ -154,9 +166,10 @@ class Appender:
         newest: str = ANY,
         remove: bool = False,
         ends: bool = False,
+        lists: bool = False,
     ) -> Appended:
         """As the port has it."""
-        arguments = self._call.arguments(operation, texts, once, newest, remove, ends)
+        arguments = self._call.arguments(operation, texts, once, newest, remove, ends, lists)
         try:
             client = await self._client()
             async with self._turns.at(self._call.key(operation)):
@@ -237,9 +250,12 @@ class SyncAppender:
         newest: str = ANY,
         bounds: OnceBounds = CALLERS,
         ends: bool = False,
+        lists: bool = False,
     ) -> Appended:
         """As `Appender.append`."""
-        arguments = self._call.arguments(operation, texts, once, newest, False, ends, bounds)  # noqa: FBT003
+        arguments = self._call.arguments(
+            operation, texts, once, newest, remove=False, ends=ends, lists=lists, bounds=bounds
+        )
         try:
             return _outcome(lua.run_blocking(self._client, lua.PUBLISH, *arguments))
         except CLIENT_ERRORS as error:

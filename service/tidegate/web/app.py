@@ -26,6 +26,7 @@ from tidegate.web.http.cancel import cancel_routes
 from tidegate.web.http.cors import CrossOrigin
 from tidegate.web.http.description import description_routes
 from tidegate.web.http.durable_streams import stream_routes
+from tidegate.web.http.feeds import feed_routes
 from tidegate.web.http.operations import ReadRoutes, reading_routes
 from tidegate.web.problem import problem, problem_of, refusal_of
 from tidegate.web.schemas import (
@@ -75,6 +76,7 @@ class PublicApp:
         reading = ReadRoutes(subscriptions, limiter, admission, settings)
         self._pages.include_router(reading_routes(reading, settings))
         self._pages.include_router(stream_routes(subscriptions, limiter, reading, settings))
+        self._pages.include_router(feed_routes(reading, subscriptions.reader, settings))
         self._pages.include_router(description_routes(self._pages.openapi, settings))
         self._pages.include_router(cancel_routes(admission, cancels, settings))
         self._over_http = CrossOrigin(self._http, settings.auth.origins)

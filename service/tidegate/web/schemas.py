@@ -257,6 +257,41 @@ EVENT_STREAM: dict[str, Any] = {
     }
 }
 
+# -- feeds -----------------------------------------------------------------------------------------
+
+_LISTED = {
+    "type": "object",
+    "required": ["operation", "title", "listed", "status", "finished"],
+    "properties": {
+        "operation": {"type": "string"},
+        "title": {"type": "string"},
+        "listed": {**A_POSITION, "description": "The entry of the feed."},
+        "status": {"type": ["string", "null"], "description": "`null` if it is not available."},
+        "finished": {"type": ["boolean", "null"]},
+        "cursor": A_POSITION,
+        "data": {"type": "object"},
+        "code": {"type": "string", "description": "Why the state is not available."},
+    },
+}
+FEED_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The operations, newest first",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["feed", "operations"],
+                    "properties": {
+                        "feed": {"type": "string"},
+                        "operations": {"type": "array", "items": _LISTED},
+                    },
+                }
+            }
+        },
+    },
+    **_refusals("There is no stream of this feed"),
+}
+
 # -- cancelling ------------------------------------------------------------------------------------
 
 _CANCELLING = {

@@ -136,6 +136,19 @@ class ReadRoutes:
             headers={"cache-control": "no-store"},
         )
 
+    async def state_of(
+        self, authorized: AuthorizedConnection, operation: OperationId, by: str
+    ) -> dict[str, Any] | None:
+        """What `state` answers about another operation to who was admitted already; None: there is
+        none. Raises Refused, RedisUnavailable, StreamUnusable.
+        """
+        known: Mapping[str, Any] = {}
+        if not authorized.is_free:
+            known = (await authorized.allowed(operation)).state or {}
+        state = await self._subscriptions.reader.state(operation, by=by)
+        authorized.check()
+        return None if state is None and not known else self._state_body(operation, state, known)
+
     # -- for each way of reading ------------------------------------------------------------------
 
     async def admit(
