@@ -61,6 +61,8 @@ PARTS = {
     "state": "document.title",
     "history": 'history: "all"',
     "token": "/session/token",
+    "cancel": "await cancel(client",
+    "feed": "watchFeed(new",
     "tabs": "sharedWebSocket(user)",
     "react": "TidegateProvider",
     "vue": "createApp",
@@ -79,7 +81,7 @@ async def bundle(package: Path, one: Example, url: str, folder: Path) -> str:
         )
     source.write_text(text)
     aliases = [f"--alias:@tidegate/client={package}/dist/index.js"]
-    for name in ("react", "vue", "tabs"):
+    for name in ("react", "vue", "tabs", "cancel", "feed"):
         aliases.insert(0, f"--alias:@tidegate/client/{name}={package}/dist/{name}.js")
     process = await asyncio.create_subprocess_exec(
         JS / "node_modules" / ".bin" / "esbuild",
@@ -162,6 +164,29 @@ async def test_history(
 async def test_token(redis_server: Server, backend: Backend, package: Path, tmp_path: Path) -> None:
     async with running("token", redis_server, package, tmp_path) as browser:
         await said(browser, "asked")
+
+
+async def test_cancel(
+    redis_server: Server, backend: Backend, package: Path, tmp_path: Path
+) -> None:
+    await backend.publish("42", status="running")
+    async with running("cancel", redis_server, package, tmp_path) as browser:
+
+        async def is_asked() -> bool:
+            return bool(await backend.client.exists("{operation-progress:42}:cancel"))
+
+        await until(is_asked)
+        await backend.finish("42", "cancelled")
+        await said(browser, "stopped")
+
+
+async def test_feed(redis_server: Server, backend: Backend, package: Path, tmp_path: Path) -> None:
+    listed = json.dumps({"type": "listed", "data": {"operation": "7", "title": "Export"}})
+    await backend.add("user:42", {"message": listed})
+    async with running("feed", redis_server, package, tmp_path) as browser:
+        await said(browser, "Export")
+        await backend.publish("7", status="running", progress=0.5)
+        await said(browser, "running")
 
 
 async def test_tabs(redis_server: Server, backend: Backend, package: Path, tmp_path: Path) -> None:

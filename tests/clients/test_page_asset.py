@@ -13,4 +13,6 @@ pytestmark = [pytest.mark.real("node"), pytest.mark.full, pytest.mark.xdist_grou
 
 def test_the_client_in_the_page_is_current(package: Path) -> None:
     built = (package / "dist" / "element.min.js").read_bytes()
-    assert page_files().by_name["tidegate.js"].body == built, "run `make page` and commit what it writes"
+    assert page_files().by_name["tidegate.js"].body == built, (
+        "run `make page` and commit what it writes"
+    )

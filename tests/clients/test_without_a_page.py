@@ -19,13 +19,15 @@ import pytest
 from tests.clients import deno
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
+from tests.harness.waiting import until
 from tests.servers import binaries
 from tests.servers.standalone import Server
+from tidegate import AsyncPublisher
 
 pytestmark = [pytest.mark.real("node"), pytest.mark.full, pytest.mark.xdist_group("js")]
 
 SECRET = "k" * 32
-SCRIPT = Path(__file__).with_name("script") / "watch.mjs"
+SCRIPTS = Path(__file__).with_name("script")
 TIMEOUT_S = 60
 
 
@@ -41,7 +43,7 @@ def runtime(request: pytest.FixtureRequest, package: Path) -> list[str | Path]:
         assert program is not None
         return [program]
     try:
-        return [deno.program(), *DENO_ARGUMENTS, f"--allow-read={package},{SCRIPT.parent}"]
+        return [deno.program(), *DENO_ARGUMENTS, f"--allow-read={package},{SCRIPTS}"]
     except LookupError as reason:
         pytest.skip(str(reason))
 
@@ -53,11 +55,12 @@ async def run(
     operation: str,
     scratch: Path,
     token: str = "",
+    script: str = "watch.mjs",
 ) -> list[Any]:
     """What the script says, line by line."""
     process = await asyncio.create_subprocess_exec(
         *runtime,
-        SCRIPT,
+        SCRIPTS / script,
         package,
         f"http://127.0.0.1:{replica.settings.server.port}",
         operation,
@@ -116,3 +119,29 @@ async def test_a_refusal(
     ) as replica:
         (end,) = await run(runtime, package, replica, "a", tmp_path, token)
     assert end == error
+
+
+async def test_a_feed_and_an_operation_that_is_cancelled(
+    redis_server: Server,
+    backend: Backend,
+    runtime: list[str | Path],
+    package: Path,
+    tmp_path: Path,
+) -> None:
+    async with AsyncPublisher(redis_server.url) as publisher, Replica(redis_server.url) as replica:
+        await publisher.start("b", feed="user:7")
+        await publisher.start("a", feed="user:7", title="Export")
+        watching = asyncio.create_task(
+            run(runtime, package, replica, "user:7", tmp_path, "a", script="feed.mjs")
+        )
+
+        async def is_asked() -> bool:
+            return await publisher.cancel_requested("a")
+
+        await until(is_asked)
+        await publisher.cancelled("a")
+        *lists, refused = await watching
+    assert [["a", "Export", "running"], ["b", "b", "running"]] in lists
+    assert lists[-1] == [["a", "Export", "cancelled"], ["b", "b", "running"]]
+    assert refused == {"name": "TidegateError", "code": "already_ended", "close": 4409}
+    assert await backend.client.xlen("operation-progress:a") == 3

@@ -42,7 +42,7 @@ async function entry(from, to, options = {}) {
 await entry("src/index.ts", "index.js", { external: ["./http.js"], mangleProps: INTERNAL });
 await entry("src/http.ts", "http.js", { mangleProps: INTERNAL });
 const external = ["./index.js", "react", "vue"]; // store.js goes into both
-for (const name of ["cancel", "tabs", "react", "vue", "element"])
+for (const name of ["cancel", "feed", "tabs", "react", "vue", "element"])
   if (existsSync(join(root, `src/${name}.ts`))) await entry(`src/${name}.ts`, `${name}.js`, { external });
 // One file for pages without a bundler.
 if (existsSync(join(dist, "element.js"))) await entry("dist/element.js", "element.min.js");
