@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidegate.client.async_publisher import AsyncPublisher
+    from tidegate.client.feed import FeedViewer
     from tidegate.client.publisher import Publisher
     from tidegate.client.stopping import OperationCancelled
     from tidegate.client.viewer import Viewer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncPublisher",
+    "FeedViewer",
     "OperationCancelled",
     "Publisher",
     "TidegateError",
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncPublisher": "tidegate.client.async_publisher",
+    "FeedViewer": "tidegate.client.feed",
     "OperationCancelled": "tidegate.client.stopping",
     "Publisher": "tidegate.client.publisher",
     "TidegateError": "tidegate.model.errors",

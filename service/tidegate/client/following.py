@@ -74,7 +74,7 @@ async def follow(
     while True:
         base = watching.base
         secret = None if token is None else await token()
-        opened = await _open(watching, secret, tls)
+        opened = await open_socket(watching, secret, tls)
         if not isinstance(opened, WatchFinished | Return):
             spoke = False
             async with opened:
@@ -99,9 +99,10 @@ async def follow(
         await asyncio.sleep(decision.delay_s)
 
 
-async def _open(
+async def open_socket(
     watching: Watching, token: str | None, tls: ssl.SSLContext | None
 ) -> ClientConnection | Decision:
+    """A connection to where `watching` points, or what to do without one."""
     # A context for ws:// is an error to websockets, and none is its default for wss://.
     secure: dict[str, Any] = {"ssl": tls} if watching.url.startswith("wss:") and tls else {}
     try:

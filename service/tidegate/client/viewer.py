@@ -207,7 +207,7 @@ class Viewer:
                 return self._shown(raw)
             case WatchFinished(_, text, refused):
                 if refused is not None:
-                    raise _REFUSALS.get(refused, ViewerRefused)(text, refused)
+                    raise error_of(refused, text)
                 self._ended = True
             case Unreachable(text):
                 raise GatewayUnreachable(text)
@@ -227,3 +227,8 @@ class Viewer:
             return self._token
         given = self._token()
         return await given if inspect.isawaitable(given) else given
+
+
+def error_of(code: int, text: str) -> ViewerRefused:
+    """The error of a refusal, by its close code or HTTP status."""
+    return _REFUSALS.get(code, ViewerRefused)(text, code)
