@@ -20,6 +20,7 @@ from tidegate_operator.streams.plan import (
     Revive,
     Step,
     TrimEntries,
+    TrimFeed,
     plan,
 )
 from tidegate_operator.streams.retention import AHEAD_MS, RetentionRules, RetentionState
@@ -242,6 +243,71 @@ def test_trimming_is_for_ended_streams_and_when_it_is_asked_for() -> None:
     assert steps(ended, retention=retention)[1] == [TrimEntries(10)]
     assert steps(ended._replace(length=10), retention=retention)[1] == []
     assert steps(stream(5, length=11), retention=retention)[1] == []
+
+
+LISTED = {"message": '{"type":"listed","data":{"operation":"42","title":"Export"}}'}
+WEEK_S = 7 * DAY_S
+
+
+def feed(length: int, oldest_s: float, age_s: float = 0, **look: Any) -> Look:
+    """A feed whose oldest entry has this age."""
+    first = StreamId(NOW_MS - int(oldest_s * 1000), 0)
+    return stream(age_s, LISTED, length=length, first=first, **look)
+
+
+def test_a_feed_is_kept_short_by_count_and_by_age() -> None:
+    def found(look: Look, **feeds: Any) -> list[Step]:
+        retention = RetentionRules.of(spec(feeds=feeds))
+        judged = retention.judge(look, LIVE, NOW_MS)
+        assert judged.state is RetentionState.RUNNING
+        return list(plan(look, judged, retention, LIVE, NOW_MS))
+
+    oldest_ms = NOW_MS - WEEK_S * 1000
+    assert found(feed(200, 60)) == []
+    assert found(feed(201, 60)) == [TrimFeed(200, oldest_ms)]
+    assert found(feed(11, 60), entries=10) == [TrimFeed(10, oldest_ms)]
+    assert found(feed(2, WEEK_S + 1)) == [TrimFeed(200, oldest_ms)]
+    assert found(feed(2, WEEK_S + 1), max_age_s=0) == []
+    assert found(feed(201, 60), max_age_s=0) == [TrimFeed(200, 0)]
+    # The newest is kept, however old: it tells that it is a feed.
+    hour = found(feed(2, 3 * HOUR_S, 2 * HOUR_S), max_age_s=HOUR_S)
+    assert hour == [TrimFeed(200, NOW_MS - 2 * HOUR_S * 1000)]
+    assert found(feed(1, 2 * HOUR_S, 2 * HOUR_S), max_age_s=HOUR_S) == []
+    # Ids that are no times.
+    assert found(feed(5, 0)._replace(first=StreamId(1, 0), last=StreamId(5, 0))) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "listed", "operation": "42", "status": "completed"},
+        {"message": '{"type":"listed","data":{"operation":"42","status":"failed"}}'},
+    ],
+)
+def test_a_feed_is_no_finished_operation(fields: dict[str, str]) -> None:
+    assert steps(stream(5, fields))[0] is RetentionState.RUNNING
+
+
+def test_an_idle_feed_goes_like_other_streams() -> None:
+    state, found = steps(stream(2 * DAY_S, LISTED, length=3))
+    assert state is RetentionState.ORPHAN
+    assert [type(step) for step in found] == [Expire]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "listed"},
+        {"type": "listed", "operation": "../x"},
+        {"message": '{"type":"listed","data":["42"]}'},
+        {"message": '{"type":"listing","data":{"operation":"42"}}'},
+        {"message": '{"type":"listed","data":{"operation":"\\ud800"}}'},
+    ],
+)
+def test_an_operation_is_not_trimmed_as_if_it_were_a_feed(fields: dict[str, str]) -> None:
+    look = stream(5, fields, length=10_000, first=StreamId(NOW_MS - 30 * WEEK_S * 1000, 0))
+    assert not look.is_feed
+    assert steps(look)[1] == []
 
 
 def test_dead_consumers_go_and_their_heir_is_somebody_alive() -> None:

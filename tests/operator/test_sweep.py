@@ -340,6 +340,37 @@ async def test_ended_streams_are_trimmed_to_the_newest(
     assert not counts((await sweep.round(trimming)).tally.done)
 
 
+async def test_feeds_are_trimmed_by_count_and_age_and_are_not_finished(
+    backend: Streamer, sweep: StreamSweeper
+) -> None:
+    async def listed(feed: str, *operations: str, status: str = "") -> list[str]:
+        more = {"status": status} if status else {}
+        fields = [{"type": "listed", "operation": one, **more} for one in operations]
+        return [await backend.add(feed, one) for one in fields]
+
+    async def kept(feed: str) -> list[str]:
+        left: Any = await backend.client.xrange(PREFIX + feed)
+        return [entry_id.decode() for entry_id, _ in left]
+
+    long = await listed("user:1", *(f"op-{n}" for n in range(30)))
+    await listed("user:2", "a", "b")
+    ended = await listed("user:3", "a", status="completed")
+    feeds = spec(feeds={"entries": 10, "max_age_s": HOUR_S})
+    report = await sweep.round(feeds)
+    assert counts(report.tally.done) == {"trimmed": 1, "trimmed_entries": 20}
+    assert await kept("user:1") == long[-10:]
+    assert len(await kept("user:2")) == 2
+    assert await backend.client.ttl(PREFIX + "user:3") == -1, ended
+    assert not counts((await sweep.round(feeds)).tally.done)
+
+    await let_time_pass(backend.client, 2 * HOUR_S)
+    young = await listed("user:2", "c")
+    report = await sweep.round(feeds)
+    assert await kept("user:2") == young
+    assert len(await kept("user:1")) == 1, "the newest is kept"
+    assert counts(report.tally.done) == {"trimmed": 2, "trimmed_entries": 11}
+
+
 async def test_a_dead_pods_consumers_go_and_nothing_that_is_pending(
     backend: Streamer, sweep: StreamSweeper
 ) -> None:

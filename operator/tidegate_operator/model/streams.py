@@ -98,6 +98,16 @@ class TrimSpec(Part):
     ] = None
 
 
+class FeedSpec(Part):
+    """Feeds: streams whose newest entry lists an operation. They are kept short in each sweep."""
+
+    entries: Annotated[int, whole(1, 1_000_000, "Number of newest entries kept in a feed.")] = 200
+    max_age_s: Annotated[
+        int,
+        whole(0, YEAR_S, "How long an entry of a feed is kept; the newest is kept. 0: forever."),
+    ] = 604_800
+
+
 class Pace(Part):
     """Rate of the sweep. It processes one primary at a time."""
 
@@ -204,6 +214,7 @@ class Streams(Part):
         Field(max_length=64, description="Other times for streams with a prefix."),
     ] = ()
     trim: Annotated[TrimSpec, Field(description="Trimming of streams.")] = TrimSpec()
+    feeds: Annotated[FeedSpec, Field(description="Trimming of feeds.")] = FeedSpec()
     pace: Annotated[Pace, Field(description="Rate of the sweep.")] = Pace()
     memory: Annotated[MemorySpec, Field(description="Protection of the memory of Redis.")] = (
         MemorySpec()

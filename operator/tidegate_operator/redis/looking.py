@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tidegate.model.ids import stream_id
 from tidegate.redis.lua import Command
 from tidegate_operator.redis import lua
 from tidegate_operator.redis.primary import Call, PrimaryClient, is_error
@@ -66,6 +67,22 @@ async def with_subscribers(primary: PrimaryClient, looks: Sequence[Look]) -> lis
         look if is_error(reply) else look._replace(subscribers=int(reply[1]))
         for look, reply in zip(looks, replies, strict=True)
     ]
+
+
+async def with_bounds(primary: PrimaryClient, feeds: Sequence[Look]) -> list[Look]:
+    """The same looks, knowing how many entries they have and which is the oldest."""
+    commands: list[Command] = []
+    for look in feeds:
+        commands.append(("XLEN", look.key))
+        commands.append(("XRANGE", look.key, "-", "+", "COUNT", 1))
+    replies = await primary.together(commands)
+    bounded = []
+    for look, length, oldest in zip(feeds, replies[::2], replies[1::2], strict=True):
+        if is_error(length) or is_error(oldest) or not oldest:
+            bounded.append(look)
+        else:
+            bounded.append(look._replace(length=length, first=stream_id(oldest[0][0])))
+    return bounded
 
 
 def _is_plain(outline: Outline) -> bool:

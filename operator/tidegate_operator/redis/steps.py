@@ -15,6 +15,7 @@ from tidegate_operator.streams.plan import (
     Revive,
     Step,
     TrimEntries,
+    TrimFeed,
 )
 from tidegate_operator.streams.report import Tally
 
@@ -59,6 +60,9 @@ def call_of(act: Act, names: GroupNames) -> Call:
         case TrimEntries(keep):
             limits = (keep, TRIM_MOST)
             return Call(lua.TRIM, look.key, (*judged_by, *limits, names.group, names.mark))
+        case TrimFeed(keep, oldest_ms):
+            bounds = (keep, oldest_ms, TRIM_MOST)
+            return Call(lua.TRIM_FEED, look.key, (*judged_by, *bounds, names.group, names.mark))
         case RemoveConsumer(name, heir, fresh_ms):
             args = (names.group, name, heir or "", CLAIM_BATCH, CLAIM_TIMES, fresh_ms)
             return Call(lua.REMOVE_CONSUMER, look.key, args)
@@ -72,7 +76,7 @@ def count_reply(act: Act, reply: Any, tally: Tally) -> None:
         tally.left["moved"] += 1
     elif is_error(reply):
         tally.left["refused"] += 1
-    elif isinstance(act.step, TrimEntries):
+    elif isinstance(act.step, TrimEntries | TrimFeed):
         outcome, entries = reply
         tally.done["trimmed_entries"] += entries
         _count(act, outcome.decode(), tally)
@@ -82,8 +86,8 @@ def count_reply(act: Act, reply: Any, tally: Tally) -> None:
 
 def count_planned(act: Act, tally: Tally) -> None:
     """Count a step that a dry run does not take."""
-    if isinstance(act.step, TrimEntries):
-        tally.done["trimmed_entries"] += (act.look.length or 0) - act.step.keep
+    if isinstance(act.step, TrimEntries | TrimFeed):
+        tally.done["trimmed_entries"] += max(0, (act.look.length or 0) - act.step.keep)
     _count(act, "done", tally)
 
 
@@ -98,7 +102,7 @@ def _count(act: Act, outcome: str, tally: Tally) -> None:
             tally.expiring[state] += 1
         case Revive():
             tally.done["revived"] += 1
-        case TrimEntries():
+        case TrimEntries() | TrimFeed():
             tally.done["trimmed"] += 1
         case RemoveConsumer():
             tally.done["consumers"] += 1

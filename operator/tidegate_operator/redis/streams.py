@@ -14,7 +14,13 @@ import structlog
 from tidegate.model.errors import TidegateError
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis.leases import LeaseView
-from tidegate_operator.redis.looking import LOOK_COST, SCRIPT_COST, look_at, with_subscribers
+from tidegate_operator.redis.looking import (
+    LOOK_COST,
+    SCRIPT_COST,
+    look_at,
+    with_bounds,
+    with_subscribers,
+)
 from tidegate_operator.redis.primary import BATCH, SCAN_KEY_COST, PrimaryClient
 from tidegate_operator.redis.rate_limiter import SweepRateLimiter
 from tidegate_operator.redis.round import Round
@@ -117,6 +123,7 @@ class StreamPages:
         trims = self._retention.keep_entries is not None
         looks = await look_at(primary, keys, self._names, with_length=trims)
         seen.left["gone"] += len(keys) - len(looks)
+        looks = await self._with_bounds_of_feeds(primary, looks)
         judged = [(look, self._retention.judge(look, liveness, now_ms)) for look in looks]
         judged = await self._asked_whether_watched(primary, judged, liveness, now_ms)
         acts: list[Act] = []
@@ -124,8 +131,19 @@ class StreamPages:
             _count(look, verdict.state, liveness, now_ms, seen)
             if at.level in (Level.WARN, Level.HIGH):
                 at.candidates.add(look, verdict.state)
-            acts += [Act(look, step) for step in plan(look, verdict, self._retention, liveness)]
+            acts += [
+                Act(look, step) for step in plan(look, verdict, self._retention, liveness, now_ms)
+            ]
         await self._act(at, primary, acts)
+
+    async def _with_bounds_of_feeds(self, primary: PrimaryClient, looks: list[Look]) -> list[Look]:
+        """Of the others it is not asked for: there may be a million, and most need no trimming."""
+        feeds = [look for look in looks if look.is_feed]
+        if not feeds:
+            return looks
+        await self._limiter.commands(2 * len(feeds))
+        bounded = {look.key: look for look in await with_bounds(primary, feeds)}
+        return [bounded.get(look.key, look) for look in looks]
 
     async def _asked_whether_watched(
         self,

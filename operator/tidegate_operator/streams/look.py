@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import orjson
+
+from tidegate.core.feeds import LISTED_TYPE, read_listed
 from tidegate.model.entries import Entry
 from tidegate.model.ids import ZERO, StreamId
 
@@ -65,6 +68,7 @@ class Look(NamedTuple):
         other_pending: entries that those have not acknowledged.
         subscribers: connections on its relay channel, None when it was not asked for.
         size_bytes: memory, 0 when it was not asked for.
+        first: id of the oldest entry, None when it was not asked for.
     """
 
     key: bytes
@@ -78,6 +82,20 @@ class Look(NamedTuple):
     other_pending: int = 0
     subscribers: int | None = None
     size_bytes: int = 0
+    first: StreamId | None = None
+
+    @property
+    def is_feed(self) -> bool:
+        """Whether it lists operations, by its newest entry."""
+        entry = self.entry
+        if entry is None or entry.type != LISTED_TYPE:
+            return False
+        try:
+            data = orjson.loads(entry.data)
+        except ValueError:
+            return False
+        frame = {"id": str(entry.id), "type": entry.type, "data": data}
+        return read_listed(frame) is not None
 
     @property
     def is_ours(self) -> bool:

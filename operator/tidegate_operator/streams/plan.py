@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tidegate.model.ids import OLDEST_TIME_MS
+from tidegate_operator.model.streams import FeedSpec
 from tidegate_operator.streams.liveness import Liveness
 from tidegate_operator.streams.look import Look, Mark
 from tidegate_operator.streams.retention import Judged, RetentionRules, RetentionState
@@ -48,6 +50,16 @@ class TrimEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimFeed:
+    """Keep the newest entries of a feed, of these none that are older than an id of this time, and
+    the newest of all in any case.
+    """
+
+    keep: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveConsumer:
     """Remove a dead pod's consumer; what it has pending goes to `heir`, or is acknowledged.
 
@@ -67,11 +79,11 @@ class RemoveGroup:
     """
 
 
-Step = Expire | Revive | TrimEntries | RemoveConsumer | RemoveGroup
+Step = Expire | Revive | TrimEntries | TrimFeed | RemoveConsumer | RemoveGroup
 
 
 def plan(
-    look: Look, judged: Judged, retention: RetentionRules, liveness: Liveness
+    look: Look, judged: Judged, retention: RetentionRules, liveness: Liveness, now_ms: int = 0
 ) -> Iterator[Step]:
     """The steps for this stream; none for most of them, once the sweep has been round."""
     if not judged.state.goes and look.mark is not None and look.is_ours:
@@ -86,6 +98,8 @@ def plan(
     keep = retention.keep_entries
     if ended and keep is not None and look.length is not None and look.length > keep:
         yield TrimEntries(keep)
+    if not ended:
+        yield from _trim_of_a_feed(look, retention.feeds, now_ms)
     heir = next((one.name for one in consumers if one.name not in dead), None)
     for name in dead:
         yield RemoveConsumer(name, heir, liveness.fresh_ms)
@@ -93,6 +107,17 @@ def plan(
         all_gone = look.group.all_told and len(dead) == len(consumers)
         if all_gone and look.group.pending == sum(one.pending for one in consumers):
             yield RemoveGroup()
+
+
+def _trim_of_a_feed(look: Look, feeds: FeedSpec, now_ms: int) -> Iterator[Step]:
+    """Feeds are asked for their bounds; ids that are no times have no age."""
+    if look.length is None or look.first is None or not look.is_feed:
+        return
+    oldest_ms = max(0, now_ms - 1000 * feeds.max_age_s) if feeds.max_age_s else 0
+    is_time = look.first.ms >= OLDEST_TIME_MS
+    is_old = is_time and look.length > 1 and look.first.ms < min(oldest_ms, look.last.ms)
+    if look.length > feeds.entries or is_old:
+        yield TrimFeed(feeds.entries, min(oldest_ms, look.last.ms) if is_time else 0)
 
 
 def _is_due(look: Look, at_ms: int) -> bool:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from tidegate.model.entries import Entry, TerminalRules
 from tidegate.model.ids import OLDEST_TIME_MS
-from tidegate_operator.model.streams import Streams, Ttl
+from tidegate_operator.model.streams import FeedSpec, Streams, Ttl
 from tidegate_operator.streams.liveness import Liveness
 from tidegate_operator.streams.look import Look
 
@@ -74,6 +74,7 @@ class RetentionRules:
     failed: frozenset[str]
     grace_ms: int
     keep_entries: int | None
+    feeds: FeedSpec
 
     @classmethod
     def of(cls, streams: Streams) -> RetentionRules:
@@ -90,6 +91,7 @@ class RetentionRules:
             failed=frozenset(streams.failed_statuses),
             grace_ms=max(GRACE_S, 2 * streams.pace.interval_s) * 1000,
             keep_entries=streams.trim.finished_entries,
+            feeds=streams.feeds,
         )
 
     def ttl_of(self, key: bytes) -> Ttl:
@@ -105,7 +107,8 @@ class RetentionRules:
             return Judged(RetentionState.FOREIGN)
         ttl = self.ttl_of(look.key)
         age_ms = age_of(look, now_ms)
-        state = self.end_of(look.entry)
+        # What a feed lists ends nothing, whatever its data says.
+        state = None if look.is_feed else self.end_of(look.entry)
         if state is not None:
             seconds = ttl.failed_s if state is RetentionState.FAILED else ttl.finished_s
         elif age_ms is None or look.other_pending or is_watched(look, liveness):
