@@ -97,7 +97,7 @@ async def _started(
     async with redis.asyncio.from_url(url) as client:
         # Scripts and buffers are there from the first entry on.
         await asyncio.to_thread(_start, url, 1, users, listed=True)
-        await client.flushall(asynchronous=False)  # else it is freed while the next is measured
+        await client.execute_command("FLUSHALL", "SYNC")  # else it is freed meanwhile
         before = await _memory(client)
         cpu, began = cpu_ns(server.pid), time.monotonic()
         await asyncio.to_thread(_start, url, operations, users, listed=listed)

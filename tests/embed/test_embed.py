@@ -44,7 +44,7 @@ async def test_serve_is_a_whole_endpoint(app: Application, backend: Backend) -> 
 
 async def test_an_application_cancels_for_its_users(app: Application, backend: Backend) -> None:
     missing = await app.manager.cancel("42", "ann")
-    assert missing == (CancelOutcome.NOT_FOUND, "")
+    assert missing == (CancelOutcome.NO_STREAM, "")
     await app.manager.send_update("42", "operation_started", {"status": "running"})
     async with app.watch("42") as viewer:
         await viewer.state()

@@ -33,7 +33,7 @@ __all__ = ["backend"]
 ONE = OperationId("42")
 KEY = f"{{{PREFIX}42}}:cancel"
 ENDED, AGAIN = CancelOutcome.ALREADY_ENDED, CancelOutcome.ALREADY_REQUESTED
-MISSING, REQUESTED = CancelOutcome.NOT_FOUND, CancelOutcome.REQUESTED
+MISSING, REQUESTED = CancelOutcome.NO_STREAM, CancelOutcome.REQUESTED
 
 
 class Parts(NamedTuple):

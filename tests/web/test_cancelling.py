@@ -87,14 +87,14 @@ async def test_what_has_ended_or_never_began(replica: Replica, backend: Backend)
     await backend.finish("42")
     for path, status, code in (
         (PATH, 409, "already_ended"),
-        ("/operations/43/cancel", 404, "not_found"),
+        ("/operations/43/cancel", 404, "no_stream"),
         ("/operations/%2A/cancel", 400, "bad_request"),
     ):
         response = await post(replica, path)
         assert (response.status_code, response.json()["code"]) == (status, code), path
         assert not response.json()["retry"]
     async with many(replica) as viewer:
-        for operation, code in (("42", "already_ended"), ("43", "not_found"), ("*", "bad_request")):
+        for operation, code in (("42", "already_ended"), ("43", "no_stream"), ("*", "bad_request")):
             await viewer.say(type="cancel", operation=operation)
             await viewer.error(code, operation=operation)
         await viewer.ping()

@@ -88,7 +88,7 @@ def cancel(
             typer.echo(reply.entry_id)
         case CancelOutcome.ALREADY_ENDED:
             fail("the operation has ended already", REFUSED)
-        case CancelOutcome.NOT_FOUND:
+        case CancelOutcome.NO_STREAM:
             fail("there is no stream of this operation", REFUSED)
         case CancelOutcome.BUSY:
             fail("the operation is being written to; retry")

@@ -24,7 +24,7 @@ class CancelOutcome(enum.Enum):
     #: Somebody had asked before, and the operation has not ended since.
     ALREADY_REQUESTED = "already_requested"
     ALREADY_ENDED = "already_ended"
-    NOT_FOUND = "not_found"
+    NO_STREAM = "no_stream"
     #: It was written to all the time by entries that may have ended it.
     BUSY = "busy"
 

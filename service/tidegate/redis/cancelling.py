@@ -81,7 +81,7 @@ class RedisCanceller:
                 case "known":
                     return CancelReply(CancelOutcome.ALREADY_REQUESTED, entry_id)
                 case "missing":
-                    return CancelReply(CancelOutcome.NOT_FOUND)
+                    return CancelReply(CancelOutcome.NO_STREAM)
         return CancelReply(CancelOutcome.BUSY)
 
     async def _still_runs(self, operation: OperationId, by: str) -> StreamId | CancelOutcome:
@@ -90,7 +90,7 @@ class RedisCanceller:
         async with self._log.turn(operation, by) as pages:
             info, after = await pages.locate(operation, NEWEST)
             if not info.exists:
-                return CancelOutcome.NOT_FOUND
+                return CancelOutcome.NO_STREAM
             more = True
             while more:
                 page = await pages.after(operation, after)

@@ -48,7 +48,7 @@ async def test_operations_newest_first_with_their_states(
         ("a", ids[2], "running", False),
         ("b", ids[1], "failed", True),
     ]
-    assert body["operations"][0]["code"] == "not_found"
+    assert body["operations"][0]["code"] == "no_stream"
     assert body["operations"][1]["title"] == "Title of a"
     state = (await get(replica, "/operations/a")).json()
     assert {name: body["operations"][1][name] for name in state} == state

@@ -31,7 +31,7 @@ from tidegate.web.access.sessions import AuthorizedConnection
 from tidegate.web.auth.identity import ANONYMOUS
 from tidegate.web.auth.patterns import matches
 from tidegate.web.auth.sources import Allowed
-from tidegate.web.problem import Forbidden, NotFound, Refused
+from tidegate.web.problem import Forbidden, Refused
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +49,14 @@ class AlreadyEnded(Refused):
     def __init__(self) -> None:
         text = "the operation has ended already"
         super().__init__("already_ended", text, close_codes.BAD_REQUEST)
+
+
+class NoStream(Refused):
+    """The operation has none, or none yet, so no worker would see the request."""
+
+    def __init__(self) -> None:
+        text = "this operation has no stream, or none yet"
+        super().__init__("no_stream", text, close_codes.NOT_FOUND)
 
 
 class CancelBusy(Refused):
@@ -136,8 +144,8 @@ class CancelService:
             match reply.outcome:
                 case CancelOutcome.ALREADY_ENDED:
                     raise AlreadyEnded
-                case CancelOutcome.NOT_FOUND:
-                    raise NotFound
+                case CancelOutcome.NO_STREAM:
+                    raise NoStream
                 case CancelOutcome.BUSY:
                     raise CancelBusy
             repeated = reply.outcome is CancelOutcome.ALREADY_REQUESTED
