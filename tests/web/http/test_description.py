@@ -37,6 +37,7 @@ ENTRY = Entry(AT, "gap", b"1", b"{}", None)
 BUILT = {
     "entry_frame": frames.entry_frame(ENTRY, b"1795-1", b"42", FrameKind.ENTRY),
     "unstored_entry_frame": frames.unstored_entry_frame(ENTRY, b"42"),
+    "cancelling_frame": frames.cancelling_frame(OPERATION, str(AT), repeated=False),
     "current_state_frame": frames.current_state_frame(
         OPERATION, AT, "unknown", sent=None, available=7, known={"status": "queued", "x": [1]}
     ),

@@ -11,9 +11,9 @@ import msgspec
 
 from tidegate.core.ports import Sender
 from tidegate.model.batch import Batch
-from tidegate.model.errors import InvalidRequest, TidegateError
+from tidegate.model.errors import InvalidOperationId, InvalidRequest, TidegateError
 from tidegate.model.frames import Frame, cancelling_frame, error_frame
-from tidegate.model.ids import OPERATION_ID_MAX_LENGTH, OperationId, parse_operation_id
+from tidegate.model.ids import OperationId, parse_operation_id
 from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.sessions import AuthorizedConnection
 from tidegate.web.problem import refusal_of
@@ -116,4 +116,10 @@ class CancelMessages:
 
 
 def _shown(name: str | None) -> OperationId | None:
-    return None if name is None else OperationId(name[:OPERATION_ID_MAX_LENGTH])
+    """The operation in an answer; what is no id of one is not repeated."""
+    if name is None:
+        return None
+    try:
+        return parse_operation_id(name)
+    except InvalidOperationId:
+        return None
