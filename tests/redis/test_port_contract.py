@@ -298,10 +298,13 @@ async def test_a_user_has_one_turn_at_the_log_at_a_time(side: Side) -> None:
             order.append(by)
             assert len((await pages.after(OPERATION, ZERO)).entries) == 3
 
-    async with asyncio.TaskGroup() as tasks, side.log.turn(OPERATION, "mallory"):
-        waiting = [tasks.create_task(read("mallory")) for _ in range(5)]
-        await tasks.create_task(read("ann"))
-        assert order == ["ann"]
+    async with asyncio.TaskGroup() as tasks:
+        async with side.log.turn(OPERATION, "mallory"):
+            waiting = [tasks.create_task(read("mallory")) for _ in range(5)]
+            await asyncio.sleep(0)
+            other = tasks.create_task(read("ann"))
+            await asyncio.sleep(0)
+        await other  # before those who came before it, whose user has had a turn
         for task in waiting[1:]:  # who gives up loses no turn
             task.cancel()
     assert order == ["ann", "mallory"]

@@ -16,14 +16,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from tidegate.core.writes import Appended, IdempotencyKey, Outcome
-from tidegate.model.entries import Entry, TerminalRules, read_entry
+from tidegate.model.entries import Entry, RawEntry, TerminalRules, read_entry
 from tidegate.model.errors import RedisUnavailable
 from tidegate.model.folded_state import STARTED_TYPE
-from tidegate.model.ids import OperationId, stream_id
+from tidegate.model.ids import ZERO, OperationId, stream_id
 from tidegate.redis import lua
 from tidegate.redis.appending import CALLERS, OnceBounds, SyncAppender
 from tidegate.redis.errors import CLIENT_ERRORS, translate
-from tidegate.redis.names import same_slot
+from tidegate.redis.names import cancel_key, same_slot
 from tidegate.redis.replies import read_page
 
 #: How far back a status is looked for: what follows an end are at most late updates.
@@ -62,11 +62,12 @@ class ReportAppender(SyncAppender):
             RedisUnavailable: nothing was written. Its kind WriteUncertain: perhaps it was.
             StreamUnusable: the key holds something else.
         """
+        ends = _ends(texts[-1])
         for _ in range(TRIES):
             newest, last = self._newest(operation)
             if last is not None and _is_over(last, before):
                 return None
-            done = self.append(operation, texts, once=once, newest=newest, bounds=bounds)
+            done = self.append(operation, texts, once=once, newest=newest, bounds=bounds, ends=ends)
             if done.outcome is not Outcome.MOVED:
                 return done
         raise RedisUnavailable(f"others write to operation {operation} all the time")
@@ -87,8 +88,10 @@ class ReportAppender(SyncAppender):
 
     def cancel_requested(self, operation: OperationId) -> bool:
         """Whether somebody asks to cancel it. Raises RedisUnavailable."""
+        key = cancel_key(self._call.key(operation))
+        if key is None:  # nobody can ask
+            return False
         try:
-            key = f"{same_slot(self._call.key(operation))}:cancel"
             return bool(self._client.exists(key))
         except CLIENT_ERRORS as error:
             raise translate(error, operation) from None
@@ -108,6 +111,11 @@ class ReportAppender(SyncAppender):
         entries = (read_entry(stream_id(raw.id), raw) for raw in reversed(page.entries))
         last = next((one for one in entries if _RULES.status_of(one) is not None), None)
         return str(page.info.last), last
+
+
+def _ends(text: bytes) -> bool:
+    """Whether the operation ends with this message: nobody has to be asked to cancel it then."""
+    return _RULES.is_terminal(read_entry(ZERO, RawEntry(b"", [b"message", text])))
 
 
 def _is_over(last: Entry, before: int) -> bool:
