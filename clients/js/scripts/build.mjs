@@ -12,7 +12,7 @@ import { minify } from "terser";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 const INTERNAL =
-  /^(folded|course|line|again|told|over|watches|become|take|release|hasRoom|remove|wake|sleep|opened|lost|decided|place|bases|ways|unwatch|refresh|look|heard|inPercent|asked|changed|takeOver|isSocket|closed|failed|owner|forget)$/;
+  /^(folded|course|line|again|told|over|watches|become|take|release|hasRoom|remove|wake|sleep|opened|lost|decided|place|bases|ways|unwatch|refresh|look|heard|inPercent|asked|changed|takeOver|closed|failed|owner|forget|host|do|mayRenew|received|end|ms|log|ask|carry|errorCode|errorText|frames|way|fault|copy|change)$/;
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
@@ -25,6 +25,7 @@ async function entry(from, to, options = {}) {
     bundle: true,
     format: "esm",
     target: "es2022",
+    minify: true,
     write: false,
     mangleCache: names,
     legalComments: "none",
@@ -34,13 +35,15 @@ async function entry(from, to, options = {}) {
   const small = await minify(outputFiles[0].text, {
     module: true,
     ecma: 2022,
-    compress: { passes: 3, unsafe_arrows: true, pure_getters: true },
+    compress: { passes: 6, pure_getters: true },
   });
   writeFileSync(join(dist, to), `${small.code}\n`);
 }
 
-await entry("src/index.ts", "index.js", { external: ["./http.js"], mangleProps: INTERNAL });
-await entry("src/http.ts", "http.js", { mangleProps: INTERNAL });
+// Declarations of members alone are no code.
+const core = { mangleProps: INTERNAL, tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } } };
+await entry("src/index.ts", "index.js", { ...core, external: ["./http.js"] });
+await entry("src/http.ts", "http.js", core);
 const external = ["./index.js", "react", "vue"]; // store.js goes into both
 for (const name of ["cancel", "feed", "tabs", "react", "vue", "element"])
   if (existsSync(join(root, `src/${name}.ts`))) await entry(`src/${name}.ts`, `${name}.js`, { external });

@@ -1,14 +1,14 @@
 /** The client: one for a page. It shares sockets among operations, and operations among watches. */
 
 import { listen } from "./environment.js";
-import { InvalidRequest } from "./errors.js";
+import { check } from "./errors.js";
 import { createLine, type Line, type LineOwner } from "./line.js";
 import { Operation, type OperationOwner } from "./operation.js";
 import type { ClientOptions, Transport, WatchOptions } from "./options.js";
 import { position } from "./values.js";
 import { Watch } from "./watch.js";
 
-const OPERATION_ID = /^[A-Za-z0-9_][A-Za-z0-9_.:@~+=-]{0,127}$/;
+const OPERATION_ID = /^\w[\w.:@~+=-]{0,127}$/;
 const DEBUG_KEY = "tidegate.debug";
 
 export class TidegateClient implements LineOwner, OperationOwner {
@@ -27,19 +27,18 @@ export class TidegateClient implements LineOwner, OperationOwner {
   constructor(options: ClientOptions = {}) {
     this.options = options;
     const { url = globalThis.location?.origin, signal } = options;
-    const urls = typeof url === "string" ? [url] : (url ?? []);
-    this.bases = urls.map(baseOf);
-    if (!this.bases.length) throw new InvalidRequest("`url` is missing", "bad_request");
+    this.bases = [url ?? []].flat().map(baseOf);
+    check(this.bases.length, "`url` is missing");
     const known = options.WebSocket ?? globalThis.WebSocket;
     this.ways = (options.transports ?? ["websocket", "sse", "poll"]).filter(
       (transport) => transport !== "websocket" || known,
     );
-    if (!this.ways.length) throw new InvalidRequest("no transport left", "bad_request");
-    this.#unlisten = listen({
-      wake: () => this.#lines.forEach((line) => line.wake()),
-      sleep: () => this.#lines.forEach((line) => line.sleep()),
-    });
-    signal?.addEventListener("abort", () => this.close(), { once: true });
+    check(this.ways.length, "no transport left");
+    this.#unlisten = listen(
+      () => this.#lines.forEach((line) => line.wake()),
+      () => this.#lines.forEach((line) => line.sleep()),
+    );
+    signal?.addEventListener("abort", () => this.close());
     if (signal?.aborted) this.close();
   }
 
@@ -49,26 +48,23 @@ export class TidegateClient implements LineOwner, OperationOwner {
    */
   watch(operation: string, options: WatchOptions = {}): Watch {
     const { lastEventId, signal } = options;
-    if (this.#closed) throw new InvalidRequest("client is closed", "closed");
-    if (!OPERATION_ID.test(operation)) throw new InvalidRequest(`${operation} is no operation id`, "bad_request");
-    if (lastEventId !== undefined && position(lastEventId) < 0)
-      throw new InvalidRequest("`lastEventId` is no id", "bad_request");
+    check(!this.#closed, "client is closed", "closed");
+    check(OPERATION_ID.test(operation), `${operation} is no operation id`);
+    check(lastEventId === undefined || position(lastEventId) >= 0, "`lastEventId` is no id");
     let shared = this.#operations.get(operation);
-    const isNew = !shared;
     if (!shared) {
       shared = new Operation(operation, options, this);
       this.#operations.set(operation, shared);
+      this.place(shared);
     }
-    const watch = new Watch(shared, signal);
-    if (isNew) this.place(shared);
-    return watch;
+    return new Watch(shared, signal);
   }
 
   /** Leave everything. Safe to call twice. */
   close(): void {
     this.#closed = true;
     this.#unlisten();
-    for (const operation of [...this.#operations.values()]) for (const watch of [...operation.watches]) watch.close();
+    for (const { watches } of this.#operations.values()) for (const watch of watches) watch.close();
   }
 
   /** @internal */
@@ -80,28 +76,24 @@ export class TidegateClient implements LineOwner, OperationOwner {
   place(operation: Operation): void {
     let line = this.#lines.find((one) => one.hasRoom());
     if (!line) this.#lines.push((line = createLine(this)));
-    line.add(operation);
+    line.carry(operation);
   }
 
   /** @internal */
   log(...words: unknown[]): void {
-    if (this.options.debug || isDebugging()) console.debug("[tidegate]", ...words);
+    try {
+      if (this.options.debug || localStorage.getItem(DEBUG_KEY)) console.debug("[tidegate]", ...words);
+    } catch {
+      // an environment without storage
+    }
   }
 }
 
 /** Throws a TypeError for what is no URL. */
 function baseOf(url: string): URL {
   const base = new URL(url.replace(/^ws/, "http"), globalThis.location?.href);
-  if (!/^https?:$/.test(base.protocol)) throw new InvalidRequest(`${url} is no http or ws address`, "bad_request");
+  check(/^https?:$/.test(base.protocol), `${url} is no http address`);
   base.search = base.hash = "";
   base.pathname = base.pathname.replace(/\/*$/, "/");
   return base;
-}
-
-function isDebugging(): boolean {
-  try {
-    return !!globalThis.localStorage?.getItem(DEBUG_KEY);
-  } catch {
-    return false; // a page without storage
-  }
 }

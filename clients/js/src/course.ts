@@ -8,7 +8,7 @@ import { isEntry } from "./state.js";
 import { type Json, number, object, text } from "./values.js";
 
 export type Decision =
-  | { readonly do: "finish" }
+  | { readonly do: "finish"; readonly close?: undefined }
   | { readonly do: "refuse"; readonly close: number }
   /** `asked`: the gateway has named the delay, so nothing cuts it short. */
   | { readonly do: "return"; readonly ms: number; readonly asked?: boolean };
@@ -18,23 +18,22 @@ const FIRST_DELAY_MS = 200;
 const MAX_DELAY_MS = 10_000;
 const LATER_DELAY_MS = 1_000;
 /** A gateway that asks to wait for longer is not believed. */
-const ASKED_DELAY_MAX_MS = 600_000;
+export const ASKED_DELAY_MAX_MS = 600_000;
 
 const FINISHED = 1000;
 const UNAUTHENTICATED = 4401;
 const CONNECTION_LIMIT = 4429;
-/** Statuses of clients' faults that time mends. */
-const PASSING = [408, 425, 429];
-
 export interface Course {
   /** Said by the `error` frame before a close. */
-  code: string;
-  reason: string;
+  errorCode: string;
+  errorText: string;
   heard(frame: Json): void;
   /** The connection ended with this close code (1006: without one). */
   closed(code: number, ended?: boolean): Decision;
-  /** There was no connection: no way, or an HTTP answer. */
-  failed(status?: number, retryAfter?: string | null, ended?: boolean): Decision;
+  /** There was no connection: return, after at least so many ms. */
+  failed(least: number): Decision;
+  /** Whether a new token may help: the old one was good once, and this has not been tried. */
+  mayRenew(): boolean;
 }
 
 /** `isRenewable`: each connection gets a new token, so one that has expired is no refusal. */
@@ -44,21 +43,9 @@ export function createCourse(isRenewable: boolean, random: () => number = Math.r
   let failures = 0;
   let afterMs: number | null = null;
 
-  /** Whether a new token may help: the old one was good once, and this has not been tried. */
-  const mayRenew = (isUnauthenticated: boolean) => {
-    const wasLetIn = isLetIn;
-    isLetIn = false;
-    return isUnauthenticated && isRenewable && wasLetIn;
-  };
-  /** Full jitter: uniform up to a bound that doubles with each failure in a row. */
-  const backOff = (least: number): Decision => {
-    const bound = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(failures++, 16));
-    return { do: "return", ms: least + random() * bound, asked: least > 0 };
-  };
-
   return {
-    code: "",
-    reason: "",
+    errorCode: "",
+    errorText: "",
 
     heard(frame) {
       const { type } = frame;
@@ -69,8 +56,8 @@ export function createCourse(isRenewable: boolean, random: () => number = Math.r
         failures = 0;
       } else if (type === "reconnect") afterMs = number(data.after_ms);
       else if (type === "error") {
-        this.code = text(data.code) ?? "";
-        this.reason = text(data.message) ?? "";
+        this.errorCode = text(data.code) ?? "";
+        this.errorText = text(data.message) ?? "";
       }
     },
 
@@ -78,22 +65,26 @@ export function createCourse(isRenewable: boolean, random: () => number = Math.r
       const askedMs = afterMs;
       afterMs = null;
       if (ended || code === FINISHED) return { do: "finish" };
-      if (mayRenew(code === UNAUTHENTICATED)) return { do: "return", ms: 0 };
+      if (this.mayRenew() && code === UNAUTHENTICATED) return { do: "return", ms: 0 };
       const comeBack = CLOSE_CODES[code];
       // At the limit from the start there is nothing to wait for; later it may only be that a dead
       // replica still counts for us.
       if (comeBack === "no" || (code === CONNECTION_LIMIT && !isAdmitted)) return { do: "refuse", close: code };
       if (askedMs !== null)
         return { do: "return", ms: Math.min(Math.max(0, askedMs), ASKED_DELAY_MAX_MS), asked: true };
-      return backOff(comeBack === "later" ? LATER_DELAY_MS : 0);
+      return this.failed(comeBack === "later" ? LATER_DELAY_MS : 0);
     },
 
-    failed(status = 0, retryAfter, ended) {
-      if (ended) return { do: "finish" };
-      if (mayRenew(status === UNAUTHENTICATED - 4000)) return { do: "return", ms: 0 };
-      if (status >= 400 && status < 500 && !PASSING.includes(status)) return { do: "refuse", close: 4000 + status };
-      const seconds = retryAfter && /^\d+$/.test(retryAfter) ? Number(retryAfter) : 0;
-      return backOff(Math.min(seconds * 1000, ASKED_DELAY_MAX_MS));
+    /** Full jitter: uniform up to a bound that doubles with each failure in a row. */
+    failed(least) {
+      const bound = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(failures++, 16));
+      return { do: "return", ms: least + random() * bound, asked: least > 0 };
+    },
+
+    mayRenew() {
+      const wasLetIn = isLetIn;
+      isLetIn = false;
+      return isRenewable && wasLetIn;
     },
   };
 }

@@ -4,23 +4,19 @@
  * of it is silent, which costs nothing but time.
  */
 
-export interface Signals {
-  /** Look at the connection now. */
-  wake(): void;
-  /** The page is put away, perhaps for good: a socket would keep it out of the cache. */
-  sleep(): void;
-}
-
-/** Returns what ends it. A frozen page that goes on is one that is shown again. */
-export function listen({ wake, sleep }: Signals): () => void {
+/**
+ * `wake`: look at the connection now. `sleep`: the page is put away, perhaps for good, and a socket
+ * would keep it out of the cache. Returns what ends it. A frozen page that goes on is one that is
+ * shown again.
+ */
+export function listen(wake: () => void, sleep: () => void): () => void {
   const scope = globalThis as Partial<EventTarget> & { document?: Document };
   const ended = new AbortController();
-  const on = (target: Partial<EventTarget> | undefined, type: string, act: (event: Event) => void) =>
-    target?.addEventListener?.(type, act, ended);
-  const { document } = scope;
-  on(scope, "online", wake);
-  on(scope, "pageshow", wake);
-  on(scope, "pagehide", sleep);
-  on(document, "visibilitychange", () => document!.hidden || wake());
+  const on = (type: string, act: () => void) => scope.addEventListener?.(type, act, ended);
+  on("online", wake);
+  on("pageshow", wake);
+  on("pagehide", sleep);
+  // The document's, which bubbles.
+  on("visibilitychange", () => scope.document!.hidden || wake());
   return () => ended.abort();
 }

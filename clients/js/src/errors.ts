@@ -36,6 +36,20 @@ export class TooManyConnections extends TidegateError {}
 /** No gateway answered for as long as `patienceMs` says. */
 export class GatewayUnreachable extends TidegateError {}
 
+// A minifier renames classes; what is logged has their names.
+const NAMED: Readonly<Record<string, typeof TidegateError>> = {
+  TidegateError,
+  GatewayUnreachable,
+  InvalidRequest,
+  SignInRequired,
+  WatchForbidden,
+  OperationNotFound,
+  Replaced,
+  OperationExpired,
+  TooManyConnections,
+};
+for (const name in NAMED) NAMED[name]!.prototype.name = name;
+
 const CLASSES: Readonly<Record<number, typeof TidegateError>> = {
   4400: InvalidRequest,
   4401: SignInRequired,
@@ -46,22 +60,19 @@ const CLASSES: Readonly<Record<number, typeof TidegateError>> = {
   4429: TooManyConnections,
 };
 
-// A minifier renames classes; what is logged has their names.
-const NAMED: Readonly<Record<string, typeof TidegateError>> = {
-  TidegateError,
-  InvalidRequest,
-  SignInRequired,
-  WatchForbidden,
-  OperationNotFound,
-  OperationExpired,
-  Replaced,
-  TooManyConnections,
-  GatewayUnreachable,
-};
-for (const name in NAMED) NAMED[name]!.prototype.name = name;
+/** Throws where something that was given cannot be. */
+export function check(isPossible: unknown, message: string, code = "bad_request"): void {
+  if (!isPossible) throw new InvalidRequest(message, code);
+}
+
+/** What the `error` frame before a refusal has said. */
+interface Said {
+  readonly errorCode?: string;
+  readonly errorText?: string;
+}
 
 /** The error of a refusal. */
-export function refusal(close: number, code: string, reason: string): TidegateError {
+export function refusal(close: number, { errorCode, errorText }: Said, reason: string): TidegateError {
   const retry = (CLOSE_CODES[close] ?? "no") !== "no";
-  return new (CLASSES[close] ?? TidegateError)(reason || `refused (${close})`, code || "refused", retry, close);
+  return new (CLASSES[close] ?? TidegateError)(errorText || reason || `refused (${close})`, errorCode || "refused", retry, close);
 }

@@ -7,6 +7,7 @@
  * it is needed.
  */
 
+import { answered } from "./answers.js";
 import type { Decision } from "./course.js";
 import type { Line, LineOwner } from "./line.js";
 import type { Operation } from "./operation.js";
@@ -70,7 +71,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
       if (!answer.ok || !answer.body) {
         const decision = refused(operation, answer, object(parse(await answer.text())));
         // A gateway names its reason; a proxy that wants no event streams does not.
-        return decision.do === "refuse" && !operation.course.code && useNoStreams() ? null : decision;
+        return decision.do === "refuse" && !operation.course.errorCode && useNoStreams() ? null : decision;
       }
       const reader = answer.body.getReader();
       const decoder = new TextDecoder();
@@ -88,7 +89,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
           silent = false;
           if (frame.type === "end" && !isEntry(frame))
             return operation.course.closed(Number(object(frame.data).code), operation.folded.ended);
-          host.frame(link, frame, operation);
+          host.received(link, frame, operation);
         }
       }
     } catch (error) {
@@ -130,7 +131,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
     if (notBegun && Date.now() - began < wait * 800) return operation.course.closed(ABNORMAL, operation.folded.ended);
     const page = notBegun ? {} : object(await answer.json());
     if (signal.aborted) return null;
-    const tell = (frame: Json) => host.frame(link, { ...frame, operation: operation.id }, operation);
+    const tell = (frame: Json) => host.received(link, { ...frame, operation: operation.id }, operation);
     const events = Array.isArray(page.events) ? page.events : [];
     if (operation.state.connection !== "live") {
       const cursor = after || (events.length ? "0-0" : page.cursor);
@@ -153,7 +154,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
 
   const refused = ({ course, folded }: Operation, answer: Response, { code, detail }: Json): Decision => {
     course.heard({ type: "error", data: { code, message: detail } });
-    return course.failed(answer.status, answer.headers.get("Retry-After"), folded.ended);
+    return answered(course, answer.status, answer.headers.get("Retry-After"), folded.ended);
   };
 
   const enter = async () => {
@@ -185,9 +186,10 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
       if (isClosed) return;
       probe = openSocket(owner.options.WebSocket ?? WebSocket, base, token, {
         opened: (socket) => socket.look?.(),
-        frame(socket) {
+        received(socket) {
           probe = undefined;
           owner.log("a socket comes through");
+          socket.host = host;
           host.takeOver(link, socket);
         },
         lost: probeLater,
@@ -200,7 +202,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
 
   const link: Link = {
     host,
-    watch(operation) {
+    ask(operation) {
       running.get(operation)?.abort();
       const mine = new AbortController();
       running.set(operation, mine);

@@ -10,11 +10,11 @@
 
 import { createCourse, type Decision } from "./course.js";
 import { GatewayUnreachable, refusal, TidegateError } from "./errors.js";
-import type { Operation } from "./operation.js";
+import type { Connection, Operation } from "./operation.js";
 import { type ClientOptions, LINGER_MS, MAX_WATCHES, REFRESH_MIN_MS, SILENT_SOCKETS, type Transport } from "./options.js";
 import { ABNORMAL, type Link, type LinkHost, openSocket } from "./socket.js";
 import { isEntry } from "./state.js";
-import { readToken, renewalDelay } from "./token.js";
+import { readToken } from "./token.js";
 import { number, object } from "./values.js";
 
 const OVERLOADED = 1013;
@@ -31,7 +31,7 @@ export interface LineOwner {
 
 export interface Line extends LinkHost {
   hasRoom(): boolean;
-  add(operation: Operation): void;
+  carry(operation: Operation): void;
   remove(operation: Operation): void;
   /** Look at the connection now: the network or the page is back. */
   wake(): void;
@@ -60,58 +60,46 @@ export function createLine(owner: LineOwner): Line {
   let isAsked = false;
   let answered = 0;
 
-  const each = (act: (operation: Operation) => void) => [...operations.values()].forEach(act);
+  /** A copy, as whoever is told may watch again. */
+  const all = (connection: Connection, failure?: TidegateError) =>
+    [...operations.values()].forEach((operation) => operation.become(connection, failure));
 
   const connect = async () => {
-    clearTimeout(timer);
-    timer = undefined;
+    drop();
     isAsked = false;
     connecting = true;
-    const mine = ++turn;
-    each((operation) => operation.become("connecting"));
+    const mine = turn;
+    all("connecting");
     let token: string | undefined;
+    let hasRead = false;
     try {
       token = await readToken(options.token);
-    } catch (error) {
+      hasRead = true;
       if (mine !== turn) return;
-      if (error instanceof TidegateError && !error.retry) fail(error);
-      else after(course.failed(), String(error));
-      return;
-    }
-    try {
-      if (mine !== turn) return;
-      const opened = await open(bases[at]!, token);
+      const base = bases[at]!;
+      owner.log("connecting", base.href, silentSockets);
+      const tryHttp = ways[0] !== "websocket" || (silentSockets >= SILENT_SOCKETS && ways[1]);
+      const opened = tryHttp
+        ? (await import("./http.js")).openHttp(owner, base, line)
+        : openSocket(options.WebSocket ?? WebSocket, base, token, line);
       if (mine !== turn) return opened.close();
       link = opened;
       connecting = false;
-      if (!link.isSocket) line.opened(link);
-      renewLater(token ? renewalDelay(token, Date.now()) : null);
+      if (!link.look) line.opened(link);
     } catch (error) {
-      fail(refusal(token ? 4401 : 4400, "", String(error)));
+      if (mine !== turn) return;
+      if (hasRead) fail(refusal(token ? 4401 : 4400, {}, String(error)));
+      else if (error instanceof TidegateError && !error.retry) fail(error);
+      else after(course.failed(0), String(error));
     }
   };
 
-  const open = async (base: URL, token: string | undefined): Promise<Link> => {
-    owner.log("connecting", base.href, silentSockets);
-    const tryHttp = ways[0] !== "websocket" || (silentSockets >= SILENT_SOCKETS && ways[1]);
-    if (tryHttp) return (await import("./http.js")).openHttp(owner, base, line);
-    return openSocket(options.WebSocket ?? WebSocket, base, token, line);
-  };
-
-  const renewLater = (delay: number | null | undefined) => {
-    clearTimeout(renewal);
-    // A gateway closes what asks too often.
-    renewal = isRenewable && delay != null ? setTimeout(renew, Math.max(REFRESH_MIN_MS, delay)) : undefined;
-  };
-
   const renew = async () => {
-    const before = link;
+    const of = link;
     renewal = undefined;
     try {
       const token = await readToken(options.token);
-      if (!token || link !== before) return;
-      link?.refresh?.(token);
-      renewLater(renewalDelay(token, Date.now()));
+      if (token) of?.refresh?.(token); // one that is closed says nothing
     } catch (error) {
       owner.log("error", error); // the old one may do for a while
     }
@@ -125,39 +113,35 @@ export function createLine(owner: LineOwner): Line {
     link = undefined;
     clearTimeout(renewal);
     clearTimeout(timer);
-    timer = undefined;
+    renewal = timer = undefined;
   };
 
   const fail = (error: TidegateError) => {
     drop();
-    each((operation) => operation.become("failed", error));
+    all("failed", error);
   };
 
   const after = (decision: Decision, reason: string) => {
-    if (decision.do !== "return") {
-      fail(refusal(decision.do === "refuse" ? decision.close : 0, course.code, course.reason || reason));
-      return;
-    }
+    // Not `finish`, which a line as a whole never does.
+    if (decision.do !== "return") return fail(refusal(decision.close!, course, reason));
     const { ms } = decision;
-    if (Date.now() - answered + ms > (options.patienceMs ?? Infinity)) {
-      fail(new GatewayUnreachable(`no gateway answers: ${reason}`, "unreachable", true));
-      return;
-    }
+    if (Date.now() - answered + ms > (options.patienceMs ?? Infinity))
+      return fail(new GatewayUnreachable(`no answer: ${reason}`, "unreachable", true));
     if (ms) at = (at + 1) % bases.length;
     isAsked = !!decision.asked;
     connecting = false;
     owner.log("again", ms, reason);
-    each((operation) => operation.become("waiting"));
+    all("waiting");
     timer = setTimeout(connect, ms);
   };
 
   const line: Line = {
     hasRoom: () => operations.size < capacity,
 
-    add(operation) {
+    carry(operation) {
       operation.line = line;
       operations.set(operation.id, operation);
-      if (link) link.watch(operation);
+      if (link) link.ask(operation);
       else if (!timer && !connecting) {
         answered = Date.now();
         void connect();
@@ -167,7 +151,7 @@ export function createLine(owner: LineOwner): Line {
     remove(operation) {
       if (!operations.delete(operation.id)) return;
       // What a gateway has ended it watches no longer.
-      if (!link?.isSocket || operation.state.connection === "closed") link?.unwatch(operation);
+      if (!link?.look || operation.state.connection === "closed") link?.unwatch(operation);
       setTimeout(() => operations.size || drop(), LINGER_MS);
     },
 
@@ -179,57 +163,48 @@ export function createLine(owner: LineOwner): Line {
     sleep() {
       drop();
       isAsked = false;
-      each((operation) => operation.become("waiting"));
+      all("waiting");
     },
 
     opened(of) {
-      each((operation) => of.watch(operation));
+      operations.forEach((operation) => of.ask(operation));
     },
 
-    frame(of, frame, operation = operations.get(frame.operation)) {
+    received(of, frame, operation = operations.get(frame.operation)) {
       if (of !== link) return;
       answered = Date.now();
-      if (isEntry(frame)) {
+      const { code, name, in_s } = object(frame.data);
+      const type = isEntry(frame) ? null : frame.type;
+      if (type === "expiring") {
+        // A gateway closes what asks too often.
+        if (isRenewable) renewal ??= setTimeout(renew, Math.max(REFRESH_MIN_MS, (number(in_s) ?? 0) * 500));
+      } else if (type === "unwatched") {
+        if (operation && name !== "unwatch")
+          line.decided(operation, operation.course.closed(Number(code), operation.folded.ended), String(name));
+      } else if (type === "error") {
+        owner.log(type, frame);
+        (operation?.course ?? course).heard(frame);
+        // Answers to a message of ours; no `unwatched` follows.
+        if (operation && code === "too_many_watches") {
+          operations.delete(operation.id);
+          capacity = operations.size || 1;
+          owner.place(operation);
+        } else if (operation && code === "bad_request") line.decided(operation, operation.course.closed(4400), "");
+      } else {
         course.heard(frame);
         operation?.take(frame);
-        return;
       }
-      const { code, name, in_s } = object(frame.data);
-      switch (frame.type) {
-        case "expiring":
-          // Of a token that does not tell its end by itself.
-          if (!renewal) renewLater((number(in_s) ?? 0) * 500);
-          return;
-        case "unwatched":
-          if (!operation || name === "unwatch") return;
-          line.decided(operation, operation.course.closed(Number(code), operation.folded.ended), String(name));
-          return;
-        case "error":
-          owner.log("error", frame);
-          (operation?.course ?? course).heard(frame);
-          // Answers to a message of ours; no `unwatched` follows.
-          if (operation && code === "too_many_watches") {
-            operations.delete(operation.id);
-            capacity = operations.size || 1;
-            owner.place(operation);
-          } else if (operation && code === "bad_request") line.decided(operation, operation.course.closed(4400), "");
-          return;
-        case "current_state":
-        case "reconnect":
-          course.heard(frame);
-      }
-      operation?.take(frame);
     },
 
     lost(of, code, reason, silent) {
       if (of !== link) return;
       drop();
-      each((operation) => operation.folded.ended && operation.become("ended"));
+      operations.forEach((operation) => operation.folded.ended && operation.become("ended"));
       // Where HTTP fails as well it is not the proxy: sockets first, and HTTP behind one failure.
-      silentSockets = !of.isSocket ? SILENT_SOCKETS - 1 : silent ? silentSockets + 1 : 0;
+      silentSockets = !of.look ? SILENT_SOCKETS - 1 : silent ? silentSockets + 1 : 0;
       // A whole socket never ends with an operation; a gateway that takes less than the default has
       // said by now for how many operations there is room.
-      if (course.code === "too_many_messages") code = OVERLOADED;
+      if (course.errorCode === "too_many_messages") code = OVERLOADED;
       if (operations.size) after(course.closed(code === 1000 ? ABNORMAL : code), reason || String(code));
     },
 
@@ -238,11 +213,11 @@ export function createLine(owner: LineOwner): Line {
       owner.log(operation.id, decision);
       if (decision.do === "finish") operation.become("ended");
       else if (decision.do === "refuse")
-        operation.become("failed", refusal(decision.close, course.code, course.reason || reason));
+        operation.become("failed", refusal(decision.close, course, reason));
       else {
         operation.become("waiting");
         const by = link;
-        operation.again = setTimeout(() => by === link && operation.line === line && by?.watch(operation), decision.ms);
+        operation.again = setTimeout(() => by === link && operation.line === line && by?.ask(operation), decision.ms);
       }
     },
 
@@ -250,7 +225,6 @@ export function createLine(owner: LineOwner): Line {
       if (from !== link) return socket.close();
       drop();
       silentSockets = 0;
-      socket.host = line;
       link = socket;
       line.opened(socket);
     },

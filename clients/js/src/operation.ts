@@ -9,8 +9,8 @@ import { type Course, createCourse } from "./course.js";
 import type { TidegateError } from "./errors.js";
 import type { Line } from "./line.js";
 import { type ClientOptions, LINGER_MS, type WatchOptions } from "./options.js";
-import { type Folded, fold, initial, isEntry, type OperationState } from "./state.js";
-import { idOf, type Json, position } from "./values.js";
+import { createFold, type Fold, isEntry, type OperationState } from "./state.js";
+import { type Json, position } from "./values.js";
 import type { Watch } from "./watch.js";
 
 export type Connection = "connecting" | "live" | "waiting" | "ended" | "failed" | "closed";
@@ -22,12 +22,11 @@ export interface WatchState extends OperationState {
   readonly failure: TidegateError | null;
 }
 
-function shown({ inPercent: _, ...state }: Folded, connection: Connection, failure: TidegateError | null): WatchState {
-  return Object.freeze({ ...state, connection, failure });
-}
+const shown = (state: OperationState, connection: Connection, failure: TidegateError | null): WatchState =>
+  Object.freeze({ ...state, connection, failure });
 
 /** What is known of an operation that nobody has watched yet. */
-export const NOTHING_YET: WatchState = shown(initial(), "connecting", null);
+export const NOTHING_YET: WatchState = shown(createFold(-1n).folded, "connecting", null);
 
 /** What an operation belongs to. */
 export interface OperationOwner {
@@ -47,49 +46,49 @@ export class Operation {
   line: Line | undefined;
   /** Set while it waits to be asked for again on a connection that lives. */
   again: ReturnType<typeof setTimeout> | undefined;
-  folded: Folded;
+  /** What its frames say; `frames` changes it. */
+  readonly folded: OperationState;
   /** `current_state` has come, on any connection. */
   told = false;
-  #connection: Connection = "connecting";
-  #failure: TidegateError | null = null;
-  #snapshot: WatchState | null = null;
+  /** It is ended, failed or closed. */
+  over = false;
+  private readonly frames: Fold;
+  private way: Connection = "connecting";
+  private fault: TidegateError | null = null;
+  private copy: WatchState | null = null;
 
   constructor(id: string, { history, lastEventId }: WatchOptions, owner: OperationOwner) {
     this.id = id;
     this.history = history;
     this.owner = owner;
-    this.folded = initial(idOf(position(lastEventId)));
+    this.frames = createFold(position(lastEventId));
+    this.folded = this.frames.folded;
     this.course = createCourse(typeof owner.options.token === "function");
   }
 
   /** The same object as long as nothing has changed. */
   get state(): WatchState {
-    return (this.#snapshot ??= shown(this.folded, this.#connection, this.#failure));
-  }
-
-  get over(): boolean {
-    return /^(?:ended|failed|closed)$/.test(this.#connection);
+    return (this.copy ??= shown(this.folded, this.way, this.fault));
   }
 
   /** Take in a frame. */
   take(frame: Json): void {
     this.course.heard(frame);
-    const next = this.over ? null : fold(this.folded, frame);
-    if (!next) return;
-    this.folded = next;
+    if (this.over || !this.frames.take(frame)) return;
     const isState = frame.type === "current_state" && !isEntry(frame);
-    if (isState) this.#connection = "live";
-    this.#changed();
+    if (isState) this.way = "live";
+    this.change();
     // Later connections tell the state again, which an application knows.
     if (!isState || !this.told) for (const watch of this.watches) watch.push(frame);
     this.told ||= isState;
   }
 
   become(connection: Connection, failure: TidegateError | null = null): void {
-    if (this.over || this.#connection === connection) return;
-    this.#connection = connection;
-    this.#failure = failure;
-    this.#changed();
+    if (this.over || this.way === connection) return;
+    this.way = connection;
+    this.fault = failure;
+    this.over = /ed$/.test(connection);
+    this.change();
     if (!this.over) return;
     clearTimeout(this.again);
     this.line?.remove(this);
@@ -104,8 +103,8 @@ export class Operation {
     setTimeout(() => this.watches.size || this.become("closed"), LINGER_MS);
   }
 
-  #changed(): void {
-    this.#snapshot = null;
+  private change(): void {
+    this.copy = null;
     for (const watch of this.watches) watch.changed();
   }
 }

@@ -55,10 +55,10 @@ export const SSE_SILENCE_MS = 45_000;
 export const MAX_WATCHES = 128;
 /**
  * What is said on a socket: a gateway takes 50 messages a second and one more for each watch, in
- * which a new token counts as 20. So many at once and so many a second later are never too many.
+ * which a new token counts as 20. One in so many ms, and 100 at once, are never too many.
  */
-export const BURST = 100;
-export const MESSAGES_PER_S = 45;
+export const MESSAGE_MS = 22;
+export const BURST_MS = 100 * MESSAGE_MS;
 export const PACE_MS = 100;
 /** Frames that wait for whoever iterates over a watch. */
 export const MAX_BUFFERED = 1_000;
@@ -68,5 +68,4 @@ export const CHANGE_MS = 16;
 export const LINGER_MS = 100;
 /** A token that ends sooner than this is not asked for again and again. */
 export const REFRESH_MIN_MS = 5_000;
-export const REFRESH_AHEAD_MS = 60_000;
 export const TOKEN_TIMEOUT_MS = 30_000;

@@ -4,19 +4,18 @@
  */
 
 import type { Operation } from "./operation.js";
-import { BURST, MESSAGES_PER_S, OPEN_TIMEOUT_MS, PACE_MS, PING_MS, PONG_MS, STOOD_STILL_MS } from "./options.js";
+import { BURST_MS, MESSAGE_MS, OPEN_TIMEOUT_MS, PACE_MS, PING_MS, PONG_MS, STOOD_STILL_MS } from "./options.js";
 import { isEntry } from "./state.js";
 import { type Json, object, parse } from "./values.js";
 
 /** A way to the gateway. Whatever happens on it is told to its host, until it is closed. */
 export interface Link {
-  readonly isSocket?: boolean;
   /** Who is told; another host may take it over. */
   host: LinkHost;
-  watch(operation: Operation): void;
+  ask(operation: Operation): void;
   unwatch(operation: Operation): void;
   refresh?(token: string): void;
-  /** Find out now whether it lives. */
+  /** Find out now whether it lives; of a socket only. */
   look?(): void;
   close(): void;
 }
@@ -24,7 +23,7 @@ export interface Link {
 export interface LinkHost {
   /** What is sent now arrives. */
   opened(link: Link): void;
-  frame(link: Link, frame: Json, operation?: Operation): void;
+  received(link: Link, frame: Json, operation?: Operation): void;
   /** `silent`: it never brought a frame. */
   lost(link: Link, code: number, reason: string, silent: boolean): void;
 }
@@ -34,35 +33,27 @@ export const ABNORMAL = 1006;
 
 /** Throws where a token cannot be a sub-protocol, or a page may not connect to the address. */
 export function openSocket(Socket: typeof WebSocket, base: URL, token: string | undefined, host: LinkHost): Link {
-  const url = new URL(`${base}ws`);
-  url.protocol = url.protocol.replace("http", "ws");
-  const socket = new Socket(url, token ? [PROTOCOL, `access_token.${token}`] : PROTOCOL);
+  const socket = new Socket(`${base}ws`.replace("http", "ws"), token ? [PROTOCOL, `access_token.${token}`] : PROTOCOL);
   /** Operations that were left: what comes of them up to `unwatched` belongs to the watch before. */
-  const left = new Map<unknown, number>();
+  const left: unknown[] = [];
   let timer: ReturnType<typeof setTimeout> | undefined;
   let due = 0;
   let asked = false;
   let heardAt = 0;
   let silent = true;
 
-  const send = (message: Json) => {
-    if (socket.readyState === 1) socket.send(JSON.stringify(message));
-  };
+  const isOpen = () => socket.readyState === 1;
+  const send = (message: Json) => socket.send(JSON.stringify(message));
   /** A gateway closes what says too much at once. */
   const waiting: Json[] = [];
-  let allowed = BURST;
-  let since = 0;
+  /** When the next one may be said; what was saved up is a burst at most. */
+  let next = 0;
   let pace: ReturnType<typeof setTimeout> | undefined;
   const sendPaced = (message?: Json) => {
-    if (socket.readyState !== 1) return; // once it is open, all is asked for
+    if (!isOpen()) return; // once it is open, all is asked for
     if (message) waiting.push(message);
     const now = Date.now();
-    allowed = Math.min(BURST, allowed + ((now - since) * MESSAGES_PER_S) / 1000);
-    since = now;
-    while (allowed >= 1 && waiting[0]) {
-      allowed--;
-      send(waiting.shift()!);
-    }
+    for (next = Math.max(next, now - BURST_MS); next < now && waiting[0]; next += MESSAGE_MS) send(waiting.shift()!);
     clearTimeout(pace);
     if (waiting[0]) pace = setTimeout(sendPaced, PACE_MS);
   };
@@ -82,7 +73,7 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     link.host.lost(link, code, reason, silent);
   };
   const look = () => {
-    if (socket.readyState !== 1) return;
+    if (!isOpen()) return;
     asked = true;
     send({ type: "ping" });
     wait(PONG_MS, beat);
@@ -97,18 +88,17 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     else look();
   };
   const link: Link = {
-    isSocket: true,
     host,
-    watch({ id, history, folded: { cursor } }) {
+    ask({ id, history, folded: { cursor } }) {
       // What is undefined is not written.
       sendPaced({ type: "watch", operation: id, last_event_id: cursor ?? undefined, history: cursor ? undefined : history });
     },
     unwatch({ id }) {
-      left.set(id, (left.get(id) ?? 0) + 1);
+      left.push(id);
       sendPaced({ type: "unwatch", operation: id });
     },
     refresh(token) {
-      send({ type: "refresh", token });
+      if (isOpen()) send({ type: "refresh", token });
     },
     look,
     close,
@@ -126,12 +116,9 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
     const frame = parse(data);
     if (!frame) return;
     const { operation, type } = frame;
-    const count = left.get(operation);
-    if (!count) link.host.frame(link, frame);
-    else if (!isEntry(frame) && (type === "unwatched" || object(frame.data).code === "not_watched")) {
-      left.delete(operation);
-      if (count > 1) left.set(operation, count - 1);
-    }
+    const at = left.indexOf(operation);
+    if (at < 0) link.host.received(link, frame);
+    else if (!isEntry(frame) && (type === "unwatched" || object(frame.data).code === "not_watched")) left.splice(at, 1);
   };
   return link;
 }

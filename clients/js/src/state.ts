@@ -1,14 +1,14 @@
 /**
- * What an application sees of an operation: its frames folded into one state, by one pure function.
- * Every client folds alike (clients/vectors). A frame is an entry when it has an `id` or a
- * `timestamp`: an entry may have any type, also that of another frame.
+ * What an application sees of an operation: its frames folded into one state, which is changed in
+ * place (a copy is made for who asks). Every client folds alike (clients/vectors). A frame is an
+ * entry when it has an `id` or a `timestamp`: an entry may have any type, also that of another frame.
  *
  * Invariant: `cursor` only rises within an epoch, and nothing at or below it is taken twice. A gap
  * other than `trimmed` begins a new epoch: the log is another one, and all of it follows. A state
  * that was told by `current_state` is that of `at`: entries up to there are in it already.
  */
 
-import { idOf, type Json, merge, millisecondsOf, newest, number, object, position, text, time } from "./values.js";
+import { idOf, type Json, merge, millisecondsOf, newest, number, object, type Position, position, text, time } from "./values.js";
 
 /** The newest gap; `before` is null where nothing has followed it yet. */
 export interface Gap {
@@ -66,18 +66,18 @@ export interface OperationState {
   readonly at: string | null;
 }
 
-/** Internal: the state, and whether a `progress` above 1 has come, so that 1 is one percent. */
-export interface Folded extends OperationState {
-  readonly inPercent: boolean;
+/** The frames of one operation so far. */
+export interface Fold {
+  /** Changed by `take`, and by nothing else. */
+  readonly folded: OperationState;
+  /**
+   * Take in one frame. False when it says nothing new, and nothing was changed: an entry that was
+   * had already, or no frame of the protocol.
+   */
+  take(frame: Json): boolean;
 }
 
-/** A copy, while a frame is taken in. */
-type Draft = { -readonly [name in keyof Folded]: Folded[name] };
-
-const FINAL = /^(?:completed|failed|cancelled)$/;
 const END = /^operation_(completed|failed|cancelled)$/;
-/** Streams came in 2018: an older id is no time. */
-const OLDEST_TIME_MS = 1_514_764_800_000;
 /** Sums of fractions end a little above 1; a percentage that is meant does not. */
 const FRACTION_MAX = 1.000001;
 
@@ -92,10 +92,10 @@ const NOTHING = {
   merged: {},
   estimatedEndAt: null,
   resultOmitted: false,
-  inPercent: false,
 };
 
-export const initial = (cursor: string | null = null): Folded => ({
+/** Another log begins with these. */
+const UNKNOWN = {
   ...NOTHING,
   status: "unknown",
   finished: false,
@@ -106,197 +106,197 @@ export const initial = (cursor: string | null = null): Folded => ({
   startedAt: null,
   updatedAt: null,
   endedAt: null,
-  stale: false,
-  gaps: 0,
-  gap: null,
   partial: false,
-  skipped: 0,
-  entries: 0,
-  epoch: 0,
-  cursor,
   at: null,
-});
-
-export const isEntry = (frame: Json): boolean => frame.id !== undefined || frame.timestamp !== undefined;
-
-/**
- * The state behind a frame; null when the frame says nothing new: an entry that was had already, or
- * no frame of the protocol.
- */
-export function fold(state: Folded, frame: Json): Folded | null {
-  const next: Draft = { ...state };
-  const data = object(frame.data);
-  if (isEntry(frame)) return entry(next, frame, data) ? complete(next) : null;
-  switch (frame.type) {
-    case "current_state":
-      currentState(next, frame, data);
-      return complete(next);
-    case "gap":
-      return gap(next, data);
-    case "skipped":
-      next.skipped += Math.floor(Math.max(0, number(data.count) ?? 0));
-      return next;
-    case "stale":
-    case "live":
-      next.stale = frame.type === "stale";
-      return next;
-  }
-  return null;
-}
-
-/** Whether it is a new one. */
-function entry(state: Draft, { id, type, fold, joined: count }: Json, data: Json): boolean {
-  let ms: number | null = null;
-  state.entries += entriesIn(count);
-  if (id !== undefined) {
-    const here = position(id);
-    const at = position(state.at);
-    if (here <= position(state.cursor)) return false;
-    state.cursor = idOf(here);
-    if (here <= at) {
-      // The state contains it already, except for a result that was too large.
-      if (state.resultOmitted) state.result = data.result ?? state.result;
-      if (here === at) {
-        state.ended = state.finished;
-        state.resultOmitted &&= state.result === null;
-      }
-      return true;
-    }
-    ms = millisecondsOf(here);
-    if (ms! < OLDEST_TIME_MS) ms = null;
-    state.updatedAt = ms ?? state.updatedAt;
-    if (type === "operation_started") state.startedAt = ms ?? state.startedAt;
-    state.startedAt ??= ms;
-  }
-  const status = (typeof type === "string" && END.exec(type)?.[1]) || text(data.status);
-  setStatus(state, status, "running");
-  describe(state, data);
-  if (status && status !== "unknown") {
-    state.ended = state.finished;
-    state.endedAt = state.finished ? ms : null;
-  }
-  const { fold: own, ...patch } = data;
-  const rule = own ?? fold ?? type;
-  if (rule === "append") {
-    const joined = state.text + (text(data.text) ?? "");
-    state.text = newest(joined);
-    state.partial ||= state.text !== joined;
-  }
-  if (rule === "merge") {
-    const merged = merge(state.merged, patch);
-    state.merged = merged ?? state.merged;
-    state.partial ||= !merged;
-  }
-  const measured = measure(state, data);
-  const left = number(data.eta_s) ?? -1;
-  const took = ms! - state.startedAt!;
-  // As the entry says, in seconds from its own time, else at the rate since the start, if that is known.
-  if (state.finished) state.estimatedEndAt = null;
-  else if (ms !== null && left >= 0) state.estimatedEndAt = time(ms + left * 1000);
-  else if (measured)
-    state.estimatedEndAt =
-      state.progress && took > 0 && !state.partial ? time(state.startedAt! + took / state.progress) : null;
-  return true;
-}
-
-/** How many entries a frame stands for: 1 unless it says another number, of 31 bits. */
-const entriesIn = (joined: unknown): number => {
-  const count = joined as number;
-  return count === (count | 0) && count > 1 ? count : 1;
 };
 
-/** `unknown` is what a replica says of a stream without any status; it tells nothing new. */
-function setStatus(state: Draft, status: string | null, otherwise: string): void {
-  if (!status || status === "unknown") {
-    if (state.status === "unknown") state.status = otherwise;
-    return;
-  }
-  const finished = FINAL.test(status);
-  // It is tried again.
-  if (state.finished && !finished) Object.assign(state, NOTHING);
-  state.status = status;
-  state.finished = finished;
-}
+export const isEntry = (frame: Json): boolean => "id" in frame || "timestamp" in frame;
 
-function describe(state: Draft, data: Json): void {
-  for (const name of ["title", "message", "unit", "error"] as const) state[name] = text(data[name]) ?? state[name];
-  state.error = text(object(data.error).message) ?? state.error;
-  if (data.result != null) {
-    state.result = data.result;
-    state.resultOmitted = false;
-  }
-}
+export function createFold(after: Position): Fold {
+  // The rest comes with `begin`.
+  const state = { stale: false, gaps: 0, gap: null, skipped: 0, entries: 0, epoch: 0 } as unknown as {
+    -readonly [name in keyof OperationState]: OperationState[name];
+  };
+  /** `cursor` and `at`; below all positions where they are null. */
+  let here: Position;
+  let told: Position;
+  /** A `progress` above 1 has come, so 1 is one percent. */
+  let inPercent: boolean;
 
-/**
- * `current` of `total`, which may come in entries of their own, or `progress` as 0..1 or 0..100.
- * Whether there is a new figure.
- */
-function measure(state: Draft, data: Json): boolean {
-  const current = number(data.current);
-  const total = Math.max(0, number(data.total) ?? 0) || null;
-  state.current = current ?? state.current;
-  state.total = total ?? state.total;
-  let progress = number(data.progress);
-  if ((current ?? total) !== null && state.current !== null && state.total) progress = state.current / state.total;
-  // 1 is the end of 0..1 and the first percent of 0..100: only a figure above 1 tells.
-  else if (progress !== null && (state.inPercent ||= progress > FRACTION_MAX)) progress /= 100;
-  if (progress !== null) state.progress = Math.min(1, Math.max(0, progress));
-  return progress !== null;
-}
+  const moveTo = (position: Position) => {
+    here = position;
+    state.cursor = idOf(here);
+  };
 
-/** What has completed is at its end, once that is all there is to come. */
-function complete(state: Draft): Folded {
-  if (state.status === "completed" && (state.ended || !state.entries)) {
-    state.progress = 1;
-    state.error = "";
-  }
-  return state;
-}
+  /** A log of which nothing is known, behind this position. */
+  const begin = (after: Position) => {
+    Object.assign(state, UNKNOWN);
+    inPercent = false;
+    told = -1n;
+    moveTo(after);
+  };
 
-/**
- * Whoever knows nothing yet takes the state of a frame with `at`. Without `at`, what an operation
- * source says counts while no entry has said otherwise.
- */
-function currentState(state: Draft, frame: Json, data: Json): void {
-  state.cursor ??= idOf(position(frame.cursor));
-  state.stale = false;
-  setStatus(state, text(data.status), "unknown");
-  if (state.entries || state.at) return;
-  describe(state, data);
-  measure(state, data);
-  const at = position(frame.at);
-  if (at < 0) return;
-  state.at = idOf(at);
-  state.progress = null;
-  measure(state, { progress: data.progress });
-  state.inPercent = data.in_percent === true;
-  state.text = newest(text(data.text) ?? "");
-  state.merged = merge({}, object(data.merged)) ?? {};
-  state.startedAt = time(data.started_ms);
-  state.updatedAt = time(data.updated_ms);
-  state.endedAt = time(data.ended_ms);
-  state.estimatedEndAt = time(data.estimated_end_ms);
-  state.partial = data.partial === true;
-  state.resultOmitted = data.result_omitted === true;
-  state.ended = state.finished && position(state.cursor) >= at;
-}
+  /**
+   * `unknown` is what a replica says of a stream without any status; it tells nothing new. Whether
+   * it tells anything.
+   */
+  const setStatus = (status: string | null, otherwise: string) => {
+    if (!status || status === "unknown") {
+      if (state.status === "unknown") state.status = otherwise;
+      return false;
+    }
+    const finished = END.test(`operation_${status}`);
+    if (state.finished && !finished) {
+      // It is tried again.
+      Object.assign(state, NOTHING);
+      inPercent = false;
+    }
+    state.status = status;
+    state.finished = finished;
+    return true;
+  };
 
-function gap(state: Draft, data: Json): Folded {
-  const before = position(data.before);
-  const reason = text(data.reason) || "unknown";
-  /** Just below `before`: what follows is behind it. */
-  const under = before > 0 ? before - 1n : before;
-  const gap = { after: idOf(position(data.after)), before: idOf(before), reason };
-  let next = state;
-  if (reason === "trimmed") {
-    if (under > position(state.cursor)) state.cursor = idOf(under);
-    // Unless the state contains what is missing.
-    state.partial ||= under < 0 || under > position(state.at);
-  } else {
-    const { stale, skipped, entries, epoch, gaps } = state;
-    next = { ...initial(idOf(under) ?? "0-0"), stale, skipped, entries, gaps, epoch: epoch + 1 };
-  }
-  next.gaps++;
-  next.gap = gap;
-  return next;
+  const describe = (data: Json) => {
+    for (const name of ["title", "message", "unit", "error"] as const) state[name] = text(data[name]) ?? state[name];
+    state.error = text(object(data.error).message) ?? state.error;
+    if (data.result != null) {
+      state.result = data.result;
+      state.resultOmitted = false;
+    }
+  };
+
+  /**
+   * `current` of `total`, which may come in entries of their own, or `progress` as 0..1 or 0..100.
+   * Whether there is a new figure.
+   */
+  const measure = (data: Json) => {
+    const current = number(data.current);
+    const total = Math.max(0, number(data.total) ?? 0) || null;
+    state.current = current ?? state.current;
+    state.total = total ?? state.total;
+    let progress = number(data.progress);
+    if ((current ?? total) !== null && state.current !== null && state.total) progress = state.current / state.total;
+    // 1 is the end of 0..1 and the first percent of 0..100: only a figure above 1 tells.
+    else if (progress !== null && (inPercent ||= progress > FRACTION_MAX)) progress /= 100;
+    if (progress !== null) state.progress = Math.min(1, Math.max(0, progress));
+    return progress !== null;
+  };
+
+  /** Whether it is a new one. */
+  const entry = ({ id, type, fold }: Json, data: Json) => {
+    let ms: number | null = null;
+    if (id !== undefined) {
+      const at = position(id);
+      if (at <= here) return false;
+      moveTo(at);
+      if (at <= told) {
+        // The state contains it already, except for a result that was too large.
+        if (state.resultOmitted) state.result = data.result ?? state.result;
+        if (at === told) {
+          state.ended = state.finished;
+          state.resultOmitted &&= state.result === null;
+        }
+        return true;
+      }
+      ms = millisecondsOf(at);
+      state.updatedAt = ms ?? state.updatedAt;
+      if (type === "operation_started") state.startedAt = ms ?? state.startedAt;
+      state.startedAt ??= ms;
+    }
+    if (setStatus(END.exec(text(type) ?? "")?.[1] ?? text(data.status), "running")) {
+      state.ended = state.finished;
+      state.endedAt = state.finished ? ms : null;
+    }
+    describe(data);
+    const rule = data.fold ?? fold ?? type;
+    if (rule === "append") {
+      const joined = state.text + (text(data.text) ?? "");
+      state.text = newest(joined);
+      state.partial ||= state.text !== joined;
+    }
+    if (rule === "merge") {
+      const { fold: _, ...patch } = data;
+      const merged = merge(state.merged, patch);
+      state.merged = merged ?? state.merged;
+      state.partial ||= !merged;
+    }
+    const measured = measure(data);
+    const left = number(data.eta_s) ?? -1;
+    const took = ms! - state.startedAt!;
+    // As the entry says, in seconds from its own time, else at the rate since the start, if that is known.
+    if (state.finished) state.estimatedEndAt = null;
+    else if (ms && left >= 0) state.estimatedEndAt = time(ms + left * 1000);
+    else if (measured)
+      state.estimatedEndAt =
+        state.progress && took > 0 && !state.partial ? time(state.startedAt! + took / state.progress) : null;
+    return true;
+  };
+
+  /**
+   * Whoever knows nothing yet takes the state of a frame with `at`. Without `at`, what an operation
+   * source says counts while no entry has said otherwise.
+   */
+  const currentState = (frame: Json, data: Json) => {
+    if (here < 0) moveTo(position(frame.cursor));
+    state.stale = false;
+    setStatus(text(data.status), "unknown");
+    if (state.entries || state.at) return;
+    describe(data);
+    measure(data);
+    const at = position(frame.at);
+    if (at < 0) return;
+    told = at;
+    state.at = idOf(at);
+    state.progress = null;
+    measure({ progress: data.progress });
+    inPercent = data.in_percent === true;
+    state.text = newest(text(data.text) ?? "");
+    state.merged = merge({}, object(data.merged)) ?? {};
+    for (const name of ["started", "updated", "ended"] as const) state[`${name}At`] = time(data[`${name}_ms`]);
+    state.estimatedEndAt = time(data.estimated_end_ms);
+    state.partial = data.partial === true;
+    state.resultOmitted = data.result_omitted === true;
+    state.ended = state.finished && here >= at;
+  };
+
+  const gap = (data: Json) => {
+    const before = position(data.before);
+    const reason = text(data.reason) || "unknown";
+    /** Just below `before`: what follows is behind it. */
+    const under = before > 0 ? before - 1n : before;
+    if (reason === "trimmed") {
+      if (under > here) moveTo(under);
+      // Unless the state contains what is missing.
+      state.partial ||= under < 0 || under > told;
+    } else {
+      begin(under < 0 ? 0n : under);
+      state.epoch++;
+    }
+    state.gaps++;
+    state.gap = { after: idOf(position(data.after)), before: idOf(before), reason };
+  };
+
+  begin(after);
+  return {
+    folded: state,
+
+    take(frame) {
+      const data = object(frame.data);
+      const { type } = frame;
+      if (isEntry(frame)) {
+        if (!entry(frame, data)) return false;
+        state.entries += Math.floor(Math.max(1, number(frame.joined) ?? 1));
+      } else if (type === "current_state") currentState(frame, data);
+      else if (type === "gap") gap(data);
+      else if (type === "skipped") state.skipped += Math.floor(Math.max(0, number(data.count) ?? 0));
+      else if (type === "stale" || type === "live") state.stale = type === "stale";
+      else return false;
+      // What has completed is at its end, once that is all there is to come.
+      if (state.status === "completed" && (state.ended || !state.entries)) {
+        state.progress = 1;
+        state.error = "";
+      }
+      return true;
+    },
+  };
 }

@@ -9,6 +9,8 @@ export type Json = Readonly<Record<string, unknown>>;
 /** Figures above it are nonsense. */
 const NUMBER_MAX = 1e18;
 const NUMBER_TEXT_MAX_CHARS = 64;
+/** Streams came in 2018: an older id is no time. */
+const OLDEST_TIME_MS = 1_514_764_800_000;
 /** The last moment of a Date. */
 const NEWEST_TIME_MS = 8.64e15;
 /** Of a text that was appended to. */
@@ -22,17 +24,17 @@ const MERGED_MAX = 16_384;
 const DEPTH_MAX = 16;
 const HALF = 64n;
 const HALF_MAX = (1n << HALF) - 1n;
-const ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
-const NUMBER = /^[ \t\r\n]*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[ \t\r\n]*$/i;
+const ID = /^\d{1,20}(?:-\d{1,20})?$/;
+/** Of these characters `Number` reads decimal numbers, and NaN where they make none. */
+const NUMBER = /^[ \t\r\n+.-]*\d[ \t\r\n+.\de-]*$/i;
 
 /** A position in a stream: milliseconds in the upper 64 bits, the sequence in the lower. */
 export type Position = bigint;
 
 /** Below all that are one where it is none, as `idOf` has it. */
 export function position(value: unknown): Position {
-  const match = typeof value === "string" ? ID.exec(value) : null;
-  if (!match) return -1n;
-  const [ms, seq] = [BigInt(match[1]!), BigInt(match[2] ?? 0)];
+  if (typeof value !== "string" || !ID.test(value)) return -1n;
+  const [ms, seq = 0n] = value.split("-").map(BigInt) as [bigint, bigint?];
   return ms > HALF_MAX || seq > HALF_MAX ? -1n : (ms << HALF) | seq;
 }
 
@@ -40,7 +42,10 @@ export function position(value: unknown): Position {
 export const idOf = (at: Position): string | null => (at < 0 ? null : `${at >> HALF}-${at & HALF_MAX}`);
 
 /** Its time, if that is one. */
-export const millisecondsOf = (at: Position): number | null => time(Number(at >> HALF));
+export function millisecondsOf(at: Position): number | null {
+  const ms = Number(at >> HALF);
+  return ms >= OLDEST_TIME_MS ? time(ms) : null;
+}
 
 /** A number, or a text that is one (`XADD ... progress 0.7`). */
 export function number(value: unknown): number | null {
@@ -54,8 +59,8 @@ export const text = (value: unknown): string | null =>
 
 /** A time in Unix milliseconds; null for what no calendar has. */
 export function time(value: unknown): number | null {
-  const ms = number(value);
-  return ms !== null && ms >= 0 && ms <= NEWEST_TIME_MS ? Math.floor(ms) : null;
+  const ms = number(value) ?? -1;
+  return ms >= 0 && ms <= NEWEST_TIME_MS ? Math.floor(ms) : null;
 }
 
 /** The newest part of a text; half a character at its beginning is U+FFFD. */
@@ -63,7 +68,7 @@ export const newest = (joined: string): string =>
   joined.length > TEXT_MAX_UNITS ? joined.slice(-TEXT_MAX_UNITS).toWellFormed() : joined;
 
 const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+  typeof value === "object" && !!value && !Array.isArray(value);
 
 export const object = (value: unknown): Json => (isObject(value) ? value : {});
 
@@ -94,8 +99,9 @@ const weight = (value: unknown, depth: number): number =>
 export function parse(received: unknown): Json | null {
   try {
     const value: unknown = JSON.parse(received as string);
-    return isObject(value) ? value : null;
+    if (isObject(value)) return value;
   } catch {
-    return null;
+    // passed over as well
   }
+  return null;
 }

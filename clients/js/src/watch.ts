@@ -44,7 +44,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   readonly #operation: Operation;
   readonly #frames = new Set<Frames>();
   readonly #types = new Set<string>();
-  #settle!: { ok: (state: WatchState) => void; fail: (error: unknown) => void };
+  #settle!: (error: unknown) => void;
   #over = false;
   #last: WatchState | null = null;
   #unlisten: (() => void) | undefined;
@@ -53,7 +53,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
   constructor(operation: Operation, signal: AbortSignal | undefined) {
     super();
     this.#operation = operation;
-    this.done = new Promise((ok, fail) => (this.#settle = { ok, fail }));
+    this.done = new Promise((ok, fail) => (this.#settle = (error) => (error ? fail(error) : ok(this.state))));
     this.done.catch(() => {}); // whoever does not ask need not be told
     operation.watches.add(this);
     const abort = () => this.#finish(signal!.reason, true);
@@ -87,10 +87,10 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
       this.#frames.delete(frames);
       this.close();
     });
-    const { cursor, status } = this.state;
-    if (this.#operation.told) frames.push(this.#frame({ type: "current_state", cursor, data: { status } }));
+    const { status } = this.state;
+    if (this.#operation.told) frames.push(this.#frame({ type: "current_state", data: { status } }));
+    this.#frames.add(frames);
     if (this.#over) frames.end(this.state.failure);
-    else this.#frames.add(frames);
     return frames;
   }
 
@@ -146,7 +146,7 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
     this.#operation.release(this);
     for (const frames of this.#frames) frames.end(error);
     this.#tell();
-    error ? this.#settle.fail(error) : this.#settle.ok(this.state);
+    this.#settle(error);
     const failure = left ? null : this.state.failure;
     this.#dispatch(failure ? "error" : "end", null, failure);
   }
@@ -156,6 +156,8 @@ interface Frames extends AsyncIterator<Frame> {
   push(frame: Frame): void;
   end(error: unknown): void;
 }
+
+const DONE = { value: undefined, done: true } as const;
 
 /** One iteration; what its reader has not taken waits here, up to a bound. */
 function createFrames(leave: () => void): Frames {
@@ -194,7 +196,7 @@ function createFrames(leave: () => void): Frames {
           const error = reason;
           reason = null;
           if (error) throw error;
-          return { value: undefined, done: true };
+          return DONE;
         }
         await new Promise<void>((go) => (wake = go));
       }
@@ -204,7 +206,7 @@ function createFrames(leave: () => void): Frames {
       isEnded = true;
       waiting.length = 0;
       leave();
-      return { value: undefined, done: true };
+      return DONE;
     },
   };
 }

@@ -231,7 +231,9 @@ test("a token function is called again before the token ends, and the socket sta
   await turn();
   FakeSocket.last.says(state("1"));
   FakeSocket.answers = true;
-  await pass(239_000, 1_000);
+  await pass(240_000, 1_000);
+  FakeSocket.last.says({ type: "expiring", data: { in_s: 60 } });
+  await pass(29_900, 1_000);
   assert.equal(given.length, 1);
   await pass(2_000);
   assert.equal(FakeSocket.all.length, 1);

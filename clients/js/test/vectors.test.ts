@@ -5,9 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
+import { answered } from "../src/answers.js";
 import { createCourse, type Decision } from "../src/course.js";
-import { type Folded, fold, initial, isEntry } from "../src/state.js";
-import { idOf, type Json, parse, position } from "../src/values.js";
+import { createFold, isEntry, type OperationState } from "../src/state.js";
+import { type Json, parse, position } from "../src/values.js";
 
 const VECTORS = process.env.VECTORS!;
 const OPERATION = "42";
@@ -38,13 +39,13 @@ interface Case {
 }
 
 /** As the vectors write it. */
-function written(state: Folded): Json {
-  const { startedAt, updatedAt, endedAt, estimatedEndAt, resultOmitted, inPercent: _, ...rest } = state;
+function written(state: OperationState): Json {
+  const { startedAt, updatedAt, endedAt, estimatedEndAt, resultOmitted, ...rest } = state;
   const times = { started_ms: startedAt, updated_ms: updatedAt, ended_ms: endedAt };
   return { ...rest, ...times, estimated_end_ms: estimatedEndAt, result_omitted: resultOmitted };
 }
 
-function check(decision: Decision, then: Then, state: Folded, bound: 0 | 1): void {
+function check(decision: Decision, then: Then, state: OperationState, bound: 0 | 1): void {
   assert.equal(decision.do, then.do);
   if (decision.do === "finish") assert.equal(state.status, then.status);
   if (decision.do === "refuse") assert.equal(decision.close, then.close);
@@ -56,27 +57,29 @@ function check(decision: Decision, then: Then, state: Folded, bound: 0 | 1): voi
 
 function run(one: Case, bound: 0 | 1): void {
   const course = createCourse(one.renewable ?? false, () => bound);
-  let state = initial(idOf(position(one.after)));
+  const fold = createFold(position(one.after));
+  const state = fold.folded;
   const shown: unknown[] = [];
   for (const step of one.steps) {
     if (step.then) {
       const decision =
         step.close === undefined
-          ? course.failed(step.http, step.retry_after, state.ended)
+          ? answered(course, step.http, step.retry_after, state.ended)
           : course.closed(step.close, state.ended);
       check(decision, step.then, state, bound);
       continue;
     }
     const frame = parse(step.text ?? JSON.stringify(step.frame));
     if (!frame || (typeof frame.operation === "string" && frame.operation !== OPERATION)) continue;
-    const next = fold(state, frame);
-    if (next || !isEntry(frame)) course.heard(frame);
-    if (!next) continue;
-    state = next;
+    const before = { ...state };
+    const isNew = fold.take(frame);
+    if (isNew || !isEntry(frame)) course.heard(frame);
+    if (!isNew) assert.deepEqual(state, before);
+    if (!isNew) continue;
     shown.push([frame.type ?? null, isEntry(frame) ? (frame.id ?? null) : null]);
   }
   assert.deepEqual(shown, one.shown);
-  assert.deepEqual(written(state), { ...written(initial(idOf(position(one.after)))), ...one.state });
+  assert.deepEqual(written(state), { ...written(createFold(position(one.after)).folded), ...one.state });
 }
 
 let count = 0;

@@ -44,8 +44,6 @@ APPEND = "append"
 MERGE = "merge"
 REPLACE = "replace"
 
-#: Entries in one frame.
-JOINED_MAX = 2**31 - 1
 #: Sums of fractions end a little above 1; a percentage that is meant does not.
 FRACTION_MAX = 1.000001
 
@@ -388,6 +386,5 @@ def _gap(state: FoldedState, data: Mapping[str, Any]) -> None:
 
 
 def entries_of(frame: Mapping[str, Any]) -> int:
-    """How many entries a frame stands for: `joined`, where it has one that can be."""
-    joined = frame.get("joined")
-    return joined if isinstance(joined, int) and 1 < joined <= JOINED_MAX else 1
+    """How many entries a frame stands for: `joined`, where it has a number above 1."""
+    return math.floor(max(1.0, number_of(frame.get("joined")) or 1.0))
