@@ -109,10 +109,10 @@ async def _reading_is_held(
     read: Callable[..., Awaitable[object]] = getattr(reader, name)
     asked, go = asyncio.Event(), asyncio.Event()
 
-    async def slow(*args: object, by: str) -> object:
+    async def slow(*args: object, **options: object) -> object:
         asked.set()
         await go.wait()
-        return await read(*args, by=by)
+        return await read(*args, **options)
 
     monkeypatch.setattr(reader, name, slow)
     return asked, go
