@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from tidegate.cli.settings_fields import setting_fields
 from tidegate.model.settings import RedisSettings, Settings, ViewerSettings, redact_url
 
 SECRET = "hunter2"
@@ -141,3 +142,8 @@ def test_no_secret_in_any_text_of_the_tree() -> None:
     for text in (repr(settings), str(settings), settings.model_dump_json(), f"{redis.url}"):
         assert SECRET not in text
     assert SECRET in settings.redis.url.get_secret_value()
+
+
+def test_the_number_of_settings_is_bounded() -> None:
+    """Whoever adds one makes a constant of another that nobody can choose."""
+    assert len(setting_fields()) <= 90

@@ -176,13 +176,9 @@ class AuthSettings(Group):
             "or patterns with `*`; used by the source `claims`."
         ),
     ] = "operations"
-    cancel_claim: Annotated[
-        Word,
-        Field(
-            description="Claim with the operations that the user may cancel, a list of ids or "
-            "patterns with `*`; it does not grant watching them. See `cancel.allow`."
-        ),
-    ] = "cancel_operations"
+    #: Claim with the operations that the user may cancel, a list of ids or patterns with `*`; it
+    #: does not grant watching them. Our own: no issuer has one of this meaning.
+    cancel_claim: Constant[str] = "cancel_operations"
     limit_claim: Annotated[
         Word,
         Field(

@@ -19,7 +19,7 @@ class CancelSettings(Group):
         Literal["none", "granted", "viewers"] | None,
         Field(
             description="Who may cancel an operation: `granted`: users who may watch it and to "
-            "whom the claim `auth.cancel_claim` or the operation source grants it; `viewers`: "
+            "whom the claim `cancel_operations` or the operation source grants it; `viewers`: "
             "every user who may watch it; `none`: no one. Unset: `viewers` with `server.auth` = "
             "none, otherwise `granted`, which is no one until you grant it."
         ),

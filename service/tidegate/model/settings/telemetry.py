@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from tidegate.model.settings.group import Group
-from tidegate.model.settings.values import Constant, HttpUrl, pattern
+from tidegate.model.settings.values import Constant, HttpUrl
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}=[\x21-\x2b\x2d-\x7e][\x20-\x2b\x2d-\x7e]*")
 
@@ -83,14 +83,8 @@ class TracingSettings(Group):
             "environment variable if it contains a key."
         ),
     ] = None
-    service_name: Annotated[
-        str,
-        pattern(
-            r"^[\x20-\x7e]{1,128}$",
-            "1 to 128 printable ASCII characters",
-            description="`service.name` of the spans; the replica is `service.instance.id`.",
-        ),
-    ] = "tidegate"
+    #: `service.name` of the spans; the replica is `service.instance.id`.
+    service_name: Constant[str] = "tidegate"
     connection_ratio: Annotated[
         float,
         Field(

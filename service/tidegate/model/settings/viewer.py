@@ -45,15 +45,9 @@ class ViewerSettings(Group):
             "(`replay`); or close 4408 (`disconnect`)."
         ),
     ] = "conflate"
-    lagging_timeout_s: Annotated[
-        float,
-        Field(
-            ge=0.1,
-            le=3_600,
-            description="With the policy `disconnect`: how long the send buffer may stay full "
-            "before the viewer is closed with 4408.",
-        ),
-    ] = 30.0
+    #: With the policy `disconnect`: how long the send buffer may stay full. As long as a network
+    #: may be away without the connection being lost.
+    lagging_timeout_s: Constant[float] = 30.0
     #: With more than this unsent a viewer is lagging: nothing more is written to it, and only its
     #: cursor is kept.
     high_water_bytes: Constant[int] = 65_536
