@@ -103,10 +103,11 @@ class _ScriptCall:
         remove: bool,
         ends: bool = False,
         lists: bool = False,
-        bounds: OnceBounds = CALLERS,
+        bounds: OnceBounds | None = None,
     ) -> tuple[list[str], tuple[Any, ...]]:
-        """Keys and arguments."""
+        """Keys and arguments; without `bounds` the keys are a caller's."""
         key = self.key(operation)
+        bounds = bounds or CALLERS
         keys = [key]
         tail: tuple[Any, ...] = ("", "", 0, 0)
         if once is not None:

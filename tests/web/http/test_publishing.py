@@ -28,6 +28,7 @@ from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis.appending import Appender, Retention
+from tidegate.redis.appending import OnceBounds
 from tidegate.redis.names import same_slot
 from tidegate.web.http.publish import publishing_routes
 
@@ -219,7 +220,7 @@ async def test_a_repeated_request_is_written_once(api: Api, backend: Backend) ->
 async def test_what_is_remembered_is_bounded_and_goes_by_itself(
     api: Api, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.redis.appending.ONCE_MAX", 10)
+    monkeypatch.setattr("tidegate.redis.appending.CALLERS", OnceBounds(kept=10))
     for n in range(25):
         await api.post({"data": {"n": n}}, key=f"k-{n}")
     beside = same_slot(PREFIX + "42")
