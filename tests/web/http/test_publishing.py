@@ -27,8 +27,7 @@ from tidegate.gateway.hub import unstored_frame
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.redis.appending import Appender, Retention
-from tidegate.redis.appending import OnceBounds
+from tidegate.redis.appending import Appender, OnceBounds, Retention
 from tidegate.redis.names import same_slot
 from tidegate.web.http.publish import publishing_routes
 
