@@ -177,12 +177,15 @@ export class Panel {
   #join({ frame }) {
     const top = this.#list.firstElementChild;
     if (frame.type !== "append" || frame.id === null || top?.dataset.type !== "append") return false;
-    const count = Number(top.dataset.count) + 1;
+    const count = Number(top.dataset.count) + lengthOf(frame);
     top.dataset.count = String(count);
-    put(top.lastElementChild, `${count} pieces of text`);
+    put(top.lastElementChild, `${count} characters of text`);
     return true;
   }
 }
+
+/** Of its text. How many frames bring a text depends on when the page came. */
+const lengthOf = ({ data }) => (typeof data?.text === "string" ? data.text.length : 0);
 
 function line({ frame, at }) {
   const isEntry = frame.id !== null;
@@ -192,10 +195,10 @@ function line({ frame, at }) {
     isEntry ? "" : WARNINGS.has(frame.type) ? "warn" : "note",
     make("time", "", timeOf(frame, at)),
     make("b", "", isEntry ? typeName(frame.type) : "gateway"),
-    make("span", "", isToken ? "1 piece of text" : summary(frame)),
+    make("span", "", isToken ? `${lengthOf(frame)} characters of text` : summary(frame)),
   );
   item.dataset.type = isEntry ? frame.type : "";
-  item.dataset.count = "1";
+  item.dataset.count = String(isToken ? lengthOf(frame) : 0);
   return item;
 }
 
