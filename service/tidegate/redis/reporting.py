@@ -23,7 +23,7 @@ from tidegate.model.ids import ZERO, OperationId, stream_id
 from tidegate.redis import lua
 from tidegate.redis.appending import CALLERS, OnceBounds, SyncAppender
 from tidegate.redis.errors import CLIENT_ERRORS, translate
-from tidegate.redis.names import cancel_key, same_slot
+from tidegate.redis.names import same_slot
 from tidegate.redis.replies import read_page
 
 #: How far back a status is looked for: what follows an end are at most late updates.
@@ -85,16 +85,6 @@ class ReportAppender(SyncAppender):
         except CLIENT_ERRORS as error:
             raise translate(error, operation) from None
         return Parts(float(total), int(complete))
-
-    def cancel_requested(self, operation: OperationId) -> bool:
-        """Whether somebody asks to cancel it. Raises RedisUnavailable."""
-        key = cancel_key(self._call.key(operation))
-        if key is None:  # nobody can ask
-            return False
-        try:
-            return bool(self._client.exists(key))
-        except CLIENT_ERRORS as error:
-            raise translate(error, operation) from None
 
     def _newest(self, operation: OperationId) -> tuple[str, Entry | None]:
         """The id of the newest entry (empty without a stream), and the newest one with a status."""
