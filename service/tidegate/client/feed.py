@@ -13,7 +13,6 @@ itself, and raises when a gateway refuses the feed.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -26,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tidegate.client.feed_list import AGAIN_S, KEEP_ENDED_S, FeedList, FeedOperation
 from tidegate.client.following import open_socket
-from tidegate.client.viewer import PATIENCE_S, Token, error_of
+from tidegate.client.viewer import PATIENCE_S, Token, error_of, next_token
 from tidegate.client.watching import Decision, Return, WatchFinished, Watching
 from tidegate.core.feeds import LISTED_MAX
 from tidegate.model.errors import GatewayUnreachable, InvalidRequest
@@ -126,7 +125,7 @@ class FeedViewer:
     async def _follow(self) -> AsyncGenerator[Operations, None]:
         watching, answered_s = self._watching, time.monotonic()
         while True:
-            opened = await open_socket(watching, await self._next_token(), self._tls)
+            opened = await open_socket(watching, await next_token(self._token), self._tls)
             if isinstance(opened, WatchFinished | Return):
                 decision: Decision = opened
             else:
@@ -205,9 +204,3 @@ class FeedViewer:
                 self._feed_again_at = now + max(decision.delay_s, AGAIN_S)
         elif watching.received(frame, now) and is_entry(frame):
             self._list.listed(frame, now)
-
-    async def _next_token(self) -> str | None:
-        if not callable(self._token):
-            return self._token
-        given = self._token()
-        return await given if inspect.isawaitable(given) else given

@@ -117,11 +117,10 @@ class Viewer:
             )
         except ValueError as error:
             raise InvalidRequest("urls", str(error)) from None
-        self._token = token
         self._events = follow(
             self._watching,
             patience_s,
-            token=self._next_token if token is not None else None,
+            token=(lambda: next_token(token)) if token is not None else None,
             tls=tls,
         )
         self._was_told_state = False
@@ -222,11 +221,13 @@ class Viewer:
         data = raw.get("data")
         return ReceivedFrame(kind, data if isinstance(data, Mapping) else {}, raw.get("id"), raw)
 
-    async def _next_token(self) -> str | None:
-        if not callable(self._token):
-            return self._token
-        given = self._token()
-        return await given if inspect.isawaitable(given) else given
+
+async def next_token(token: Token | None) -> str | None:
+    """For one more connection."""
+    if not callable(token):
+        return token
+    given = token()
+    return await given if inspect.isawaitable(given) else given
 
 
 def error_of(code: int, text: str) -> ViewerRefused:
