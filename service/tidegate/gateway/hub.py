@@ -27,7 +27,7 @@ from tidegate.gateway.states import OperationStates
 from tidegate.gateway.stats import Counters
 from tidegate.gateway.viewer import ChannelViewer
 from tidegate.model import close_codes
-from tidegate.model.entries import RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import RawEntry, read_entry
 from tidegate.model.errors import Overloaded, RedisUnavailable
 from tidegate.model.frames import Frame, unstored_entry_frame
 from tidegate.model.ids import OperationId, StreamId
@@ -71,10 +71,7 @@ class Hub:
         self._limits = settings.topic
         self._feed = feed
         self._rules = TopicRules(
-            TerminalRules(
-                frozenset(settings.topic.terminal_statuses),
-                frozenset(settings.topic.terminal_types),
-            ),
+            settings.topic.terminal_rules(),
             frozenset(settings.topic.conflated_types),
             settings.topic.folds(),
             frozenset(settings.topic.append_types),

@@ -52,9 +52,7 @@ class RedisCanceller:
         self._log = log
         self._turns = ConcurrencyLimiter(topology)
         self._prefix = settings.redis.key_prefix
-        self._rules = TerminalRules(
-            frozenset(settings.topic.terminal_statuses), frozenset(settings.topic.terminal_types)
-        )
+        self._rules = settings.topic.terminal_rules()
         self._dispatch = (
             settings.redis.group,
             PUBLISHER,

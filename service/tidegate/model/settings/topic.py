@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from tidegate.model.entries import TerminalRules
 from tidegate.model.folded_state import APPEND, MERGE, REPLACE
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.values import Constant, Words
@@ -127,6 +128,10 @@ class TopicSettings(Group):
                 f"must not contain {twice[0]}, which is in topic.append_types",
             )
         return self
+
+    def terminal_rules(self) -> TerminalRules:
+        """What ends an operation."""
+        return TerminalRules(frozenset(self.terminal_statuses), frozenset(self.terminal_types))
 
     def folds(self) -> dict[str, str]:
         """How the types are folded whose names do not tell it: what `fold` of their frames says."""

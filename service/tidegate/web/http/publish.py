@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from tidegate.core.ports import Pages
 from tidegate.core.writes import IdempotencyKey, Outcome, Writer
 from tidegate.model.damaged import BOM, split_array
-from tidegate.model.entries import MALFORMED_TYPE, Entry, RawEntry, TerminalRules, read_entry
+from tidegate.model.entries import MALFORMED_TYPE, Entry, RawEntry, read_entry
 from tidegate.model.errors import (
     InvalidOperationId,
     RedisUnavailable,
@@ -94,9 +94,7 @@ class Publishing:
         self._say_here = say_here
         self._settings = settings.publish
         self._max_entry_bytes = settings.dispatch.max_entry_bytes - len("message")
-        self._rules = TerminalRules(
-            frozenset(settings.topic.terminal_statuses), frozenset(settings.topic.terminal_types)
-        )
+        self._rules = settings.topic.terminal_rules()
         tokens = (settings.publish.token, settings.publish.previous_token)
         self._tokens = [token.get_secret_value().encode() for token in tokens if token is not None]
 
