@@ -24,9 +24,9 @@ from tidegate.redis.replies import read_info, read_page
 from tidegate.redis.topology import Topology
 
 ALL = -1
-#: A page is turned into frames in one go, for which everybody else waits: 1 to 3 ms.
-PAGE_MAX_BYTES = 131_072
-NEWEST_MAX_BYTES = 2 * PAGE_MAX_BYTES
+#: A page is turned into frames in one go, for which everybody else waits: about a millisecond.
+PAGE_MAX_BYTES = 49_152
+NEWEST_MAX_BYTES = 262_144
 #: Entries that are passed over in one step to a position, and their bytes: a millisecond of Redis.
 STEP_ENTRIES = 1_000
 STEP_MAX_BYTES = 1_048_576
