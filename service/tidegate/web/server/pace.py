@@ -2,8 +2,8 @@
 
 A rollout sends hundreds of clients at once. Their handshakes cost a fifth of a millisecond each,
 and all that are readable would be worked through in one iteration: viewers who are here already
-would wait 40 ms for 200 of them. So one is taken per iteration, in the order of arrival, and between
-them the loop looks at everything else. Nothing is refused or delayed by time here.
+would wait 40 ms for 200 of them. So one is taken per iteration, in the order of arrival, and
+between them the loop looks at everything else. Nothing is refused or delayed by time here.
 """
 
 from __future__ import annotations
