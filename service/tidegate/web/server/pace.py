@@ -1,4 +1,4 @@
-"""A bounded number of first requests per iteration of the event loop.
+"""One first request per iteration of the event loop.
 
 A rollout sends hundreds of clients at once. Their handshakes cost a fifth of a millisecond each,
 and all that are readable would be worked through in one iteration: viewers who are here already
@@ -12,15 +12,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-PER_ITERATION = 1
-
 
 class RequestPace:
     """Of one port."""
 
     def __init__(self) -> None:
-        self._left = PER_ITERATION
-        self._is_counting = False
+        self._has_started_one = False
         self._waiting: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
@@ -28,23 +25,18 @@ class RequestPace:
 
     def run(self, start: Callable[[], None]) -> bool:
         """Call `start` now, or in a later iteration; whether it was now."""
-        if not self._is_counting:
-            self._is_counting = True
-            asyncio.get_running_loop().call_soon(self._next)
-        if self._left > 0 and not self._waiting:
-            self._left -= 1
-            start()
-            return True
-        self._waiting.append(start)
-        return False
+        if self._has_started_one:
+            self._waiting.append(start)
+            return False
+        self._has_started_one = True
+        asyncio.get_running_loop().call_soon(self._next)
+        start()
+        return True
 
     def _next(self) -> None:
         """Another iteration has begun."""
-        waiting = self._waiting
-        self._left = PER_ITERATION
-        self._is_counting = bool(waiting)
-        if waiting:
-            asyncio.get_running_loop().call_soon(self._next)
-        while waiting and self._left > 0:
-            self._left -= 1
-            waiting.popleft()()
+        if not self._waiting:
+            self._has_started_one = False
+            return
+        asyncio.get_running_loop().call_soon(self._next)
+        self._waiting.popleft()()
