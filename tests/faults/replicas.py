@@ -41,6 +41,7 @@ class Replica:
         *,
         auth: str = "none",
         descriptors: int | None = None,
+        control_group: Path | None = None,
     ) -> None:
         self.index = index
         self.pod = f"pod-{index}"
@@ -50,6 +51,9 @@ class Replica:
         command: list[str | Path] = []
         if descriptors is not None:
             command += ["sh", "-c", f'ulimit -n {descriptors}; exec "$0" "$@"']
+        if control_group is not None:
+            enter = f'echo $$ > {control_group}/cgroup.procs && exec "$0" "$@"'
+            command += ["sh", "-c", enter]
         command.append("env")
         # A replica refuses TIDEGATE_ variables it does not know, such as those of this run.
         for name in os.environ:

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.harness.clock import START_S, run
+from tests.harness.clock import run
+from tests.runtime.connections import FakeConnection, entered
 from tidegate.core.drain import TICK_S
 from tidegate.model.settings import DrainSettings, ReplicaSettings
 from tidegate.runtime.drainer import Drainer
-from tidegate.web.access.limits import Connection, ConnectionLimiter
-
-
-class ReplicaInspector:
-    """A connection that is told to come back."""
-
-    def __init__(self) -> None:
-        self.gone_at = 0.0
-        self.after_ms = -1
-
-    def ask_to_reconnect(self, after_ms: int) -> None:
-        self.gone_at = asyncio.get_running_loop().time() - START_S
-        self.after_ms = after_ms
-
-
-def crowd(door: ConnectionLimiter, count: int) -> list[ReplicaInspector]:
-    inside = [ReplicaInspector() for _ in range(count)]
-    for connection in inside:
-        as_connection: Connection = connection
-        door.enter(as_connection)
-    return inside
+from tidegate.web.access.limits import ConnectionLimiter
 
 
 def test_closes_are_spread_over_the_window_and_the_longest_there_go_first() -> None:
     async def main() -> list[float]:
         door = ConnectionLimiter(ReplicaSettings())
-        inside = crowd(door, 100)
+        inside = entered(door, *[0] * 100)
         await Drainer(door, DrainSettings(delay_s=2, window_s=5, absorb_per_s=1000)).drain()
         assert all(0 <= one.after_ms <= 1000 for one in inside)
         assert len({one.after_ms for one in inside}) > 10, "each has its own"
@@ -47,9 +28,9 @@ def test_closes_are_spread_over_the_window_and_the_longest_there_go_first() -> N
 
 
 def test_more_than_the_others_can_absorb_are_told_to_wait_for_longer() -> None:
-    async def main() -> list[ReplicaInspector]:
+    async def main() -> list[FakeConnection]:
         door = ConnectionLimiter(ReplicaSettings())
-        inside = crowd(door, 1000)
+        inside = entered(door, *[0] * 1000)
         settings = DrainSettings(delay_s=0, window_s=1, absorb_per_s=10)
         await Drainer(door, settings).drain()
         return inside
@@ -63,7 +44,7 @@ def test_nobody_comes_in_after_the_moment_and_a_hurry_ends_every_wait() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         door = ConnectionLimiter(ReplicaSettings())
-        inside = crowd(door, 2000)
+        inside = entered(door, *[0] * 2000)
         drainer = Drainer(door, DrainSettings(delay_s=60, window_s=60))
         draining = asyncio.create_task(drainer.drain())
         await asyncio.sleep(59)
@@ -85,11 +66,11 @@ def test_nobody_comes_in_after_the_moment_and_a_hurry_ends_every_wait() -> None:
 def test_one_who_comes_in_at_the_last_moment_is_sent_away_too() -> None:
     async def main() -> None:
         door = ConnectionLimiter(ReplicaSettings())
-        crowd(door, 2)
+        entered(door, *[0] * 2)
         drainer = Drainer(door, DrainSettings(delay_s=0, window_s=5))
         draining = asyncio.create_task(drainer.drain())
         await asyncio.sleep(0.05)
-        (late,) = crowd(door, 1)
+        (late,) = entered(door, *[0] * 1)
         await draining
         assert late.after_ms >= 0
         assert len(door) == 0
@@ -100,7 +81,7 @@ def test_one_who_comes_in_at_the_last_moment_is_sent_away_too() -> None:
 def test_some_are_shed_and_the_rest_stays() -> None:
     async def main() -> None:
         door = ConnectionLimiter(ReplicaSettings())
-        inside = crowd(door, 10)
+        inside = entered(door, *[0] * 10)
         drainer = Drainer(door, DrainSettings())
         await drainer.shed(3, 1.0)
         assert [one.after_ms >= 0 for one in inside] == [True] * 3 + [False] * 7

@@ -165,7 +165,11 @@ class RingBudget:
         self.size_bytes += size
         self._by_age[ring] = None
         self._by_age.move_to_end(ring)
-        while self.size_bytes > self._max_bytes and self._by_age:
+        self.reduce(self._max_bytes)
+
+    def reduce(self, size_bytes: int) -> None:
+        """Drop what grew longest ago until no more than this is left."""
+        while self.size_bytes > size_bytes and self._by_age:
             stalest = next(iter(self._by_age))
             if not stalest.drop_oldest():
                 del self._by_age[stalest]

@@ -174,6 +174,13 @@ class Hub:
 
     # -- what is held -----------------------------------------------------------------------------
 
+    def drop_history(self) -> int:
+        """Drop what can be read from Redis again: all rings and kept states. Bytes dropped."""
+        size = self._budget.size_bytes + self.states.size_bytes
+        self._budget.reduce(0)
+        self.states.forget_all()
+        return size
+
     def stats(self) -> HubStats:
         """What is held now, over all operations."""
         each = [channel.stats() for channel in self._channels.values()]

@@ -141,6 +141,11 @@ class OperationStates:
         if kept is not None and kept.topic is topic:
             kept.topic = None
 
+    def forget_all(self) -> None:
+        """Keep none; each is read again when somebody asks."""
+        self._kept.clear()
+        self.size_bytes = 0
+
     # -- from memory ------------------------------------------------------------------------------
 
     def _from_ring(self, topic: Topic) -> KeptState | None:

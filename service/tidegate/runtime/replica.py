@@ -31,11 +31,13 @@ from tidegate.redis.operation_hash import OperationHash
 from tidegate.redis.pods import LeaseFigures
 from tidegate.redis.revoked import RevokedTokens
 from tidegate.redis.rights import Rights
+from tidegate.runtime.container_memory import container_memory
 from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.drainer import Drainer
 from tidegate.runtime.gateway_view import GatewayView
 from tidegate.runtime.inspector import ReplicaInspector
 from tidegate.runtime.listening import BACKLOG, listen
+from tidegate.runtime.memory_guard import MemoryGuard
 from tidegate.runtime.report import MetricsReport
 from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
@@ -108,6 +110,7 @@ class Replica:
             on_more=self._admission.revoked,
         )
         self._rights = Rights(node.topology, settings, node.slots.batches)
+        self._memory = MemoryGuard(container_memory(), self._limiter, node.hub, settings.server.pod)
         self._report = MetricsReport(
             settings,
             rights=self._rights,
@@ -121,6 +124,7 @@ class Replica:
             pods=node.pods,
             slots=node.slots,
             drainer=self._drainer,
+            memory=self._memory,
             records=self._connections,
             spans_dropped=self._spans_dropped,
         )
@@ -150,6 +154,7 @@ class Replica:
                 await self._serve(public, admin)
             finally:
                 await self._node.close()
+                self._memory.stop()
                 self._report.stop()
                 self._connections.close()
                 if self._tracing is not None:
@@ -188,6 +193,7 @@ class Replica:
             ws="none",
         )
         self._report.start()
+        self._memory.start()
         async with self._node.running(
             (self._revoked.run(), "revoked"),
             (self._rights.run(), "rights"),

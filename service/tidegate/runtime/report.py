@@ -19,6 +19,7 @@ from tidegate.redis.pods import LeaseFigures, Pods
 from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
 from tidegate.runtime.drainer import Drainer
+from tidegate.runtime.memory_guard import MemoryGuard
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.gc_pauses import GcPauses
 from tidegate.telemetry.loop_lag import LoopLag
@@ -62,6 +63,7 @@ class MetricsReport:
         pods: Pods,
         slots: RedisSlots,
         drainer: Drainer,
+        memory: MemoryGuard,
         records: Connections,
         spans_dropped: Callable[[], int],
     ) -> None:
@@ -77,6 +79,7 @@ class MetricsReport:
         self._pods = pods
         self._slots = slots
         self._drainer = drainer
+        self._memory = memory
         self._records = records
         self._spans_dropped = spans_dropped
         self._loop_lag = LoopLag()
@@ -253,6 +256,8 @@ class MetricsReport:
             "tidegate_moved_connections_total": self._drainer.moved,
             "tidegate_loop_lag_seconds": self._loop_lag.histogram,
             "tidegate_gc_pause_seconds": self._gc_pauses.by_generation(),
+            "tidegate_memory_used_bytes": self._memory.used_bytes,
+            "tidegate_memory_limit_bytes": self._memory.limit_bytes,
             "tidegate_spans_dropped_total": self._spans_dropped(),
             "tidegate_build_info": {__version__: 1},
         }
@@ -331,6 +336,11 @@ class MetricsReport:
             },
             "pod_lease": self._pods.stats()._asdict(),
             "slots": self._slots.stats()._asdict(),
+            "memory": {
+                "level": self._memory.level.name.lower(),
+                "used_bytes": self._memory.used_bytes,
+                "limit_bytes": self._memory.limit_bytes,
+            },
             "numbers": {name: _plain(value) for name, value in self.numbers().items()},
         }
 

@@ -49,7 +49,7 @@ REFUSAL_CODES = (
     # Connection limiter, before authentication.
     *("draining", "connections", "connect_rate", "waiting", "header_size", "header_time"),
     *("body_size", "body_time", "descriptors", "unread_answer", "first_frame_time"),
-    "admin_port",
+    *("admin_port", "memory"),
     # Authentication.
     *("host", "origin"),
     *("token_missing", "token_too_long", "token_in_query", "several_tokens", "no_tokens"),
@@ -358,6 +358,12 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             ("0", "1", "2"),
             PAUSE_S,
         ),
+        Row(
+            "tidegate_memory_used_bytes",
+            GAUGE,
+            "Memory of the container without inactive file pages; 0 without a limit.",
+        ),
+        Row("tidegate_memory_limit_bytes", GAUGE, "The container's memory limit; 0: none."),
         Row("tidegate_spans_dropped_total", COUNTER, "Trace spans that were not exported."),
         Row("tidegate_build_info", GAUGE, "Always 1; the label is the running version.", "version"),
     ),

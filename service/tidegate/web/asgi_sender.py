@@ -60,6 +60,17 @@ class AsgiSender:
         """Tell it to come back after this time, and close."""
         ask_to_reconnect(self, after_ms)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the server has not taken yet."""
+        return self._size
+
+    def abort(self, code: CloseCode) -> None:
+        """Close without sending what is unsent."""
+        self._waiting.clear()
+        self._size = 0
+        self.close(code)
+
     def paused(self) -> None:
         """The buffer is above its mark: it takes more, but should not be given any."""
         self.writable = False

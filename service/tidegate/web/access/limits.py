@@ -13,6 +13,7 @@ from typing import Protocol
 
 from tidegate.core.connection_record import ConnectionObserver, Unobserved
 from tidegate.core.token_bucket import TokenBucket
+from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import ReplicaSettings
 from tidegate.web.problem import last_answer
 
@@ -23,6 +24,13 @@ class Connection(Protocol):
     def ask_to_reconnect(self, after_ms: int) -> None:
         """Tell it to come back after this time, and close."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the kernel has not taken yet."""
+
+    def abort(self, code: CloseCode) -> None:
+        """Close without sending what is unsent; `code` is for the record only."""
+
 
 class ConnectionLimiter:
     """Counts connections in and out; all ways in pass it."""
@@ -32,6 +40,8 @@ class ConnectionLimiter:
         self._bucket = TokenBucket(limits.connects_per_s, limits.connects_burst)
         self._inside: dict[Connection, Callable[[], None] | None] = {}
         self.is_shut = False
+        #: The container's memory is nearly used up: nobody new, until it is better.
+        self.is_short_of_memory = False
         self.refusals: Counter[str] = Counter()
         #: Told of every connection that has come in, and when it is gone.
         self.observer: ConnectionObserver = Unobserved()
@@ -44,6 +54,8 @@ class ConnectionLimiter:
         reason = None
         if self.is_shut:
             reason = "draining"
+        elif self.is_short_of_memory:
+            reason = "memory"
         elif len(self._inside) >= self._limits.max_connections:
             reason = "connections"
         elif not self._bucket.take(now):
@@ -72,6 +84,11 @@ class ConnectionLimiter:
     def some(self, number: int) -> list[Connection]:
         """So many of those inside, the longest there first."""
         return [connection for connection, _ in zip(self._inside, range(number), strict=False)]
+
+    def with_most_unsent(self) -> list[tuple[int, Connection]]:
+        """Those with unsent bytes, and how many; most first."""
+        sizes = [(connection.unsent_bytes, connection) for connection in self._inside]
+        return sorted((one for one in sizes if one[0]), key=lambda one: one[0], reverse=True)
 
 
 def unavailable(reason: str) -> bytes:

@@ -52,6 +52,15 @@ class LongPollWaiter:
         """The replica is going away: the request is answered with what there is."""
         self.close(DRAINING)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """None: the answer is made when it ends."""
+        return 0
+
+    def abort(self, code: CloseCode) -> None:
+        """As `close`: it has nothing unsent."""
+        self.close(code)
+
     def leave(self) -> None:
         """Nobody listens any more."""
         self.closed = True

@@ -142,6 +142,15 @@ class SseSender(AsgiSender):
             self._set_timer(None)
             self._timer = self._loop.call_later(self._settings.close_timeout_s, self._cut)
 
+    @property
+    def unsent_bytes(self) -> int:
+        transport = self._transport
+        return self._size + (0 if transport is None else transport.get_write_buffer_size())
+
+    def abort(self, code: CloseCode) -> None:
+        self.record.closed(code)
+        self._cut()
+
     def lost(self) -> None:
         self._leave_transport()
         self._set_timer(None)

@@ -58,6 +58,16 @@ class DirectSender:
         """Tell it to come back after this time, and close."""
         ask_to_reconnect(self, after_ms)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the kernel has not taken yet."""
+        return self.protocol.transport.get_write_buffer_size()
+
+    def abort(self, code: CloseCode) -> None:
+        """Close without sending what is unsent."""
+        self.record.closed(code)
+        self.protocol.transport.abort()
+
     # Called by the protocol.
 
     def paused(self) -> None:
