@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chart.render import CASES, CHART, Manifest, only, read, rendered
+from tests.harness import programs
 from tests.harness.waiting import until
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
@@ -46,8 +47,8 @@ async def run(name: str, server: Kubernetes, *words: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "KUBECONFIG": str(server.admin_kubeconfig)},
     )
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode()
+    done = await programs.ended(process)
+    return done.code, done.out
 
 
 class Api:

@@ -13,26 +13,33 @@ from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
 from typer.testing import CliRunner
 
 from tests.harness.logs import logging_as_before
+from tests.harness.programs import Done, end, ended
 from tidegate.cli import console
 from tidegate.cli.main import app
 
+__all__ = [
+    "COMMAND",
+    "Done",
+    "end",
+    "end_all",
+    "environment",
+    "finish",
+    "invoke",
+    "invoke_app",
+    "launch",
+    "run",
+    "start",
+    "started",
+]
 COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 TIMEOUT_S = 30
 _started: list[Process] = []
-
-
-class Done(NamedTuple):
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -57,25 +64,12 @@ async def launch(program: tuple[str, ...], *arguments: str, **env: str) -> Proce
 async def end_all() -> None:
     """What a test left running, most likely because it failed; see `conftest`."""
     while _started:
-        await kill(_started.pop())
+        await end(_started.pop())
 
 
 async def finish(process: Process, stdin: str = "") -> Done:
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            # Also without input: it closes stdin.
-            out, err = await process.communicate(stdin.encode())
-    except TimeoutError:
-        await kill(process)
-        raise
-    return Done(process.returncode or 0, out.decode(), err.decode())
-
-
-async def kill(process: Process) -> None:
-    """End it and take what it still says, so that its pipes are closed too."""
-    if process.returncode is None:
-        process.kill()
-    await process.communicate()
+    # Also without input: it closes stdin.
+    return await ended(process, TIMEOUT_S, stdin.encode())
 
 
 @asynccontextmanager
@@ -86,7 +80,7 @@ async def started(*arguments: str, **env: str) -> AsyncIterator[tuple[Process, S
     try:
         yield process, process.stdout
     finally:
-        await kill(process)
+        await end(process)
 
 
 async def run(*arguments: str, stdin: str = "", **env: str) -> Done:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import invoke, kill, run, start
+from tests.cli.command import end, invoke, run, start
 from tests.harness.backend import PREFIX, Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
@@ -67,7 +67,7 @@ async def test_a_request_outlives_a_replica_that_is_killed(redis_server: Server)
             there = ("cancel", "42", "--url", f"http://127.0.0.1:{port}")
             first = await run(*there)
             assert first.code == 0, first
-            await kill(one)
+            await end(one)
             again = await run(*there, "--url", url_of(two))
             assert (again.code, again.out) == (0, first.out)
             asked = await viewer.until(type="cancel_requested")

@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
 from tests.cli import command
+from tests.harness import programs
 from tests.harness.waiting import until
 from tests.servers.ports import free_ports_in_a_row, is_free
 from tests.servers.standalone import Server
@@ -148,7 +149,7 @@ async def running(tmp_path: Path, *arguments: str, ready: bool = True) -> AsyncI
         yield run
     finally:
         failed = process.returncode is None
-        await command.kill(process)
+        await programs.end(process)
         if failed:
             await run.nothing_is_left()
 
@@ -245,7 +246,7 @@ async def test_the_page_is_opened_on_a_desktop(
         assert file.exists() is opened
     finally:
         os.close(ours)
-        await command.kill(process)
+        await programs.end(process)
 
 
 async def test_the_backend_stops_what_a_viewer_cancels(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.cli.browser import Browser
 from tests.clients.package import ROOT
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
@@ -92,9 +93,9 @@ async def bundle(package: Path, one: Example, url: str, folder: Path) -> str:
         env={"NODE_PATH": str(JS / "node_modules"), "PATH": "/usr/bin:/bin:/usr/local/bin"},
         stdout=asyncio.subprocess.PIPE,
     )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return out.decode()
+    done = await programs.ended(process)
+    assert done.code == 0
+    return done.out
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.clients.durable.packages import installed, run
+from tests.clients.durable.packages import installed
 from tests.clients.durable.writer import Writer
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
@@ -74,9 +76,24 @@ async def read(
     assert program is not None
     url = f"{base_url(replica)}/streams/42"
     command = (program, "read.mjs", url, live, offset, token)
-    status, output = await run(*command, cwd=packages, timeout_s=TIMEOUT_S)
-    assert status == 0, output
-    return [json.loads(line) for line in output.split("\n") if line]
+    done = await run(*command, cwd=packages, timeout_s=TIMEOUT_S)
+    assert done.code == 0, done.out
+    return [json.loads(line) for line in done.out.split("\n") if line]
+
+
+async def run(
+    *command: str | Path, cwd: Path, timeout_s: float, **environment: str
+) -> programs.Done:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return await programs.ended(process, timeout_s)
 
 
 @pytest.mark.parametrize("live", ["sse", "long-poll"])
@@ -138,7 +155,7 @@ async def test_the_published_tests_of_reading_hold(
         Replica(redis_server.url, auth={"origins": ["https://example.com"]}) as replica,
         Writer(base_url(replica), backend.client).running() as url,
     ):
-        status, output = await run(
+        done = await run(
             program,
             *("node_modules/vitest/vitest.mjs", "run", "conformance.test.mjs"),
             *("--reporter", "verbose", "--no-color", "--testTimeout", "60000", "-t", READING),
@@ -147,7 +164,7 @@ async def test_the_published_tests_of_reading_hold(
             CONFORMANCE_TEST_URL=url,
             CI="1",
         )
-    assert status == 0, output
-    passed = re.search(r"Tests +([0-9]+) passed", output)
-    assert passed is not None, output
-    assert int(passed[1]) >= READING_TESTS, output
+    assert done.code == 0, done.out
+    passed = re.search(r"Tests +([0-9]+) passed", done.out)
+    assert passed is not None, done.out
+    assert int(passed[1]) >= READING_TESTS, done.out

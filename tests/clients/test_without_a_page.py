@@ -17,6 +17,7 @@ import jwt
 import pytest
 
 from tests.clients import deno
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
@@ -68,13 +69,9 @@ async def run(
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "DENO_DIR": str(scratch), "DENO_NO_UPDATE_CHECK": "1"},
     )
-    try:
-        out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0
-    return [json.loads(line) for line in out.splitlines()]
+    done = await programs.ended(process, TIMEOUT_S)
+    assert done.code == 0
+    return [json.loads(line) for line in done.out.split("\n") if line]
 
 
 async def test_to_the_end(

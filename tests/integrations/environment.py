@@ -7,18 +7,16 @@ What `.venv` has already is taken from there. A change of either file makes a ne
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import subprocess
 import sys
 import sysconfig
 import tomllib
 from functools import cache
 from pathlib import Path
 
+from tests.harness.cached import cached, run
+
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tidegate" / "adapters"
 INSTALL_TIMEOUT_S = 500
 
 
@@ -46,31 +44,15 @@ def path_of_tests() -> str:
 def python() -> Path:
     """Its interpreter, installed when first asked for; by one process at a time."""
     wanted = _wanted()
-    constraints = (ROOT / "constraints.txt").read_bytes()
-    digest = hashlib.sha256(repr((sys.version, wanted)).encode() + constraints).hexdigest()[:16]
-    folder = CACHE / digest
-    program = folder / "bin" / "python"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            _run(sys.executable, "-m", "venv", "--clear", str(folder))
-            _run(
-                str(program), "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
-                "--constraint", str(ROOT / "constraints.txt"), *wanted,
-            )  # fmt: skip
-            (folder / "complete").touch()
-    return program
+    constraints = ROOT / "constraints.txt"
 
+    def install(folder: Path) -> None:
+        program = folder / "bin" / "python"
+        env = {"PYTHONPATH": path_of_tests()}
+        run(sys.executable, "-m", "venv", folder, timeout_s=INSTALL_TIMEOUT_S, env=env)
+        pip = (program, "-m", "pip", "install", "--progress-bar", "off")
+        words: tuple[str | Path, ...] = ("--constraint", constraints, *wanted)
+        run(*pip, *words, timeout_s=INSTALL_TIMEOUT_S, env=env)
 
-def _run(*command: str) -> None:
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": path_of_tests()},
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode:
-        raise AssertionError(f"{command}: {done.stdout}\n{done.stderr}")
+    made = cached("adapters", install, sys.version, wanted, constraints.read_bytes())
+    return made / "bin" / "python"

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.integrations.environment import ROOT, path_of_tests, python
 from tests.integrations.stream import Written, bar, steps, written
@@ -26,9 +27,9 @@ async def run(program: str, server: Server) -> str:
         env={**os.environ, "PYTHONPATH": path_of_tests(), "TIDEGATE_REDIS__URL": server.url},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    _, said = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
+    done = await programs.ended(process)
+    assert done.code == 0, done.err
+    return done.err
 
 
 async def test_tqdm(redis_server: Server, backend: Backend) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import programs
 from tests.harness.backend import PREFIX, Backend
+from tests.harness.cached import CACHE
 from tests.integrations.environment import ROOT
 from tests.integrations.stream import steps, written
 from tests.servers import binaries
@@ -22,7 +24,6 @@ from tidegate.model.folded_state import FoldedState, fold
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tidegate" / "recipes"
 IOREDIS, GO_REDIS, JEDIS = "5.8.2", "v9.17.2", "7.0.0"
 _RECIPE = re.compile(r"<!-- recipe: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
@@ -39,10 +40,11 @@ async def run(folder: Path, *command: str, **env: str) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, f"{command}: {said.decode(errors='replace')}"
-    return said.decode(errors="replace")
+    done = await programs.ended(process)
+    assert done.code == 0, f"{command}: {done.out}"
+    return done.out
 
 
 def needs(*programs: str) -> None:
@@ -117,7 +119,7 @@ def test_every_recipe_has_a_test() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_a_recipe(language: str, redis_server: Server, backend: Backend) -> None:
-    folder = CACHE / language
+    folder = CACHE / "recipes" / language
     folder.mkdir(parents=True, exist_ok=True)
     command = await LANGUAGES[language](folder, recipes()[language])
     where = {"REDIS_URL": redis_server.url, "OPERATION_ID": "42"}

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.harness.waiting import until
 from tests.integrations.environment import ROOT, path_of_tests, python
@@ -62,8 +63,8 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         text = "".join(f"{task} {operation}\n" for task, operation in tasks)
-        said, _ = await process.communicate(text.encode())
-        assert process.returncode == 0, said.decode()
+        done = await programs.ended(process, stdin=text.encode())
+        assert done.code == 0, done.out
 
     async def ended(self, operation: str) -> list[Written]:
         """What its viewers got, once it has ended."""

@@ -14,7 +14,7 @@ import httpx
 import jwt
 from websockets.asyncio.client import connect
 
-from tests.cli.command import finish, kill, start
+from tests.cli.command import end, finish, start
 from tests.harness.plain_http import plain_client
 from tests.harness.viewer import Viewer
 from tests.harness.waiting import until
@@ -93,7 +93,7 @@ async def test_every_line_is_json_and_none_has_a_secret(redis_server: Server) ->
             replica.send_signal(signal.SIGTERM)
             done = await finish(replica)
     finally:
-        await kill(replica)
+        await end(replica)
 
     assert done.code == 0
     lines: list[dict[str, Any]] = [json.loads(line) for line in done.err.splitlines()]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import programs
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
@@ -58,14 +59,8 @@ async def check(replica: Replica, folder: Path, examples: int, *options: str) ->
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    text = output.decode(errors="replace")
-    assert process.returncode == 0, text
+    done = await programs.ended(process)
+    assert done.code == 0, done.out
 
 
 async def known(backend: Backend) -> dict[str, str]:
