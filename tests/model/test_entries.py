@@ -257,3 +257,12 @@ def test_ends_by_status_or_by_type(status: str) -> None:
     assert not rules.is_terminal(entry(status))
     assert not rules.is_terminal(entry("progress", "running"))
     assert rules.status_of(entry("progress")) is None
+
+
+def test_the_last_entry_that_sets_a_status_decides() -> None:
+    rules = TerminalRules()
+    done, again, late = entry("operation_completed"), entry("started", "running"), entry("log")
+    assert rules.deciding([done, late]) is done
+    assert rules.deciding([done, again, late]) is again
+    assert rules.deciding([late]) is None
+    assert rules.deciding([]) is None

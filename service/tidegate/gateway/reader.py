@@ -2,8 +2,8 @@
 and they are current, else from the stream. Nothing is followed, kept or changed for it.
 
 Implements `core.reading.Reader`. Each page is one turn at the log, and is worked through in slices
-of the event loop's time (`gateway.slices`). The status of a stream is folded from as many of its
-newest entries as an attach reads, so that it is the same whether or not somebody watches.
+of the event loop's time (`gateway.slices`). The status that a page does not tell is that of
+`OperationStates`, which folds each entry once however many pages are asked for.
 """
 
 from __future__ import annotations
@@ -106,17 +106,8 @@ class StreamReader:
         topic = self._followed(operation)
         if topic is not None:
             return OperationState(topic.status, topic.finished, topic.last)
-        return await self._state_from_log(operation, by)
-
-    async def _state_from_log(self, operation: OperationId, by: str) -> OperationState | None:
-        before = await self._locate(operation, self._newest, by)
-        page, topic, _ = await self._read(operation, before, by)
-        while page.more:  # one at a time: all of them may be 25 MB
-            last = stream_id(page.entries[-1].id)
-            page, topic, _ = await self._read(operation, last, by, before=topic)
-        if not page.info.exists:
-            return None
-        return OperationState(topic.status, topic.finished, topic.last)
+        kept = await self._states.read(operation, by)
+        return None if kept is None else OperationState(kept.status, kept.finished, kept.at)
 
     async def _from_log(
         self, operation: OperationId, after: StreamId | None, limit: int, by: str, shown: Shown
@@ -151,13 +142,9 @@ class StreamReader:
             gap = Gap(after, stream_id(entries[0].id) if entries else None, reason)
         return EventsPage([frame.payload for frame in shown(frames)], cursor, more, gap, state)
 
-    def _snapshot(
-        self, operation: OperationId, info: StreamInfo, before: Topic | None = None
-    ) -> Topic:
-        """A topic of this moment, to fold entries into behind those of `before`."""
+    def _snapshot(self, operation: OperationId, info: StreamInfo) -> Topic:
+        """A topic of this moment, to fold entries into."""
         topic = Topic(operation, Ring(1, 1, RingBudget(1)), self._rules)
-        if before is not None:
-            topic.status, topic.finished = before.status, before.finished
         topic.page(Page(info, (), more=False, after=None))
         return topic
 
@@ -172,13 +159,12 @@ class StreamReader:
         after: StreamId,
         by: str,
         *,
-        before: Topic | None = None,
-        limit: int | None = None,
+        limit: int,
     ) -> tuple[Page, Topic, list[Frame]]:
-        """A page, and frames of so many of its entries, folded behind those of `before`."""
+        """A page, and frames of so many of its entries, folded."""
         async with self._log.turn(operation, by) as pages:
             page = await pages.after(operation, after)
-            topic = self._snapshot(operation, page.info, before)
+            topic = self._snapshot(operation, page.info)
             frames: list[Frame] = []
             for part in slices_of(page.entries[:limit]):
                 await self._slices.of(part, by)

@@ -11,7 +11,7 @@ writes stops the entries behind it, and the end of an operation is never lost.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -81,6 +81,16 @@ class TerminalRules(NamedTuple):
         return entry.type in self.types or (
             entry.status is not None and entry.status in self.statuses
         )
+
+    def deciding(self, entries: Iterable[Entry]) -> Entry | None:
+        """Of entries in their order the last that sets a status: the operation has ended if that
+        entry `is_terminal`. None: they do not tell.
+        """
+        last = None
+        for entry in entries:
+            if self.status_of(entry) is not None:
+                last = entry
+        return last
 
 
 class _Message(msgspec.Struct):

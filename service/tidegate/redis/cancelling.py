@@ -17,7 +17,7 @@ import orjson
 
 from tidegate.core.cancelling import CANCEL_TYPE, CANCELLING, CancelOutcome, CancelReply
 from tidegate.core.records import PUBLISHER
-from tidegate.model.entries import TerminalRules, read_entry
+from tidegate.model.entries import Entry, TerminalRules, read_entry
 from tidegate.model.errors import SettingsError
 from tidegate.model.ids import ZERO, OperationId, StreamId, stream_id
 from tidegate.model.settings import Settings
@@ -84,7 +84,8 @@ class RedisCanceller:
 
     async def _still_runs(self, operation: OperationId, by: str) -> StreamId | CancelOutcome:
         """The newest entry of an operation that has not ended by then."""
-        finished, seen = False, ZERO
+        deciding: Entry | None = None
+        seen = ZERO
         async with self._log.turn(operation, by) as pages:
             info, after = await pages.locate(operation, NEWEST)
             if not info.exists:
@@ -92,13 +93,13 @@ class RedisCanceller:
             more = True
             while more:
                 page = await pages.after(operation, after)
-                for raw in page.entries:
-                    entry = read_entry(stream_id(raw.id), raw)
-                    if self._rules.status_of(entry) is not None:
-                        finished = self._rules.is_terminal(entry)
-                    seen = entry.id
+                entries = [read_entry(stream_id(raw.id), raw) for raw in page.entries]
+                deciding = self._rules.deciding(entries) or deciding
+                seen = entries[-1].id if entries else seen
                 more, after = page.more and bool(page.entries), seen
-        return CancelOutcome.ALREADY_ENDED if finished else seen
+        if deciding is not None and self._rules.is_terminal(deciding):
+            return CancelOutcome.ALREADY_ENDED
+        return seen
 
     async def _ask(
         self, operation: OperationId, beside: str, seen: StreamId, user: str | None

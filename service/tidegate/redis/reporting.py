@@ -98,9 +98,8 @@ class ReportAppender(SyncAppender):
         page = read_page(_in_bytes(reply), None)
         if not page.info.exists:
             return "", None
-        entries = (read_entry(stream_id(raw.id), raw) for raw in reversed(page.entries))
-        last = next((one for one in entries if _RULES.status_of(one) is not None), None)
-        return str(page.info.last), last
+        entries = (read_entry(stream_id(raw.id), raw) for raw in page.entries)
+        return str(page.info.last), _RULES.deciding(entries)
 
 
 def _ends(text: bytes) -> bool:

@@ -188,12 +188,8 @@ class Publishing:
             raise PublishRejected(
                 413, "too_large", f"more than {most} entries in one request; send several"
             )
-        ends = False
-        for number, text in enumerate(texts):
-            entry = self._check(number, text)
-            if self._rules.status_of(entry) is not None:
-                ends = self._rules.is_terminal(entry)
-        return texts, ends
+        last = self._rules.deciding(self._check(*numbered) for numbered in enumerate(texts))
+        return texts, last is not None and self._rules.is_terminal(last)
 
     def _check(self, number: int, text: bytes) -> Entry:
         """The entry, which a viewer will get as it is meant."""
@@ -252,14 +248,10 @@ class Publishing:
         if not info.exists:
             raise PublishRejected(404, "not_found", "there is no such operation")
         page = await self._history.after(operation, before)
-        status, finished = "running", False
-        for raw in page.entries:
-            entry = read_entry(stream_id(raw.id), raw)
-            said = self._rules.status_of(entry)
-            if said is not None:
-                status, finished = said, self._rules.is_terminal(entry)
-        if finished:
+        last = self._rules.deciding(read_entry(stream_id(raw.id), raw) for raw in page.entries)
+        if last is not None and self._rules.is_terminal(last):
             await self._writer.remove(operation)
+            status = self._rules.status_of(last)
             return _json(200, {"operation": operation, "status": status, "ids": []})
         now = iso_time(datetime.now(UTC))
         text = orjson.dumps(
