@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ STOP_S = 20
 
 
 class Worker:
-    """One worker process; `send` gives it tasks. Use `working`."""
+    """A process of workers, and one of `send`, which gives it tasks. Use `working`."""
 
     def __init__(self, program: str, broker: Server, progress: Server, backend: Backend) -> None:
         self.program = program
@@ -41,6 +42,7 @@ class Worker:
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process: subprocess.Popen[bytes] | None = None
+        self._sender: asyncio.subprocess.Process | None = None
 
     def start(self, *command: str, **env: str) -> None:
         """Run a command with the library's Python, in a process group of its own."""
@@ -57,14 +59,16 @@ class Worker:
 
     async def send(self, *tasks: tuple[str, str]) -> None:
         """Enqueue, from another process: task and operation."""
-        process = await asyncio.create_subprocess_exec(
-            python(), "-m", f"{PROGRAMS}.send", self.program,
-            cwd=ROOT, env=self._environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        text = "".join(f"{task} {operation}\n" for task, operation in tasks)
-        done = await programs.ended(process, stdin=text.encode())
-        assert done.code == 0, done.out
+        if self._sender is None:
+            self._sender = await asyncio.create_subprocess_exec(
+                python(), "-m", f"{PROGRAMS}.send", self.program,
+                cwd=ROOT, env=self._environment, start_new_session=True,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=self._log,
+            )  # fmt: skip
+        assert self._sender.stdin is not None
+        assert self._sender.stdout is not None
+        self._sender.stdin.write(json.dumps(tasks).encode() + b"\n")
+        assert await self._sender.stdout.readline() == b"sent\n", self.log()
 
     async def ended(self, operation: str) -> list[Written]:
         """What its viewers got, once it has ended."""
@@ -94,6 +98,8 @@ class Worker:
 
     async def close(self) -> None:
         await self.meeting.aclose()
+        if self._sender is not None:
+            await programs.end(self._sender)
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGTERM)
