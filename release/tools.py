@@ -1,11 +1,14 @@
 """Programs of the Python world that a release uses, each group in an environment of its own.
 
-They are below build/, installed with the hashes of requirements/, and made again when those change.
-actionlint is built from its Go module, into the cache outside the checkout.
+They are in the cache outside the checkout, so that a fresh clone has them too: installed with the
+hashes of requirements/, an environment for each Python and content of that file. actionlint is
+built from its Go module, beside them.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -20,16 +23,19 @@ BUILD_TIMEOUT_S = 900
 def python(group: str) -> Path:
     """The Python of an environment with `requirements/<group>.txt`."""
     source = ROOT / "requirements" / f"{group}.txt"
-    venv = ROOT / "build" / "tools" / group
-    stamp = venv / "requirements.txt"
+    of = sys.version.encode() + sys.base_prefix.encode() + source.read_bytes()
+    venv = cache() / "tools" / f"{group}-{hashlib.sha256(of).hexdigest()[:16]}"
+    stamp = venv / "complete"
     program = venv / "bin" / "python"
-    if stamp.exists() and stamp.read_text() == source.read_text():
-        return program
-    shutil.rmtree(venv, ignore_errors=True)
-    run(sys.executable, "-m", "venv", venv, env=clean_environment())
-    pip = (program, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    run(*pip, "--require-hashes", "--requirement", source, env=clean_environment())
-    shutil.copy(source, stamp)
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with (venv.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.exists():
+            shutil.rmtree(venv, ignore_errors=True)
+            run(sys.executable, "-m", "venv", venv, env=clean_environment())
+            pip = (program, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+            run(*pip, "--require-hashes", "--requirement", source, env=clean_environment())
+            stamp.touch()
     return program
 
 

@@ -165,6 +165,7 @@ async def test_the_published_tests_of_reading_hold(
             CI="1",
         )
     assert done.code == 0, done.out
+    print(done.out)
     passed = re.search(r"Tests +([0-9]+) passed", done.out)
     assert passed is not None, done.out
     assert int(passed[1]) >= READING_TESTS, done.out
