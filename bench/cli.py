@@ -9,10 +9,10 @@ for people.
 import asyncio
 import shlex
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -63,6 +63,10 @@ ServerArgs = Annotated[
 RedisServer = Annotated[
     str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
 ]
+JsonName = Annotated[
+    str | None,
+    typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -102,10 +106,7 @@ def main(
     ] = False,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="NAME", help="Write all of it to bench/results/NAME.json."),
-    ] = None,
+    json: JsonName = None,
     list_scenarios: Annotated[
         bool, typer.Option("--list", help="Show the scenarios and their targets.")
     ] = False,
@@ -238,11 +239,8 @@ def make_bed(redis_server: str | None, seconds: float, chosen: list[Scenario], *
 
 def measure(plan: Plan, *, save_as: str | None) -> int:
     """Play the plan, show and save it; returns the exit status."""
-    about = {
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    about = results.about(plan.bed.redis_server) | {
         "command": machine.command_line(),
-        "machine": machine.machine(),
-        "versions": machine.versions(plan.bed.redis_server),
         "pinning": str(plan.bed.pinning),
         "rounds": plan.rounds,
         "seconds": plan.bed.seconds,
@@ -322,6 +320,19 @@ def show_head(about: dict[str, Any]) -> None:
         "Centrifugo: 6.9.1, measured on two cores of another machine: a mark, not a result.",
         style="dim",
     )
+
+
+def end(
+    json_name: str | None, document: dict[str, Any], wrong: Sequence[str], fine: str = ""
+) -> NoReturn:
+    """Save it where it was asked for, tell what was wrong, and exit with 0 or 1."""
+    if json_name is not None:
+        console.print(f"saved to {results.save(json_name, document)}", soft_wrap=True)
+    for text in wrong:
+        console.print(f"[bold red]{escape(text)}[/bold red]")
+    if fine and not wrong:
+        console.print(f"[green]{fine}[/green]")
+    raise typer.Exit(1 if wrong else 0)
 
 
 class Interrupted(BaseException):

@@ -10,7 +10,6 @@ both sides: the naive way is rude, not lossy), 1 when not, 2 when it could not b
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import machine, results
-from bench.cli import NARROWEST, errors_shown, until_interrupted
+from bench import results
+from bench.cli import JsonName, RedisServer, console, end, errors_shown, until_interrupted
 from bench.errors import NotPossible
 from bench.procfs import open_files_limit, require_linux
 from bench.report import number
@@ -124,18 +123,10 @@ def main(
     seconds: Annotated[
         float, typer.Option(min=0.5, max=300, help="drain.window_s: each replica's time to empty.")
     ] = 15.0,
-    redis_server: Annotated[
-        str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
-    ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
-    ] = None,
+    redis_server: RedisServer = None,
+    json: JsonName = None,
 ) -> None:
     """Restart three replicas under 3,000 viewers, at a pace and naively, and compare."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NARROWEST)
     with errors_shown():
         require_linux()
         files = FILES_PER_VIEWER * viewers + 500
@@ -149,21 +140,12 @@ def main(
         outcomes = [_shown(console, scene, side) for side in (paced(seconds), naive())]
     console.print(delivery_table(scene, outcomes))
     console.print(storm_table(outcomes))
-    if json is not None:
-        document = {
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine.machine(),
-            "versions": machine.versions(scene.redis_server),
-            "scene": asdict(scene) | {"redis_server": Path(scene.redis_server).name},
-            "sides": [asdict(outcome) for outcome in outcomes],
-        }
-        console.print(f"saved to {results.save(json, document)}", soft_wrap=True)
+    document = results.about(scene.redis_server) | {
+        "scene": asdict(scene) | {"redis_server": Path(scene.redis_server).name},
+        "sides": [asdict(outcome) for outcome in outcomes],
+    }
     wrong = [f"{one.side}: {text}" for one in outcomes for text in one.wrong(viewers)]
-    for text in wrong:
-        console.print(f"[bold red]{text}[/bold red]")
-    if not wrong:
-        console.print("[green]everybody is back, and nobody missed anything[/green]")
-    raise typer.Exit(1 if wrong else 0)
+    end(json, document, wrong, "everybody is back, and nobody missed anything")
 
 
 def _shown(console: Console, scene: Scene, side: Side) -> Outcome:

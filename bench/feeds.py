@@ -14,23 +14,20 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
 import redis.asyncio
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from bench import machine, results
+from bench import results
 from bench.child import Child, running
-from bench.cli import NARROWEST, errors_shown
-from bench.errors import NotPossible
-from bench.procfs import cpu_ns, require_linux
+from bench.cli import JsonName, RedisServer, console, end, errors_shown
+from bench.procfs import cpu_ns, require_linux, require_memory
 from bench.report import number
-from bench.stage import free_port, redis_binary, until_answers, until_ready
+from bench.stage import free_port, redis_alone, redis_binary, until_ready
 from tidegate import Publisher
 
 #: Operations of a page of a feed.
@@ -131,15 +128,8 @@ async def play(binary: str, operations: int, users: int, requests: int) -> Outco
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
         cores = frozenset(os.sched_getaffinity(0))
-        port, public, admin = free_port(), free_port(), free_port()
-        command = (
-            *(binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
-            *("--save", "", "--appendonly", "no"),
-        )
-        server = await stack.enter_async_context(
-            running("redis", command, folder=folder, cores=cores)
-        )
-        await until_answers(server, port)
+        public, admin = free_port(), free_port()
+        server, port = await stack.enter_async_context(redis_alone(binary, folder, cores))
         url = f"redis://127.0.0.1:{port}/0"
         plain = await _started("without", server, url, operations, users, listed=False)
         listed = await _started("with", server, url, operations, users, listed=True)
@@ -191,38 +181,18 @@ def main(
     operations: Annotated[int, typer.Option(min=1, max=10_000_000)] = 100_000,
     users: Annotated[int, typer.Option(min=1, max=1_000_000)] = 10_000,
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="Of pages.")] = 2_000,
-    redis_server: Annotated[
-        str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
-    ] = None,
-    json_name: Annotated[
-        str | None,
-        typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
-    ] = None,
+    redis_server: RedisServer = None,
+    json_name: JsonName = None,
 ) -> None:
     """Start operations with and without a feed, and read the feeds."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NARROWEST)
     with errors_shown():
         require_linux()
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if free < operations * BYTES_PER_OPERATION:
-            raise NotPossible(f"{operations:,} operations do not fit into memory: take fewer")
+        require_memory(operations * BYTES_PER_OPERATION, f"{operations:,} operations")
         server = redis_binary(redis_server)
         found = asyncio.run(play(server, operations, users, requests))
     console.print(table(found, users))
-    if json_name is not None:
-        document = {
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine.machine(),
-            "versions": machine.versions(server),
-            "users": users,
-            **asdict(found),
-        }
-        console.print(f"saved to {results.save(json_name, document)}", soft_wrap=True)
-    for line in found.wrong:
-        console.print(f"[red]{line}[/red]")
-    raise typer.Exit(1 if found.wrong else 0)
+    document = results.about(server) | {"users": users, **asdict(found)}
+    end(json_name, document, found.wrong)
 
 
 if __name__ == "__main__":

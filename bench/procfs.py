@@ -28,6 +28,15 @@ def require_linux() -> None:
         raise NotPossible(f"the bench reads Linux's /proc and cannot run on {sys.platform}")
 
 
+def require_memory(needed: int, what: str) -> None:
+    """Bytes. Raises `NotPossible` where so many are not free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if free < needed:
+        raise NotPossible(
+            f"{what} need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free: take fewer"
+        )
+
+
 def cpu_ns(pid: int) -> int:
     """User and system time of all threads of `pid` so far.
 

@@ -7,9 +7,11 @@ a reader of older files would misread.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from bench import machine
 from bench.child import REPOSITORY
 from bench.errors import NotPossible
 from bench.measures import Round
@@ -94,6 +96,15 @@ def _scenario(outcome: Outcome) -> dict[str, Any]:
             for row in scenario.rows
         ],
         "subjects": subjects,
+    }
+
+
+def about(redis_server: str) -> dict[str, Any]:
+    """When, where and with what: the beginning of each document."""
+    return {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.machine(),
+        "versions": machine.versions(redis_server),
     }
 
 

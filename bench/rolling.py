@@ -29,7 +29,7 @@ from bench.child import Child, running
 from bench.errors import BenchError
 from bench.fleet import Replica
 from bench.mark import KEY_PREFIX, find_mark, operation_name
-from bench.stage import free_port, until_answers
+from bench.stage import redis_alone
 
 REPLICAS: Final = 3
 WINDOWS_S: Final = (0.1, 1.0)
@@ -184,14 +184,8 @@ async def _staged(scene: Scene, side: Side) -> AsyncIterator[_Stage]:
                 running(name, argv, folder=folder, cores=cores, talks=talks)
             )
 
-        port = free_port()
-        redis_child = await start(
-            "redis",
-            scene.redis_server,
-            *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
-            *("--save", "", "--appendonly", "no"),
-        )
-        await until_answers(redis_child, port)
+        alone = redis_alone(scene.redis_server, folder, cores)
+        _, port = await stack.enter_async_context(alone)
         redis_url = f"redis://127.0.0.1:{port}/0"
         secret = secrets.token_hex(32)
         settings = {

@@ -208,6 +208,21 @@ async def staged(
         )
 
 
+@asynccontextmanager
+async def redis_alone(
+    binary: str, folder: Path, cores: frozenset[int]
+) -> AsyncIterator[tuple[Child, int]]:
+    """A fresh server that keeps nothing on disk, and its port."""
+    port = free_port()
+    command = (
+        *(binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
+        *("--save", "", "--appendonly", "no"),
+    )
+    async with running("redis", command, folder=folder, cores=cores) as server:
+        await until_answers(server, port)
+        yield server, port
+
+
 async def until_answers(redis: Child, port: int) -> None:
     """Wait for a Redis that was just started. Raises `ProcessFailed`."""
     await _until(redis, "did not listen", lambda: _answers(port, b"PING\r\n", b"+PONG"))

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,13 +26,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine, results
+from bench import results
 from bench.child import Child, running
-from bench.cli import NARROWEST, errors_shown
+from bench.cli import JsonName, RedisServer, console, end, errors_shown
 from bench.errors import NotPossible
-from bench.procfs import cpu_ns, require_linux, rss_bytes
+from bench.procfs import cpu_ns, require_linux, require_memory, rss_bytes
 from bench.report import number
-from bench.stage import free_port, redis_binary, until_answers
+from bench.stage import redis_alone, redis_binary
 from tidegate.model.settings import RedisSettings, RedisUrl
 from tidegate.redis.address import parse_address
 from tidegate.redis.topology import Topology
@@ -189,19 +188,7 @@ async def play(
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
         cores = frozenset(os.sched_getaffinity(0))
-        port = free_port()
-        redis = await stack.enter_async_context(
-            running(
-                "redis",
-                (
-                    *(server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
-                    *("--save", "", "--appendonly", "no"),
-                ),
-                folder=folder,
-                cores=cores,
-            )
-        )
-        await until_answers(redis, port)
+        redis, port = await stack.enter_async_context(redis_alone(server, folder, cores))
         began = time.monotonic()
         await asyncio.to_thread(fill, port, streams)
         filled = rss_bytes(redis.pid)
@@ -306,54 +293,28 @@ def main(
     changes_per_s: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="spec.streams.pace (its default).")
     ] = None,
-    redis_server: Annotated[
-        str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
-    ] = None,
-    json_name: Annotated[
-        str | None,
-        typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
-    ] = None,
+    redis_server: RedisServer = None,
+    json_name: JsonName = None,
     as_sweeper: Annotated[bool, typer.Option("--as-sweeper", hidden=True)] = False,
 ) -> None:
     """Sweep a million streams, twice, and tell what it costs Redis."""
     if as_sweeper:
         sweeper()
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NARROWEST)
     pace = {"commandsPerS": commands_per_s, "changesPerS": changes_per_s}
     given = {name: value for name, value in pace.items() if value is not None}
     with errors_shown():
         require_linux()
-        _check_memory(streams)
+        require_memory(streams * BYTES_PER_STREAM, f"{streams:,} streams")
         server = redis_binary(redis_server)
         rounds, filled = asyncio.run(play(server, streams, given, console))
     console.print(table(rounds, streams, filled))
-    if json_name is not None:
-        document = {
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine.machine(),
-            "versions": machine.versions(server),
-            "streams": streams,
-            "pace": given or "default",
-            "rounds": [asdict(one) for one in rounds],
-        }
-        console.print(f"saved to {results.save(json_name, document)}", soft_wrap=True)
-    problems = wrong(rounds, streams)
-    for text in problems:
-        console.print(f"[bold red]{text}[/bold red]")
-    raise typer.Exit(1 if problems else 0)
-
-
-def _check_memory(streams: int) -> None:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = streams * BYTES_PER_STREAM
-    if free < needed:
-        raise NotPossible(
-            f"{streams:,} streams need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
-            "free: take fewer --streams"
-        )
+    document = results.about(server) | {
+        "streams": streams,
+        "pace": given or "default",
+        "rounds": [asdict(one) for one in rounds],
+    }
+    end(json_name, document, wrong(rounds, streams))
 
 
 if __name__ == "__main__":
