@@ -25,6 +25,7 @@ from websockets.exceptions import WebSocketException
 from tests.faults.replicas import Replica
 from tidegate.client.viewer import Viewer
 from tidegate.model.errors import TidegateError
+from tidegate.redis.batches import end_if_cancelled
 
 SECRET = "the secret of these tests, of more than thirty-two bytes"
 PREFIX = "operation-progress:"
@@ -91,10 +92,7 @@ class Crowd:
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(RETRY_S)
             return False
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # redis-py may lose it where it comes together with one of its own time-outs.
-            raise asyncio.CancelledError
+        end_if_cancelled()
         return True
 
     async def _lane(self, lane: int) -> None:
