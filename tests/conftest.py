@@ -130,10 +130,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if part in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(part))
                 break
-    items.sort(key=lambda item: group_of(item) is None)
+    items.sort(key=lambda item: (group_of(item) is None, -_limit_of(item)))
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     if "groups" in worker:
         write_down(items, Path(worker["groups"]))
+
+
+def _limit_of(item: pytest.Item) -> float:
+    """Its own time limit: what may take longest is begun first, and is nobody's last test.
+
+    Only beside other workers: else tests that share a fixture stay together.
+    """
+    mark = item.get_closest_marker("timeout")
+    if mark is None or not mark.args or not hasattr(item.config, "workerinput"):
+        return 0.0
+    return float(mark.args[0])
 
 
 def _need_real_parts(items: list[pytest.Item]) -> None:
