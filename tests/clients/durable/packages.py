@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def installed() -> Path:
     for script in HERE.glob("*.mjs"):
         copy = folder / script.name
         if not copy.exists() or copy.read_bytes() != script.read_bytes():
-            shutil.copyfile(script, copy)
+            new = folder / f"{script.name}.{os.getpid()}"
+            shutil.copyfile(script, new)
+            new.replace(copy)  # whole: another worker may be running it
     return folder
 
 

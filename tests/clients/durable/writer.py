@@ -93,17 +93,19 @@ class Writer:
             return Response(status_code=200 if same else 409)
         self._types[name] = content_type
         await self._client.xgroup_create(PREFIX + name, GROUP, "0", mkstream=True)
-        await self._write(name, await request.body(), request)
+        tail = await self._write(name, await request.body(), request)
         headers = {"location": str(request.url), "content-type": content_type}
-        return Response(status_code=201, headers=headers | await self._tail(name))
+        return Response(status_code=201, headers=headers | tail)
 
     async def _append(self, name: str, request: Request) -> Response:
         if name not in self._types:
             return Response(status_code=404)
-        await self._write(name, await request.body(), request)
-        return Response(status_code=204, headers=await self._tail(name))
+        return Response(
+            status_code=204, headers=await self._write(name, await request.body(), request)
+        )
 
-    async def _write(self, name: str, body: bytes, request: Request) -> None:
+    async def _write(self, name: str, body: bytes, request: Request) -> dict[str, str]:
+        """Headers of the stream's end behind it."""
         entries: list[dict[str, Any]] = []
         if body and self._types[name].startswith(JSON):
             value = json.loads(body)
@@ -114,7 +116,7 @@ class Writer:
         if request.headers.get("stream-closed") == "true":
             entries.append({"type": END, "data": {}})
         if not entries:
-            return
+            return await self._tail(name)
         async with self._client.pipeline(transaction=True) as pipe:
             for entry in entries:
                 _ = pipe.xadd(PREFIX + name, {"message": json.dumps(entry)})
@@ -122,8 +124,9 @@ class Writer:
         ms, _, seq = ids[-1].decode().partition("-")
         written = f"{int(ms):020d}_{int(seq):020d}"
         # Who has an answer reads what was written: a replica follows within milliseconds.
-        while (await self._tail(name)).get("stream-next-offset", "") < written:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)  # of another process, so there is no event
+        while (tail := await self._tail(name)).get("stream-next-offset", "") < written:
+            await asyncio.sleep(0.002)  # the replica tells nobody
+        return tail
 
     async def _tail(self, name: str) -> dict[str, str]:
         response = await self._replica.head(f"/streams/{name}")
