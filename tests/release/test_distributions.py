@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from release import distributions
+from release.command import run
 from release.distributions import Distributions
 
 TRACKED = [
@@ -103,3 +104,10 @@ def test_the_packages_have_what_is_not_python() -> None:
     kinds = {name.rpartition(".")[2] for name in wanted}
     assert {"py", "lua", "html", "js", "css", "svg", "typed"} <= kinds
     assert not [name for name in wanted if "test" in name.rpartition("/")[2]]
+
+
+def test_a_link_to_an_environment_was_under_version_control() -> None:
+    """It took the place of the real one in every checkout, also in that of CI."""
+    listed = run("git", "ls-files", "--stage")
+    assert [line for line in listed.splitlines() if line.startswith("120000 ")] == []
+    assert run("git", "ls-files", "--cached", "--ignored", "--exclude-standard") == ""
