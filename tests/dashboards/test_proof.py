@@ -27,6 +27,8 @@ pytestmark = [
 
 #: Metrics that may have been 0 whenever they were scraped, each with the reason.
 QUIET = {
+    "tidegate_memory_limit_bytes": "the replicas are in no container with a limit",
+    "tidegate_memory_used_bytes": "the replicas are in no container with a limit",
     "tidegate_outbox_items": "written within a turn of the loop",
     "tidegate_redis_attach_backlog": "attached within a second",
     "tidegate_redis_refused_commands": "a replica is not ready before it has all of its rights",

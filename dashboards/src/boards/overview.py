@@ -153,6 +153,23 @@ OVERVIEW = Board(
                     "leak: save /debug/state and report it.",
                     Query(of_replicas(select("process_resident_memory_bytes")), REPLICA_LEGEND),
                     unit="bytes",
+                    width=6,
+                ),
+                graph(
+                    "Memory of the container in use",
+                    "Relative to the container's limit; 0 without one. From 0.8 on a "
+                    "replica refuses new viewers, then it drops replay buffers, then it closes "
+                    "viewers: raise the limit, or add replicas.",
+                    Query(
+                        of_replicas(
+                            f"{select('tidegate_memory_used_bytes')} / "
+                            f"clamp_min({select('tidegate_memory_limit_bytes')}, 1)"
+                        ),
+                        REPLICA_LEGEND,
+                    ),
+                    unit="percentunit",
+                    limits=above(0.75, 0.8),
+                    width=6,
                 ),
                 graph(
                     "File descriptors in use",
@@ -164,6 +181,7 @@ OVERVIEW = Board(
                     ),
                     unit="percentunit",
                     limits=above(0.7, 0.9),
+                    width=6,
                 ),
                 graph(
                     "Versions",
@@ -171,6 +189,7 @@ OVERVIEW = Board(
                     "rollout is stuck; see its events.",
                     Query(f"count by (version) ({select('tidegate_build_info')})", "{{version}}"),
                     stacked=True,
+                    width=6,
                 ),
             ),
         ),
