@@ -38,7 +38,12 @@ async def operate(settings: OperatorSettings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # for kopf's login
-    kube = connect(settings.kubeconfig, settings.namespace, timeout_s=settings.api_timeout_s)
+    kube = connect(
+        settings.kubeconfig,
+        settings.namespace,
+        timeout_s=settings.api_timeout_s,
+        pod=settings.own_pod,
+    )
     operator = Operator(settings, kube)
     ended = asyncio.Event()
     try:

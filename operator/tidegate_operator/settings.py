@@ -32,6 +32,7 @@ from tidegate.redis.address import parse_address
 from tidegate.settings_loading.environment import from_environment
 from tidegate.settings_loading.fields import SettingField, fields_of
 from tidegate.settings_loading.loading import Given, Problem, load
+from tidegate_operator.kube.objects import Reference
 from tidegate_operator.leader.election import DURATION_MAX_S, Terms
 from tidegate_operator.model.streams import PREFIX_MIN_LENGTH
 
@@ -44,6 +45,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 _LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_UID = re.compile(r"^[a-zA-Z0-9]([-a-zA-Z0-9]{0,63})$", re.ASCII)
 #: A host with or without a port; an IPv6 address in brackets.
 _HOST = re.compile(r"^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")
 
@@ -64,6 +66,12 @@ def _object_name(text: str) -> str:
 
 def _optional_name(text: str | None) -> str | None:
     return None if text is None else _object_name(text)
+
+
+def _uid(text: str | None) -> str | None:
+    if text is not None and not _UID.match(text):
+        raise ValueError("must be the UID of an object: up to 64 of a-z A-Z 0-9 -")
+    return text
 
 
 def _hosts(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,6 +158,15 @@ class OperatorSettings(Group):
             description="Name of this replica in the Lease; in Kubernetes the name of the pod.",
         ),
     ]
+    pod_uid: Annotated[
+        str | None,
+        AfterValidator(_uid),
+        Field(
+            description="UID of this replica's pod, whose name is `identity`. The pod owns the "
+            "Lease while it leads, so that Kubernetes removes the Lease with the last pod. Unset: "
+            "the Lease stays.",
+        ),
+    ] = None
     lease: Annotated[
         str,
         AfterValidator(_object_name),
@@ -317,6 +334,13 @@ class OperatorSettings(Group):
     def terms(self) -> Terms:
         """The times of the election."""
         return Terms(self.lease_duration_s, self.lease_deadline_s, self.lease_renew_s)
+
+    @property
+    def own_pod(self) -> Reference | None:
+        """The pod of this process, where it is known."""
+        if self.pod_uid is None:
+            return None
+        return Reference("v1", "Pod", self.identity, self.pod_uid)
 
     @property
     def logs(self) -> LogSettings:

@@ -31,7 +31,7 @@ PATH = f"/apis/{GROUP}/{VERSION}/namespaces/default/{PLURAL}"
 NAMESPACE = "/api/v1/namespaces/default"
 
 #: What the schema of each version comes to, without its descriptions.
-DIGESTS = {1: "6616266668859f7d"}
+DIGESTS = {1: "5555b30d06c5f744"}
 
 Spec = dict[str, Any]
 
@@ -390,7 +390,7 @@ async def test_kubectl_get_shows_the_columns(api: httpx.AsyncClient) -> None:
     names = [one["name"] for one in table.json()["columnDefinitions"]]
     assert names == [
         *("Name", "Mode", "Desired", "Ready", "Connections", "Healthy"),
-        *("Target", "Scaling", "Last sweep", "Age"),
+        *("Target", "Scaling", "Last sweep", "Observed", "Age"),
     ]
 
 

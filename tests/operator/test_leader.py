@@ -179,6 +179,52 @@ def test_a_deleted_lease_ends_the_leadership() -> None:
     assert not one.election.leads(1)
 
 
+def test_who_is_waited_for_leads_and_who_is_gone_does_not() -> None:
+    server, one, two = Server(), Candidate("one", 0), Candidate("two", 0)
+    assert not one.election.sees_leader(0)
+    step(one, server, 0)
+    step(two, server, 0)
+    assert one.election.sees_leader(6.9)
+    assert not one.election.sees_leader(7)  # it stopped by itself
+    assert two.election.sees_leader(9.9)
+    assert not two.election.sees_leader(10)
+    two.election.read(Record("", 10, "", 1, "9"), 6)  # it was released
+    assert not two.election.sees_leader(6)
+    two.election.read(None, 7)
+    assert not two.election.sees_leader(7)
+
+
+def test_a_deleted_lease_is_its_holders_until_that_can_lead_no_more() -> None:
+    server, one, two = Server(), Candidate("one", 0), Candidate("two", 0)
+    step(one, server, 0)
+    step(two, server, 0)
+    server.record = None
+    # The other one may not know it yet, and leads until its deadline.
+    assert two.election.read(None, 1) is None
+    assert two.election.sees_leader(1)
+    assert two.election.holder == "one"
+    one.prepare(one.election.read(None, 2), 2)  # its renewal was refused before
+    assert one.pending is not None
+    made = server.write(*one.pending)
+    assert made is not None
+    one.election.written(made, 2)
+    assert one.election.leads(2)
+    step(two, server, 2.5)
+    assert not two.election.leads(2.5)
+    # Now it is deleted together with its holder, as when its pod is.
+    server.record = None
+    assert two.election.read(None, 12.4) is None
+    step(two, server, 12.5)
+    assert two.election.leads(12.5)
+    assert not one.election.leads(12.5)
+    # A Lease that was released is nobody's.
+    three = Candidate("three", 0)
+    assert three.election.read(Record("", 10, "x", 1, "9"), 0) == Write(
+        "three", 2, "9", begins=True
+    )
+    assert three.election.read(None, 1) == Write("three", 1, None, begins=True)
+
+
 def test_a_record_that_asks_for_years_is_waited_for_a_minute() -> None:
     one = Election("one", TERMS)
     record = Record("mallory", 1e9, "for ever", 3, "9")

@@ -15,8 +15,9 @@ from tests.harness.waiting import until
 from tests.operator.secrets import Clock
 from tests.operator.stage import Object, Operator, Stage
 from tidegate_operator.kube.client import connect
-from tidegate_operator.kube.errors import ApiConflict, ApiUnreachable
+from tidegate_operator.kube.errors import ApiConflict, ApiForbidden, ApiNotFound, ApiUnreachable
 from tidegate_operator.kube.lease import Record, Write, lease_time
+from tidegate_operator.kube.permissions import PERMISSIONS
 from tidegate_operator.leader.candidate import Leader
 from tidegate_operator.leader.election import Terms
 
@@ -162,6 +163,88 @@ async def test_the_leader_gives_up_when_the_api_server_is_silent(stage: Stage) -
     await until(somebody_leads, first.process.log_tail)
 
 
+#: The shortest that the settings allow: what is waited for here is three of them.
+SHORTEST = {"LEASE_DURATION_S": "3", "LEASE_DEADLINE_S": "2", "LEASE_RENEW_S": "0.4"}
+
+
+async def test_a_deleted_lease_is_made_again_by_its_leader_and_goes_with_its_pod(
+    stage: Stage,
+) -> None:
+    """Without the Lease that the chart brought, both operators did nothing and looked healthy."""
+    await stage.grant()
+    pods = [await stage.make_pod(end, connections=None) for end in ("aaaaa", "bbbbb")]
+    uids = [(await stage.send("GET", stage.path("pods", name)))["metadata"]["uid"] for name in pods]
+    path = stage.path("leases", "tidegate-operator", api="/apis/coordination.k8s.io/v1")
+
+    async def owner() -> object:
+        answer = await stage.api.get(path)
+        if answer.status_code == 404:
+            return None
+        [one] = answer.json()["metadata"]["ownerReferences"]
+        return (one["kind"], one["name"], one["uid"])
+
+    async def owned(number: int) -> bool:
+        return await owner() == ("Pod", pods[number], uids[number])
+
+    first = await stage.start_operator(pods[0], POD_UID=uids[0])
+    await until(lambda: owned(0), first.process.log_tail)
+    second = await stage.start_operator(pods[1], POD_UID=uids[1])
+    for _ in range(3):
+        await stage.send("DELETE", path)
+        await until(lambda: owned(0), first.process.log_tail)
+    log = first.process.log_file.read_text()
+    assert log.count("lease was deleted") == 3
+    assert log.count('"leading"') == 1
+    assert "leadership lost" not in log
+    assert '"leading"' not in second.process.log_file.read_text()  # it left it to its holder
+    # The next leader's pod owns it in turn.
+    assert await first.process.stop(30) == 0
+    await until(lambda: owned(1), second.process.log_tail)
+
+
+async def test_operators_that_may_not_make_the_lease_are_not_ready_and_the_gateway_says_why(
+    stage: Stage,
+) -> None:
+    make = ("coordination.k8s.io", "leases", ("create",))
+    await stage.grant([one for one in PERMISSIONS if (one.group, one.resource, one.verbs) != make])
+    await stage.make_deployment(2)
+    await stage.settle_deployment()
+    for end in ("aaaaa", "bbbbb"):
+        await stage.make_pod(end, connections=10)
+    await stage.make_gateway(scaling={"min": 2, "max": 6, "connectionsPerPod": 100})
+    operators = [await stage.start_operator(f"operator-{n}", **SHORTEST) for n in range(2)]
+    ready = await stage.condition("Ready", "Unknown", "NoLeader")
+    elected = await stage.condition("LeaderElected", "False", "NoLeader")
+    for one in (ready, elected):
+        assert "create leases" in one["message"]
+        assert "forbidden" in one["message"]
+        assert "the Lease tidegate-operator" in one["message"]
+    for operator in operators:
+
+        async def not_ready(operator: Operator = operator) -> bool:
+            answer = await operator.get("/readyz")
+            return answer.status_code == 503 and "no replica" in answer.json()["reason"]
+
+        await until(not_ready, operator.process.log_tail)
+        assert (await operator.get("/healthz")).status_code == 200  # a restart would not help
+
+    async def told() -> list[Object]:
+        return [one for one in await stage.events() if one["reason"] == "NoLeader"]
+
+    await until(told, operators[0].process.log_tail)
+    assert [one["type"] for one in await told()] == ["Warning"]  # by one of them, once
+    # With the right it leads, and everything is as it should be.
+    api = "/apis/rbac.authorization.k8s.io/v1"
+    rules = (await stage.send("GET", stage.path("roles", "operator", api=api)))["rules"]
+    rules.append({"apiGroups": [make[0]], "resources": [make[1]], "verbs": list(make[2])})
+    await stage.send("PATCH", stage.path("roles", "operator", api=api), {"rules": rules})
+    await stage.condition("Ready", "True", "Serving")
+    await stage.condition("LeaderElected", "True", "Leading")
+    assert (await stage.gateway())["status"]["observedAt"] >= elected["lastTransitionTime"]
+    for operator in operators:
+        await operator.ready()
+
+
 async def test_the_lease_is_written_as_others_read_it(stage: Stage) -> None:
     kube = connect(stage.kubernetes.admin_kubeconfig, stage.namespace, timeout_s=10)
     try:
@@ -193,16 +276,24 @@ class Shelf:
     def __init__(self) -> None:
         self.record: Record | None = None
         self.silent = False
+        self.may_create = True
         self.writes: list[Write] = []
 
     async def lease(self, name: str) -> Record | None:
         await self._answer()
         return self.record
 
+    def delete(self) -> None:
+        self.record = None
+
     async def write_lease(
         self, name: str, write: Write, *, duration_s: int, renewed: datetime
     ) -> Record:
         await self._answer()
+        if write.version is None and not self.may_create:
+            raise ApiForbidden("create leases: forbidden", 403)
+        if write.version is not None and self.record is None:
+            raise ApiNotFound("there is no Lease", 404)
         if write.version != (None if self.record is None else self.record.version):
             raise ApiConflict("not this version", 409)
         self.writes.append(write)
@@ -285,6 +376,40 @@ async def test_two_candidates_never_work_at_once_and_hand_over_without_waiting()
             await tasks[turn]
             assert works[turn].ended.is_set()
     assert [write.holder for write in shelf.writes if write.begins] == ["a", "b"]
+
+
+async def test_a_deleted_lease_is_made_again_and_the_work_goes_on() -> None:
+    shelf, work, clock = Shelf(), Work(), Clock()
+    leader = _candidate(shelf, "one", work, clock)
+    async with asyncio.timeout(60):
+        task = asyncio.create_task(leader.run())
+        await work.began.wait()
+        shelf.delete()
+        await until(lambda: shelf.record is not None)
+        assert leader.leads()
+        assert (work.begins, work.ended.is_set()) == (1, False)
+        assert leader.counts["deletions"] == 1
+        leader.stop()
+        await task
+
+
+async def test_who_may_not_make_the_lease_is_without_a_leader_and_knows_why() -> None:
+    shelf, work, clock = Shelf(), Work(), Clock()
+    shelf.may_create = False
+    leader = _candidate(shelf, "one", work, clock)
+    async with asyncio.timeout(60):
+        task = asyncio.create_task(leader.run())
+        await until(lambda: leader.trouble != "")
+        assert leader.trouble == "create leases: forbidden"
+        before = leader.leaderless_s()
+        clock.now += 30
+        assert leader.leaderless_s() - before == pytest.approx(30)
+        shelf.may_create = True
+        await work.began.wait()
+        assert leader.leaderless_s() == 0
+        await until(lambda: leader.trouble == "")
+        leader.stop()
+        await task
 
 
 async def test_work_that_breaks_gives_the_lease_up_and_is_told() -> None:

@@ -12,8 +12,9 @@ from tests.operator.test_act import SPEC, snapshot
 from tidegate_operator.act.actor import ActionResult
 from tidegate_operator.decide.records import Decision, Observation, Pod, PodLoad, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
+from tidegate_operator.loops.leaderless import explain
 from tidegate_operator.loops.loop_health import LoopHealth
-from tidegate_operator.loops.status import compose, flips, is_news, is_same
+from tidegate_operator.loops.status import compose, compose_leaderless, flips, is_news
 from tidegate_operator.loops.sweeping import SweepLoop, tick_s
 from tidegate_operator.model.gateway import read_spec
 from tidegate_operator.model.status import SCHEMA_VERSION, ConditionType, GatewayStatus
@@ -82,7 +83,9 @@ def test_what_is_well() -> None:
         "MemoryPressure": ("Unknown", "Pending"),
         "LeasesAgree": ("True", "Agree"),
         "DefinitionCurrent": ("Unknown", "Pending"),
+        "LeaderElected": ("True", "Leading"),
     }
+    assert made["observedAt"] == "2026-11-23T09:00:00Z"
     assert (made["replicas"], made["readyReplicas"], made["desiredReplicas"]) == (2, 1, 2)
     assert (made["connections"], made["deliveriesPerS"]) == (15, 2)
     assert {one["observedGeneration"] for one in made["conditions"]} == {4}
@@ -249,8 +252,38 @@ def test_a_loop_without_a_beat_is_stuck_and_a_slow_pace_is_not() -> None:
     assert (health.loops["works"].errors, health.loops["works"].error) == (1, "broken")
 
 
-def test_the_version_that_the_server_fills_in_is_no_change() -> None:
-    made = compose({}, facts(), NOW)
-    shown = {**made, "schemaVersion": SCHEMA_VERSION}
-    assert is_same(shown, compose(shown, facts(), NOW))
-    assert not is_same(shown, compose(shown, facts(generation=5), NOW))
+def test_the_time_of_a_look_stays_when_there_was_none() -> None:
+    first = compose({}, facts(), NOW)
+    assert not is_news(first, compose(first, facts(), LATER))
+    assert compose(first, facts(), LATER)["observedAt"] == "2026-11-23T09:01:30Z"
+    refused = facts(snapshot=None, decision=None, problem=("Forbidden", "get deployments: no"))
+    assert "observedAt" not in compose(first, refused, LATER)  # a merge leaves it as it is
+    assert heads(compose(first, refused, LATER))["Ready"] == ("False", "Forbidden")
+
+
+def test_without_a_leader_nothing_is_known_until_there_is_one() -> None:
+    """Without a Lease that could be made, HEALTHY was True for ever, with old figures."""
+    foreign = {"type": "Audited", "status": "True", "reason": "X", "lastTransitionTime": "then"}
+    first = compose({"conditions": [foreign]}, facts(), NOW)
+    message = explain("gw-operator", 31.4, "create leases: forbidden")
+    assert "led for 31 s" in message
+    assert "create leases: forbidden" in message
+    assert "the Lease gw-operator" in message
+    made = compose_leaderless(first, 4, message, LATER)
+    assert made is not None
+    assert set(made) == {"conditions"}  # figures stay, with their time
+    told = {one["type"]: one for one in made["conditions"]}
+    assert told["Audited"] == foreign
+    assert told["RedisReachable"] in first["conditions"]
+    assert heads(made)["Ready"] == ("Unknown", "NoLeader")
+    assert heads(made)["LeaderElected"] == ("False", "NoLeader")
+    assert told["Ready"]["lastTransitionTime"] == "2026-11-23T09:01:30Z"
+    second = {**first, **made}
+    assert compose_leaderless(second, 4, message + "!", LATER) is None  # once
+    back = compose(second, facts(), LATER)
+    assert heads(back)["Ready"] == ("True", "Serving")
+    assert heads(back)["LeaderElected"] == ("True", "Leading")
+    assert is_news(second, back)
+    empty = compose_leaderless({}, 1, "x" * 10_000, NOW)
+    assert empty is not None
+    assert {len(one["message"]) for one in empty["conditions"]} == {1_024}

@@ -30,9 +30,7 @@ from lightkube.types import PatchType
 from tidegate.model.errors import SettingsError
 from tidegate_operator.kube import answers
 from tidegate_operator.kube.calls import Calls
-from tidegate_operator.kube.errors import (
-    ApiNotFound,
-)
+from tidegate_operator.kube.errors import ApiForbidden, ApiNotFound
 from tidegate_operator.kube.lease import Record, Write, lease_time
 from tidegate_operator.kube.objects import (
     DELETION_COST,
@@ -64,8 +62,17 @@ _OPERATORS: Mapping[str, Callable[[Sequence[str]], Any]] = {
 class Kube:
     """One connection to the API server, for one namespace. `close` when done."""
 
-    def __init__(self, config: KubeConfig, namespace: str, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: KubeConfig,
+        namespace: str,
+        *,
+        timeout_s: float,
+        pod: Reference | None = None,
+    ) -> None:
+        """`pod` is the one of this process: a Lease that it takes goes with it."""
         self.namespace = namespace
+        self._pod = pod
         #: Any: its overloads know each way to call it but not each of its own resources.
         self._client: Any = AsyncClient(
             config=config,
@@ -126,10 +133,12 @@ class Kube:
         """Carry a write of the election out.
 
         Raises:
-            Conflict: somebody was quicker.
+            ApiConflict: somebody was quicker.
+            ApiNotFound: it was deleted since it was read.
             KubeError
         """
         now = lease_time(renewed)
+        owned: dict[str, Any] = {}
         spec: dict[str, Any] = {
             "holderIdentity": write.holder,
             "leaseDurationSeconds": duration_s,
@@ -138,17 +147,21 @@ class Kube:
         }
         if write.begins:
             spec["acquireTime"] = now
+            if self._pod is not None:
+                owned = {"ownerReferences": [_owner(self._pod)]}
         if write.version is None:
-            body = Lease.from_dict({"metadata": {"name": name}, "spec": spec})
+            made = Lease.from_dict({"metadata": {"name": name, **owned}, "spec": spec})
             async with self._calls.one("create", "leases"):
-                return answers.lease_of(await self._client.create(body, namespace=self.namespace))
-        patch = {"metadata": {"resourceVersion": write.version}, "spec": spec}
-        async with self._calls.one("patch", "leases"):
-            return answers.lease_of(
-                await self._client.patch(
-                    Lease, name, patch, namespace=self.namespace, patch_type=PatchType.MERGE
-                )
-            )
+                return answers.lease_of(await self._client.create(made, namespace=self.namespace))
+        metadata = {"resourceVersion": write.version}
+        try:
+            return await self._patch_lease(name, {"metadata": metadata | owned, "spec": spec})
+        except ApiForbidden:
+            # OpenShift (OwnerReferencesPermissionEnforcement) lets nobody change an owner who may
+            # not delete the object. The Lease goes with its last owner then, and is made again.
+            if not owned:
+                raise
+            return await self._patch_lease(name, {"metadata": metadata, "spec": spec})
 
     # -- the workload ------------------------------------------------------------------------------
 
@@ -276,6 +289,14 @@ class Kube:
 
     # -- inside ------------------------------------------------------------------------------------
 
+    async def _patch_lease(self, name: str, patch: Mapping[str, Any]) -> Record:
+        async with self._calls.one("patch", "leases"):
+            return answers.lease_of(
+                await self._client.patch(
+                    Lease, name, patch, namespace=self.namespace, patch_type=PatchType.MERGE
+                )
+            )
+
     async def _list(self, resource: str, kind: Any, **options: Any) -> AsyncIterator[Any]:
         """Pages are read as they are needed; each is a call of its own to the server."""
         async with self._calls.one("list", resource):
@@ -285,7 +306,18 @@ class Kube:
             yield one
 
 
-def connect(kubeconfig: Path | None, namespace: str, *, timeout_s: float) -> Kube:
+def _owner(pod: Reference) -> dict[str, str]:
+    return {
+        "apiVersion": pod.api_version,
+        "kind": pod.kind,
+        "name": pod.name,
+        "uid": pod.uid,
+    }
+
+
+def connect(
+    kubeconfig: Path | None, namespace: str, *, timeout_s: float, pod: Reference | None = None
+) -> Kube:
     """The API server that a kubeconfig, the pod's service account or the environment names.
 
     Raises:
@@ -293,7 +325,7 @@ def connect(kubeconfig: Path | None, namespace: str, *, timeout_s: float) -> Kub
     """
     try:
         config = KubeConfig.from_env() if kubeconfig is None else KubeConfig.from_file(kubeconfig)
-        return Kube(config, namespace, timeout_s=timeout_s)
+        return Kube(config, namespace, timeout_s=timeout_s, pod=pod)
     except (ConfigError, OSError, KeyError, ValueError, TypeError) as error:
         where = "the environment" if kubeconfig is None else str(kubeconfig)
         text = (

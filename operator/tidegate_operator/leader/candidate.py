@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from tidegate_operator.kube.errors import ApiConflict, KubeError
+from tidegate_operator.kube.errors import ApiConflict, ApiNotFound, KubeError
 from tidegate_operator.kube.lease import Record, Write, lease_time
 from tidegate_operator.leader.election import Election, Terms
 
@@ -60,6 +60,8 @@ class Leader:
         self._clock = asyncio.get_running_loop().time
         self._stopping = asyncio.Event()
         self._last_error: str | None = None
+        #: When somebody last led, as far as this candidate knows.
+        self._led_at = self._clock()
         #: When the API server last answered, by the loop's clock; None: not yet.
         self.spoke_at: float | None = None
         #: When the election last took a turn, with or without an answer.
@@ -74,6 +76,16 @@ class Leader:
     def holder(self) -> str:
         """Who leads, as far as is known; empty if nobody."""
         return self._election.holder
+
+    def leaderless_s(self) -> float:
+        """For how long this candidate neither led nor saw anybody lead, in seconds."""
+        now = self._clock()
+        return 0.0 if self._election.sees_leader(now) else now - self._led_at
+
+    @property
+    def trouble(self) -> str:
+        """Why the last turn of the election failed; empty if it did not."""
+        return self._last_error or ""
 
     def stop(self) -> None:
         """End the work, give the Lease up, end. Any number of times."""
@@ -131,6 +143,8 @@ class Leader:
             if self._last_error is not None:
                 log.info("lease renewal recovered")
             self._last_error = None
+        if self._election.sees_leader(self._clock()):
+            self._led_at = self._clock()
 
     async def _write(self, write: Write) -> bool:
         """Ask for a write; whether it was accepted."""
@@ -142,6 +156,12 @@ class Leader:
             )
         except ApiConflict:
             self.counts["conflicts"] += 1
+            return False
+        except ApiNotFound:
+            if write.version is None:
+                raise  # there is no such namespace
+            log.warning("lease was deleted", lease=self._lease)
+            self.counts["deletions"] += 1
             return False
         self.spoke_at = self._clock()
         self._election.written(record, self.spoke_at)

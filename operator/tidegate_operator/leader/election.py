@@ -1,6 +1,7 @@
 """Who leads: what one candidate knows of the Lease, without a clock and without a network.
 
     FOLLOWING --the record is free, or nobody renewed it for its duration--> may write
+    FOLLOWING --there is no record, and none was seen for its duration--> may write
     FOLLOWING --own write accepted--> LEADING
     LEADING   --renewed in time--> LEADING
     LEADING   --no renewal accepted for `deadline_s`, or the record is another's--> FOLLOWING
@@ -81,6 +82,15 @@ class Election:
         """Whether this candidate leads now. The answer is false before anybody else's is true."""
         return self.phase is ElectionPhase.LEADING and now < self._leads_until
 
+    def sees_leader(self, now: float) -> bool:
+        """Whether somebody leads, as far as is known: this one, or the holder of the Lease."""
+        if self.leads(now):
+            return True
+        record = self._record
+        if record is None or not record.holder or self.phase is ElectionPhase.LEADING:
+            return False
+        return now < self._changed_at + self._patience_s(record)
+
     def left_s(self, now: float) -> float:
         """How long it leads yet without another renewal; 0 if it does not lead."""
         return max(0.0, self._leads_until - now) if self.phase is ElectionPhase.LEADING else 0.0
@@ -99,24 +109,21 @@ class Election:
         """The Lease was read (None: there is none); what to write now, if anything."""
         if self.phase is ElectionPhase.GONE:
             return None
-        if record is not None and self._is_mine(record):
+        if record is None:
+            return self._missing(now)
+        if self._is_mine(record):
             self._accept(record)
-        elif record is None or self._record is None or _differs(record, self._record):
+        elif self._record is None or _differs(record, self._record):
             self._changed_at = now
-            self.phase = (
-                ElectionPhase.FOLLOWING
-            )  # also a leader: the Lease is another's, or was deleted
+            self.phase = ElectionPhase.FOLLOWING  # also a leader: the Lease is another's
         self._record = record
         self._lapse(now)
-        if record is None:
-            return Write(self.identity, 0, None, begins=True)
         if self.phase is ElectionPhase.LEADING:
             return Write(self.identity, record.transitions, record.version, begins=False)
         if record.holder == self.identity and record.renewed == self._own:
             # It had lapsed for us, and nobody took it: the version proves that nobody does now.
             return Write(self.identity, record.transitions, record.version, begins=True)
-        patience_s = min(max(record.duration_s, self.terms.duration_s), DURATION_MAX_S)
-        if record.holder and now < self._changed_at + patience_s:
+        if record.holder and now < self._changed_at + self._patience_s(record):
             return None
         return Write(self.identity, record.transitions + 1, record.version, begins=True)
 
@@ -140,6 +147,23 @@ class Election:
         if not led or self._record is None:
             return None
         return Write("", self._record.transitions, self._record.version, begins=False)
+
+    def _missing(self, now: float) -> Write | None:
+        """There is no Lease: nobody made it yet, or it was deleted, which ends every leadership.
+
+        Its holder makes it again at once. Others wait as after its last renewal, because it may not
+        know yet, and leads until its deadline.
+        """
+        before, led = self._record, self.leads(now)
+        self.phase = ElectionPhase.FOLLOWING
+        if not led and self.sees_leader(now):
+            return None
+        self._record = None
+        return Write(self.identity, before.transitions if before else 0, None, begins=True)
+
+    def _patience_s(self, record: Record) -> float:
+        """How long its holder is waited for after its last renewal."""
+        return min(max(record.duration_s, self.terms.duration_s), DURATION_MAX_S)
 
     def _is_mine(self, record: Record) -> bool:
         return (

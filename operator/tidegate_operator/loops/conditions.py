@@ -66,6 +66,7 @@ class Facts:
         problem: reason and text of what keeps the gateway from being looked at.
         snapshot, decision, result: of the last round; None if there was none.
         scaled: the last change of replicas by this leader, if any.
+        leader: the replica of the operator that wrote this.
         served: the version of the definition that is served; 0 is one from before there were
             versions, None is not known yet.
     """
@@ -78,6 +79,7 @@ class Facts:
     result: ActionResult | None = None
     scaled: LastScale | None = None
     sweep: SweepState = field(default_factory=lambda: SweepState(datetime.now(UTC)))
+    leader: str = ""
     served: int | None = None
 
 
@@ -92,6 +94,7 @@ def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
         ConditionType.MEMORY_PRESSURE: _memory(facts),
         ConditionType.LEASES_AGREE: _leases(facts),
         ConditionType.DEFINITION_CURRENT: _definition(facts),
+        ConditionType.LEADER_ELECTED: Say("True", "Leading", f"{facts.leader} leads"),
     }
 
 

@@ -24,6 +24,7 @@ from tidegate.model.errors import TidegateError
 from tidegate_operator.kube.client import Kube
 from tidegate_operator.kube.errors import KubeError
 from tidegate_operator.leader.candidate import Leader
+from tidegate_operator.loops.leaderless import PATIENCE_TERMS, explain, tell_leaderless
 from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.numbers import numbers_of
 from tidegate_operator.loops.reconciler import GatewayReconciler
@@ -101,9 +102,11 @@ class Operator:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     watchdog = tasks.create_task(self._watchdog(), name="watchdog")
+                    leaderless = tasks.create_task(self._leaderless(), name="leaderless")
                     election = tasks.create_task(self._leader.run(), name="election")
                     await asyncio.wait({election, watchdog}, return_when=asyncio.FIRST_COMPLETED)
                     watchdog.cancel()
+                    leaderless.cancel()
             except BaseExceptionGroup as group:
                 raise _first(group) from group
         log.info("stopped")
@@ -170,6 +173,21 @@ class Operator:
                 )
             self._reconcilers[name][0].show(resource)
 
+    async def _leaderless(self) -> None:
+        """Says so when nobody leads; the leader says everything else."""
+        while True:
+            await asyncio.sleep(self._settings.terms.duration_s / 2)
+            if (message := self._no_leader()) is not None:
+                serves = self._settings.gateway or ""
+                await tell_leaderless(self._kube, serves, message, by=self._settings.identity)
+
+    def _no_leader(self) -> str | None:
+        """Why nobody leads, once that is more than a takeover."""
+        since_s = self._leader.leaderless_s()
+        if since_s < PATIENCE_TERMS * self._settings.terms.duration_s:
+            return None
+        return explain(self._settings.lease, since_s, self._leader.trouble)
+
     # -- health ------------------------------------------------------------------------------------
 
     async def _watchdog(self) -> None:
@@ -191,11 +209,13 @@ class Operator:
         return Health(well=True, reason="leading" if self._leader.leads() else "following")
 
     def ready(self) -> Health:
-        """Whether it could lead: it has spoken with the API server, or leads."""
+        """Whether it leads, or could: it has spoken with the API server, and sees a leader."""
         if self._stopping.is_set():
             return Health(well=False, reason="stopping")
         if self._leader.spoke_at is None:
             return Health(well=False, reason="the API server has not answered yet")
+        if (message := self._no_leader()) is not None:
+            return Health(well=False, reason=message)
         return Health(well=True, reason="leading" if self._leader.leads() else "following")
 
     def state(self) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from tidegate_operator.kube.objects import Reference
 from tidegate_operator.loops.conditions import Facts
 from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.scope import OutOfScope, Scope
-from tidegate_operator.loops.status import compose, flips, is_news, is_same, version_of
+from tidegate_operator.loops.status import compose, flips, is_news, version_of
 from tidegate_operator.loops.sweeping import SweepLoop
 from tidegate_operator.model.gateway import GROUP, KIND, VERSION, GatewaySpec, read_spec
-from tidegate_operator.model.status import SCHEMA_VERSION, LastScale
+from tidegate_operator.model.status import LastScale
 from tidegate_operator.observe.observer import ClusterReader, ClusterSnapshot, Observer
 from tidegate_operator.observe.redis_connection import RedisConnector, Secrets
 from tidegate_operator.settings import OperatorSettings
@@ -35,8 +35,8 @@ from tidegate_operator.settings import OperatorSettings
 log = structlog.get_logger(__name__)
 
 
-class Api(ClusterReader, ClusterWriter, Secrets, Protocol):
-    """All that is asked of Kubernetes; `Kube` is one."""
+class StatusWriter(Protocol):
+    """Where it is said how a gateway is; `Kube` is one."""
 
     async def patch_status(
         self, name: str, version: str | None, status: Mapping[str, Any]
@@ -45,6 +45,10 @@ class Api(ClusterReader, ClusterWriter, Secrets, Protocol):
     async def event(
         self, regarding: Reference, *, reason: str, action: str, note: str, warning: bool, by: str
     ) -> None: ...
+
+
+class Api(ClusterReader, ClusterWriter, Secrets, StatusWriter, Protocol):
+    """All that is asked of Kubernetes; `Kube` is one."""
 
 
 class ScalingLoop:
@@ -150,6 +154,7 @@ class ScalingLoop:
             scaled=self.last_scale,
             sweep=self._sweep.state,
             served=self._served,
+            leader=self._settings.identity,
         )
         await self._write_status(gateway, resource, facts)
         return "" if problem is None else problem[1]
@@ -233,9 +238,7 @@ class ScalingLoop:
         made = compose(before, facts, datetime.now(UTC))
         self.conditions = {one["type"]: one["status"] for one in made["conditions"]}
         due = self._clock() - self._written_at >= self._settings.status_s
-        ask = (self._served or 0) < SCHEMA_VERSION
-        worth = is_news(before, made) or (due and (ask or not is_same(before, made)))
-        if not worth or not self._may_continue():
+        if not (due or is_news(before, made)) or not self._may_continue():
             return
         version = str(resource["metadata"].get("resourceVersion", ""))
         try:

@@ -2,7 +2,8 @@
 
 A condition's `lastTransitionTime` moves only when its status flips; conditions of others are left
 alone. A status is written at once when it says something new to a program (a condition, a number
-of pods), and now and then when only figures or wording moved: each write wakes whoever watches.
+of pods), and else now and then, with the time at which it was observed: each write wakes whoever
+watches, and a status that nobody writes any more must not look like a fresh one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from tidegate_operator.streams.retention import RetentionState
 
 MESSAGE_MAX = 1_024
 SCHEMA_VERSION_FIELD = "schemaVersion"
+NO_LEADER = "NoLeader"
+#: What only a look can tell; without one what was last seen stays, with its time.
+_OBSERVED = (
+    *("observedAt", "replicas", "readyReplicas", "desiredReplicas"),
+    *("selector", "rebalancing"),
+)
 _UNDER_WAY = frozenset({Balance.SHEDDING, Balance.WAITING})
 
 
@@ -37,7 +44,8 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
         now: the time that a condition which flips is given.
     """
     snapshot, decision = facts.snapshot, facts.decision
-    conditions = _conditions(before.get("conditions") or (), says(facts, now), facts, now)
+    old = before.get("conditions") or ()
+    conditions = _conditions(old, says(facts, now), facts.generation, now)
     status = GatewayStatus(
         observed_generation=facts.generation,
         # Removed, the API server fills in the default of the definition that it serves, which no
@@ -54,6 +62,7 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
         known = snapshot.observation.redis_reachable
         status = status.model_copy(
             update={
+                "observed_at": now.replace(microsecond=0),
                 "replicas": sum(not pod.terminating for pod in pods),
                 "ready_replicas": sum(pod.serves for pod in pods),
                 "desired_replicas": max(
@@ -73,7 +82,7 @@ def compose(before: Mapping[str, Any], facts: Facts, now: datetime) -> dict[str,
         if made[kept] is None:
             del made[kept]  # an earlier leader's stays
     if snapshot is None:
-        for name in ("replicas", "readyReplicas", "desiredReplicas", "selector", "rebalancing"):
+        for name in _OBSERVED:
             del made[name]
     foreign = [
         dict(one)
@@ -93,9 +102,23 @@ def is_news(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
     return _heads(before.get("conditions") or ()) != _heads(made["conditions"])
 
 
-def is_same(before: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
-    """Whether nothing would change, not even figures."""
-    return {**before, SCHEMA_VERSION_FIELD: None} == made
+def compose_leaderless(
+    before: Mapping[str, Any], generation: int, message: str, now: datetime
+) -> dict[str, Any] | None:
+    """What a replica writes while nobody leads, which leaves it unknown how the gateway is.
+
+    All else stays, with the time at which it was observed. None: this is written there already.
+    """
+    said = {
+        ConditionType.LEADER_ELECTED: Say("False", NO_LEADER, message),
+        ConditionType.READY: Say("Unknown", NO_LEADER, message),
+    }
+    old = before.get("conditions") or ()
+    reasons = {one.get("type"): one.get("reason") for one in old}
+    if all(reasons.get(kind) == NO_LEADER for kind in said):
+        return None
+    made = [_plain(one) for one in _dumped(_conditions(old, said, generation, now))]
+    return {"conditions": made + [dict(one) for one in old if one.get("type") not in set(said)]}
 
 
 def version_of(resource: Mapping[str, Any]) -> int:
@@ -122,6 +145,10 @@ def _heads(conditions: Sequence[Mapping[str, Any]]) -> set[tuple[object, ...]]:
     return {tuple(one.get(name) for name in names) for one in conditions}
 
 
+def _dumped(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
+    return [one.model_dump(mode="json", by_alias=True) for one in conditions]
+
+
 def _plain(condition: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in condition.items() if value is not None}
 
@@ -129,7 +156,7 @@ def _plain(condition: Mapping[str, Any]) -> dict[str, Any]:
 def _conditions(
     old: Sequence[Mapping[str, Any]],
     said: Mapping[ConditionType, Say],
-    facts: Facts,
+    generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
     was = {one.get("type"): one for one in old}
@@ -144,7 +171,7 @@ def _conditions(
                 status=say.status,
                 reason=say.reason,
                 message=say.message[:MESSAGE_MAX],
-                observed_generation=facts.generation,
+                observed_generation=generation,
                 last_transition_time=_since(was.get(kind), say, now),
             )
         )

@@ -42,6 +42,7 @@ _COLUMNS = (
         "State of scaling.",
     ),
     ("Last sweep", "date", ".status.lastSweep.finishedAt", 1, "Time of the last sweep."),
+    ("Observed", "date", ".status.observedAt", 0, "Time since the operator last looked."),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Age of the resource."),
 )
 

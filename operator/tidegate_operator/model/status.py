@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     MEMORY_PRESSURE = "MemoryPressure"
     LEASES_AGREE = "LeasesAgree"
     DEFINITION_CURRENT = "DefinitionCurrent"
+    LEADER_ELECTED = "LeaderElected"
 
 
 #: Raised with every change of the schema. It is a default of the schema itself, so the API server
@@ -118,6 +119,14 @@ class GatewayStatus(Part):
     observed_generation: Annotated[
         int | None,
         Field(ge=0, description="The generation of the spec that the status is based on."),
+    ] = None
+    observed_at: Annotated[
+        datetime | None,
+        Field(
+            description="When the figures were observed, by the clock of the operator. Written at "
+            "least every `TIDEGATE_OPERATOR_STATUS_S`; an older time means that nobody has looked "
+            "since."
+        ),
     ] = None
     schema_version: Annotated[
         int | None,
