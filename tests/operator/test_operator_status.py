@@ -84,6 +84,7 @@ def test_what_is_well() -> None:
         "LeasesAgree": ("True", "Agree"),
         "DefinitionCurrent": ("Unknown", "Pending"),
         "LeaderElected": ("True", "Leading"),
+        "RolloutHealthy": ("True", "Complete"),
     }
     assert made["observedAt"] == "2026-11-23T09:00:00Z"
     assert (made["replicas"], made["readyReplicas"], made["desiredReplicas"]) == (2, 1, 2)

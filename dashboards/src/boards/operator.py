@@ -74,7 +74,7 @@ OPERATOR = Board(
                         "sum("
                         + _gauge(
                             "condition",
-                            'condition=~"Ready|RedisReachable|SweepHealthy|LeasesAgree'
+                            'condition=~"Ready|RedisReachable|RolloutHealthy|SweepHealthy|LeasesAgree'
                             '|DefinitionCurrent"',
                             by="gateway, condition",
                         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tidegate_operator.kube.lease import Record, lease_time
@@ -15,8 +16,15 @@ from tidegate_operator.kube.objects import (
     DeploymentState,
     Match,
     PodState,
+    StallReason,
 )
 from tidegate_operator.model.gateway import KIND
+
+#: A container waits for these in every start.
+_UNDER_WAY = frozenset({None, "", "ContainerCreating", "PodInitializing"})
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}", re.ASCII)
+#: Of what Kubernetes says, per pod.
+_MESSAGE_MAX = 300
 
 
 def lease_of(lease: Any) -> Record:
@@ -48,7 +56,22 @@ def deployment_of(found: Any) -> DeploymentState:
         ready=(status and status.readyReplicas) or 0,
         available=(status and status.availableReplicas) or 0,
         paused=bool(spec.paused),
+        stalled=_stalled((status and status.conditions) or ()),
     )
+
+
+def _stalled(conditions: Any) -> StallReason | None:
+    for one in conditions:
+        if (one.type, one.status) in (("Progressing", "False"), ("ReplicaFailure", "True")):
+            return _trouble(one.reason, one.message)
+    return None
+
+
+def _trouble(reason: str | None, message: str | None) -> StallReason:
+    """With a word that a condition may have: a runtime may say anything."""
+    word = reason or ""
+    text = " ".join((message or "").split())[:_MESSAGE_MAX]
+    return StallReason(word, text) if _REASON.fullmatch(word) else StallReason("NotStarting", text)
 
 
 def _selector(selector: Any) -> tuple[Match, ...]:
@@ -78,7 +101,29 @@ def pod_of(found: Any) -> PodState:
         zone=labels.get(ZONE_LABEL),
         cost=_cost(annotations.get(DELETION_COST)),
         own_cost=_cost(annotations.get(OWN_COST)),
+        trouble=_trouble_of(status),
     )
+
+
+def _trouble_of(status: Any) -> StallReason | None:
+    if status is None:
+        return None
+    for one in (*(status.initContainerStatuses or ()), *(status.containerStatuses or ())):
+        waiting = one.state.waiting if one.state else None
+        if waiting is None or waiting.reason in _UNDER_WAY:
+            continue
+        trouble = _trouble(waiting.reason, waiting.message)
+        ended = one.lastState.terminated if one.lastState else None
+        if ended is None:
+            return trouble
+        last = f"the last one ended with {ended.exitCode} ({_trouble(ended.reason, None).reason})"
+        return StallReason(
+            trouble.reason, f"{trouble.message}; {last}" if trouble.message else last
+        )
+    for one in status.conditions or ():
+        if one.type == "PodScheduled" and one.status == "False":
+            return _trouble(one.reason, one.message)
+    return None
 
 
 def _cost(text: str | None) -> int | None:

@@ -48,6 +48,17 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class StallReason:
+    """Why something does not come about, as Kubernetes says it: a word, and a text for people."""
+
+    reason: str
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}" if self.message else self.reason
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentState:
     """A Deployment: what is wanted, and how far its controller has come.
 
@@ -55,6 +66,8 @@ class DeploymentState:
         version: `resourceVersion`, which a write of the scale must name.
         replicas: what is wanted (`spec.replicas`).
         selector: which pods are its own.
+        stalled: its controller gave up for now: the progress deadline has passed, or the API server
+            refuses its pods (quota, admission). None: it has not.
     """
 
     name: str
@@ -69,6 +82,7 @@ class DeploymentState:
     ready: int
     available: int
     paused: bool = False
+    stalled: StallReason | None = None
 
     @property
     def is_rolling(self) -> bool:
@@ -84,6 +98,8 @@ class PodState:
         replica_set: its template's hash; deletion costs are compared within it.
         cost: the deletion cost that is written on it; None if there is none.
         own_cost: the one that the operator wrote last.
+        trouble: why it does not start, as the kubelet or the scheduler says it; None: nothing is
+            said, as also for a moment of each round of a crash loop.
     """
 
     name: str
@@ -96,6 +112,7 @@ class PodState:
     zone: str | None
     cost: int | None
     own_cost: int | None
+    trouble: StallReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

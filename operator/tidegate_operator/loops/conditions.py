@@ -88,6 +88,7 @@ def says(facts: Facts, now: datetime) -> dict[ConditionType, Say]:
     return {
         ConditionType.READY: _ready(facts),
         ConditionType.REDIS_REACHABLE: _redis(facts),
+        ConditionType.ROLLOUT_HEALTHY: _rollout(facts),
         ConditionType.SCALING_ACTIVE: _scaling(facts),
         ConditionType.SCALING_LIMITED: _limited(facts),
         ConditionType.SWEEP_HEALTHY: _swept(facts, now),
@@ -109,7 +110,10 @@ def _ready(facts: Facts) -> Say:
         return Say("False", "NoReadyPods", f"none of {wanted} pods is ready")
     if not facts.snapshot.observation.redis_reachable:
         return Say("False", facts.snapshot.redis_reason, facts.snapshot.redis_text)
-    return Say("True", "Serving", f"{serving} of {wanted} pods are ready")
+    ready = f"{serving} of {wanted} pods are ready"
+    if facts.snapshot.rollout.is_stuck:
+        return Say("False", "RolloutStuck", f"{ready}; {_rollout(facts).message}")
+    return Say("True", "Serving", ready)
 
 
 def _redis(facts: Facts) -> Say:
@@ -118,6 +122,25 @@ def _redis(facts: Facts) -> Say:
     if facts.snapshot.observation.redis_reachable:
         return Say("True", "Reachable", "the leases can be read")
     return Say("False", facts.snapshot.redis_reason, facts.snapshot.redis_text)
+
+
+def _rollout(facts: Facts) -> Say:
+    if facts.snapshot is None:
+        return Say("Unknown", PENDING, "not looked at yet")
+    rollout = facts.snapshot.rollout
+    told = [str(rollout.stalled)] if rollout.stalled is not None else []
+    if rollout.pods:
+        name, trouble = rollout.pods[0]
+        number = len(rollout.pods)
+        others = f" (and {number - 1} more)" if number > 1 else ""
+        told.insert(0, f"pod {name}{others} does not start: {trouble}")
+        return Say("False", trouble.reason, "; ".join(told))
+    if rollout.stalled is not None:
+        return Say("False", rollout.stalled.reason, told[0])
+    if rollout.is_complete:
+        return Say("True", "Complete", "all pods are of the newest template and available")
+    text = f"{rollout.updated} of {rollout.wanted} pods are of the newest template"
+    return Say("True", "InProgress", text)
 
 
 def _scaling(facts: Facts) -> Say:

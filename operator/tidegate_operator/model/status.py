@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
 
     READY = "Ready"
     REDIS_REACHABLE = "RedisReachable"
+    ROLLOUT_HEALTHY = "RolloutHealthy"
     SCALING_ACTIVE = "ScalingActive"
     SCALING_LIMITED = "ScalingLimited"
     SWEEP_HEALTHY = "SweepHealthy"

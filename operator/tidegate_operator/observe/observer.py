@@ -23,6 +23,7 @@ from tidegate_operator.observe.redis_connection import (
     RedisConnector,
     RedisNotConfigured,
 )
+from tidegate_operator.observe.rollout import NO_TROUBLE, Rollout, RolloutWatch
 from tidegate_operator.observe.scalers import sort_scalers
 from tidegate_operator.observe.zones import Nodes, Zones
 
@@ -56,6 +57,7 @@ class ClusterSnapshot:
         names_taken: names of autoscalers that are not this gateway's, by api.
         has_keda: whether the cluster knows ScaledObjects.
         disagreement: between Kubernetes and the leases.
+        rollout: whether its pods start.
         connection: to Redis; None while it is not known.
         redis_reason, redis_text: why Redis could not be asked; empty if it could.
     """
@@ -68,6 +70,7 @@ class ClusterSnapshot:
     has_keda: bool
     disagreement: Disagreement
     connection: RedisConnection | None
+    rollout: Rollout = NO_TROUBLE
     redis_reason: str = ""
     redis_text: str = ""
 
@@ -89,6 +92,7 @@ class Observer:
         self._zones = Zones(cluster, clock)
         self._no_keda_until = float("-inf")
         self._comparison = Comparison()
+        self._rollout = RolloutWatch()
 
     async def look(
         self, name: str, uid: str, spec: GatewaySpec, undispatched: int | None
@@ -151,6 +155,7 @@ class Observer:
             names_taken=frozenset((one.api, one.name) for one in every if one.owner != uid),
             has_keda=scaled is not None,
             disagreement=self._comparison.look(spec.target.name, pods, roster, now),
+            rollout=self._rollout.look(deployment, pods, now),
             connection=connection,
             redis_reason=reason,
             redis_text=text,
