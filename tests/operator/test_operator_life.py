@@ -19,6 +19,7 @@ from tests.servers.standalone import Options, Server
 from tidegate.redis.address import parse_address
 from tidegate.redis.control import Control, Message, Rebalance
 from tidegate.redis.topology import Topology
+from tidegate_operator.model.gateway import GROUP, PLURAL
 from tidegate_operator.model.schema import crd
 from tidegate_operator.model.status import SCHEMA_VERSION
 
@@ -264,3 +265,66 @@ async def test_a_taken_port_ends_the_start(stage: Stage) -> None:
     second.process.spawn()
     assert await second.process.wait(60) == 1
     assert "give another port" in second.process.log_tail()
+
+
+async def test_a_deleted_definition_is_waited_for(stage: Stage) -> None:
+    """It ended both operators, with a traceback, again and again until it was back."""
+    await begin(stage, 10, 10)
+    second = await stage.start_operator("operator-1")
+    await stage.condition("Ready", "True")
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+    try:
+        await stage.send("DELETE", definition)
+        for operator in stage.operators:
+
+            async def waits(operator: Operator = operator) -> bool:
+                answer = await operator.get("/readyz")
+                return answer.status_code == 503 and "waiting for it" in answer.json()["reason"]
+
+            await until(waits, operator.process.log_tail)
+            assert (await operator.get("/healthz")).status_code == 200
+        first = stage.operators[0]
+        assert await first.metric("tidegate_operator_gateways") == 0
+    finally:
+        await stage.apply_crd(crd())
+    for operator in stage.operators:
+        await operator.ready()
+    # As before, and at once: what changes is watched again.
+    await stage.make_gateway(scaling=SCALING)
+    await stage.condition("Ready", "True")
+    assert await stage.leader() == "operator-0"
+    for operator in stage.operators:
+        log = operator.process.log_file.read_text()
+        assert "Traceback" not in log
+        assert log.count('"definition missing"') == 1
+        assert log.count('"definition installed"') == 1
+    assert await second.process.stop(30) == 0
+
+
+async def test_an_operator_that_comes_before_its_definition_waits_for_it(stage: Stage) -> None:
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+    await stage.grant()
+    await stage.make_deployment(1)
+    await stage.settle_deployment()
+    await stage.make_pod("aaaaa", connections=10)
+    await stage.send("DELETE", definition)
+    operator = Operator(stage, "operator-0", {"INTERVAL_S": "85"})
+    stage.operators.append(operator)
+    try:
+        operator.process.spawn()
+
+        async def waits() -> bool:
+            return (
+                operator.process.running and '"definition missing"' in operator.process.log_tail()
+            )
+
+        await until(waits, operator.process.log_tail)
+    finally:
+        await stage.apply_crd(crd())
+    await operator.ready()
+    # Rounds are further apart than anything is waited for: it is the watch that tells.
+    await stage.make_gateway(scaling=SCALING)
+    await stage.condition("Ready", "True")
+    await stage.make_pod("bbbbb", connections=10)
+    await stage.change_gateway(scaling={"min": 3})
+    await until(replicas_are(stage, 3), operator.process.log_tail)

@@ -22,8 +22,9 @@ import structlog
 from tidegate import __version__
 from tidegate.model.errors import TidegateError
 from tidegate_operator.kube.client import Kube
-from tidegate_operator.kube.errors import KubeError
+from tidegate_operator.kube.errors import ApiNotFound, KubeError
 from tidegate_operator.leader.candidate import Leader
+from tidegate_operator.loops.definition import MISSING, DefinitionState
 from tidegate_operator.loops.leaderless import PATIENCE_TERMS, explain, tell_leaderless
 from tidegate_operator.loops.loop_health import LoopHealth
 from tidegate_operator.loops.numbers import numbers_of
@@ -57,6 +58,7 @@ class Operator:
         self._stopping = asyncio.Event()
         self._scope = Scope.of(settings)
         self._others: set[str] = set()
+        self._definition = DefinitionState()
         self._reconcilers: dict[str, tuple[GatewayReconciler, asyncio.Task[None]]] = {}
         self._leader = Leader(
             kube,
@@ -141,7 +143,7 @@ class Operator:
 
     async def _reconcile_all(self, tasks: asyncio.TaskGroup) -> None:
         """A reconciler for each Gateway, and each Gateway for its reconciler to look at."""
-        every = {str(one["metadata"]["name"]): one for one in await self._kube.gateways()}
+        every = {str(one["metadata"]["name"]): one for one in await self._gateways()}
         found = {name: one for name, one in every.items() if self._scope.serves(name)}
         others = set(every) - set(found)
         for name in sorted(others - self._others):
@@ -188,6 +190,21 @@ class Operator:
             return None
         return explain(self._settings.lease, since_s, self._leader.trouble)
 
+    async def _gateways(self) -> list[dict[str, Any]]:
+        """All there are; none without their definition, with which they are gone, too."""
+        try:
+            found = await self._kube.gateways()
+        except ApiNotFound:
+            self._definition.lost()
+            return []
+        self._definition.found()
+        return found
+
+    async def is_served(self) -> bool:
+        """Whether the API server serves Gateways. Raises KubeError: it cannot be asked."""
+        await self._gateways()
+        return not self._definition.is_missing
+
     # -- health ------------------------------------------------------------------------------------
 
     async def _watchdog(self) -> None:
@@ -214,6 +231,8 @@ class Operator:
             return Health(well=False, reason="stopping")
         if self._leader.spoke_at is None:
             return Health(well=False, reason="the API server has not answered yet")
+        if self._definition.is_missing:
+            return Health(well=False, reason=MISSING)
         if (message := self._no_leader()) is not None:
             return Health(well=False, reason=message)
         return Health(well=True, reason="leading" if self._leader.leads() else "following")
