@@ -304,6 +304,49 @@ def test_the_operator_logs_in_to_redis_as_the_gateway_does(case: str) -> None:
     assert {name for rule in rules for name in rule["resourceNames"]} == named | files
 
 
+@every_case
+def test_what_is_left_in_a_redis_of_ones_own_is_removed_after_the_release(
+    case: str, tmp_path: Path
+) -> None:
+    """Not before: a gateway that runs makes it again, and a Redis that is away would stop it."""
+    operator, redis = CASES[case].get("operator", {}), CASES[case].get("redis", {})
+    name = name_of(case, "clean-up")
+    found = [one for one in rendered(case) if one["metadata"]["name"] == name]
+    if not operator.get("enabled", True) or not (redis.get("url") or redis.get("urlKey")):
+        assert found == []  # the built-in one goes with the release
+        return
+    assert {one["kind"] for one in found} == {"ConfigMap", "Job"}
+    for one in found:
+        assert one["metadata"]["annotations"]["helm.sh/hook"] == "post-delete"
+    job, files = only(case, "Job", name), only(case, "ConfigMap", name)["data"]
+    # Nothing of the release is there any more: no account, and no Secret that it made.
+    pod = job["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in pod
+    made = {one["metadata"]["name"] for one in rendered(case) if one["kind"] == "Secret"}
+    text = json.dumps(pod)
+    assert not [one for one in made if f'"{one}"' in text]
+    # It takes its settings and its streams.
+    for file, content in files.items():
+        (tmp_path / file).write_text(content)
+    variables = environment(job) | {"TIDEGATE_CONFIG": str(tmp_path / "settings.yaml")}
+    settings = load_settings(environ=variables).settings
+    assert settings.redis.url is not None
+    resource = only(case, "Gateway")["spec"]
+    spec = {**resource, "streams": yaml.safe_load(files["gateway.yaml"])["spec"]["streams"]}
+    assert read_spec(spec, strict=True).streams == read_spec(resource).streams
+    first = container(job)
+    assert first["command"] + first["args"][:2] == ["tidegate-operator", "sweep", "--uninstall"]
+    grace = only(case, "Deployment", name_of(case, "gateway"))["spec"]["template"]["spec"]
+    wait_s = int(first["args"][-1].removesuffix("s"))
+    assert wait_s >= grace["terminationGracePeriodSeconds"] + settings.slots.lease_s
+
+
+def test_who_does_not_want_it_removed_says_so() -> None:
+    values = {**CASES["one redis with tls"], "operator": {"cleanUpOnUninstall": False}}
+    assert "post-delete" in template(CASES["one redis with tls"]).stdout
+    assert "post-delete" not in template(values).stdout
+
+
 def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
     streams = only("streams", "Gateway")["spec"]["streams"]
     assert streams == {"dryRun": True, "prefix": "jobs:", "group": "other"}

@@ -87,6 +87,29 @@ async def start(cluster: Cluster, kind: str) -> dict[str, Any]:
     return {"redis": redis}
 
 
+#: Keys that are no stream, and groups of the streams that have no TTL: a gateway leaves neither.
+_LEFT = """
+for port in {ports}; do
+  for key in $({redis} -p $port --scan --pattern 'operation-progress:*'); do
+    test $({redis} -p $port ttl $key) -gt 0 || {redis} -p $port xinfo groups $key
+  done
+  {redis} -p $port --scan --pattern '{{tidegate}}:pods*'
+  {redis} -p $port --scan --pattern 'tidegate:slots:*'
+done
+"""
+
+
+async def nothing_left(cluster: Cluster, kind: str) -> None:
+    """After an uninstall: what the gateway kept there is gone, or has a TTL."""
+    flags = f"--tls --cacert {TLS}/ca.crt" if kind == "tls" else ""
+    ports = {"tls": "6379", "sentinel": "6379", "cluster": "7001 7002 7003"}[kind]
+    script = _LEFT.format(redis=f"redis-cli {flags}", ports=ports)
+    left = await cluster.kubectl("exec", NAME, "--", "sh", "-euc", script)
+    assert left.split() == [], left
+    # The Job that did it is gone, because it succeeded.
+    assert await cluster.kubectl("get", "jobs", "--output", "name") == ""
+
+
 def _manifests(kind: Kind) -> list[dict[str, Any]]:
     authority = trustme.CA()
     server = authority.issue_cert(NAME)

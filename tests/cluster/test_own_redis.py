@@ -72,7 +72,8 @@ async def _on_a_redis_of_ones_own(kind: str, helm: str) -> None:
         await release.healthy(30)
         # The same values again: an upgrade by this Helm finds nothing to quarrel about.
         await release.upgrade({})
-        await cluster.helm("uninstall", NAME, "--wait", "--timeout", "60s")
+        await cluster.helm("uninstall", NAME, "--wait", "--timeout", "120s")
+        await own_redis.nothing_left(cluster, kind)
         report.write({"name": f"own Redis: {kind}, {helm}", "seconds_to_ready": round(took, 1)})
     finally:
         await cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")

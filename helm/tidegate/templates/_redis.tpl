@@ -108,3 +108,20 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
     secretName: {{ . }}
 {{- end }}
 {{- end -}}
+
+{{- /* `spec.streams` of the Gateway resource; empty where nothing is set. */ -}}
+{{- define "tidegate.streams" -}}
+{{- $streams := deepCopy .Values.streams }}
+{{- with dig "redis" "key_prefix" "" .Values.settings }}
+{{- if lt (len (include "tidegate.streams.prefix" $)) 4 }}
+{{- fail "settings.redis.key_prefix: the operator sweeps prefixes of 4 characters and more, since a shorter one soon matches what others keep in the same Redis: take a longer one, or set operator.enabled to false" }}
+{{- end }}
+{{- $streams = merge $streams (dict "prefix" .) }}
+{{- end }}
+{{- with dig "redis" "group" "" .Values.settings }}
+{{- $streams = merge $streams (dict "group" .) }}
+{{- end }}
+{{- with $streams }}
+{{- toYaml . }}
+{{- end }}
+{{- end -}}

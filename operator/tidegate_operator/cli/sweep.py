@@ -13,7 +13,8 @@ from tidegate.cli import options
 from tidegate.cli.console import FAILED, INTERRUPTED, REFUSED, fail, stderr
 
 if TYPE_CHECKING:
-    from tidegate.model.settings import Settings
+    from tidegate.model.settings import RedisSettings, Settings
+    from tidegate.redis.topology import Topology
     from tidegate_operator.cli.views import SweepView
     from tidegate_operator.model.streams import Streams
 
@@ -32,6 +33,20 @@ def sweep(
     redis: options.Redis = None,
     prefix: options.Prefix = None,
     once: Annotated[bool, typer.Option("--once", help="One round over all streams.")] = False,
+    uninstall: Annotated[
+        bool,
+        typer.Option(
+            "--uninstall",
+            help="The gateway is gone for good: one round, and remove its consumer groups, slots "
+            "and keys, too. Nothing is removed while a replica has a lease.",
+        ),
+    ] = False,
+    wait: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="With --uninstall: how long the last replicas may take to end."
+        ),
+    ] = "2m",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be done without changing anything.")
     ] = False,
@@ -102,6 +117,8 @@ def sweep(
 
     `tidegate-operator sweep --once --redis redis://redis:6379/0 --finished 30m --failed 7d`
 
+    `tidegate-operator sweep --uninstall --redis redis://redis:6379/0`
+
     `tidegate-operator sweep --once --json --gateway gateway.yaml | jq .streams`
     """
     import asyncio
@@ -109,6 +126,7 @@ def sweep(
     from tidegate.model.errors import InvalidInput, RedisUnavailable, SettingsError, TidegateError
     from tidegate.telemetry.logs import configure_logs
     from tidegate_operator.cli.views import view_for
+    from tidegate_operator.redis.leases import GatewayRuns
 
     settings = options.load(
         {"--redis": redis, "--prefix": prefix}, assignments=assignments, config=config
@@ -132,16 +150,23 @@ def sweep(
             "dryRun": dry_run or None,
         }
         streams = _streams(settings, gateway, flags)
+        wait_s = _seconds(wait, "--wait") or 0
     except InvalidInput as error:
         fail(error.reason, REFUSED)
     view = view_for(as_json=as_json, is_terminal=stderr().is_terminal and sys.stderr.isatty())
     try:
         with view:
-            asyncio.run(_sweep(settings, streams, view, once=once, patience_s=patience_s))
+            if uninstall:
+                work = _uninstall(settings, streams, view, wait_s=wait_s, patience_s=patience_s)
+            else:
+                work = _sweep(settings, streams, view, once=once, patience_s=patience_s)
+            asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except SettingsError as error:
         fail(str(error), REFUSED)
+    except GatewayRuns as error:
+        fail(str(error), FAILED)
     except TidegateError as error:
         text = error.detail if isinstance(error, RedisUnavailable) else str(error)
         fail(f"{text}; completed changes are kept, run it again", FAILED)
@@ -152,14 +177,9 @@ async def _sweep(
 ) -> None:
     import asyncio
 
-    from tidegate.redis.address import parse_address
-    from tidegate.redis.topology import Topology
     from tidegate_operator.redis.sweep import StreamSweeper
 
-    # What the gateway keeps beside its streams is named after these two.
-    own = {"key_prefix": streams.prefix, "group": streams.group}
-    redis_settings = settings.redis.model_copy(update=own)
-    topology = Topology(parse_address(redis_settings), redis_settings)
+    topology, redis_settings = _open(settings, streams)
     sweep = StreamSweeper(topology, redis_settings, lease_s=settings.slots.lease_s)
     try:
         while True:
@@ -173,6 +193,36 @@ async def _sweep(
     finally:
         await sweep.close()
         await topology.close()
+
+
+async def _uninstall(
+    settings: Settings, streams: Streams, view: SweepView, *, wait_s: float, patience_s: float
+) -> None:
+    from tidegate_operator.redis.removal import GatewayRemoval
+
+    topology, redis_settings = _open(settings, streams)
+    removal = GatewayRemoval(topology, redis_settings, lease_s=settings.slots.lease_s)
+    try:
+        report = await removal.run(
+            streams,
+            wait_s=wait_s,
+            patience_s=patience_s,
+            on_tick=lambda: view.show(removal.sweep.progress()),
+        )
+        view.finish(report)
+    finally:
+        await removal.close()
+        await topology.close()
+
+
+def _open(settings: Settings, streams: Streams) -> tuple[Topology, RedisSettings]:
+    from tidegate.redis.address import parse_address
+    from tidegate.redis.topology import Topology
+
+    # What the gateway keeps beside its streams is named after these two.
+    own = {"key_prefix": streams.prefix, "group": streams.group}
+    redis_settings = settings.redis.model_copy(update=own)
+    return Topology(parse_address(redis_settings), redis_settings), redis_settings
 
 
 def _streams(settings: Settings, gateway: Path | None, flags: dict[str, Any]) -> Streams:

@@ -31,6 +31,7 @@ _WORDS = {
     "consumers": "consumers of dead pods removed",
     "groups": "groups removed",
     "slots": "slots of dead pods removed",
+    "own_keys": "keys of the gateway removed",
     "slot_users": "users with slots of dead pods",
 }
 _REASONS = {

@@ -9,6 +9,7 @@ from tidegate_operator.redis import lua
 from tidegate_operator.redis.primary import MOVED, Call, is_error
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.plan import (
+    DropGroup,
     Expire,
     RemoveConsumer,
     RemoveGroup,
@@ -66,6 +67,8 @@ def call_of(act: Act, names: GroupNames) -> Call:
         case RemoveConsumer(name, heir, fresh_ms):
             args = (names.group, name, heir or "", CLAIM_BATCH, CLAIM_TIMES, fresh_ms)
             return Call(lua.REMOVE_CONSUMER, look.key, args)
+        case DropGroup():
+            return Call(lua.DROP_GROUP, look.key, (names.group, names.mark))
         case RemoveGroup():
             return Call(lua.REMOVE_GROUP, look.key, (names.group, *judged_by))
 
@@ -106,5 +109,5 @@ def _count(act: Act, outcome: str, tally: Tally) -> None:
             tally.done["trimmed"] += 1
         case RemoveConsumer():
             tally.done["consumers"] += 1
-        case RemoveGroup():
+        case RemoveGroup() | DropGroup():
             tally.done["groups"] += 1

@@ -47,8 +47,16 @@ SHOWN_BYTES = 200
 class StreamPages:
     """For one sweep and one spec."""
 
-    def __init__(self, streams: Streams, limiter: SweepRateLimiter, leases: LeaseView) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        limiter: SweepRateLimiter,
+        leases: LeaseView,
+        *,
+        is_gone: bool = False,
+    ) -> None:
         self._streams = streams
+        self._is_gone = is_gone
         self._limiter = limiter
         self._leases = leases
         self._retention = RetentionRules.of(streams)
@@ -131,9 +139,8 @@ class StreamPages:
             _count(look, verdict.state, liveness, now_ms, seen)
             if at.level in (Level.WARN, Level.HIGH):
                 at.candidates.add(look, verdict.state)
-            acts += [
-                Act(look, step) for step in plan(look, verdict, self._retention, liveness, now_ms)
-            ]
+            steps = plan(look, verdict, self._retention, liveness, now_ms, is_gone=self._is_gone)
+            acts += [Act(look, step) for step in steps]
         await self._act(at, primary, acts)
 
     async def _with_bounds_of_feeds(self, primary: PrimaryClient, looks: list[Look]) -> list[Look]:

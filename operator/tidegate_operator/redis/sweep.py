@@ -53,6 +53,8 @@ class StreamSweeper:
             out: there is no Kubernetes, and who has no lease is dead.
         lease_s: the gateway's `slots.lease_s`.
         fresh_s: a consumer that read within this time is alive, whatever else is said.
+        is_gone: the gateway was uninstalled: its pods are dead, and its groups go. A lease is a
+            `GatewayRuns`.
         clock: seconds, only differences count.
     """
 
@@ -65,6 +67,7 @@ class StreamSweeper:
         kubernetes_pods: Callable[[], Collection[str] | None] | None = None,
         lease_s: float = 15.0,
         fresh_s: float = FRESH_MS / 1000,
+        is_gone: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._topology = topology
@@ -78,9 +81,11 @@ class StreamSweeper:
             lease_s=lease_s,
             fresh_s=fresh_s,
             clock=clock,
+            is_gone=is_gone,
         )
+        self._is_gone = is_gone
         self._streams: Streams | None = None
-        self._stream_pages = StreamPages(Streams(), self._limiter, self._leases)
+        self._stream_pages = self._streams_of(Streams())
         self._slot_pages = self._slots_of(Streams())
         self._primary: PrimaryClient | None = None
         self._round: Round | None = None
@@ -166,11 +171,14 @@ class StreamSweeper:
         before, self._streams = self._streams, streams
         if before is streams or before == streams:
             return
-        self._stream_pages = StreamPages(streams, self._limiter, self._leases)
+        self._stream_pages = self._streams_of(streams)
         self._slot_pages = self._slots_of(streams)
         self._limiter.set_pace(streams.pace)
         if before and (before.prefix, before.group) != (streams.prefix, streams.group):
             self._round = None
+
+    def _streams_of(self, streams: Streams) -> StreamPages:
+        return StreamPages(streams, self._limiter, self._leases, is_gone=self._is_gone)
 
     def _slots_of(self, streams: Streams) -> SlotPages:
         prefix = self._topology.names.slots_prefix

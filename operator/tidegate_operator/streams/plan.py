@@ -79,16 +79,32 @@ class RemoveGroup:
     """
 
 
-Step = Expire | Revive | TrimEntries | TrimFeed | RemoveConsumer | RemoveGroup
+@dataclass(frozen=True, slots=True)
+class DropGroup:
+    """Remove the gateway's group, whatever the stream is: the gateway is gone for good."""
+
+
+Step = Expire | Revive | TrimEntries | TrimFeed | RemoveConsumer | RemoveGroup | DropGroup
 
 
 def plan(
-    look: Look, judged: Judged, retention: RetentionRules, liveness: Liveness, now_ms: int = 0
+    look: Look,
+    judged: Judged,
+    retention: RetentionRules,
+    liveness: Liveness,
+    now_ms: int = 0,
+    *,
+    is_gone: bool = False,
 ) -> Iterator[Step]:
-    """The steps for this stream; none for most of them, once the sweep has been round."""
+    """The steps for this stream; none for most of them, once the sweep has been round.
+
+    `is_gone`: the gateway was uninstalled, and nothing of it is to stay.
+    """
     if not judged.state.goes and look.mark is not None and look.is_ours:
         yield Revive(look.mark)
     if judged.state is RetentionState.FOREIGN:
+        if is_gone and look.group is not None:
+            yield DropGroup()
         return
     consumers = () if look.group is None else look.group.consumers
     dead = tuple(one.name for one in consumers if liveness.is_dead(one))
@@ -100,6 +116,10 @@ def plan(
         yield TrimEntries(keep)
     if not ended:
         yield from _trim_of_a_feed(look, retention.feeds, now_ms)
+    if is_gone:
+        if look.group is not None or look.mark is not None:
+            yield DropGroup()
+        return
     heir = next((one.name for one in consumers if one.name not in dead), None)
     for name in dead:
         yield RemoveConsumer(name, heir, liveness.fresh_ms)
