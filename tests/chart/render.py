@@ -164,6 +164,7 @@ CASES: dict[str, dict[str, Any]] = {
         "operator": {"redisHosts": ["three", "four:26380", "[fd00::7]"]},
         "streams": {"prefix": "jobs:night:"},
     },
+    "admission policy": {"operator": {"rbac": {"admissionPolicy": True}}},
     "long names": {"fullnameOverride": "a-name-of-just-forty-characters-in-total"},
 }
 

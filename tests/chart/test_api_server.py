@@ -23,6 +23,8 @@ from tests.harness import programs
 from tests.harness.waiting import until
 from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
+from tidegate_operator.kube.objects import DELETION_COST as COST
+from tidegate_operator.kube.objects import OWN_COST
 
 pytestmark = [
     pytest.mark.real("helm", "kubectl", "kube-apiserver"),
@@ -208,6 +210,100 @@ async def test_the_operators_account_cannot_scale_a_foreign_deployment(api: Api)
         {"group": "", "resource": "secrets", "verb": "list"},
     ):
         assert not await api.allows("tidegate-operator", refused), refused
+
+
+@pytest.mark.parametrize("guarded", [False, True], ids=["the Role alone", "with the policy"])
+async def test_the_operators_account_changes_nothing_of_pods_but_their_deletion_cost(
+    server: Kubernetes, api: Api, guarded: bool
+) -> None:
+    """No Role can say that: with it alone, the image of any pod of the namespace may be changed."""
+    for kind in ("ServiceAccount", "Role", "RoleBinding"):
+        status, told = await api.apply(only("defaults", kind, "tidegate-operator"), dry_run=False)
+        assert status in (200, 201), told
+    pods = {"group": "", "resource": "pods", "verb": "patch"}
+
+    async def allowed() -> bool:
+        return await api.allows("tidegate-operator", pods)
+
+    await until(allowed, "who authorizes learns of it a moment later")
+    template = gateway_deployment()["spec"]["template"]
+    names = {"gateway": f"gateway-{guarded}".lower(), "foreign": f"foreign-{guarded}".lower()}
+    for component, name in names.items():
+        pod = {"apiVersion": "v1", "kind": "Pod", **json.loads(json.dumps(template))}
+        pod["metadata"] |= {"name": name, "annotations": {"a": "b"}, "finalizers": ["test/one"]}
+        pod["metadata"]["labels"]["app.kubernetes.io/component"] = component
+        pod["spec"] |= {"serviceAccountName": "default"}
+        status, told = await api.apply(pod, dry_run=False)
+        assert status in (200, 201), told
+    kinds = ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")
+    account = "system:serviceaccount:some:tidegate-operator"
+    harmful: dict[str, Any] = {
+        "image": {"spec": {"containers": [{"name": "gateway", "image": "mallory/miner"}]}},
+        "label": {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}},
+        "another annotation": {"metadata": {"annotations": {"a": "c"}}},
+        "a new annotation": {"metadata": {"annotations": {"sidecar.example/inject": "true"}}},
+        "no annotations": {"metadata": {"annotations": None}},
+        "finalizers": {"metadata": {"finalizers": None}},
+        "owner": {
+            "metadata": {
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "y"}]
+            }
+        },
+        "deadline": {"spec": {"activeDeadlineSeconds": 1}},
+        "cost and image": {
+            "metadata": {"annotations": {COST: "-1"}},
+            "spec": {"containers": [{"name": "gateway", "image": "mallory/miner"}]},
+        },
+    }
+    cost: dict[str, Any] = {"metadata": {"annotations": {COST: "-3", OWN_COST: "-3"}}}
+
+    async with server.client() as client:
+
+        async def patch(
+            pod: str, body: Any, *, who: str | None = account, dry_run: bool = True
+        ) -> tuple[int, str]:
+            answer = await client.patch(
+                f"/api/v1/namespaces/some/pods/{names[pod]}",
+                params={"dryRun": "All"} if dry_run else {},
+                content=json.dumps(body),
+                headers={
+                    "Content-Type": "application/strategic-merge-patch+json",
+                    **({} if who is None else {"Impersonate-User": who}),
+                },
+            )
+            return answer.status_code, answer.text
+
+        try:
+            if guarded:
+                for kind in reversed(kinds):
+                    (one,) = (o for o in rendered("admission policy") if o["kind"] == kind)
+                    status, told = await api.apply(one, dry_run=False)
+                    assert status in (200, 201), told
+
+                async def enforced() -> bool:
+                    return (await patch("foreign", cost))[0] == 403
+
+                await until(enforced, "the policy is enforced a moment later")
+            else:
+                assert (await patch("foreign", harmful["image"]))[0] == 200
+                assert (await patch("foreign", cost))[0] == 200
+            for number in ("-3", "-2", None):
+                cost["metadata"]["annotations"] |= {COST: number}
+                status, told = await patch("gateway", cost, dry_run=False)
+                assert status == 200, told
+            for name, body in harmful.items():
+                status, told = await patch("gateway", body)
+                assert status == (403 if guarded else 200), f"{name}: {told}"
+                if guarded:
+                    assert "the operator may change the deletion cost of pods" in told
+                    # Others may as before.
+                    status, told = await patch("gateway", body, who=None)
+                    assert status == 200, f"{name}: {told}"
+        finally:
+            for kind in kinds if guarded else ():
+                plural = re.sub("y$", "ie", kind.lower()) + "s"
+                path = f"/apis/admissionregistration.k8s.io/v1/{plural}/some-tidegate-operator"
+                (await client.delete(path)).raise_for_status()
 
 
 def gateway_deployment() -> Manifest:
