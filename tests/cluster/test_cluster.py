@@ -55,6 +55,8 @@ async def test_install_brings_up_everything(release: Release, cluster: Cluster) 
         await cluster.kubectl("label", "namespace", cluster.namespace, level)
         began = time.monotonic()
         values = merge(images(), await volume.make(cluster))
+        # All that the operator does in these cases it may do under the policy, too.
+        values = merge(values, {"operator": {"rbac": {"admissionPolicy": True}}})
         told = await release.install(values)
         # helm waits for one pod; that there are two is the operator's doing.
         await release.settled(2)
@@ -172,6 +174,26 @@ async def test_a_killed_operator_leader(release: Release, cluster: Cluster) -> N
         await crowd.recover(30)
     assert took < TAKEOVER_S
     await scale(release, 2)
+
+
+async def test_a_deleted_lease(release: Release, cluster: Cluster) -> None:
+    """Who deploys without Leases, or deletes the operator's, is not left without an operator."""
+    before = restarts(await cluster.pods("operator"))
+    leader = await release.leader()
+    for _ in range(3):
+        await cluster.kubectl("delete", "lease", f"{NAME}-operator")
+
+        async def made_again() -> bool:
+            return await release.leader() == leader
+
+        await until(made_again, "the Lease, made again by its leader", within_s=15)
+    lease = await cluster.get("lease", f"{NAME}-operator")
+    assert [(one["kind"], one["name"]) for one in lease["metadata"]["ownerReferences"]] == [
+        ("Pod", leader)
+    ]
+    await scale(release, 3)
+    await scale(release, 2)
+    assert restarts(await cluster.pods("operator")) == before
 
 
 async def test_a_killed_valkey(release: Release, cluster: Cluster) -> None:
@@ -491,6 +513,39 @@ async def test_a_new_password_for_redis(release: Release, cluster: Cluster) -> N
     # An upgrade keeps a password that the chart did not make.
     await release.upgrade({})
     assert await release.password() == new
+
+
+# --- a rollout that cannot end
+
+
+async def test_an_image_that_cannot_be_pulled(release: Release, cluster: Cluster) -> None:
+    async with watching(release, "an image that cannot be pulled", viewers=50) as crowd:
+        # Nothing listens there, so the pull is refused at once, and nothing leaves the node.
+        container = {"name": "gateway", "image": "localhost:1/none:1"}
+        spec = {
+            "progressDeadlineSeconds": 10,
+            "template": {"spec": {"containers": [container]}},
+        }
+        deployment = f"deployment/{NAME}-gateway"
+        began = time.monotonic()
+        await cluster.kubectl("patch", deployment, "--patch", json.dumps({"spec": spec}))
+        told: dict[str, Any] = {}
+
+        async def is_told() -> bool:
+            conditions = (await release.gateway())["status"]["conditions"]
+            told.update({one["type"]: one for one in conditions})
+            return bool(told["RolloutHealthy"]["status"] == "False")
+
+        await until(is_told, "a rollout that is told to be stuck", within_s=60)
+        crowd.note("seconds until it is told", round(time.monotonic() - began, 1))
+        assert told["RolloutHealthy"]["reason"] in ("ErrImagePull", "ImagePullBackOff")
+        assert "ProgressDeadlineExceeded" in told["RolloutHealthy"]["message"]
+        assert (told["Ready"]["status"], told["Ready"]["reason"]) == ("False", "RolloutStuck")
+        await cluster.kubectl("rollout", "undo", deployment)
+        await release.settled(2)
+        await release.healthy(30)
+        await crowd.recover(30)
+        assert crowd.left() == 0  # all pods of before kept serving
 
 
 # --- what the operator may do
