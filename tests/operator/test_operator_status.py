@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tests.operator.secrets import settings
 from tests.operator.test_act import SPEC, snapshot
 from tidegate_operator.act.actor import ActionResult
 from tidegate_operator.decide.records import Decision, Observation, Pod, PodLoad, Reason
 from tidegate_operator.loops.conditions import Facts, SweepState
 from tidegate_operator.loops.leaderless import explain
 from tidegate_operator.loops.loop_health import LoopHealth
+from tidegate_operator.loops.scaling import ScalingLoop
 from tidegate_operator.loops.status import compose, compose_leaderless, flips, is_news
 from tidegate_operator.loops.sweeping import SweepLoop, tick_s
 from tidegate_operator.model.gateway import read_spec
@@ -251,6 +255,32 @@ def test_a_loop_without_a_beat_is_stuck_and_a_slow_pace_is_not() -> None:
     with pytest.raises(ValueError, match="broken"), health.round("works"):
         raise ValueError("broken")
     assert (health.loops["works"].errors, health.loops["works"].error) == (1, "broken")
+
+
+async def test_a_cancellation_that_redis_py_lost_ends_the_loop_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Gateway that was deleted in the middle of a round kept its loop for ever."""
+    nothing: Any = None
+    health, begun = LoopHealth(), asyncio.Event()
+    fence: dict[str, Any] = {"may_continue": lambda: True, "clock": lambda: 0.0}
+    sweep = SweepLoop("main", health, **fence)
+    loop = ScalingLoop("main", nothing, nothing, settings(), health, sweep, **fence)
+
+    async def round_(_: Any) -> str:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr(loop, "_round", round_)
+    loop.show({})
+    async with asyncio.timeout(60):
+        task = asyncio.create_task(loop.run())
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait({task})
+    assert task.cancelled()
 
 
 def test_the_time_of_a_look_stays_when_there_was_none() -> None:

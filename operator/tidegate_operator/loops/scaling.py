@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from tidegate.model.errors import InvalidInput
+from tidegate.redis.batches import end_if_cancelled
 from tidegate_operator.act.actor import ActionResult, Actor, ClusterWriter, NoLongerLeading
 from tidegate_operator.decide.decision import decide
 from tidegate_operator.decide.memory import DecisionState
@@ -102,6 +103,7 @@ class ScalingLoop:
     async def run(self) -> None:
         """Rounds, until cancelled."""
         while True:
+            end_if_cancelled()
             await self._health.wait(self.name, self._shown)
             try:
                 with self._health.round(self.name) as told:
