@@ -47,7 +47,8 @@ await entry("src/http.ts", "http.js", core);
 const external = ["./index.js", "react", "vue"]; // store.js goes into both
 for (const name of ["cancel", "feed", "tabs", "react", "vue", "element"])
   if (existsSync(join(root, `src/${name}.ts`))) await entry(`src/${name}.ts`, `${name}.js`, { external });
-// One file for pages without a bundler.
-if (existsSync(join(dist, "element.js"))) await entry("dist/element.js", "element.min.js");
+// One file for pages without a bundler: the element, the client, `cancel` and `watchFeed`.
+const contents = ["element", "cancel", "feed"].map((name) => `export * from "./${name}.js";`).join("\n");
+await entry("", "element.min.js", { entryPoints: undefined, stdin: { contents, resolveDir: dist } });
 copyFileSync(join(root, "../../LICENSE"), join(root, "LICENSE"));
 console.log(`built ${JSON.parse(readFileSync(join(root, "package.json"), "utf8")).name} into dist`);
