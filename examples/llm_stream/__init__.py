@@ -1,0 +1,1 @@
+"""A chat whose answers are token streams, watched in the browser."""
