@@ -17,7 +17,8 @@ report_tasks(app)
 
 @app.task(bind=True, base=ProgressTask)
 def import_rows(self: Any, rows: list[str], seconds_per_row: float) -> int:
-    """Import each row, which takes a while."""
+    """Import each row, which takes a while, unless the user cancels it."""
     for _ in self.track(rows, message="Importing"):
+        self.raise_if_cancelled()
         time.sleep(seconds_per_row)
     return len(rows)

@@ -1,17 +1,14 @@
-"""The example with its one command, a real worker and two real browsers."""
+"""The example with its one command, a real worker and three real browsers."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from asyncio.subprocess import PIPE, STDOUT
 
 import pytest
 
 from tests.cli.browser import Browser
-from tests.integrations.environment import ROOT, path_of_tests, python
-from tests.servers import binaries
+from tests.examples.example import chromium, started
+from tests.integrations.environment import path_of_tests, python
 
 pytestmark = [
     pytest.mark.full,
@@ -21,6 +18,13 @@ pytestmark = [
 
 STATES = """JSON.stringify([...document.querySelectorAll("tidegate-progress")].map((bar) =>
   ["running", "completed", "cancelled", "failed"].find((one) => bar.matches(`:state(${one})`))))"""
+#: What a page of another user may try.
+CANCEL = """import("/tidegate.js").then(async ({ TidegateClient, cancel }) => {
+  const [, url] = (await (await fetch("/")).text()).match(/url: "(.*?)"/);
+  const token = await (await fetch("/token?user=bob")).text();
+  await cancel(new TidegateClient({ url, token }), "OPERATION")
+    .catch(({ code }) => (globalThis.refused = code));
+})"""
 
 
 def is_now(*states: str) -> str:
@@ -29,32 +33,14 @@ def is_now(*states: str) -> str:
 
 
 async def test_upload_watch_stop_and_a_second_device() -> None:
-    program = binaries.browser()
-    assert program is not None
-    process = await asyncio.create_subprocess_exec(
-        python(), "-m", "examples.celery_fastapi.start",
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path_of_tests()},
-        stdout=PIPE, stderr=STDOUT, start_new_session=True,
-    )  # fmt: skip
-    said: list[str] = []
-    reading: asyncio.Task[None] | None = None
-    try:
-        assert process.stdout is not None
-        page = ""
-        while "startup complete" not in " ".join(said) or not page:
-            line = (await process.stdout.readline()).decode()
-            assert line, said
-            said.append(line)
-            if line.startswith("open "):
-                page = line.split()[1]
-
-        async def read(stream: asyncio.StreamReader) -> None:
-            while line := await stream.readline():
-                said.append(line.decode())
-
-        reading = asyncio.create_task(read(process.stdout))
-        async with Browser(program) as first, Browser(program) as second:
+    interpreter = await asyncio.to_thread(python)
+    async with started("celery_fastapi", interpreter, PYTHONPATH=path_of_tests()) as example:
+        page, _ = await example.until(r"^open (\S+)", "startup complete")
+        async with (
+            Browser(chromium()) as first,
+            Browser(chromium()) as second,
+            Browser(chromium()) as stranger,
+        ):
             await first.open(page)
             await first.until("typeof upload === 'function'")
             await first.evaluate("void upload(new File(['a\\nb\\nc\\n'], 'short.csv'))")
@@ -62,17 +48,21 @@ async def test_upload_watch_stop_and_a_second_device() -> None:
             long = "void upload(new File(['row\\n'.repeat(5000)], 'long.csv'), 0.2)"
             await first.evaluate(long)
             await first.until(is_now("running", "completed"))
+
             await second.open(page)
             await second.until(is_now("running", "completed"))
+            assert await second.evaluate("list.textContent") == await first.evaluate(
+                "list.textContent"
+            )
+
+            operation = await first.evaluate("list.firstChild.id")
+            await stranger.open(f"{page}?user=bob")
+            theirs = CANCEL.replace("OPERATION", operation)
+            await stranger.evaluate(f"void {theirs}")
+            assert await stranger.until("globalThis.refused") == "forbidden"
+            assert await stranger.evaluate(is_now())
+
             await second.evaluate("document.querySelector('button').click()")
             for browser in (first, second):
                 await browser.until(is_now("cancelled", "completed"))
-    except AssertionError as error:
-        error.add_note("".join(said)[-6_000:])
-        raise
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        await process.wait()
-        if reading is not None:
-            await reading
+                assert await browser.evaluate("document.querySelector('button').disabled")
