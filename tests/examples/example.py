@@ -6,7 +6,7 @@ import asyncio
 import re
 import signal
 import sys
-from asyncio.subprocess import PIPE, STDOUT
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,6 +72,15 @@ async def started(
         async with asyncio.timeout(TIMEOUT_S):
             code = await example.end()
     assert code == 0, example.said
+
+
+async def run(*command: str | Path, cwd: Path, **env: str) -> tuple[int, str]:
+    """The exit code of a command, and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=environment(**env), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode(errors="replace")
 
 
 def chromium() -> Path:
