@@ -55,9 +55,11 @@ def test_what_is_mounted_is_there() -> None:
 
 def test_grafana_asks_the_prometheus_that_is_started() -> None:
     [source] = _read("provisioning/datasources/prometheus.yaml")["datasources"]
-    command = _read("compose.yaml")["services"]["prometheus"]["command"]
+    services = _read("compose.yaml")["services"]
+    url = services["grafana"]["environment"]["PROMETHEUS_URL"]
 
-    assert f"--web.listen-address={source['url'].removeprefix('http://')}" in command
+    assert source["url"] == "$PROMETHEUS_URL"
+    assert f"--web.listen-address={url.removeprefix('http://')}" in services["prometheus"]["command"]
     assert (
         source["jsonData"]["timeInterval"] == _read("prometheus.yaml")["global"]["scrape_interval"]
     )
