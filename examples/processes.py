@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from redis import Redis
@@ -86,12 +85,7 @@ class Processes:
         self.environment["TIDEGATE_REDIS__URL"] = f"redis://127.0.0.1:{port}/0"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         processes = list(self._running.values())
         for together in (processes[1:], processes[:1]):  # the server last
             for process in together:

@@ -59,7 +59,9 @@ def test_grafana_asks_the_prometheus_that_is_started() -> None:
     url = services["grafana"]["environment"]["PROMETHEUS_URL"]
 
     assert source["url"] == "$PROMETHEUS_URL"
-    assert f"--web.listen-address={url.removeprefix('http://')}" in services["prometheus"]["command"]
+    assert (
+        f"--web.listen-address={url.removeprefix('http://')}" in services["prometheus"]["command"]
+    )
     assert (
         source["jsonData"]["timeInterval"] == _read("prometheus.yaml")["global"]["scrape_interval"]
     )

@@ -43,7 +43,10 @@ def pages() -> Iterator[Text]:
         "CODE_OF_CONDUCT.md",
         "helm/tidegate/README.md",
     )
-    for path in (*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))):
+    # Not below them: what npm has installed into an example.
+    examples = (*(ROOT / "examples").glob("*.md"), *(ROOT / "examples").glob("*/*.md"))
+    docs = (ROOT / "docs").rglob("*.md")
+    for path in (*(ROOT / name for name in top), *sorted(examples), *sorted(docs)):
         text = _GENERATED.sub(_blank, _CODE_BLOCK.sub(_blank, path.read_text("utf-8")))
         for number, line in enumerate(text.splitlines(), start=1):
             yield Text(f"{path.relative_to(ROOT)}:{number}", re.sub(r"`[^`]*`", "``", line))
