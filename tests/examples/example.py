@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -15,6 +16,8 @@ from tests.cli.command import environment
 from tests.servers import binaries
 
 ROOT = Path(__file__).parents[2]
+#: Of packages and programs that a test needs.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tidegate" / "examples"
 TIMEOUT_S = 60.0
 
 

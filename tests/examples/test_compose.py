@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 import subprocess
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,11 +16,12 @@ import yaml
 
 from tests.dashboards.rules_files import BOARDS, RULES
 from tests.examples.composition import FOLDER, PORTS, Composition, mounts, services
-from tests.examples.example import ROOT
+from tests.examples.example import CACHE, ROOT, run
 from tests.harness.waiting import until
 from tidegate import Viewer
 from tidegate.model.settings import Settings
 
+COMPOSE_GO = "v2.16.2"
 DASHBOARDS = ROOT / "dashboards" / "compose"
 
 
@@ -83,6 +86,43 @@ def test_prometheus_takes_its_configuration() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("go") is None, reason="no go here: put it on PATH")
+@pytest.mark.timeout(600)  # it is built once
+async def test_docker_compose_takes_both_files(tmp_path: Path) -> None:
+    loader = await _loader()
+    for file in (FOLDER / "compose.yaml", DASHBOARDS / "compose.yaml"):
+        assert await run(loader, file, cwd=tmp_path) == (0, "")
+    wrong = tmp_path / "compose.yaml"
+    for before, after in (
+        ("restart:", "restrat:"),
+        ("depends_on: [gateway-1", "depends_on: [none"),
+    ):
+        wrong.write_text((FOLDER / "compose.yaml").read_text().replace(before, after))
+        assert (await run(loader, wrong, cwd=tmp_path))[0] == 1
+
+
+async def _loader() -> Path:
+    """The program, built when its source or its library has changed."""
+    source = Path(__file__).with_name("compose_loader.go").read_bytes()
+    digest = hashlib.sha256(source + COMPOSE_GO.encode()).hexdigest()[:16]
+    program = CACHE / f"compose-loader-{digest}"
+    if not program.exists():
+        folder = CACHE / "compose-loader"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "go.mod").unlink(missing_ok=True)
+        (folder / "main.go").write_bytes(source)
+        for command in (
+            ("mod", "init", "example.com/loader"),
+            ("get", f"github.com/compose-spec/compose-go/v2@{COMPOSE_GO}"),
+            ("mod", "tidy"),
+            ("build", "-o", str(program), "."),
+        ):
+            code, said = await run("go", *command, cwd=folder)
+            assert code == 0, said
+    return program
 
 
 @pytest.mark.full

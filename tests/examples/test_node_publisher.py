@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.examples.example import ROOT, run
+from tests.examples.example import CACHE, ROOT, run
 from tests.harness.replica import Replica
 from tests.integrations.test_recipes import IOREDIS
 from tests.servers.standalone import Server
@@ -23,7 +22,6 @@ pytestmark = [
 ]
 
 SOURCE = ROOT / "examples" / "node_publisher"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tidegate" / "examples"
 
 
 @pytest.fixture(scope="module")
