@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from tests.cli.browser import Browser
@@ -16,20 +17,35 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
+MAX_BYTES = 1_000_000
 STATES = """JSON.stringify([...document.querySelectorAll("tidegate-progress")].map((bar) =>
   ["running", "completed", "cancelled", "failed"].find((one) => bar.matches(`:state(${one})`))))"""
+IDS = "[...list.children].map(({ id }) => id).join()"
 #: What a page of another user may try.
-CANCEL = """import("/tidegate.js").then(async ({ TidegateClient, cancel }) => {
+TRY = """import("/tidegate.js").then(async ({ TidegateClient, cancel, watchFeed }) => {
   const [, url] = (await (await fetch("/")).text()).match(/url: "(.*?)"/);
   const token = await (await fetch("/token?user=bob")).text();
-  await cancel(new TidegateClient({ url, token }), "OPERATION")
-    .catch(({ code }) => (globalThis.refused = code));
+  const client = new TidegateClient({ url, token });
+  const feed = watchFeed(client, "user:ann");
+  feed.addEventListener("error", () => (globalThis.feedRefused = feed.failure.code));
+  await cancel(client, "OPERATION").catch(({ code }) => (globalThis.cancelRefused = code));
 })"""
 
 
 def is_now(*states: str) -> str:
     wanted = ",".join(f'"{state}"' for state in states)
     return f"{STATES} === '[{wanted}]'"
+
+
+#: Queries that are refused.
+WRONG = (
+    "user=..%2Fann&name=a",
+    "user=&name=a",
+    "user=ann&name=",
+    f"user=ann&name={'a' * 101}",
+    "user=ann&name=a&seconds_per_row=-1",
+    "user=ann&name=a&seconds_per_row=nan",
+)
 
 
 async def test_upload_watch_stop_and_a_second_device() -> None:
@@ -51,18 +67,22 @@ async def test_upload_watch_stop_and_a_second_device() -> None:
 
             await second.open(page)
             await second.until(is_now("running", "completed"))
-            assert await second.evaluate("list.textContent") == await first.evaluate(
-                "list.textContent"
-            )
+            assert await second.evaluate(IDS) == await first.evaluate(IDS)
 
             operation = await first.evaluate("list.firstChild.id")
             await stranger.open(f"{page}?user=bob")
-            theirs = CANCEL.replace("OPERATION", operation)
-            await stranger.evaluate(f"void {theirs}")
-            assert await stranger.until("globalThis.refused") == "forbidden"
-            assert await stranger.evaluate(is_now())
+            await stranger.evaluate(f"void {TRY.replace('OPERATION', operation)}")
+            assert await stranger.until("globalThis.cancelRefused") == "forbidden"
+            assert await stranger.until("globalThis.feedRefused") == "forbidden"
 
             await second.evaluate("document.querySelector('button').click()")
             for browser in (first, second):
                 await browser.until(is_now("cancelled", "completed"))
-                assert await browser.evaluate("document.querySelector('button').disabled")
+                await browser.until("document.querySelector('button').disabled")
+
+        async with httpx.AsyncClient(base_url=page, trust_env=False) as http:
+            for query in WRONG:
+                assert (await http.post(f"/uploads?{query}", content=b"a")).status_code == 422
+            assert (await http.get("/token?user=ann%20bob")).status_code == 422
+            large = await http.post("/uploads?user=ann&name=a", content=bytes(MAX_BYTES + 1))
+            assert large.status_code == 413

@@ -87,3 +87,10 @@ async def test_an_answer_survives_a_reload_a_killed_replica_and_a_second_tab() -
                 state = (await http.get(f"{left}/operations/{chat}")).json()["data"]
             assert await first.evaluate(TEXT) == await second.evaluate(TEXT) == state["text"]
             assert answer(QUESTION).startswith(state["text"])
+
+            await first.evaluate("location.hash = '../<b>'")
+            await first.until(f"{STATUS}.includes('is no operation id')")
+        async with httpx.AsyncClient(base_url=page, trust_env=False) as http:
+            for question in ("", "?" * 201, None, {"text": "?"}):
+                refused = await http.post("/chats", json={"question": question})
+                assert refused.status_code == 422
