@@ -83,6 +83,7 @@ class Stage:
     scraped: tuple[str, ...] = ()
     #: Addresses that say whether the servers are ready.
     ready: tuple[str, ...] = ()
+    redis_url: str = ""
 
     def clock(self) -> Clock:
         """Raises `ProcessFailed` when a process of the round has ended."""
@@ -165,13 +166,14 @@ async def staged(
             cores=pinning.rest,
         )
         await until_answers(redis, redis_port)
+        redis_url = f"redis://127.0.0.1:{redis_port}/0"
         servers: list[Child] = []
         places: list[dict[str, object]] = []
         for index in range(replicas):
             place: dict[str, object] = {
                 "port": free_port(),
                 "admin_port": free_port(),
-                "redis": f"redis://127.0.0.1:{redis_port}/0",
+                "redis": redis_url,
                 "pod": f"bench-{index}",
             }
             places.append(place)
@@ -205,6 +207,7 @@ async def staged(
             subject=subject,
             ready=tuple(subject.ready_url(**place) for place in places),
             scraped=tuple(subject.scraped_url(**place) for place in places if subject.scraped),
+            redis_url=redis_url,
         )
 
 

@@ -46,6 +46,7 @@ TOURS: Mapping[str, tuple[str, ...]] = {
     "docs/install.md": ("test_the_doctor", "test_the_doctor_where_nothing_answers"),
     "docs/operator.md": ("test_a_simulation_and_two_sweeps",),
     "docs/publishing.md": ("test_a_program_as_an_operation",),
+    "docs/sizing.md": ("test_an_estimate",),
     "docs/tracing.md": ("test_a_replica_that_traces",),
 }
 TIMEOUT_S = 60.0
@@ -333,6 +334,17 @@ async def test_a_simulation_and_two_sweeps(redis_server: Server, tmp_path: Path)
         done = await shell.run(tour.take("tidegate-operator sweep --once"))
         assert done.code == 0, done
         assert await client.ttl(key) != -1  # it has a time to live, or is gone already
+    tour.finish()
+
+
+async def test_an_estimate(tmp_path: Path) -> None:
+    """What the page shows is what the command prints."""
+    tour = Tour("docs/sizing.md")
+    shell = Shell(tmp_path, {}, COLUMNS="80")
+    command = tour.take("tidegate size --viewers 10000")
+    (page,) = (fence.text for fence in fences() if f"$ {command}\n" in fence.text)
+    done = await shell.run(command)
+    assert (done.code, done.out.split()) == (0, page.partition("\n")[2].split())
     tour.finish()
 
 

@@ -10,6 +10,7 @@ from tidegate.cli.run import run
 from tidegate.cli.run_task import run_task
 from tidegate.cli.serve import serve
 from tidegate.cli.settings_command import settings
+from tidegate.cli.size import size
 from tidegate.cli.token_command import token
 from tidegate.cli.top import top
 from tidegate.cli.watch import watch
@@ -38,6 +39,8 @@ Tidegate: watch long-running operations live, from a Redis Stream, on any number
 `tidegate doctor --redis redis://redis:6379/0` tries what a gateway needs of this Redis
 
 `tidegate serve --auth none --redis redis://redis:6379/0` is one replica of the gateway
+
+`tidegate size` estimates how many replicas are needed, and how large
 """,
 )
 
@@ -49,6 +52,7 @@ app.command()(run_task)
 app.command()(cancel)
 app.command()(top)
 app.command()(doctor)
+app.command()(size)
 app.add_typer(token, name="token")
 app.command()(settings)
 

@@ -1,0 +1,247 @@
+"""`tidegate size`: the calculation, its figures against the documentation, and the command."""
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.command import invoke
+from tests.docs.console import ROOT
+from tidegate.cli import size_figures as figures
+from tidegate.cli.size_plan import Load, LoadTooLarge, redis_cpu, replica_cpu, size_plan
+from tidegate.model.entries import RawEntry, read_entry
+from tidegate.model.errors import InvalidInput
+from tidegate.model.frames import FrameKind, entry_frame
+from tidegate.model.ids import StreamId
+
+LOADS = st.builds(
+    Load,
+    viewers=st.integers(1, 10**6),
+    operations=st.integers(100, 10**6),
+    entries_per_second=st.floats(0.01, 10**5),
+    watches=st.integers(1, 100),
+    spare_replicas=st.integers(0, 3),
+    core_share=st.floats(0.1, 0.9),
+)
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text("utf-8")
+SIZING = (ROOT / "docs" / "sizing.md").read_text("utf-8")
+#: Entries per second and viewers of an operation.
+SCENARIOS = {"1x2000": (20, 2000), "100x10": (4000, 10), "200x10": (1000, 10), "1000x1": (5000, 1)}
+
+
+def estimated(scenario: str, figure: str) -> float:
+    entries, viewers = SCENARIOS[scenario]
+    if figure == "CPU per delivery":
+        return replica_cpu(entries, entries * viewers) * 1e6 / (entries * viewers)
+    return redis_cpu(entries, 1) * 1e6 / entries
+
+
+def rows(page: str, mark: str) -> list[list[str]]:
+    """The cells of a table between two marks, without its head."""
+    part = page.partition(f"<!-- {mark} -->")[2].partition("<!-- end -->")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def number(cell: str) -> float:
+    found = re.match(r"[\d,.]+", cell)
+    assert found, cell
+    return float(found[0].replace(",", ""))
+
+
+@given(LOADS)
+def test_each_replica_has_what_was_asked_for(load: Load) -> None:
+    try:
+        plan = size_plan(load)
+    except LoadTooLarge:
+        return
+    replica = plan.replica
+    assert replica.connections <= load.connections_per_replica
+    assert replica.cpu <= load.core_share
+    assert 0.1 <= replica.cpu_request <= 1.0
+    assert replica.followed_operations <= load.operations
+    assert replica.memory_request_bytes < replica.memory_limit_bytes
+    assert plan.replicas * replica.deliveries_per_second >= plan.deliveries_per_second * 0.999
+    assert plan.redis.cpu <= plan.redis.primaries * figures.REDIS_CORE_SHARE
+    # It is the smallest such number: with one less, the work is more than a replica may have.
+    if plan.limit == "cpu":
+        with pytest.raises(LoadTooLarge):
+            size_plan(replace(load, spare_replicas=1_001 - plan.replicas + load.spare_replicas))
+
+
+@given(LOADS, st.integers(2, 5))
+def test_more_load_never_needs_less(load: Load, times: int) -> None:
+    try:
+        larger = size_plan(replace(load, viewers=load.viewers * times))
+        busier = size_plan(replace(load, entries_per_second=load.entries_per_second * times))
+    except LoadTooLarge:
+        return
+    plan = size_plan(load)
+    assert larger.replicas >= plan.replicas
+    assert busier.replicas >= plan.replicas
+    assert busier.redis.cpu >= plan.redis.cpu
+
+
+def test_entries_of_an_operation_with_many_viewers_are_not_shared() -> None:
+    load = Load(viewers=100_000, operations=10, entries_per_second=10_000)
+    with pytest.raises(LoadTooLarge, match=r"at most about 4,829 per second") as refused:
+        size_plan(load)
+    assert "divide the operations" in str(refused.value)
+    assert size_plan(replace(load, entries_per_second=100)).replicas > 1
+    with pytest.raises(LoadTooLarge, match=r"more than 1,000 replicas"):
+        size_plan(Load(viewers=10**8, operations=1, entries_per_second=10))
+
+
+def test_a_spare_replica_is_one_more_of_the_same() -> None:
+    load = Load(viewers=30_000, operations=1_000, entries_per_second=100, spare_replicas=0)
+    without, with_two = size_plan(load), size_plan(replace(load, spare_replicas=2))
+    assert (without.replicas, with_two.replicas) == (3, 5)
+    assert without.replica == with_two.replica
+    assert without.limit == "connections"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("entries_per_second", float("nan")),
+        ("entries_per_second", float("inf")),
+        ("entries_per_second", 0),
+        ("viewers", 0),
+        ("viewers", 10**13),
+        ("operations", -1),
+        ("core_share", 0),
+        ("cpu_scale", float("nan")),
+        ("kept_operations", -1),
+        ("watches", 11),
+    ],
+)
+def test_what_no_computation_can_start_from_is_refused(field: str, value: float) -> None:
+    given_values: dict[str, Any] = {"viewers": 10, "operations": 10, "entries_per_second": 1.0}
+    with pytest.raises(InvalidInput) as refused:
+        Load(**(given_values | {field: value}))
+    assert refused.value.field == field
+
+
+# --- the figures ----------------------------------------------------------------------------------
+
+
+def test_measured_figures_are_those_of_the_page() -> None:
+    """Those on the AMD machine, from which the constants are made."""
+    compared = PERFORMANCE.partition("### Compared with Centrifugo")[2]
+    per_delivery = re.findall(
+        r"^\| [^|]+ \| CPU per delivery \| ([\d.]+) us", compared, re.MULTILINE
+    )
+    assert [float(one) for one in per_delivery[:4]] == [12.5, 19.0, 45.5, 114.0]
+    assert (
+        f"| Redis CPU per entry, `XADD` included | {figures.REDIS_SINGLE_ENTRY_US:.0f} us"
+        in compared
+    )
+    assert "(94 us compared with 132 at 1,000 x 1, 70 compared with 145 at 100 x 10)" in compared
+    assert (
+        f"| connects with JWT and slots | per second | - | {figures.CONNECTS_PER_S:,} " in compared
+    )
+    assert "0.8 to 1.8 times the Redis cost per entry with ten replicas" in PERFORMANCE
+    assert redis_cpu(1_000, 10) / redis_cpu(1_000, 1) == pytest.approx(1.8, rel=0.01)
+
+
+def test_memory_figures_are_those_of_the_page() -> None:
+    assert [number(row[1]) for row in rows(PERFORMANCE, "memory")] == [
+        figures.REPLICA_BYTES,
+        figures.CONNECTION_BYTES,
+        figures.OPERATION_BYTES,
+        figures.REDIS_BYTES,
+        figures.REDIS_OPERATION_BYTES,
+        170 + figures.REDIS_ENTRY_EXTRA_BYTES,
+    ]
+
+
+def test_estimates_are_as_accurate_as_the_page_says() -> None:
+    table = rows(SIZING, "accuracy")
+    assert len(table) == 7
+    for scenario, figure, said, there, ratio, elsewhere, other_ratio in table:
+        value = estimated(scenario, figure)
+        assert number(said) == pytest.approx(value, rel=0.01), scenario
+        assert number(ratio) == pytest.approx(number(there) / value, abs=0.011), scenario
+        assert value <= number(there) * 1.45, scenario
+        assert value >= number(there) * 0.98, scenario
+        if elsewhere != "-":
+            assert number(other_ratio) == pytest.approx(number(elsewhere) / value, abs=0.011)
+            assert value >= number(elsewhere) * 0.88, scenario
+
+
+def test_the_size_of_a_frame_is_that_of_real_ones() -> None:
+    operation = b"3f2b8c1e"
+    data = b'{"timestamp":1795000000.123,"type":"progress","data":{"progress":0.42}}'
+    entry = read_entry(
+        StreamId(1795000000123, 17), RawEntry(b"1795000000123-17", [b"message", data])
+    )
+    frame = entry_frame(entry, b"1795000000123-17", operation, FrameKind.PROGRESS)
+    extra = len(frame.payload) + 4 - len(data)
+    assert abs(extra - figures.FRAME_EXTRA_BYTES) <= 16
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+async def size(*arguments: str) -> Any:
+    return await invoke("size", *arguments)
+
+
+LOAD = ("--viewers", "10000", "--operations", "1000", "--entries-per-second", "2000")
+
+
+async def test_the_command_prints_a_plan() -> None:
+    done = await size(*LOAD)
+    assert (done.code, done.err) == (0, "")
+    for line in (r"^replicas +3 +the limit is CPU, 1 of them spare", r"^  memory request +199 MiB"):
+        assert re.search(line, done.out, re.MULTILINE), done.out
+
+
+async def test_json_has_the_load_and_the_plan() -> None:
+    done = await size(*LOAD, "--spare", "0", "--json")
+    found = json.loads(done.out)
+    assert found["load"]["viewers"] == 10_000
+    assert found["plan"]["replicas"] == 2
+    assert found["plan"]["deliveries_per_second"] == 20_000
+    assert found["plan"]["redis"]["primaries"] == 1
+
+
+async def test_a_load_that_no_number_of_replicas_carries() -> None:
+    done = await size("--viewers", "100000", "--operations", "1", "--entries-per-second", "9000")
+    assert done.code == 1
+    assert "no number of replicas is enough" in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--viewers", "10"),
+        ("--viewers", "-1", "--operations", "1", "--entries-per-second", "1"),
+        ("--viewers", "1e99", "--operations", "1", "--entries-per-second", "1"),
+        ("--viewers", "9" * 30, "--operations", "1", "--entries-per-second", "1"),
+        ("--viewers", "10", "--operations", "0", "--entries-per-second", "1"),
+        ("--viewers", "10", "--operations", "1", "--entries-per-second", "nan"),
+        ("--viewers", "10", "--operations", "1", "--entries-per-second", "inf"),
+        (*LOAD, "--cpu-scale", "nan"),
+        (*LOAD, "--core-share", "0.95"),
+        (*LOAD, "--watches", "5000"),
+        (*LOAD, "--spare", "101"),
+    ],
+)
+async def test_hostile_values_are_refused(arguments: tuple[str, ...]) -> None:
+    done = await size(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert "Traceback" not in done.err
+
+
+async def test_help_says_what_an_entry_costs() -> None:
+    done = await size("--help")
+    assert done.code == 0
+    assert "Each entry is sent to each viewer of its operation" in " ".join(done.out.split())
