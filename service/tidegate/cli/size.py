@@ -132,19 +132,19 @@ def size(
     from tidegate.cli.size_plan import Load, LoadTooLarge, size_plan
     from tidegate.model.errors import InvalidInput
 
-    given: dict[str, Any] = dict(
-        viewers=viewers,
-        operations=operations,
-        entries_per_second=entries_per_second,
-        entry_bytes=entry_bytes,
-        watches=watches,
-        kept_operations=kept_operations,
-        kept_entries=kept_entries,
-        connections_per_replica=connections_per_replica,
-        core_share=core_share,
-        spare_replicas=spare,
-        cpu_scale=cpu_scale,
-    )
+    given: dict[str, Any] = {
+        "viewers": viewers,
+        "operations": operations,
+        "entries_per_second": entries_per_second,
+        "entry_bytes": entry_bytes,
+        "watches": watches,
+        "kept_operations": kept_operations,
+        "kept_entries": kept_entries,
+        "connections_per_replica": connections_per_replica,
+        "core_share": core_share,
+        "spare_replicas": spare,
+        "cpu_scale": cpu_scale,
+    }
     try:
         load = Load(**given)
         plan = size_plan(load)
