@@ -1,4 +1,5 @@
-"""The examples of docs/browser.md, each run as it stands in a real Chromium on a real gateway.
+"""The examples of docs/browser.md and docs/coming-from.md, each run as it stands in a real Chromium
+on a real gateway.
 
 An example is bundled with the packed client and runs on the gateway's own origin; all that is
 changed of it is the gateway's address. The element's script is run apart from its markup, because
@@ -46,8 +47,8 @@ class Example(NamedTuple):
 
 
 def examples() -> list[Example]:
-    page = (ROOT / "docs" / "browser.md").read_text("utf-8")
-    return [Example(kind, text) for kind, text in _BLOCK.findall(page)]
+    pages = ((ROOT / "docs" / name).read_text("utf-8") for name in ("browser.md", "coming-from.md"))
+    return [Example(kind, text) for page in pages for kind, text in _BLOCK.findall(page)]
 
 
 def example(part: str) -> Example:
@@ -68,6 +69,9 @@ PARTS = {
     "react": "TidegateProvider",
     "vue": "createApp",
     "element": "<tidegate-progress",
+    "from_socket_io": 'createElement("progress")',
+    "from_channels": '"import-7"',
+    "from_sse": "new EventSource(",
 }
 
 
@@ -220,3 +224,33 @@ async def test_element(
         await backend.publish("42", status="running", progress=0.5)
         track = "document.querySelector('tidegate-progress').shadowRoot.querySelector('.track')"
         await browser.until(f"{track}?.getAttribute('aria-valuenow') === '50'")
+
+
+async def test_from_socket_io(
+    redis_server: Server, backend: Backend, package: Path, tmp_path: Path
+) -> None:
+    async with running("from_socket_io", redis_server, package, tmp_path) as browser:
+        await backend.publish("42", progress=0.5)
+        await browser.until("document.querySelector('progress').value === 0.5")
+        await backend.publish("42", "report", result="7 rows")
+        await backend.publish("42", "operation_completed")
+        await said(browser, "7 rows")
+
+
+async def test_from_channels(
+    redis_server: Server, backend: Backend, package: Path, tmp_path: Path
+) -> None:
+    async with running("from_channels", redis_server, package, tmp_path) as browser:
+        await backend.publish("import-7", current=3, total=7)
+        await said(browser, "3 of 7")
+        await said(browser, "asked")
+
+
+async def test_from_sse(
+    redis_server: Server, backend: Backend, package: Path, tmp_path: Path
+) -> None:
+    async with running("from_sse", redis_server, package, tmp_path) as browser:
+        await backend.publish("export-3", "step", name="second sheet")
+        await said(browser, "second sheet")
+        await backend.publish("export-3", "operation_completed")
+        await said(browser, "operation_completed")

@@ -1,5 +1,5 @@
-// Holds the examples in docs/browser.md to the types of the built package: each block of `ts` and
-// `tsx` is compiled as it stands.
+// Holds the examples in docs/browser.md and docs/coming-from.md to the types of the built package:
+// each block of `ts` and `tsx` is compiled as it stands.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,9 +9,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const out = join(root, "build/docs");
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
-const page = readFileSync(join(root, "../../docs/browser.md"), "utf8");
-const blocks = [...page.matchAll(/^```(tsx?)\n([\s\S]*?)^```$/gm)];
-if (blocks.length < 5) throw new Error("docs/browser.md has lost its examples");
+const blocks = ["browser", "coming-from"].flatMap((name) => {
+  const page = readFileSync(join(root, `../../docs/${name}.md`), "utf8");
+  const found = [...page.matchAll(/^```(tsx?)\n([\s\S]*?)^```$/gm)];
+  if (found.length < 3) throw new Error(`docs/${name}.md has lost its examples`);
+  return found;
+});
 blocks.forEach(([, kind, code], at) => writeFileSync(join(out, `example-${at}.${kind}`), code));
 writeFileSync(
   join(out, "tsconfig.json"),
