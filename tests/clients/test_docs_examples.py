@@ -62,7 +62,7 @@ PARTS = {
     "loop": "for await",
     "state": "document.title",
     "history": 'history: "all"',
-    "token": "/session/token",
+    "token": "SignInRequired",
     "cancel": "await cancel(client",
     "feed": "watchFeed(new",
     "tabs": "sharedWebSocket(user)",
