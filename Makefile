@@ -9,15 +9,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 RUNS   := $(VENV)/.stamp-run
+SITE   := $(VENV)/.stamp-site
 ARGS   ?=
 SECONDS ?= 60
-CODE   := service operator tests dashboards release $(wildcard bench examples)
+CODE   := service operator tests dashboards release website $(wildcard bench examples)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
-.PHONY: check-release release-dry-run hashes audit
+.PHONY: check-release release-dry-run hashes audit site check-site
 .PHONY: dashboards dashboards-test js js-test page
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
 
@@ -29,13 +30,14 @@ help:
 	@echo '  make test-rest    what that leaves out: both servers, both Helms, long properties, the boards, a cluster'
 	@echo '  make test-all     both'
 	@echo '  make test-pauses  the tests while their processes are stopped at random moments   ARGS goes to tests.pauses'
-	@echo '  make check        what must be clean before a commit: format, lint, types, layers, versions, workflows'
+	@echo '  make check        what must be clean before a commit: format, lint, types, layers, versions, workflows, site'
 	@echo '  make format       let ruff rewrite the code'
 	@echo '  make bench        measure the gateway beside a naive one   ARGS="--quick" goes to the bench'
 	@echo '  make drain-demo   restart three replicas under 3,000 viewers: what it does to them, and to the others'
 	@echo '  make js           build the browser client (clients/js; needs Node 20 and npm); make js-test tests it'
 	@echo '  make page         build it into the page of `make run`, which has it committed'
 	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
+	@echo '  make site         build the documentation as a site, into build/site   ARGS=serve shows it while it is written'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
 	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
 	@echo '  make cluster-load-image  build the image and load it into that one'
@@ -73,7 +75,7 @@ test-pauses: $(STAMP)
 	$(BIN)/python -m tests.pauses $(ARGS)
 
 # In parts, so that `make -k check` tells of all of them in one run.
-check: check-format check-lint check-types check-layers check-release
+check: check-format check-lint check-types check-layers check-release check-site
 check-format: $(STAMP)
 	$(BIN)/ruff format --check .
 check-lint: $(STAMP)
@@ -85,6 +87,13 @@ check-layers: $(STAMP)
 check-release: $(STAMP)
 	$(BIN)/python -m release versions
 	$(BIN)/python -m release workflows
+
+# Its own output, so that it can run beside `make site`.
+check-site: $(SITE)
+	$(BIN)/python -m website build --out build/site-check
+
+site: $(SITE)
+	$(BIN)/python -m website $(or $(ARGS),build)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -151,6 +160,10 @@ $(STAMP): pyproject.toml constraints.txt | python-is-new-enough
 	$(call install,.[dev])
 	@touch $(RUNS) $@
 
+$(SITE): $(STAMP)
+	$(call install,.[docs])
+	@touch $@
+
 # One line that tells what pip is doing on a terminal, and one for each part of it elsewhere. Errors
 # are pip's own; without its last line the target fails.
 define install
@@ -175,7 +188,7 @@ python-is-new-enough:
 # In an environment of its own, so that what somebody tried out in .venv does not get pinned.
 constraints: | python-is-new-enough
 	@rm -rf build/constraints && $(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable '.[dev,adapters]'
+	build/constraints/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --editable '.[dev,adapters,docs]'
 	@{ echo '# What the tests ran with. Made by `make constraints`; do not edit.'; \
 	   build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude tidegate --exclude setuptools --exclude pip; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt && rm -rf build/constraints && cat constraints.txt

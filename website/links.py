@@ -96,7 +96,7 @@ def first_sentence(text: str) -> str:
     """What a page is about: the first sentence below its heading, without markup."""
     body = re.sub(r"<!--.*?-->", "", _FENCE.sub("", text), flags=re.DOTALL)
     for line in body.splitlines():
-        if line.strip() and not line.startswith(("#", "|", "*", "<", "!", "-", ">")):
+        if line.strip() and not line.startswith(("#", "|", "* ", "<", "!", "- ", ">")):
             plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line).replace("`", "")
             return re.sub(r"\*\*([^*]+)\*\*", r"\1", plain).strip().rstrip(":")
     return ""

@@ -81,7 +81,7 @@ def test_only_what_publishes_may_write() -> None:
         for name, job in release["jobs"].items()
         if any(value == "write" for value in job["permissions"].values())
     }
-    assert writing == {"image", "chart", "pypi", "npm", "notes"}
+    assert writing == {"image", "chart", "pypi", "npm", "site", "notes"}
     assert {name for name, job in release["jobs"].items() if "environment" in job} == writing
     for name in ("check", "nightly"):
         jobs = yaml.safe_load((workflows.FOLDER / f"{name}.yml").read_text())["jobs"].values()
