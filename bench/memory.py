@@ -10,16 +10,14 @@ Exit status: 0, 1 when viewers could not connect, 2 when it could not be run.
 
 import asyncio
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import redis.asyncio
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from bench import machine, results
-from bench.cli import NARROWEST, errors_shown
+from bench import results
+from bench.cli import JsonName, RedisServer, console, end, errors_shown
 from bench.mark import message_template
 from bench.procfs import require_linux, rss_bytes
 from bench.report import number
@@ -141,34 +139,16 @@ def table(found: Memory) -> Table:
 
 def main(
     connections: Annotated[int, typer.Option(min=100, max=15_000)] = 4_000,
-    redis_server: Annotated[
-        str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
-    ] = None,
-    json_name: Annotated[
-        str | None,
-        typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
-    ] = None,
+    redis_server: RedisServer = None,
+    json_name: JsonName = None,
 ) -> None:
     """Measure the memory of a replica and of Redis, part by part."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NARROWEST)
     with errors_shown():
         require_linux()
         server = redis_binary(redis_server)
         found = asyncio.run(play(server, connections))
     console.print(table(found))
-    if json_name is not None:
-        document = {
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine.machine(),
-            "versions": machine.versions(server),
-            **asdict(found),
-        }
-        console.print(f"saved to {results.save(json_name, document)}", soft_wrap=True)
-    for line in found.wrong:
-        console.print(f"[red]{line}[/red]")
-    raise typer.Exit(1 if found.wrong else 0)
+    end(json_name, results.about(server) | asdict(found), found.wrong)
 
 
 if __name__ == "__main__":

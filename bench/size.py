@@ -15,11 +15,10 @@ from statistics import median
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench import results
-from bench.cli import NARROWEST, choose, errors_shown, make_bed, measure
+from bench.cli import choose, console, errors_shown, make_bed, measure
 from bench.report import OURS, number
 from bench.runner import Plan
 from bench.subjects import gateway
@@ -88,9 +87,6 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, max=60, help="Without a name.")] = 3.0,
 ) -> None:
     """Compare the estimates of `tidegate size` with this machine."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=NARROWEST)
     with errors_shown():
         if name is None:
             chosen = choose(list(COMPARED))
