@@ -21,7 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from website.links import OUTSIDE, ROOT, BrokenLink, first_sentence, for_the_site
 
-ASSETS = ("site.css", "favicon.svg")
+#: On the site in assets/.
+ASSETS = {
+    "site.css": "website/assets/site.css",
+    "mark.svg": "service/tidegate/web/assets/shared/mark.svg",
+}
 _pages: list[Page] = []
 _about: dict[str, str] = {}
 
@@ -47,9 +51,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Pages and assets that are not in docs/."""
     for page, outside in OUTSIDE.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / outside)))
-    for name in ASSETS:
-        source = ROOT / "website" / "assets" / name
-        files.append(File.generated(config, f"assets/{name}", abs_src_path=str(source)))
+    for name, source in ASSETS.items():
+        files.append(File.generated(config, f"assets/{name}", abs_src_path=str(ROOT / source)))
     return files
 
 

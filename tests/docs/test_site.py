@@ -12,12 +12,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.cli.browser import Browser
 from tests.docs.console import ROOT
+from tests.servers import binaries
 from website.checks import page_faults, site_faults
 from website.links import OUTSIDE, SOURCE, BrokenLink, first_sentence, for_the_site
 
@@ -133,6 +140,29 @@ def copied(root: Path) -> None:
         (root / name).mkdir(parents=True)
         shutil.copy(ROOT / name / "README.md", root / name)
     shutil.copy(ROOT / "bench" / "reporter.py", root / "bench")
+    mark = Path("service/tidegate/web/assets/shared/mark.svg")
+    (root / mark).parent.mkdir(parents=True)
+    shutil.copy(ROOT / mark, root / mark)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server of these files."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.full
@@ -156,6 +186,36 @@ def test_what_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     assert done.returncode == 1
     for part in ("unlisted.md", "does not contain an anchor '#nowhere'"):
         assert part in done.stderr, done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.real("chromium")
+@needs_mkdocs
+async def test_readers_can_search_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    done = built(ROOT, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    program = binaries.browser()
+    assert program is not None
+    with served(tmp_path) as address:
+        async with Browser(program) as browser:
+            for width, height in ((375, 812), (1440, 900)):
+                await browser.size(width, height)
+                for page in ("", "settings/", "comparison/", "troubleshooting/"):
+                    await browser.open(f"{address}/{page}")
+                    assert await browser.evaluate("document.documentElement.scrollWidth") <= width
+            await browser.evaluate(
+                "{ const input = document.querySelector('.md-search__input'); input.focus();"
+                " input.value = 'rewound'; input.dispatchEvent(new Event('input')); }"
+            )
+            await browser.until(
+                "[...document.querySelectorAll('.md-search-result__item h1')]"
+                ".some((one) => one.textContent.includes('Troubleshooting'))"
+            )
+            elsewhere = await browser.evaluate(
+                "performance.getEntriesByType('resource').map((one) => one.name)"
+                ".filter((name) => !name.startsWith(location.origin)).join()"
+            )
+            assert elsewhere == ""
 
 
 @pytest.mark.full
