@@ -266,7 +266,10 @@ class OperatorSettings(Group):
     host: Annotated[
         str,
         Field(
-            min_length=1, max_length=255, description="Listen address of health checks and metrics."
+            min_length=1,
+            max_length=255,
+            description="Listen address of health checks and metrics; `::` is every address, of "
+            "IPv4 and of IPv6.",
         ),
     ] = "127.0.0.1"
     port: Annotated[

@@ -30,7 +30,7 @@ async def serve_health(
     state: Callable[[], dict[str, Any]],
     registry: CollectorRegistry,
 ) -> AsyncIterator[int]:
-    """Serve while the block runs; gives the port.
+    """Serve while the block runs; gives the port. `::` is every address of both families.
 
     Raises:
         TidegateError: the address cannot be bound.
@@ -57,7 +57,8 @@ async def serve_health(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        # asyncio restricts a socket for `::` to IPv6; without an address it takes both families.
+        site = web.TCPSite(runner, None if host == "::" else host, port)
         try:
             await site.start()
         except OSError as error:

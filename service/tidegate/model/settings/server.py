@@ -55,8 +55,8 @@ class ServerSettings(Group):
     host: Annotated[
         Host,
         Field(
-            description="Listen address for viewers. The default is loopback, so a new "
-            "installation is not reachable from outside."
+            description="Listen address for viewers; `::` is every address, of IPv4 and of IPv6. "
+            "The default is loopback, so a new installation is not reachable from outside."
         ),
     ] = "127.0.0.1"
     port: Annotated[Port, Field(description="Port for viewers; 0 selects a free port.")] = 8080
