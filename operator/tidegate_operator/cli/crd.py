@@ -15,8 +15,8 @@ def crd(
 ) -> None:
     """Print the CustomResourceDefinition of `Gateway`.
 
-    `tidegate-operator crd | kubectl apply --server-side --force-conflicts -f -` brings the one in a
-    cluster up to date: Helm installs it once and never changes it.
+    `tidegate-operator crd | kubectl apply --server-side --force-conflicts --field-manager=helm
+    -f -` brings the one in a cluster up to date, which `helm upgrade` does not.
     """
     from tidegate_operator.model.reference import reference as tables
     from tidegate_operator.model.schema import crd_yaml

@@ -245,7 +245,8 @@ def _definition(facts: Facts) -> Say:
         text = (
             f"the API server has version {facts.served} of the definition, this operator expects "
             f"{SCHEMA_VERSION}: it drops the fields that it does not know. Bring it up to date: "
-            "kubectl apply --server-side --force-conflicts --filename helm/tidegate/crds/"
+            "kubectl apply --server-side --force-conflicts --field-manager=helm "
+            "--filename helm/tidegate/crds/"
         )
         return Say("False", "Outdated", text)
     return Say("True", "Current", f"the API server has version {facts.served} of the definition")

@@ -18,6 +18,12 @@ from tidegate_operator.model.parts import Part, Rule
 from tidegate_operator.model.status import SCHEMA_VERSION, GatewayStatus
 
 SCHEMA_VERSION_ANNOTATION = f"{gateway.GROUP}/schema-version"
+#: With the definition every Gateway of the cluster would be deleted. Helm never deletes what is in
+#: `crds/`, but a copy may be a template; Argo CD prunes what a later render leaves out.
+_KEEP = {
+    "argocd.argoproj.io/sync-options": "Prune=false",
+    "helm.sh/resource-policy": "keep",
+}
 
 Schema = dict[str, Any]
 
@@ -54,7 +60,7 @@ def crd() -> Schema:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{gateway.PLURAL}.{gateway.GROUP}",
-            "annotations": {SCHEMA_VERSION_ANNOTATION: str(SCHEMA_VERSION)},
+            "annotations": {**_KEEP, SCHEMA_VERSION_ANNOTATION: str(SCHEMA_VERSION)},
         },
         "spec": {
             "group": gateway.GROUP,
