@@ -39,11 +39,13 @@ ELSEWHERE = {
     ),
     "source": ("kind",),
 }
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")
 _HEAD = """# The chart `tidegate`
 
 [Installing Tidegate](../../docs/install.md) describes how to use it.
 `values-production.yaml` has example values for production, with reasons.
+`values-gitops.yaml` has those for Argo CD.
 
 <!-- made from values.yaml by `make chart`; a test keeps it current -->
 | value | default | description |
@@ -118,12 +120,17 @@ def schema() -> dict[str, Any]:
         "title": "Values of the chart tidegate",
         "type": "object",
         "additionalProperties": False,
-        # Helm hands a parent chart's globals to every chart.
-        "properties": {
-            "global": {"type": "object", "description": "A parent chart hands it down; not used."}
+        "properties": _members(all_values, ()),
+        "$defs": {
+            "anything": {"type": "object"},
+            "env": {"type": "object", "required": ["name"]},
+            "probe": _probe(),
+            # As the schema of the Gateway has them; empty: none.
+            "secretName": _text(rf"^({_LABEL}(\.{_LABEL})*)?$", 253),
+            "secretKey": _text("^[-._a-zA-Z0-9]*$", 253),
+            "settings": _settings(),
         }
-        | _members(all_values, ()),
-        "$defs": {"anything": {"type": "object"}, "settings": _settings()} | _resource(),
+        | _resource(),
     }
     return made
 
@@ -159,6 +166,18 @@ def _type(default: Any) -> dict[str, Any]:
             return {"type": "object", "additionalProperties": {"type": "string"}}
         case _:
             return {}
+
+
+def _text(pattern: str, longest: int) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern, "maxLength": longest}
+
+
+def _probe() -> dict[str, Any]:
+    """What may be changed of a probe: its timing. Null removes a default."""
+    number = {"type": ["integer", "null"], "minimum": 1, "maximum": 3600}
+    names = ("periodSeconds", "timeoutSeconds", "failureThreshold")
+    properties = {"initialDelaySeconds": number | {"minimum": 0}} | dict.fromkeys(names, number)
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def _settings() -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +18,34 @@ from tests.servers import kubernetes
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
 ANY_SECRET = "x" * 40
+#: There is no cluster here; what is refused without one has tests of its own.
+GENERATE: dict[str, Any] = {}
+
+NODE_AFFINITY = {
+    "preferredDuringSchedulingIgnoredDuringExecution": [
+        {
+            "weight": 1,
+            "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]},
+        }
+    ]
+}
+MORE_AS_TEXT = """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: as-text
+  labels: {app.kubernetes.io/instance: {{ .Release.Name }}}
+data: {at: '{{ .Values.service.port }}'}
+"""
+
+
+def openshift_values() -> str:
+    """The block of docs/install.md about clusters that assign user and group ids."""
+    page = (CHART.parents[1] / "docs" / "install.md").read_text("utf-8")
+    found = re.search(r"OpenShift.*?```yaml\n(.*?)```", page, flags=re.DOTALL)
+    assert found is not None
+    return found[1]
+
 
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -159,6 +188,95 @@ CASES: dict[str, dict[str, Any]] = {
         "operator": {"serviceAccount": {"name": "mine-too"}, "rbac": {"create": False}},
         "tests": {"enabled": False},
     },
+    "fields of all pods": {
+        "commonAnnotations": {"example.com/owner": "progress"},
+        **{
+            component: {
+                "annotations": {"reloader.stakater.com/auto": "true"},
+                "podLabels": {"tier": "front"},
+                "podAnnotations": {"example.com/a": "b"},
+                "runtimeClassName": "gvisor",
+                "priorityClassName": "system-cluster-critical",
+                "dnsPolicy": "None",
+                "dnsConfig": {"nameservers": ["192.0.2.53"]},
+                "affinity": {"nodeAffinity": NODE_AFFINITY},
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "tolerations": [{"key": "a", "operator": "Exists"}],
+                "startupProbe": {"failureThreshold": 90},
+                "livenessProbe": {"timeoutSeconds": 9},
+                "readinessProbe": {"initialDelaySeconds": 1},
+            }
+            for component in ("gateway", "operator", "valkey")
+        },
+    },
+    "operator with a volume": {
+        "operator": {
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+            "topologySpreadConstraints": [],
+        }
+    },
+    "variables of one's own": {
+        "gateway": {
+            "extraEnv": [
+                {"name": "TIDEGATE_SERVER__POD", "value": "by-hand"},
+                {"name": "TZ", "value": "UTC"},
+            ]
+        },
+        "operator": {"extraEnv": [{"name": "TIDEGATE_OPERATOR_LOG_FORMAT", "value": "pretty"}]},
+    },
+    "another namespace": {
+        "namespaceOverride": "other",
+        "auth": {"mode": "none"},
+        "monitoring": {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+    },
+    "one registry": {
+        "global": {
+            "imageRegistry": "mirror.example.com:5000",
+            "imagePullSecrets": ["mirror", {"name": "other"}],
+            "of": {"a parent": "chart"},
+        },
+        "image": {"repository": "ghcr.io/tidegate/tidegate", "pullSecrets": ["mirror"]},
+        "valkey": {"image": {"digest": f"sha256:{'1' * 64}"}},
+    },
+    "both address families": {
+        "service": {
+            "ipFamilyPolicy": "PreferDualStack",
+            "ipFamilies": ["IPv6", "IPv4"],
+            "labels": {"a": "b"},
+            "trafficDistribution": "PreferSameZone",
+        },
+        "monitoring": {"serviceMonitor": {"enabled": True}},
+    },
+    "ids that the cluster assigns": yaml.safe_load(openshift_values()),
+    "an autoscaler without the operator": {
+        "operator": {"enabled": False},
+        "autoscaling": {
+            "enabled": True,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "tidegate_connections"},
+                        "target": {"type": "AverageValue", "averageValue": "5000"},
+                    },
+                }
+            ],
+        },
+    },
+    "more objects": {
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": '{{ include "tidegate.fullname" . }}-more',
+                    "labels": {"app.kubernetes.io/instance": "{{ .Release.Name }}"},
+                },
+            },
+            MORE_AS_TEXT,
+        ]
+    },
     "more hosts of redis": {
         "redis": {"url": "redis+sentinel://one,two:7000/main", "existingSecret": "redis"},
         "operator": {"redisHosts": ["three", "four:26380", "[fd00::7]"]},
@@ -195,11 +313,11 @@ def helm(
 
 
 def template(
-    values: Mapping[str, Any], program_name: str = "helm"
+    values: Mapping[str, Any], program_name: str = "helm", *, release: str = "tidegate"
 ) -> subprocess.CompletedProcess[str]:
-    """`helm template`, without the CRD."""
-    words = ("template", "tidegate", str(CHART), "--namespace", "some")
-    return helm(*words, values=values, program_name=program_name)
+    """`helm template`, without the CRD. Secrets are generated, as with access to a cluster."""
+    words = ("template", release, str(CHART), "--namespace", "some")
+    return helm(*words, values={**GENERATE, **values}, program_name=program_name)
 
 
 @cache

@@ -5,23 +5,15 @@ Also those of other projects (Prometheus operator, Gateway API), by the definiti
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-from collections.abc import AsyncIterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import pytest_asyncio
 
-from tests.chart.render import CASES, CHART, Manifest, only, read, rendered
-from tests.harness import programs
+from tests.chart.api import Api
+from tests.chart.render import CASES, Manifest, only, rendered
 from tests.harness.waiting import until
-from tests.servers import kubernetes
 from tests.servers.kubernetes import Kubernetes
 from tidegate_operator.kube.objects import DELETION_COST as COST
 from tidegate_operator.kube.objects import OWN_COST
@@ -34,126 +26,10 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
-FOREIGN_CASES = ("monitoring", "gateway api", "gateway api without time-outs", "production")
-
-
-async def run(name: str, server: Kubernetes, *words: str) -> tuple[int, str]:
-    """Status of a program of Kubernetes, as administrator, and everything it wrote."""
-    program = kubernetes.program(name)
-    assert program is not None
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "KUBECONFIG": str(server.admin_kubeconfig)},
-    )
-    done = await programs.ended(process)
-    return done.code, done.out
-
-
-class Api:
-    """What `kubectl apply --server-side` sends, without a process for each manifest."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-        self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
-        #: What was taken, for most manifests are the same in many cases.
-        self._taken: set[str] = set()
-
-    async def apply(self, manifest: Manifest, *, dry_run: bool) -> tuple[int, str]:
-        """Status, and the answer with its warnings."""
-        version, kind = str(manifest["apiVersion"]), manifest["kind"]
-        plural, namespaced = await self._resource(version, kind)
-        place = f"{root(version)}/namespaces/some" if namespaced else root(version)
-        answer = await self._client.patch(
-            f"{place}/{plural}/{manifest['metadata']['name']}",
-            params={
-                "fieldManager": "test",
-                "fieldValidation": "Strict",
-                "force": "true",
-                **({"dryRun": "All"} if dry_run else {}),
-            },
-            content=json.dumps(manifest, default=str),
-            headers={"Content-Type": "application/apply-patch+yaml"},
-        )
-        warnings = "".join(f"warning: {one}\n" for one in answer.headers.get_list("warning"))
-        return answer.status_code, warnings + answer.text
-
-    async def allows(self, account: str, attributes: dict[str, str]) -> bool:
-        """Whether a service account of the namespace may do this there."""
-        asked = {
-            "user": f"system:serviceaccount:some:{account}",
-            "resourceAttributes": {"namespace": "some", **attributes},
-        }
-        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        answer = (await self._client.post(path, json={"spec": asked})).raise_for_status()
-        return bool(answer.json()["status"]["allowed"])
-
-    async def takes(self, manifest: Manifest) -> None:
-        """It would take this one, and warns of nothing."""
-        text = json.dumps(manifest, sort_keys=True, default=str)
-        if text in self._taken:
-            return
-        status, told = await self.apply(manifest, dry_run=True)
-        assert status in (200, 201), f"{manifest['kind']} {manifest['metadata']['name']}: {told}"
-        assert not told.startswith("warning"), told
-        self._taken.add(text)
-
-    async def _resource(self, version: str, kind: str) -> tuple[str, bool]:
-        if (version, kind) not in self._kinds:
-            found = (await self._client.get(root(version))).raise_for_status().json()
-            for one in found["resources"]:
-                if "/" not in one["name"]:
-                    self._kinds[version, one["kind"]] = one["name"], one["namespaced"]
-        return self._kinds[version, kind]
-
-    async def serves(self, definition: Manifest) -> bool:
-        """What is established is told to those who ask for kinds a moment later."""
-        spec = definition["spec"]
-        for one in spec["versions"]:
-            answer = await self._client.get(f"/apis/{spec['group']}/{one['name']}")
-            if one["served"] and (
-                answer.status_code != 200 or spec["names"]["kind"] not in answer.text
-            ):
-                return False
-        return True
-
-
-def root(version: str) -> str:
-    return f"/apis/{version}" if "/" in version else f"/api/{version}"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(shelf: Any) -> Kubernetes:
-    """The session's API server."""
-    found: Kubernetes = await shelf.kubernetes.take()
-    return found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(server: Kubernetes) -> AsyncIterator[Api]:
-    """With the definitions, and a namespace that allows nothing but the level `restricted`."""
-    levels = ("enforce", "warn")
-    labels = {f"pod-security.kubernetes.io/{one}": "restricted" for one in levels}
-    namespace = {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": "some", "labels": labels},
-    }
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    folders = filter(None, (CHART / "crds", kubernetes.definitions()))
-    files = [file for folder in folders for file in sorted(folder.iterdir())]
-    definitions = [one for file in files for one in read(file.read_text())]
-    async with server.client() as client:
-        api = Api(client)
-        for one in (namespace, account, *definitions):
-            status, told = await api.apply(one, dry_run=False)
-            assert status in (200, 201), told
-        for one in definitions:
-            await until(partial(api.serves, one), f"{one['metadata']['name']} is served")
-        yield api
+FOREIGN_CASES = (
+    *("monitoring", "gateway api", "gateway api without time-outs", "production"),
+    *("another namespace", "both address families"),
+)
 
 
 def is_foreign(manifest: Manifest) -> bool:
@@ -327,33 +203,3 @@ async def test_a_pod_that_asks_for_more_would_be_noticed(api: Api) -> None:
     _, told = await api.apply(deployment, dry_run=True)
     assert told.startswith("warning")
     assert "would violate PodSecurity" in told
-
-
-@pytest.mark.parametrize(
-    "program", ["helm", pytest.param("helm3", marks=[pytest.mark.real("helm3"), pytest.mark.full])]
-)
-async def test_the_definition_is_brought_up_to_date_as_documented(
-    server: Kubernetes, api: Api, program: str, tmp_path: Path
-) -> None:
-    """Helm owns what it has installed: without `--force-conflicts` the change was refused."""
-    document = (CHART.parents[1] / "docs" / "install.md").read_text()
-    found = re.findall(r"^kubectl (apply .*) helm/tidegate/crds/$", document, flags=re.MULTILINE)
-    assert len(found) == 1
-    definition = "gateways.tidegate.dev"
-    await run("kubectl", server, "delete", "crd", definition, "--ignore-not-found")
-    release = ("install", f"by-{program}", str(CHART), "--namespace", "some")
-    status, told = await run(program, server, *release)
-    assert status == 0, told
-    text = (CHART / "crds" / f"{definition}.yaml").read_text()
-    newer = re.sub(r"(schema-version: ).*", r"\1for-the-test", text)
-    assert newer.count("for-the-test") == 1
-    (tmp_path / "crd.yaml").write_text(newer)
-    status, told = await run("kubectl", server, *found[0].split(), str(tmp_path))
-    assert status == 0, told
-    status, told = await run("kubectl", server, "get", "crd", definition, "--output", "yaml")
-    assert "schema-version: for-the-test" in told
-    # And the next release of the chart does not mind.
-    status, told = await run(program, server, "upgrade", *release[1:])
-    assert status == 0, told
-    status, told = await run(program, server, "uninstall", f"by-{program}", "--namespace", "some")
-    assert status == 0, told

@@ -229,7 +229,7 @@ class Kubernetes:
             f"--secure-port={self.port}",
             f"--tls-cert-file={tls.server_cert_file}",
             f"--tls-private-key-file={tls.server_key_file}",
-            "--service-cluster-ip-range=10.96.0.0/24",
+            "--service-cluster-ip-range=10.96.0.0/24,fd00:96::/112",
             "--endpoint-reconciler-type=none",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={directory}/sa.pub",

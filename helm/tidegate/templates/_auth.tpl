@@ -38,10 +38,3 @@ secret
   value: /etc/tidegate/keys/{{ .Values.auth.publicKeysKey }}
 {{- end }}
 {{- end -}}
-
-{{- /* A value that is made once and then kept: (list $ "name of the Secret" "key"). */ -}}
-{{- define "tidegate.made" -}}
-{{- $ := index . 0 -}}
-{{- $found := (lookup "v1" "Secret" $.Release.Namespace (index . 1)) | default dict -}}
-{{- dig "data" (index . 2) "" $found | default (randAlphaNum 40 | b64enc) -}}
-{{- end -}}

@@ -1,40 +1,47 @@
-{{- /* What the Pod Security level `restricted` asks for. */ -}}
-{{- define "tidegate.podSecurity" -}}
+{{- /* Fields of a pod that every component takes from its values: (list $ .Values.gateway) */ -}}
+{{- define "tidegate.pod" -}}
+{{- $values := index . 1 -}}
+enableServiceLinks: false
+{{- include "tidegate.pullSecrets" (index . 0) }}
+{{- with $values.podSecurityContext }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
-  seccompProfile:
-    type: RuntimeDefault
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{- define "tidegate.containerSecurity" -}}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities:
-    drop: [ALL]
-{{- end -}}
-
-{{- /* (list $ "gateway" .Values.gateway) */ -}}
+{{- /* Where the pods of a component run, and how they look up names: (list $ "gateway" .Values.gateway) */ -}}
 {{- define "tidegate.scheduling" -}}
 {{- $values := index . 2 -}}
-{{- with $values.nodeSelector }}
-nodeSelector:
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" -}}
+{{- with get $values $field }}
+{{ dict $field . | toYaml }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* The container's own security context: (list .Values.gateway) */ -}}
+{{- define "tidegate.containerSecurity" -}}
+{{- with (index . 0).securityContext }}
+securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
+{{- end -}}
+
+{{- /* A probe: (list .Values.gateway.livenessProbe (dict "httpGet" ...)) */ -}}
+{{- define "tidegate.probe" -}}
+{{- mergeOverwrite (deepCopy (index . 0)) (index . 1) | toYaml -}}
+{{- end -}}
+
+{{- /* Variables of the chart and of the values, which may replace one: (list "the chart's, as YAML" .Values.gateway.extraEnv).
+A name twice in a list is refused by server-side apply. */ -}}
+{{- define "tidegate.env" -}}
+{{- $replaced := list -}}
+{{- range index . 1 -}}{{- $replaced = append $replaced .name -}}{{- end -}}
+{{- $env := list -}}
+{{- range index . 0 | fromYamlArray -}}
+{{- if not (has .name $replaced) -}}{{- $env = append $env . -}}{{- end -}}
+{{- end -}}
+{{- concat $env (index . 1) | toYaml -}}
 {{- end -}}
 
 {{- /* Seconds from a pod's deletion to its SIGKILL: everything that its end may take, added up. */ -}}
