@@ -23,7 +23,7 @@ from release.command import ROOT, ReleaseError, find, run
 
 _IMAGE = re.compile(r"(?P<name>[a-z0-9.:/_-]+)@(?P<digest>sha256:[0-9a-f]{64})")
 #: Values that the chart must be installable with.
-VALUES = (None, "values-production.yaml")
+VALUES = (None, "values-production.yaml", "values-gitops.yaml")
 
 
 class Key(NamedTuple):
@@ -65,7 +65,9 @@ def package(
     for name in VALUES:
         values = () if name is None else ("--values", staged / name)
         run(helm, "lint", "--strict", made, *values)
-        text = run(helm, "template", "tidegate", made, "--include-crds", *values)
+        # There is no cluster here; the others bring all of their Secrets.
+        generate = ("--set", "generateSecrets=always") if name is None else ()
+        text = run(helm, "template", "tidegate", made, "--include-crds", *generate, *values)
         if image and name is None and image not in text:
             raise ReleaseError(f"{made.name} does not install {image}")
     return made

@@ -19,7 +19,7 @@ from tests.servers import kubernetes
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
 ANY_SECRET = "x" * 40
 #: There is no cluster here; what is refused without one has tests of its own.
-GENERATE: dict[str, Any] = {}
+GENERATE = {"generateSecrets": "always"}
 
 NODE_AFFINITY = {
     "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -50,6 +50,7 @@ def openshift_values() -> str:
 CASES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "production": yaml.safe_load((CHART / "values-production.yaml").read_text()),
+    "gitops": yaml.safe_load((CHART / "values-gitops.yaml").read_text()),
     "no operator": {"operator": {"enabled": False}, "gateway": {"replicas": 3}},
     "no operator, no number": {"operator": {"enabled": False}},
     "one operator": {"operator": {"replicas": 1, "leaseSeconds": 15, "intervalSeconds": 0.5}},

@@ -223,7 +223,7 @@ def test_a_new_version_of_the_chart_alone_replaces_no_pod(tmp_path: Path) -> Non
     described = yaml.safe_load((newer / "Chart.yaml").read_text())
     described |= {"version": "9.9.9", "appVersion": "9.9.9"}
     (newer / "Chart.yaml").write_text(yaml.safe_dump(described))
-    values = {**GENERATE, "image": {"tag": "pinned"}}
+    values = {**GENERATE, "image": {"tag": "pinned"}, "generateSecrets": "auto"}
     values |= {"auth": {"existingSecret": "a"}, "valkey": {"existingSecret": "b"}}
     made = []
     for chart in (CHART, newer):
