@@ -530,7 +530,7 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
             "set redis.sentinelPasswordKey as well",
         ),
         ({"settings": {"redis": {"sentinel_username": "me"}}}, "sentinel_username"),
-        ({"settings": {"redis": {"key_prefix": "op:"}}}, "prefixes of 4 characters and more"),
+        ({"settings": {"redis": {"key_prefix": "op:"}}}, "prefixes of 4 to 128 characters"),
         ({"streams": {"prefix": "op:"}}, "/streams/prefix"),
         ({"valkey": {"enabled": False}}, "there is no Redis: set redis.url"),
         (

@@ -35,6 +35,10 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 {{- .Values.streams.prefix | default (dig "redis" "key_prefix" "" .Values.settings) | default "operation-progress:" -}}
 {{- end -}}
 
+{{- define "tidegate.streams.group" -}}
+{{- .Values.streams.group | default (dig "redis" "group" "" .Values.settings) | default "tidegate" -}}
+{{- end -}}
+
 {{- /* Name of the Secret with the password; empty without one. */ -}}
 {{- define "tidegate.redis.passwordSecret" -}}
 {{- if include "tidegate.redis.builtIn" . -}}
@@ -113,9 +117,6 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 {{- define "tidegate.streams" -}}
 {{- $streams := deepCopy .Values.streams }}
 {{- with dig "redis" "key_prefix" "" .Values.settings }}
-{{- if lt (len (include "tidegate.streams.prefix" $)) 4 }}
-{{- fail "settings.redis.key_prefix: the operator sweeps prefixes of 4 characters and more, since a shorter one soon matches what others keep in the same Redis: take a longer one, or set operator.enabled to false" }}
-{{- end }}
 {{- $streams = merge $streams (dict "prefix" .) }}
 {{- end }}
 {{- with dig "redis" "group" "" .Values.settings }}
