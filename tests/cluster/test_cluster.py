@@ -25,13 +25,15 @@ from tests.cluster.release import NAME, READY_S, Release, images, merge
 from tests.harness.waiting import until
 from tidegate_operator.kube.permissions import PERMISSIONS
 
+#: As OpenShift assigns ids: no file of the image knows the user, and the group is 0.
+ANY_USER = {"runAsUser": 1_000_680_000, "runAsGroup": 0, "fsGroup": 1_000_680_000}
 #: From here on viewers need no token, and a pod's end is short, so that a run is.
 UNDER_TEST: dict[str, Any] = {
     "auth": {"mode": "none"},
     # Its viewers come by the addresses of nodes and pods.
     "settings": {"drain": {"delay_s": 1, "window_s": 4}, "server": {"allowed_hosts": ["*"]}},
-    "gateway": {"minReadySeconds": 1, "preStopSeconds": 2},
-    "operator": {"intervalSeconds": 1},
+    "gateway": {"minReadySeconds": 1, "preStopSeconds": 2, "podSecurityContext": ANY_USER},
+    "operator": {"intervalSeconds": 1, "podSecurityContext": ANY_USER},
     "scaling": {"mode": "none"},
 }
 #: The one node is drained, and what goes must come back to it: nobody else minds the mark.
@@ -103,11 +105,39 @@ async def test_the_image_is_bare(cluster: Cluster) -> None:
     }
 
 
-async def test_an_upgrade_of_the_settings(release: Release) -> None:
-    """Not judged: the viewers of the next cases need what it changes."""
+async def test_an_upgrade_of_the_settings(release: Release, cluster: Cluster) -> None:
+    """The viewers of the next cases need what it changes; the image runs as any user from here."""
     values = merge(UNDER_TEST, {"valkey": DRAINED, "gateway": DRAINED, "operator": DRAINED})
     await release.upgrade(values)
     await scale(release, 2)
+    look = ("python", "-c", "import os; print(os.getuid(), os.getgid())")
+    for component in ("gateway", "operator"):
+        found = await cluster.kubectl("exec", f"deploy/{NAME}-{component}", "--", *look)
+        assert found.split() == [str(ANY_USER["runAsUser"]), "0"]
+
+
+async def test_both_address_families(release: Release, cluster: Cluster) -> None:
+    """Pods and Services by their IPv6 addresses; `0.0.0.0` was fixed, so nobody reached them."""
+    (pod, *_) = await cluster.pods("gateway")
+    if len(pod["status"]["podIPs"]) < 2:
+        pytest.skip("the cluster has one address family")
+    await release.upgrade({"service": {"ipFamilyPolicy": "RequireDualStack"}})
+    asked = []
+    for component, port in (("gateway", 8080), ("gateway", 9090), ("operator", 9091)):
+        for one in await cluster.pods(component):
+            asked += [(address["ip"], port) for address in one["status"]["podIPs"]]
+    for name, port in ((NAME, 80), (f"{NAME}-valkey", 6379)):
+        service = await cluster.get("service", name)
+        assert len(service["spec"]["clusterIPs"]) == 2
+        asked += [(address, port) for address in service["spec"]["clusterIPs"]]
+    assert sum(":" in address for address, _ in asked) == len(asked) / 2
+    look = (
+        "import json, socket, sys\n"
+        "for address, port in json.loads(sys.argv[1]):\n"
+        "    socket.create_connection((address, port), timeout=5).close()\n"
+    )
+    words = ("--", "python", "-c", look, json.dumps(asked))
+    await cluster.kubectl("exec", f"deploy/{NAME}-gateway", *words)
 
 
 async def test_the_notes_without_tokens(cluster: Cluster) -> None:

@@ -12,6 +12,8 @@ need ip iproute2
 need openssl openssl
 [ -x /usr/lib/cni/bridge ] || { say "CNI plug-ins are missing (Debian: apt-get install containernetworking-plugins)"; exit 3; }
 ETCD=23790 PEER=23800 API=6443 NODE=10.99.0.1 PODS=10.244.0.0/16 SERVICES=10.96.0.0/16
+# Both address families; a Service has the first one unless it says otherwise.
+NODE6=fd00:99::1 PODS6=fd00:244::/56 SERVICES6=fd00:96::/112
 
 healthy() {
   curl -sf --max-time 2 --cacert "$LAB/ca.crt" -H "Authorization: Bearer $(cut -d, -f1 "$LAB/tokens.csv")" \
@@ -40,7 +42,8 @@ until_() { # seconds, what, command...
 }
 
 ip link show lab0 >/dev/null 2>&1 || { ip link add lab0 type bridge; ip addr add $NODE/32 dev lab0; ip link set lab0 up; }
-sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1 || true
+ip -6 addr replace $NODE6/128 dev lab0 nodad
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.route_localnet=1 net.ipv6.conf.all.forwarding=1 || true
 
 # --- certificates: one authority for a month
 [ -f sa.key ] || { openssl genrsa -out sa.key 2048; openssl rsa -in sa.key -pubout -out sa.pub; } 2>/dev/null
@@ -81,7 +84,7 @@ start etcd "$KUBE/etcd" --name node0 --data-dir "$LAB/etcd" --unsafe-no-fsync \
 start kube-apiserver "$KUBE/kube-apiserver" --etcd-servers=http://127.0.0.1:$ETCD \
   --bind-address=0.0.0.0 --advertise-address=$NODE --secure-port=$API \
   --tls-cert-file=apiserver.crt --tls-private-key-file=apiserver.key --client-ca-file=ca.crt \
-  --service-cluster-ip-range=$SERVICES --allow-privileged=true --authorization-mode=Node,RBAC \
+  --service-cluster-ip-range=$SERVICES,$SERVICES6 --allow-privileged=true --authorization-mode=Node,RBAC \
   --token-auth-file=tokens.csv --service-account-issuer=https://kubernetes.default.svc \
   --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key \
   --requestheader-client-ca-file=ca.crt --requestheader-allowed-names=front-proxy \
@@ -114,7 +117,8 @@ T
 # No masquerading: pods need nothing outside the node, and its rules would outlive a killed pod.
 cat >cni/10-lab.conflist <<J
 {"cniVersion": "0.4.0", "name": "lab", "plugins": [{"type": "bridge", "bridge": "labbr0", "isGateway": true, "hairpinMode": true,
- "ipam": {"type": "host-local", "dataDir": "$LAB/ipam", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
+ "ipam": {"type": "host-local", "dataDir": "$LAB/ipam", "ranges": [[{"subnet": "10.244.0.0/24"}],
+ [{"subnet": "fd00:244::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}
 J
 start containerd containerd --config containerd.toml
 until_ 30 containerd ctr_ version
@@ -123,7 +127,7 @@ until_ 90 kube-apiserver healthy
 # The HPA looks every 2 s instead of 15: a test waits for it.
 start kube-controller-manager "$KUBE/kube-controller-manager" --kubeconfig=admin.kubeconfig --leader-elect=false \
   --use-service-account-credentials=true --service-account-private-key-file=sa.key --root-ca-file=ca.crt \
-  --cluster-cidr=$PODS --allocate-node-cidrs=true --horizontal-pod-autoscaler-sync-period=2s \
+  --cluster-cidr=$PODS,$PODS6 --allocate-node-cidrs=true --horizontal-pod-autoscaler-sync-period=2s \
   --node-monitor-grace-period=20s
 start kube-scheduler "$KUBE/kube-scheduler" --kubeconfig=admin.kubeconfig --leader-elect=false
 
@@ -151,14 +155,14 @@ tlsCertFile: $LAB/kubelet.crt
 tlsPrivateKeyFile: $LAB/kubelet.key
 Y
 start kubelet "$KUBE/kubelet" --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --hostname-override=node0 \
-  --node-ip=$NODE --root-dir="$LAB/kubelet" --v=2
+  --node-ip=$NODE,$NODE6 --root-dir="$LAB/kubelet" --v=2
 cat >kube-proxy.yaml <<Y
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $LAB/admin.kubeconfig}
 mode: iptables
 hostnameOverride: node0
-clusterCIDR: $PODS
+clusterCIDR: "$PODS,$PODS6"
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 Y
 start kube-proxy "$KUBE/kube-proxy" --config=kube-proxy.yaml --v=1
