@@ -51,12 +51,15 @@ from tidegate.web.app import PublicApp
 from tidegate.web.demo.start import start_routes
 from tidegate.web.http.publish import publishing_routes
 from tidegate.web.http.shutdown_guard import ShutdownGuard
+from tidegate.web.server.client_address import ClientAddress
 from tidegate.web.server.http_protocol import bind_http
 from tidegate.web.server.port import admin_port, public_port
 from tidegate.web.ws.http_upgrade import bind_upgrade
 from tidegate.web.ws.protocol import bind
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from tidegate.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -220,13 +223,14 @@ class Replica:
             admins.stop()
         log.info("stopped")
 
-    def _public_app(self) -> PublicApp:
+    def _public_app(self) -> ASGIApp:
         node = self._node
         app = PublicApp(node.hub, self._limiter, self._admission, self._cancels, self._settings)
         app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
         if self._settings.server.demo:
             app.include(start_routes(node.appender, self._settings))
-        return app
+        trusted = self._settings.server.forwarded_allow_ips
+        return ClientAddress(app, trusted) if trusted else app
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:
         """While Redis is away and the caller asked for it: to the viewers of this replica only."""
@@ -239,7 +243,7 @@ class Replica:
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=False,  # `ClientAddress` does it, where it is asked for
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=keep_alive_s,

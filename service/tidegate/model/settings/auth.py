@@ -179,13 +179,9 @@ class AuthSettings(Group):
     #: Claim with the operations that the user may cancel, a list of ids or patterns with `*`; it
     #: does not grant watching them. Our own: no issuer has one of this meaning.
     cancel_claim: Constant[str] = "cancel_operations"
-    limit_claim: Annotated[
-        Word,
-        Field(
-            description="Claim with the connection limit of the user; 0 means no limit. Without "
-            "the claim, `slots.limit` applies."
-        ),
-    ] = "connection_limit"
+    #: Claim with the connection limit of the user; 0: no limit. Without the claim, `slots.limit`
+    #: applies. Our own, as `cancel_claim`.
+    limit_claim: Constant[str] = "connection_limit"
     token_in_query: Annotated[
         bool,
         Field(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from tidegate.model.settings.group import Group, rule_broken
 from tidegate.model.settings.values import Constant, Host, Port, pattern, split_list
@@ -43,6 +44,35 @@ Hosts = Annotated[
         ...,
     ],
     Field(max_length=256),
+    BeforeValidator(split_list),
+]
+
+
+def _network(text: str) -> str:
+    """In the one spelling of an address or a network."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("must be an IP address or a network without host bits") from None
+    if not network.prefixlen:
+        raise ValueError("must not contain all addresses: clients could choose theirs")
+    return str(network) if "/" in text else str(network.network_address)
+
+
+Networks = Annotated[
+    tuple[
+        Annotated[
+            str,
+            pattern(
+                r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+                "an IP address or a network without host bits, such as 10.0.0.7 or 10.0.0.0/8",
+                max_length=49,
+            ),
+            AfterValidator(_network),
+        ],
+        ...,
+    ],
+    Field(max_length=64),
     BeforeValidator(split_list),
 ]
 
@@ -99,6 +129,16 @@ class ServerSettings(Group):
             "`gateway.internal` or `*.example.com`, in addition to loopback and `server.host`. "
             "Without this check any web page could read the gateway through DNS rebinding. `*` "
             "disables the check."
+        ),
+    ] = ()
+    forwarded_allow_ips: Annotated[
+        Networks,
+        Field(
+            description="Addresses and networks of the proxies in front of the gateway, such as "
+            "`10.0.0.0/8`. The client's address of a request from one of them is the last one in "
+            "`X-Forwarded-For` that is not in this list, so list no addresses of clients. Empty: "
+            "it is the address of the peer, so all anonymous clients behind a proxy share one rate "
+            "of requests to cancel."
         ),
     ] = ()
     #: How frames are written to sockets: `direct` writes prepared frames to the transport, `asgi`
