@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 
@@ -28,10 +28,15 @@ STOP_TIMEOUT_S = 30.0
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
 
 
+class Ports(NamedTuple):
+    """Of viewers, and of health and metrics."""
+
+    public: int
+    admin: int
+
+
 class Replica:
     """One `tidegate serve`. Use as an async context manager, or `start` and `close`."""
-
-    host = "127.0.0.1"
 
     def __init__(
         self,
@@ -42,11 +47,14 @@ class Replica:
         auth: str = "none",
         descriptors: int | None = None,
         control_group: Path | None = None,
+        host: str = "127.0.0.1",
+        ports: Ports | None = None,
     ) -> None:
+        """`ports`: free ones by default."""
         self.index = index
         self.pod = f"pod-{index}"
-        self.port = free_port()
-        self.admin_port = free_port()
+        self.host = host
+        self.port, self.admin_port = ports or Ports(free_port(), free_port())
         self._directory = tempfile.TemporaryDirectory(prefix="tidegate-replica-")
         command: list[str | Path] = []
         if descriptors is not None:
@@ -62,7 +70,8 @@ class Replica:
         settings = settings or {}
         command += [sys.executable, *gateway.arguments(settings), "serve", "--auth", auth]
         command += ["--host", self.host, "--port", str(self.port)]
-        command += ["--admin-port", str(self.admin_port), "--redis", redis_url, "--pod", self.pod]
+        command += ["--set", f"server.admin_host={host}", "--admin-port", str(self.admin_port)]
+        command += ["--redis", redis_url, "--pod", self.pod]
         command += gateway.flags(settings)
         self.process = Process(command, log_file=Path(self._directory.name) / f"{self.pod}.log")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,10 +30,15 @@ SMALL_BUFFER_BYTES = 4096
 
 
 class ConnectionLimiter(NamedTuple):
-    """Where viewers of one replica knock: through the proxy, or straight at the replica."""
+    """Where viewers of one replica knock: through the proxy, or straight at the replica.
+
+    With a `tls` it is `wss`; `prefix` is the path of the gateway behind a proxy.
+    """
 
     host: str
     port: int
+    prefix: str = ""
+    tls: ssl.SSLContext | None = None
 
 
 class Lag(NamedTuple):
@@ -122,19 +128,21 @@ class Viewer:
 
     async def _connect(self) -> tuple[int | None, int]:
         """Close code (None when it was never open), and frames received."""
-        host, port = self._doors[self._limiter]
+        host, port, prefix, tls = self._doors[self._limiter]
         query = [] if self._history is None else [f"history={self._history}"]
         if self._position is not None:
             query.append(f"last_event_id={self._position}")
-        path = f"/ws/operations/{self.operation}?{'&'.join(query)}"
+        path = f"{prefix}/ws/operations/{self.operation}?{'&'.join(query)}"
+        scheme = "ws" if tls is None else "wss"
         before = len(self.record)
         try:
             sock = await self._small_socket(host, port) if self._lags else None
             # A viewer that does not read would not see the answers to its own pings.
             patience = None if self._lags else 1.5
             async with connect(
-                f"ws://{host}:{port}{path}",
+                f"{scheme}://{host}:{port}{path}",
                 sock=sock,
+                ssl=tls,
                 proxy=None,
                 compression=None,
                 open_timeout=3,

@@ -1,4 +1,4 @@
-"""nginx in front of one gateway, as a reverse proxy with a site's own habits.
+"""nginx: any configuration, or in front of one gateway with a site's own habits.
 
 | habit                | what the gateway's viewers meet                                     |
 |----------------------|---------------------------------------------------------------------|
@@ -21,6 +21,7 @@ from typing import Self
 from tests.harness.waiting import until
 from tests.servers.ports import free_port, is_free
 from tests.servers.process import Process, ProcessError
+from tests.servers.workers import replace_workers
 
 
 class Sockets(Enum):
@@ -42,49 +43,24 @@ class Streams(Enum):
     HELD_BACK = "proxy_ignore_headers X-Accel-Buffering; proxy_buffer_size 1m; proxy_buffers 8 1m;"
 
 
-class Nginx:
-    """Use as an async context manager."""
+class NginxServer:
+    """One nginx. Use as an async context manager; `configure` before that and before `reload`."""
 
     host = "127.0.0.1"
 
-    def __init__(
-        self,
-        backend_port: int,
-        sockets: Sockets = Sockets.PASSED,
-        streams: Streams = Streams.PASSED,
-    ) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
-        self._backend_port = backend_port
         self._directory = tempfile.TemporaryDirectory(prefix="tidegate-nginx-")
         self._folder = Path(self._directory.name)
         self._configuration = self._folder / "nginx.conf"
         self._log = self._folder / "nginx.log"
-        self._configure(sockets, streams)
-        self._process = Process(
+        self.process = Process(
             ["nginx", "-p", self._folder, "-c", self._configuration, "-e", self._log],
             log_file=self._log,
         )
 
-    async def reload(
-        self, sockets: Sockets = Sockets.PASSED, streams: Streams = Streams.PASSED
-    ) -> None:
-        """Returns when only workers with the new configuration are left."""
-        self._configure(sockets, streams)
-        before = self._workers()
-        self._process.signal(signal.SIGHUP)
-
-        def is_done() -> bool:
-            now = self._workers()
-            return bool(now) and now.isdisjoint(before)
-
-        await until(is_done, self._process.log_tail)
-
-    def _workers(self) -> set[str]:
-        """Process ids. The master's children: it is the process that was started."""
-        pid = self._process.pid
-        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-
-    def _configure(self, sockets: Sockets, streams: Streams) -> None:
+    def configure(self, http: str) -> None:
+        """The text of the block `http`; it must listen on `port`."""
         # Root's workers are another user's otherwise, who may not enter the folder.
         user = "user root;" if os.getuid() == 0 else ""
         folders = "\n".join(
@@ -102,34 +78,69 @@ class Nginx:
             http {{
                 access_log off;
                 {folders}
-                server {{
-                    listen {self.host}:{self.port};
-                    proxy_set_header Host $http_host;
-                    {sockets.value}
-                    {streams.value}
-                    location / {{ proxy_pass http://{self.host}:{self._backend_port}; }}
-                }}
+                {http}
             }}
             """
         )
 
-    async def __aenter__(self) -> Self:
-        self._process.spawn()
+    async def take_anew(self) -> None:
+        """Returns when only workers with the present configuration are left."""
+        await replace_workers(self.process, signal.SIGHUP)
+
+    async def start(self) -> Self:
+        self.process.spawn()
         try:
-            await until(self._listens, self._process.log_tail)
+            await until(self._listens, self.process.log_tail)
         except BaseException:
-            self._close()
+            self.close()
             raise
         return self
 
+    def close(self) -> None:
+        self.process.close()
+        self._directory.cleanup()
+
     def _listens(self) -> bool:
-        if not self._process.running:
-            raise ProcessError("nginx ended by itself", self._process)
+        if not self.process.running:
+            raise ProcessError("nginx ended by itself", self.process)
         return not is_free(self.port)
 
-    async def __aexit__(self, *_: object) -> None:
-        self._close()
+    async def __aenter__(self) -> Self:
+        return await self.start()
 
-    def _close(self) -> None:
-        self._process.close()
-        self._directory.cleanup()
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+class Nginx(NginxServer):
+    """In front of one gateway, with a site's habits."""
+
+    def __init__(
+        self,
+        backend_port: int,
+        sockets: Sockets = Sockets.PASSED,
+        streams: Streams = Streams.PASSED,
+    ) -> None:
+        super().__init__()
+        self._backend_port = backend_port
+        self._take_on(sockets, streams)
+
+    async def reload(
+        self, sockets: Sockets = Sockets.PASSED, streams: Streams = Streams.PASSED
+    ) -> None:
+        """Returns when only workers with the new configuration are left."""
+        self._take_on(sockets, streams)
+        await self.take_anew()
+
+    def _take_on(self, sockets: Sockets, streams: Streams) -> None:
+        self.configure(
+            f"""
+            server {{
+                listen {self.host}:{self.port};
+                proxy_set_header Host $http_host;
+                {sockets.value}
+                {streams.value}
+                location / {{ proxy_pass http://{self.host}:{self._backend_port}; }}
+            }}
+            """
+        )
