@@ -95,7 +95,7 @@ class Crowd:
             operation = self._publishers[number % OPERATIONS].operation
             name = f"{operation}/{len(self.viewers)}"
             viewer = TimedViewer(
-                name, operation, [self._release.door], rng=random.Random(rng.random())
+                name, operation, [self._release.address], rng=random.Random(rng.random())
             )
             viewer.opened_at, viewer.closed_at = [], []
             self.viewers.append(viewer)
@@ -235,7 +235,7 @@ def _peak(times: list[float]) -> int:
 @asynccontextmanager
 async def watching(release: Release, name: str, *, viewers: int) -> AsyncIterator[Crowd]:
     """Viewers that have all got something, while publishers go on; judged at the end."""
-    await release.open_doors()
+    await release.open_ports()
     crowd = Crowd(release, name, viewers, await release.password())
     try:
         await crowd.start()

@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.cluster.kube import Cluster, CommandFailed, is_ready
-from tests.faults.viewer import ConnectionLimiter
+from tests.faults.viewer import Address
 from tests.harness.waiting import until
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
@@ -43,8 +43,8 @@ class Release:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.door = ConnectionLimiter("", 0)
-        self._redis_door = ConnectionLimiter("", 0)
+        self.address = Address("", 0)
+        self._redis_address = Address("", 0)
 
     # --- helm
 
@@ -64,9 +64,9 @@ class Release:
 
     # --- the ways in
 
-    async def open_doors(self) -> None:
+    async def open_ports(self) -> None:
         """NodePorts of our own; the chart's Services stay as they are."""
-        if self.door.port:
+        if self.address.port:
             return
         host = await self.cluster.address()
         ways = (("viewers", "gateway", 8080), ("publishers", "valkey", 6379))
@@ -85,13 +85,13 @@ class Release:
                 },
             }
             await self.cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(service))
-        self.door = ConnectionLimiter(host, await self._node_port("test-viewers"))
-        self._redis_door = ConnectionLimiter(host, await self._node_port("test-publishers"))
+        self.address = Address(host, await self._node_port("test-viewers"))
+        self._redis_address = Address(host, await self._node_port("test-publishers"))
 
-    async def close_doors(self) -> None:
+    async def close_ports(self) -> None:
         """Delete them."""
         await self.cluster.kubectl("delete", "service", "test-viewers", "test-publishers")
-        self.door = ConnectionLimiter("", 0)
+        self.address = Address("", 0)
 
     async def _node_port(self, service: str) -> int:
         found = await self.cluster.get("service", service)
@@ -105,8 +105,8 @@ class Release:
     def redis(self, password: str) -> redis.asyncio.Redis:
         """A client that notices a dead server soon and does not retry by itself."""
         return redis.asyncio.Redis(
-            host=self._redis_door.host,
-            port=self._redis_door.port,
+            host=self._redis_address.host,
+            port=self._redis_address.port,
             password=password,
             socket_timeout=2.0,
             socket_connect_timeout=2.0,

@@ -634,7 +634,7 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster) -
 async def test_uninstall_leaves_nothing_but_the_definition(
     release: Release, cluster: Cluster
 ) -> None:
-    await release.close_doors()
+    await release.close_ports()
     await cluster.helm("uninstall", NAME, "--wait", "--timeout", "120s")
     await volume.remove(cluster)
     kinds = (

@@ -38,9 +38,9 @@ class Blow(NamedTuple):
 class Place:
     """One replica with what stands in its ways."""
 
-    def __init__(self, replica: Replica, door: Proxy, link: Proxy, rng: random.Random) -> None:
+    def __init__(self, replica: Replica, proxy: Proxy, link: Proxy, rng: random.Random) -> None:
         self.replica = replica
-        self.door = door
+        self.proxy = proxy
         self.link = link
         #: Chance that a push of this kind is lost, and that it comes twice.
         self.loss = {b"smessage": 0.0, b"invalidate": 0.0}
@@ -100,10 +100,10 @@ class Harm:
                 async with place.process_lock:
                     self._note(fault, self._of(fault.replica))
                     await self._hurt_replica(fault, place.replica)
-            case Target.DOOR:
+            case Target.VIEWERS:
                 async with place.door_lock:
                     self._note(fault, self._of(fault.replica))
-                    await self._hurt_door(fault, place.door)
+                    await self._hurt_proxy(fault, place.proxy)
             case Target.LINK:
                 async with place.link_lock:
                     self._note(fault, self._of(fault.replica))
@@ -139,23 +139,23 @@ class Harm:
         await asyncio.sleep(fault.seconds)
         await replica.start(ready=False)
 
-    async def _hurt_door(self, fault: Fault, door: Proxy) -> None:
+    async def _hurt_proxy(self, fault: Fault, proxy: Proxy) -> None:
         match fault.kind:
-            case Kind.CUT_DOOR:
-                door.cut()
-            case Kind.DELAY_DOOR:
-                door.down.delay(DELAY_S[0] + fault.chance * (DELAY_S[1] - DELAY_S[0]))
+            case Kind.CUT_VIEWERS:
+                proxy.cut()
+            case Kind.DELAY_VIEWERS:
+                proxy.down.delay(DELAY_S[0] + fault.chance * (DELAY_S[1] - DELAY_S[0]))
                 await asyncio.sleep(fault.seconds)
-                door.down.delay(0.0)
-            case Kind.STALL_DOOR:
-                door.down.stall()
+                proxy.down.delay(0.0)
+            case Kind.STALL_VIEWERS:
+                proxy.down.stall()
                 await asyncio.sleep(fault.seconds)
-                door.down.flow()
+                proxy.down.flow()
             case _:
-                door.up.swallow()
-                door.down.swallow()
+                proxy.up.swallow()
+                proxy.down.swallow()
                 await asyncio.sleep(fault.seconds)
-                self._revive(door)
+                self._revive(proxy)
 
     async def _hurt_link(self, fault: Fault, place: Place) -> None:
         link = place.link

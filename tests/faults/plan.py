@@ -16,7 +16,7 @@ class Target(enum.Enum):
     """Whom a fault strikes."""
 
     REPLICA = "one replica's process"
-    DOOR = "the connections between viewers and one replica"
+    VIEWERS = "the connections between viewers and one replica"
     LINK = "the connections between one replica and Redis"
     REDIS = "the Redis server"
     STREAM = "one stream"
@@ -28,10 +28,10 @@ class Kind(enum.Enum):
     KILL_REPLICA = "kill -9 a replica, start it again"
     STOP_REPLICA = "SIGTERM a replica, start it again"
     PAUSE_REPLICA = "SIGSTOP a replica for a while"
-    CUT_DOOR = "reset all viewer connections of a replica"
-    DELAY_DOOR = "viewers get everything late"
-    STALL_DOOR = "nothing gets through to viewers for a while"
-    DEAD_DOOR = "viewer connections go silent for ever"
+    CUT_VIEWERS = "reset all viewer connections of a replica"
+    DELAY_VIEWERS = "viewers get everything late"
+    STALL_VIEWERS = "nothing gets through to viewers for a while"
+    DEAD_VIEWERS = "viewer connections go silent for ever"
     KILL_REDIS = "kill -9 Redis, start it again"
     STOP_REDIS = "SIGTERM Redis, start it again"
     PAUSE_REDIS = "SIGSTOP Redis for a while"
@@ -63,10 +63,10 @@ SPECS: dict[Kind, Spec] = {
     Kind.KILL_REPLICA: Spec(Target.REPLICA, 0.1, 2.5),
     Kind.STOP_REPLICA: Spec(Target.REPLICA, 0.1, 2.0),
     Kind.PAUSE_REPLICA: Spec(Target.REPLICA, 0.2, 4.0),
-    Kind.CUT_DOOR: Spec(Target.DOOR),
-    Kind.DELAY_DOOR: Spec(Target.DOOR, 0.5, 3.0),
-    Kind.STALL_DOOR: Spec(Target.DOOR, 0.5, 3.0),
-    Kind.DEAD_DOOR: Spec(Target.DOOR, 0.5, 2.0),
+    Kind.CUT_VIEWERS: Spec(Target.VIEWERS),
+    Kind.DELAY_VIEWERS: Spec(Target.VIEWERS, 0.5, 3.0),
+    Kind.STALL_VIEWERS: Spec(Target.VIEWERS, 0.5, 3.0),
+    Kind.DEAD_VIEWERS: Spec(Target.VIEWERS, 0.5, 2.0),
     Kind.KILL_REDIS: Spec(Target.REDIS, 0.05, 1.5),
     Kind.STOP_REDIS: Spec(Target.REDIS, 0.05, 1.5),
     Kind.PAUSE_REDIS: Spec(Target.REDIS, 0.2, 4.0),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from tests.faults.viewer import ConnectionLimiter
+from tests.faults.viewer import Address
 from tests.harness import gateway
 from tests.harness.plain_http import plain_client
 from tests.harness.waiting import until
@@ -76,8 +76,8 @@ class Replica:
         self.process = Process(command, log_file=Path(self._directory.name) / f"{self.pod}.log")
 
     @property
-    def door(self) -> ConnectionLimiter:
-        return ConnectionLimiter(self.host, self.port)
+    def address(self) -> Address:
+        return Address(self.host, self.port)
 
     # --- life
 

@@ -53,11 +53,11 @@ class Audience:
         """
         joined = []
         for index in range(len(self._replicas)) if at is None else at:
-            doors = [replica.door for replica in self._replicas]
+            addresses = [replica.address for replica in self._replicas]
             name = f"{self.operation}/{len(self.viewers)}"
             rng = random.Random(name)
             viewer = Viewer(
-                name, self.operation, doors, rng=rng, history=history, lags=lags, first=index
+                name, self.operation, addresses, rng=rng, history=history, lags=lags, first=index
             )
             self.viewers.append(viewer)
             self._tasks.append(asyncio.get_running_loop().create_task(viewer.run(), name=name))

@@ -22,7 +22,7 @@ from tests.faults.judge import Verdict, Written, judge
 from tests.faults.plan import Fault
 from tests.faults.publisher import Publisher
 from tests.faults.replicas import Replica
-from tests.faults.viewer import ConnectionLimiter, Lag, Viewer
+from tests.faults.viewer import Address, Lag, Viewer
 from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.proxy import Proxy
@@ -80,9 +80,9 @@ class Stage:
         self._clients: Any = None
 
     @property
-    def doors(self) -> list[ConnectionLimiter]:
+    def addresses(self) -> list[Address]:
         """Through the proxies."""
-        return [ConnectionLimiter(place.door.host, place.door.port) for place in self.places]
+        return [Address(place.proxy.host, place.proxy.port) for place in self.places]
 
     async def perform(self, plan: Sequence[Fault]) -> None:
         """Operations in all lanes while the plan is carried out, and then until all have ended."""
@@ -166,9 +166,11 @@ class Stage:
         lags: Sequence[Lag] = (),
     ) -> Viewer:
         # A proxy would read what a slow viewer does not.
-        doors = [place.replica.door for place in self.places] if lags else self.doors
+        addresses = [place.replica.address for place in self.places] if lags else self.addresses
         rng = random.Random(rng.random())
-        return Viewer(f"{operation}/{name}", operation, doors, rng=rng, history=history, lags=lags)
+        return Viewer(
+            f"{operation}/{name}", operation, addresses, rng=rng, history=history, lags=lags
+        )
 
     def _seat(self, operation: Operation, viewer: Viewer) -> asyncio.Task[None]:
         operation.viewers.append(viewer)
@@ -249,7 +251,7 @@ async def open_stage(seed: int, binary: Binary) -> AsyncIterator[Stage]:
             settings = {**SETTINGS, "viewer.lagging_policy": POLICIES[index % len(POLICIES)]}
             replica = Replica(index, f"redis://{link.address}/0", settings)
             stack.callback(replica.close)
-            door = await stack.enter_async_context(Proxy((replica.host, replica.port)))
-            places.append(Place(replica, door, link, random.Random(f"pushes {seed} {index}")))
+            proxy = await stack.enter_async_context(Proxy((replica.host, replica.port)))
+            places.append(Place(replica, proxy, link, random.Random(f"pushes {seed} {index}")))
         await asyncio.gather(*(place.replica.start() for place in places))
         yield Stage(seed, server, places)

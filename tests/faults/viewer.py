@@ -29,8 +29,8 @@ BACKOFF_MIN_S, BACKOFF_MAX_S = 0.02, 0.3
 SMALL_BUFFER_BYTES = 4096
 
 
-class ConnectionLimiter(NamedTuple):
-    """Where viewers of one replica knock: through the proxy, or straight at the replica.
+class Address(NamedTuple):
+    """Where viewers reach one replica: through a proxy or directly.
 
     With a `tls` it is `wss`; `prefix` is the path of the gateway behind a proxy.
     """
@@ -62,14 +62,14 @@ class Viewer:
         self,
         name: str,
         operation: str,
-        doors: Sequence[ConnectionLimiter],
+        addresses: Sequence[Address],
         *,
         rng: random.Random,
         history: str | None = "all",
         lags: Sequence[Lag] = (),
         first: int | None = None,
     ) -> None:
-        """`first`: the door to begin with; None lets `rng` choose."""
+        """`first`: the address to begin with; None lets `rng` choose."""
         self.name = name
         self.operation = operation
         self.rules = Rules(from_start=history == "all")
@@ -82,11 +82,11 @@ class Viewer:
         self.ended = asyncio.Event()
         #: The last close code.
         self.closed: int | None = None
-        self._doors = doors
+        self._addresses = addresses
         self._rng = rng
         self._history = history
         self._lags = list(lags)
-        self._limiter = rng.randrange(len(doors)) if first is None else first
+        self._at = rng.randrange(len(addresses)) if first is None else first
         self._position: StreamId | None = None
         self._numbers: set[int] = set()
         self._changed = asyncio.Event()
@@ -100,7 +100,7 @@ class Viewer:
                 self.ended.set()
                 return
             delay_s = BACKOFF_MIN_S if frames else min(2 * delay_s, BACKOFF_MAX_S)
-            self._limiter = (self._limiter + 1) % len(self._doors)
+            self._at = (self._at + 1) % len(self._addresses)
             await asyncio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
 
     async def entry(self, number: int, within_s: float) -> None:
@@ -128,7 +128,7 @@ class Viewer:
 
     async def _connect(self) -> tuple[int | None, int]:
         """Close code (None when it was never open), and frames received."""
-        host, port, prefix, tls = self._doors[self._limiter]
+        host, port, prefix, tls = self._addresses[self._at]
         query = [] if self._history is None else [f"history={self._history}"]
         if self._position is not None:
             query.append(f"last_event_id={self._position}")
@@ -152,8 +152,8 @@ class Viewer:
                 close_timeout=0.5,
                 max_queue=4 if self._lags else 256,
             ) as ws:
-                self._note(Opened(self._limiter, self._position))
-                self.replica = self._limiter
+                self._note(Opened(self._at, self._position))
+                self.replica = self._at
                 try:
                     await self._read(ws)
                 finally:

@@ -27,7 +27,7 @@ from typing import ClassVar, Self
 import httpx
 import pytest
 
-from tests.faults.viewer import ConnectionLimiter
+from tests.faults.viewer import Address
 from tests.harness.programs import ended
 from tests.harness.waiting import until
 from tests.proxies.site import PREFIX, Site, replaced, shown
@@ -66,8 +66,8 @@ class FrontProxy(ABC):
         return f"https://localhost:{self.port}{PREFIX}"
 
     @property
-    def door(self) -> ConnectionLimiter:
-        return ConnectionLimiter("localhost", self.port, PREFIX, self.tls)
+    def address(self) -> Address:
+        return Address("localhost", self.port, PREFIX, self.tls)
 
     def client(self, *, http2: bool = False, source: str | None = None) -> httpx.AsyncClient:
         """HTTP through the proxy, from an address of this machine."""

@@ -28,7 +28,7 @@ ARRIVAL_S = 60.0
 
 def _viewer(proxy: FrontProxy, number: int) -> Viewer:
     name = f"{proxy.program}/{number}"
-    return Viewer(name, "42", [proxy.door], rng=random.Random(name))
+    return Viewer(name, "42", [proxy.address], rng=random.Random(name))
 
 
 @asynccontextmanager

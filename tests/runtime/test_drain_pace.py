@@ -14,12 +14,12 @@ from tidegate.web.access.limits import ConnectionLimiter
 
 def test_closes_are_spread_over_the_window_and_the_longest_there_go_first() -> None:
     async def main() -> list[float]:
-        door = ConnectionLimiter(ReplicaSettings())
-        inside = entered(door, *[0] * 100)
-        await Drainer(door, DrainSettings(delay_s=2, window_s=5, absorb_per_s=1000)).drain()
+        limiter = ConnectionLimiter(ReplicaSettings())
+        inside = entered(limiter, *[0] * 100)
+        await Drainer(limiter, DrainSettings(delay_s=2, window_s=5, absorb_per_s=1000)).drain()
         assert all(0 <= one.after_ms <= 1000 for one in inside)
         assert len({one.after_ms for one in inside}) > 10, "each has its own"
-        assert len(door) == 0
+        assert len(limiter) == 0
         return [round(one.gone_at, 3) for one in inside]
 
     at = run(main())
@@ -29,10 +29,10 @@ def test_closes_are_spread_over_the_window_and_the_longest_there_go_first() -> N
 
 def test_more_than_the_others_can_absorb_are_told_to_wait_for_longer() -> None:
     async def main() -> list[FakeConnection]:
-        door = ConnectionLimiter(ReplicaSettings())
-        inside = entered(door, *[0] * 1000)
+        limiter = ConnectionLimiter(ReplicaSettings())
+        inside = entered(limiter, *[0] * 1000)
         settings = DrainSettings(delay_s=0, window_s=1, absorb_per_s=10)
-        await Drainer(door, settings).drain()
+        await Drainer(limiter, settings).drain()
         return inside
 
     inside = run(main())
@@ -43,16 +43,16 @@ def test_more_than_the_others_can_absorb_are_told_to_wait_for_longer() -> None:
 def test_nobody_comes_in_after_the_moment_and_a_hurry_ends_every_wait() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        door = ConnectionLimiter(ReplicaSettings())
-        inside = entered(door, *[0] * 2000)
-        drainer = Drainer(door, DrainSettings(delay_s=60, window_s=60))
+        limiter = ConnectionLimiter(ReplicaSettings())
+        inside = entered(limiter, *[0] * 2000)
+        drainer = Drainer(limiter, DrainSettings(delay_s=60, window_s=60))
         draining = asyncio.create_task(drainer.drain())
         await asyncio.sleep(59)
-        assert not door.is_shut
-        assert door.refusal(loop.time()) is None
+        assert not limiter.is_shut
+        assert limiter.refusal(loop.time()) is None
         await asyncio.sleep(2)
-        assert door.refusal(loop.time()) == "draining"
-        assert 1900 < len(door) < 2000
+        assert limiter.refusal(loop.time()) == "draining"
+        assert 1900 < len(limiter) < 2000
         began = loop.time()
         drainer.hurry()
         await draining
@@ -65,27 +65,27 @@ def test_nobody_comes_in_after_the_moment_and_a_hurry_ends_every_wait() -> None:
 
 def test_one_who_comes_in_at_the_last_moment_is_sent_away_too() -> None:
     async def main() -> None:
-        door = ConnectionLimiter(ReplicaSettings())
-        entered(door, *[0] * 2)
-        drainer = Drainer(door, DrainSettings(delay_s=0, window_s=5))
+        limiter = ConnectionLimiter(ReplicaSettings())
+        entered(limiter, *[0] * 2)
+        drainer = Drainer(limiter, DrainSettings(delay_s=0, window_s=5))
         draining = asyncio.create_task(drainer.drain())
         await asyncio.sleep(0.05)
-        (late,) = entered(door, *[0] * 1)
+        (late,) = entered(limiter, *[0] * 1)
         await draining
         assert late.after_ms >= 0
-        assert len(door) == 0
+        assert len(limiter) == 0
 
     run(main())
 
 
 def test_some_are_shed_and_the_rest_stays() -> None:
     async def main() -> None:
-        door = ConnectionLimiter(ReplicaSettings())
-        inside = entered(door, *[0] * 10)
-        drainer = Drainer(door, DrainSettings())
+        limiter = ConnectionLimiter(ReplicaSettings())
+        inside = entered(limiter, *[0] * 10)
+        drainer = Drainer(limiter, DrainSettings())
         await drainer.shed(3, 1.0)
         assert [one.after_ms >= 0 for one in inside] == [True] * 3 + [False] * 7
         assert drainer.moved == {"rebalance": 3}
-        assert not door.is_shut
+        assert not limiter.is_shut
 
     run(main())
