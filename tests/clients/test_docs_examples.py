@@ -61,6 +61,7 @@ def example(part: str) -> Example:
 PARTS = {
     "loop": "for await",
     "state": "document.title",
+    "frames": "onFrame:",
     "history": 'history: "all"',
     "token": "SignInRequired",
     "cancel": "await cancel(client",
@@ -156,6 +157,14 @@ async def test_state(redis_server: Server, backend: Backend, package: Path, tmp_
         await browser.until("document.title === '50 %'")
         await backend.publish("42", "operation_completed", result="seven rows")
         await said(browser, "seven rows")
+
+
+async def test_frames(
+    redis_server: Server, backend: Backend, package: Path, tmp_path: Path
+) -> None:
+    async with running("frames", redis_server, package, tmp_path) as browser:
+        await backend.publish("42", "log", line="half way")
+        await said(browser, "half way")
 
 
 async def test_history(

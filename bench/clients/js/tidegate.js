@@ -4,8 +4,9 @@ import { run } from "./page.js";
 run((url, operations, update) => {
   const client = new TidegateClient({ url });
   for (const operation of operations) {
-    client.watch(operation, { history: 1 }).addEventListener("frame", ({ frame }) => {
+    const onFrame = (frame) => {
       if (frame.id) update(operation, frame.data);
-    });
+    };
+    client.watch(operation, { history: 1, onFrame });
   }
 });

@@ -19,24 +19,24 @@ export class TidegateClient implements LineOwner, OperationOwner {
   readonly bases: readonly URL[];
   /** @internal */
   readonly ways: readonly Transport[];
-  readonly #operations = new Map<string, Operation>();
-  readonly #lines: Line[] = [];
-  readonly #unlisten: () => void;
-  #closed = false;
+  private readonly shared = new Map<string, Operation>();
+  private readonly lines: Line[] = [];
+  private readonly unlisten: () => void;
+  private over = false;
 
   constructor(options: ClientOptions = {}) {
     this.options = options;
     const { url = globalThis.location?.origin, signal } = options;
     this.bases = [url ?? []].flat().map(baseOf);
-    check(this.bases.length, "`url` is missing");
+    check(this.bases.length, "no `url`");
     const known = options.WebSocket ?? globalThis.WebSocket;
     this.ways = (options.transports ?? ["websocket", "sse", "poll"]).filter(
       (transport) => transport !== "websocket" || known,
     );
-    check(this.ways.length, "no transport left");
-    this.#unlisten = listen(
-      () => this.#lines.forEach((line) => line.wake()),
-      () => this.#lines.forEach((line) => line.sleep()),
+    check(this.ways.length, "no transport");
+    this.unlisten = listen(
+      () => this.lines.forEach((line) => line.wake()),
+      () => this.lines.forEach((line) => line.sleep()),
     );
     signal?.addEventListener("abort", () => this.close());
     if (signal?.aborted) this.close();
@@ -47,35 +47,35 @@ export class TidegateClient implements LineOwner, OperationOwner {
    * are those of the first.
    */
   watch(operation: string, options: WatchOptions = {}): Watch {
-    const { lastEventId, signal } = options;
-    check(!this.#closed, "client is closed", "closed");
+    const { lastEventId } = options;
+    check(!this.over, "client is closed", "closed");
     check(OPERATION_ID.test(operation), `${operation} is no operation id`);
-    check(lastEventId === undefined || position(lastEventId) >= 0, "`lastEventId` is no id");
-    let shared = this.#operations.get(operation);
+    check(lastEventId === undefined || position(lastEventId), "`lastEventId` is no id");
+    let shared = this.shared.get(operation);
     if (!shared) {
       shared = new Operation(operation, options, this);
-      this.#operations.set(operation, shared);
+      this.shared.set(operation, shared);
       this.place(shared);
     }
-    return new Watch(shared, signal);
+    return new Watch(shared, options);
   }
 
   /** Leave everything. Safe to call twice. */
   close(): void {
-    this.#closed = true;
-    this.#unlisten();
-    for (const { watches } of this.#operations.values()) for (const watch of watches) watch.close();
+    this.over = true;
+    this.unlisten();
+    this.shared.forEach(({ watches }) => watches.forEach((watch) => watch.close()));
   }
 
   /** @internal */
   forget({ id }: Operation): void {
-    this.#operations.delete(id);
+    this.shared.delete(id);
   }
 
   /** @internal */
   place(operation: Operation): void {
-    let line = this.#lines.find((one) => one.hasRoom());
-    if (!line) this.#lines.push((line = createLine(this)));
+    let line = this.lines.find((one) => one.hasRoom());
+    if (!line) this.lines.push((line = createLine(this)));
     line.carry(operation);
   }
 

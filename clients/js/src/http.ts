@@ -56,7 +56,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
 
   /** One event stream to its end; null when it has to be tried in another way. */
   const stream = async (operation: Operation, ended: AbortSignal): Promise<Decision | null> => {
-    const { cursor } = operation.folded;
+    const { cursor } = operation.frames.head;
     const query: Record<string, string> = {};
     if (cursor) query.last_event_id = cursor;
     else if (operation.history !== undefined) query.history = String(operation.history);
@@ -117,7 +117,7 @@ export function openHttp(owner: LineOwner, base: URL, host: Line): Link {
   const poll = async (operation: Operation, signal: AbortSignal, request: { after: string }) => {
     const wait = running.size > LANES ? 1 : LONG_POLL_S;
     const began = Date.now();
-    const after = request.after || operation.folded.cursor;
+    const after = request.after || operation.frames.head.cursor;
     const query: Record<string, string> = { wait: String(wait), limit: String(PAGE_LIMIT) };
     if (after) query.after = after;
     const late = AbortSignal.timeout(wait * 1000 + OPEN_TIMEOUT_MS);

@@ -13,7 +13,7 @@ export {
   TooManyConnections,
   WatchForbidden,
 } from "./errors.js";
-export { type Connection, NOTHING_YET, type WatchState } from "./operation.js";
+export { type Connection, type WatchState } from "./operation.js";
 export type { ClientOptions, TokenSource, Transport, WatchOptions } from "./options.js";
 export type { Gap, OperationState } from "./state.js";
 export { type Frame, type Watch, WatchEvent } from "./watch.js";

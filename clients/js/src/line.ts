@@ -58,7 +58,8 @@ export function createLine(owner: LineOwner): Line {
   let turn = 0;
   let connecting = false;
   let isAsked = false;
-  let answered = 0;
+  /** When the time without an answer began; 0 while there are answers. */
+  let unanswered = 0;
 
   /** A copy, as whoever is told may watch again. */
   const all = (connection: Connection, failure?: TidegateError) =>
@@ -66,7 +67,6 @@ export function createLine(owner: LineOwner): Line {
 
   const connect = async () => {
     drop();
-    isAsked = false;
     connecting = true;
     const mine = turn;
     all("connecting");
@@ -108,7 +108,7 @@ export function createLine(owner: LineOwner): Line {
   /** Nothing of the present connection is heard any more. */
   const drop = () => {
     turn += 1;
-    connecting = false;
+    connecting = isAsked = false;
     link?.close();
     link = undefined;
     clearTimeout(renewal);
@@ -125,7 +125,8 @@ export function createLine(owner: LineOwner): Line {
     // Not `finish`, which a line as a whole never does.
     if (decision.do !== "return") return fail(refusal(decision.close!, course, reason));
     const { ms } = decision;
-    if (Date.now() - answered + ms > (options.patienceMs ?? Infinity))
+    unanswered ||= Date.now();
+    if (Date.now() - unanswered + ms > (options.patienceMs ?? Infinity))
       return fail(new GatewayUnreachable(`no answer: ${reason}`, "unreachable", true));
     if (ms) at = (at + 1) % bases.length;
     isAsked = !!decision.asked;
@@ -143,7 +144,7 @@ export function createLine(owner: LineOwner): Line {
       operations.set(operation.id, operation);
       if (link) link.ask(operation);
       else if (!timer && !connecting) {
-        answered = Date.now();
+        unanswered = Date.now();
         void connect();
       }
     },
@@ -162,7 +163,6 @@ export function createLine(owner: LineOwner): Line {
 
     sleep() {
       drop();
-      isAsked = false;
       all("waiting");
     },
 
@@ -172,24 +172,24 @@ export function createLine(owner: LineOwner): Line {
 
     received(of, frame, operation = operations.get(frame.operation)) {
       if (of !== link) return;
-      answered = Date.now();
-      const { code, name, in_s } = object(frame.data);
+      unanswered = 0;
+      const data = object(frame.data);
       const type = isEntry(frame) ? null : frame.type;
       if (type === "expiring") {
         // A gateway closes what asks too often.
-        if (isRenewable) renewal ??= setTimeout(renew, Math.max(REFRESH_MIN_MS, (number(in_s) ?? 0) * 500));
+        if (isRenewable) renewal ??= setTimeout(renew, Math.max(REFRESH_MIN_MS, (number(data.in_s) ?? 0) * 500));
       } else if (type === "unwatched") {
-        if (operation && name !== "unwatch")
-          line.decided(operation, operation.course.closed(Number(code), operation.folded.ended), String(name));
+        if (operation && data.name !== "unwatch")
+          line.decided(operation, operation.course.closed(Number(data.code), operation.folded.ended), String(data.name));
       } else if (type === "error") {
         owner.log(type, frame);
         (operation?.course ?? course).heard(frame);
         // Answers to a message of ours; no `unwatched` follows.
-        if (operation && code === "too_many_watches") {
+        if (operation && data.code === "too_many_watches") {
           operations.delete(operation.id);
           capacity = operations.size || 1;
           owner.place(operation);
-        } else if (operation && code === "bad_request") line.decided(operation, operation.course.closed(4400), "");
+        } else if (operation && data.code === "bad_request") line.decided(operation, operation.course.closed(4400), "");
       } else {
         course.heard(frame);
         operation?.take(frame);

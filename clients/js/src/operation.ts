@@ -25,9 +25,6 @@ export interface WatchState extends OperationState {
 const shown = (state: OperationState, connection: Connection, failure: TidegateError | null): WatchState =>
   Object.freeze({ ...state, connection, failure });
 
-/** What is known of an operation that nobody has watched yet. */
-export const NOTHING_YET: WatchState = shown(createFold(-1n).folded, "connecting", null);
-
 /** What an operation belongs to. */
 export interface OperationOwner {
   readonly options: ClientOptions;
@@ -46,24 +43,26 @@ export class Operation {
   line: Line | undefined;
   /** Set while it waits to be asked for again on a connection that lives. */
   again: ReturnType<typeof setTimeout> | undefined;
-  /** What its frames say; `frames` changes it. */
-  readonly folded: OperationState;
   /** `current_state` has come, on any connection. */
   told = false;
   /** It is ended, failed or closed. */
   over = false;
-  private readonly frames: Fold;
+  readonly frames: Fold;
   private way: Connection = "connecting";
   private fault: TidegateError | null = null;
-  private copy: WatchState | null = null;
+  private copy: WatchState | undefined;
 
   constructor(id: string, { history, lastEventId }: WatchOptions, owner: OperationOwner) {
     this.id = id;
     this.history = history;
     this.owner = owner;
     this.frames = createFold(position(lastEventId));
-    this.folded = this.frames.folded;
     this.course = createCourse(typeof owner.options.token === "function");
+  }
+
+  /** What its frames say. */
+  get folded(): OperationState {
+    return this.frames.folded();
   }
 
   /** The same object as long as nothing has changed. */
@@ -77,9 +76,8 @@ export class Operation {
     if (this.over || !this.frames.take(frame)) return;
     const isState = frame.type === "current_state" && !isEntry(frame);
     if (isState) this.way = "live";
-    this.change();
     // Later connections tell the state again, which an application knows.
-    if (!isState || !this.told) for (const watch of this.watches) watch.push(frame);
+    this.announce(isState && this.told ? undefined : frame);
     this.told ||= isState;
   }
 
@@ -88,7 +86,7 @@ export class Operation {
     this.way = connection;
     this.fault = failure;
     this.over = /ed$/.test(connection);
-    this.change();
+    this.announce();
     if (!this.over) return;
     clearTimeout(this.again);
     this.line?.remove(this);
@@ -103,8 +101,8 @@ export class Operation {
     setTimeout(() => this.watches.size || this.become("closed"), LINGER_MS);
   }
 
-  private change(): void {
-    this.copy = null;
-    for (const watch of this.watches) watch.changed();
+  private announce(frame?: Json): void {
+    this.copy = undefined;
+    for (const watch of this.watches) watch.changed(frame);
   }
 }

@@ -1,5 +1,7 @@
 /** What a client is told, and what each bound is. */
 
+import type { Frame } from "./watch.js";
+
 /** A token, or a function that gives one; it is called for each connection and before the end. */
 export type TokenSource = string | (() => string | Promise<string>);
 
@@ -29,6 +31,8 @@ export interface WatchOptions {
   readonly lastEventId?: string;
   /** Without it, how much history comes first; the newest 100 if nothing is said. */
   readonly history?: number | "all" | "none";
+  /** Called with each frame: cheaper than an event, where there are many. */
+  readonly onFrame?: (frame: Frame) => void;
   /** Ends this watch; iterating throws its reason. */
   readonly signal?: AbortSignal;
 }

@@ -5,8 +5,8 @@
 
 import { createContext, createElement, type ReactElement, type ReactNode, useContext, useMemo, useSyncExternalStore } from "react";
 
-import { NOTHING_YET, TidegateClient, type WatchOptions, type WatchState } from "./index.js";
-import { createStore, type States } from "./store.js";
+import { TidegateClient, type WatchOptions, type WatchState } from "./index.js";
+import { createStore, NOTHING_YET, type States } from "./store.js";
 
 const Client = createContext<TidegateClient | null>(null);
 let ofThePage: TidegateClient | undefined;

@@ -89,7 +89,8 @@ export function openSocket(Socket: typeof WebSocket, base: URL, token: string | 
   };
   const link: Link = {
     host,
-    ask({ id, history, folded: { cursor } }) {
+    ask({ id, history, frames: { head } }) {
+      const { cursor } = head;
       // What is undefined is not written.
       sendPaced({ type: "watch", operation: id, last_event_id: cursor ?? undefined, history: cursor ? undefined : history });
     },

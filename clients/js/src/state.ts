@@ -8,7 +8,7 @@
  * that was told by `current_state` is that of `at`: entries up to there are in it already.
  */
 
-import { idOf, type Json, merge, millisecondsOf, newest, number, object, type Position, position, text, time } from "./values.js";
+import { below, isAfter, type Json, merge, millisecondsOf, newest, number, object, type Position, position, text, time } from "./values.js";
 
 /** The newest gap; `before` is null where nothing has followed it yet. */
 export interface Gap {
@@ -68,8 +68,10 @@ export interface OperationState {
 
 /** The frames of one operation so far. */
 export interface Fold {
-  /** Changed by `take`, and by nothing else. */
-  readonly folded: OperationState;
+  /** Changed in place. Entries wait to be folded until somebody looks, as most are looked at together. */
+  folded(): OperationState;
+  /** Waits for nothing. */
+  readonly head: Pick<OperationState, "cursor" | "epoch">;
   /**
    * Take in one frame. False when it says nothing new, and nothing was changed: an entry that was
    * had already, or no frame of the protocol.
@@ -78,6 +80,8 @@ export interface Fold {
 }
 
 const END = /^operation_(completed|failed|cancelled)$/;
+/** Entries that nobody has looked at are kept for a while only. */
+const WAITING_MAX = 32;
 /** Sums of fractions end a little above 1; a percentage that is meant does not. */
 const FRACTION_MAX = 1.000001;
 
@@ -110,31 +114,24 @@ const UNKNOWN = {
   at: null,
 };
 
+/** Of an operation whose first frame has not come. */
+export const NO_FRAMES: OperationState = {
+  ...UNKNOWN,
+  stale: false,
+  gaps: 0,
+  gap: null,
+  skipped: 0,
+  entries: 0,
+  epoch: 0,
+  cursor: null,
+};
+
 export const isEntry = (frame: Json): boolean => "id" in frame || "timestamp" in frame;
 
-export function createFold(after: Position): Fold {
-  // The rest comes with `begin`.
-  const state = { stale: false, gaps: 0, gap: null, skipped: 0, entries: 0, epoch: 0 } as unknown as {
-    -readonly [name in keyof OperationState]: OperationState[name];
-  };
-  /** `cursor` and `at`; below all positions where they are null. */
-  let here: Position;
-  let told: Position;
+export function createFold(after: Position | null): Fold {
+  const state: { -readonly [name in keyof OperationState]: OperationState[name] } = { ...NO_FRAMES, cursor: after };
   /** A `progress` above 1 has come, so 1 is one percent. */
-  let inPercent: boolean;
-
-  const moveTo = (position: Position) => {
-    here = position;
-    state.cursor = idOf(here);
-  };
-
-  /** A log of which nothing is known, behind this position. */
-  const begin = (after: Position) => {
-    Object.assign(state, UNKNOWN);
-    inPercent = false;
-    told = -1n;
-    moveTo(after);
-  };
+  let inPercent = false;
 
   /**
    * `unknown` is what a replica says of a stream without any status; it tells nothing new. Whether
@@ -157,8 +154,8 @@ export function createFold(after: Position): Fold {
   };
 
   const describe = (data: Json) => {
-    for (const name of ["title", "message", "unit", "error"] as const) state[name] = text(data[name]) ?? state[name];
-    state.error = text(object(data.error).message) ?? state.error;
+    for (const name of ["title", "message", "unit"] as const) state[name] = text(data[name]) ?? state[name];
+    state.error = text(data.error) ?? text(object(data.error).message) ?? state.error;
     if (data.result != null) {
       state.result = data.result;
       state.resultOmitted = false;
@@ -182,22 +179,19 @@ export function createFold(after: Position): Fold {
     return progress !== null;
   };
 
-  /** Whether it is a new one. */
   const entry = ({ id, type, fold }: Json, data: Json) => {
     let ms: number | null = null;
-    if (id !== undefined) {
-      const at = position(id);
-      if (at <= here) return false;
-      moveTo(at);
-      if (at <= told) {
-        // The state contains it already, except for a result that was too large.
-        if (state.resultOmitted) state.result = data.result ?? state.result;
-        if (at === told) {
-          state.ended = state.finished;
-          state.resultOmitted &&= state.result === null;
-        }
-        return true;
+    const at = position(id);
+    if (at && !isAfter(at, state.at)) {
+      // The state contains it already, except for a result that was too large.
+      if (state.resultOmitted) state.result = data.result ?? state.result;
+      if (at === state.at) {
+        state.ended = state.finished;
+        state.resultOmitted &&= state.result === null;
       }
+      return;
+    }
+    if (at) {
       ms = millisecondsOf(at);
       state.updatedAt = ms ?? state.updatedAt;
       if (type === "operation_started") state.startedAt = ms ?? state.startedAt;
@@ -229,7 +223,6 @@ export function createFold(after: Position): Fold {
     else if (measured)
       state.estimatedEndAt =
         state.progress && took > 0 && !state.partial ? time(state.startedAt! + took / state.progress) : null;
-    return true;
   };
 
   /**
@@ -237,16 +230,15 @@ export function createFold(after: Position): Fold {
    * source says counts while no entry has said otherwise.
    */
   const currentState = (frame: Json, data: Json) => {
-    if (here < 0) moveTo(position(frame.cursor));
+    state.cursor ??= position(frame.cursor);
     state.stale = false;
     setStatus(text(data.status), "unknown");
     if (state.entries || state.at) return;
     describe(data);
     measure(data);
     const at = position(frame.at);
-    if (at < 0) return;
-    told = at;
-    state.at = idOf(at);
+    if (!at) return;
+    state.at = at;
     state.progress = null;
     measure({ progress: data.progress });
     inPercent = data.in_percent === true;
@@ -256,46 +248,69 @@ export function createFold(after: Position): Fold {
     state.estimatedEndAt = time(data.estimated_end_ms);
     state.partial = data.partial === true;
     state.resultOmitted = data.result_omitted === true;
-    state.ended = state.finished && here >= at;
+    state.ended = state.finished && !isAfter(at, state.cursor);
   };
 
   const gap = (data: Json) => {
     const before = position(data.before);
     const reason = text(data.reason) || "unknown";
     /** Just below `before`: what follows is behind it. */
-    const under = before > 0 ? before - 1n : before;
+    const under = below(before);
     if (reason === "trimmed") {
-      if (under > here) moveTo(under);
+      if (under && isAfter(under, state.cursor)) state.cursor = under;
       // Unless the state contains what is missing.
-      state.partial ||= under < 0 || under > told;
+      state.partial ||= !under || isAfter(under, state.at);
     } else {
-      begin(under < 0 ? 0n : under);
-      state.epoch++;
+      // A log of which nothing is known.
+      Object.assign(state, UNKNOWN, { cursor: under ?? "0-0", epoch: state.epoch + 1 });
+      inPercent = false;
     }
     state.gaps++;
-    state.gap = { after: idOf(position(data.after)), before: idOf(before), reason };
+    state.gap = { after: position(data.after), before, reason };
   };
 
-  begin(after);
+  /** Entries that are not folded yet. */
+  let waiting: Json[] = [];
+
+  const fold = (frame: Json) => {
+    const data = object(frame.data);
+    const { type } = frame;
+    if (isEntry(frame)) {
+      entry(frame, data);
+      state.entries += Math.floor(Math.max(1, number(frame.joined) ?? 1));
+    } else if (type === "current_state") currentState(frame, data);
+    else if (type === "gap") gap(data);
+    else if (type === "skipped") state.skipped += Math.floor(Math.max(0, number(data.count) ?? 0));
+    else if (type === "stale" || type === "live") state.stale = type === "stale";
+    else return false;
+    // What has completed is at its end, once that is all there is to come.
+    if (state.status === "completed" && (state.ended || !state.entries)) {
+      state.progress = 1;
+      state.error = "";
+    }
+    return true;
+  };
+  const folded = () => {
+    waiting.forEach(fold);
+    waiting = [];
+    return state;
+  };
+
   return {
-    folded: state,
+    head: state,
+    folded,
 
     take(frame) {
-      const data = object(frame.data);
-      const { type } = frame;
-      if (isEntry(frame)) {
-        if (!entry(frame, data)) return false;
-        state.entries += Math.floor(Math.max(1, number(frame.joined) ?? 1));
-      } else if (type === "current_state") currentState(frame, data);
-      else if (type === "gap") gap(data);
-      else if (type === "skipped") state.skipped += Math.floor(Math.max(0, number(data.count) ?? 0));
-      else if (type === "stale" || type === "live") state.stale = type === "stale";
-      else return false;
-      // What has completed is at its end, once that is all there is to come.
-      if (state.status === "completed" && (state.ended || !state.entries)) {
-        state.progress = 1;
-        state.error = "";
+      if (!isEntry(frame)) {
+        folded();
+        return fold(frame);
       }
+      if (frame.id !== undefined) {
+        const at = position(frame.id);
+        if (!at || !isAfter(at, state.cursor)) return false;
+        state.cursor = at;
+      }
+      if (waiting.push(frame) > WAITING_MAX) folded();
       return true;
     },
   };

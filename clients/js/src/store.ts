@@ -3,7 +3,8 @@
  * object when something has changed. Watches live from the first subscription to the last.
  */
 
-import { InvalidRequest, NOTHING_YET, type TidegateClient, type Watch, type WatchOptions, type WatchState } from "./index.js";
+import { InvalidRequest, type TidegateClient, type Watch, type WatchOptions, type WatchState } from "./index.js";
+import { NO_FRAMES } from "./state.js";
 
 export type States = ReadonlyMap<string, WatchState>;
 
@@ -11,6 +12,9 @@ export interface Store {
   subscribe(changed: () => void): () => void;
   snapshot(): States;
 }
+
+/** What is known of an operation that nobody has watched yet. */
+export const NOTHING_YET: WatchState = Object.freeze({ ...NO_FRAMES, connection: "connecting", failure: null });
 
 /** What is shown of an id that cannot be one. */
 const failed = (failure: InvalidRequest): WatchState => ({ ...NOTHING_YET, connection: "failed", failure });

@@ -24,26 +24,41 @@ const MERGED_MAX = 16_384;
 const DEPTH_MAX = 16;
 const HALF = 64n;
 const HALF_MAX = (1n << HALF) - 1n;
-const ID = /^\d{1,20}(?:-\d{1,20})?$/;
+const ID = /^\d{1,20}(-\d{1,20})?$/;
+/** As Redis writes all that are not near the end of 64 bits: nothing to compute for a frame. */
+const WRITTEN = /^(?!0\d)\d{1,19}-(?!0\d)\d{1,19}$/;
 /** Of these characters `Number` reads decimal numbers, and NaN where they make none. */
 const NUMBER = /^[ \t\r\n+.-]*\d[ \t\r\n+.\de-]*$/i;
 
-/** A position in a stream: milliseconds in the upper 64 bits, the sequence in the lower. */
-export type Position = bigint;
+/** A position in a stream, written in one way only: `<milliseconds>-<sequence>`, 64 bits each. */
+export type Position = string;
 
-/** Below all that are one where it is none, as `idOf` has it. */
-export function position(value: unknown): Position {
-  if (typeof value !== "string" || !ID.test(value)) return -1n;
-  const [ms, seq = 0n] = value.split("-").map(BigInt) as [bigint, bigint?];
+/** Null where it is none. */
+export const position = (value: unknown): Position | null =>
+  typeof value !== "string" ? null : WRITTEN.test(value) ? value : ID.test(value) ? idOf(bits(value)) : null;
+
+/** Milliseconds in the upper 64 bits, the sequence in the lower; -1 where one has more. */
+function bits(id: string): bigint {
+  const [ms, seq = 0n] = id.split("-").map(BigInt) as [bigint, bigint?];
   return ms > HALF_MAX || seq > HALF_MAX ? -1n : (ms << HALF) | seq;
 }
 
-/** As it is written in a frame. */
-export const idOf = (at: Position): string | null => (at < 0 ? null : `${at >> HALF}-${at & HALF_MAX}`);
+const idOf = (at: bigint): Position | null => (at < 0 ? null : `${at >> HALF}-${at & HALF_MAX}`);
+
+/**
+ * Null is below all positions. Where both numbers of two have as many digits, the greater text is
+ * the greater position.
+ */
+export const isAfter = (at: Position, other: Position | null): boolean =>
+  other === null ||
+  (at.length === other.length && at.indexOf("-") === other.indexOf("-") ? at > other : bits(at) > bits(other));
+
+/** The one just below it; of the first that itself. */
+export const below = (at: Position | null): Position | null => at && (idOf(bits(at) - 1n) ?? at);
 
 /** Its time, if that is one. */
 export function millisecondsOf(at: Position): number | null {
-  const ms = Number(at >> HALF);
+  const ms = parseInt(at);
   return ms >= OLDEST_TIME_MS ? time(ms) : null;
 }
 

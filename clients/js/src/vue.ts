@@ -4,8 +4,8 @@
 
 import { type App, inject, type InjectionKey, type MaybeRefOrGetter, onScopeDispose, type ShallowRef, shallowReadonly, shallowRef, toValue, watch } from "vue";
 
-import { NOTHING_YET, TidegateClient, type WatchOptions, type WatchState } from "./index.js";
-import { createStore, type States } from "./store.js";
+import { TidegateClient, type WatchOptions, type WatchState } from "./index.js";
+import { createStore, NOTHING_YET, type States } from "./store.js";
 
 const KEY: InjectionKey<TidegateClient> = Symbol("tidegate");
 let ofThePage: TidegateClient | undefined;

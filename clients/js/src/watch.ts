@@ -11,7 +11,7 @@
 
 import type { TidegateError } from "./errors.js";
 import type { Operation, WatchState } from "./operation.js";
-import { CHANGE_MS, MAX_BUFFERED } from "./options.js";
+import { CHANGE_MS, MAX_BUFFERED, type WatchOptions } from "./options.js";
 import { isEntry } from "./state.js";
 import { type Json, text } from "./values.js";
 
@@ -41,41 +41,41 @@ export class WatchEvent extends Event {
 export class Watch extends EventTarget implements AsyncIterable<Frame> {
   /** The last state, when the operation has ended; rejected as iterating is. */
   readonly done: Promise<WatchState>;
-  readonly #operation: Operation;
-  readonly #frames = new Set<Frames>();
-  readonly #types = new Set<string>();
-  #settle!: (error: unknown) => void;
-  #over = false;
-  #last: WatchState | null = null;
-  #unlisten: (() => void) | undefined;
+  private readonly shared: Operation;
+  private readonly hear: WatchOptions["onFrame"];
+  private readonly readers = new Set<Frames>();
+  /** Those that somebody has ever listened to. */
+  private readonly types: Record<string, boolean> = {};
+  private settle!: (error: unknown) => void;
+  private over = false;
+  private last: WatchState | undefined;
+  private unlisten: AbortController | undefined;
 
   /** @internal */
-  constructor(operation: Operation, signal: AbortSignal | undefined) {
+  constructor(operation: Operation, { onFrame, signal }: WatchOptions) {
     super();
-    this.#operation = operation;
-    this.done = new Promise((ok, fail) => (this.#settle = (error) => (error ? fail(error) : ok(this.state))));
+    this.hear = onFrame;
+    this.shared = operation;
+    this.done = new Promise((ok, fail) => (this.settle = (error) => (error ? fail(error) : ok(this.state))));
     this.done.catch(() => {}); // whoever does not ask need not be told
     operation.watches.add(this);
-    const abort = () => this.#finish(signal!.reason, true);
+    const abort = () => this.leave(signal!.reason, true);
     if (signal?.aborted) queueMicrotask(abort);
-    else if (signal) {
-      signal.addEventListener("abort", abort);
-      this.#unlisten = () => signal.removeEventListener("abort", abort);
-    }
+    else signal?.addEventListener("abort", abort, (this.unlisten = new AbortController()));
   }
 
   get operation(): string {
-    return this.#operation.id;
+    return this.shared.id;
   }
 
   /** All that is known; another object when something has changed. */
   get state(): WatchState {
-    return this.#last ?? this.#operation.state;
+    return this.last ?? this.shared.state;
   }
 
   /** Leave. The operation goes on without us. Safe to call twice. */
   close(): void {
-    this.#finish(null, true);
+    this.leave(null, true);
   }
 
   /**
@@ -83,72 +83,75 @@ export class Watch extends EventTarget implements AsyncIterable<Frame> {
    * Leaving the loop closes the watch.
    */
   [Symbol.asyncIterator](): AsyncIterator<Frame> {
-    const frames = createFrames(() => {
-      this.#frames.delete(frames);
-      this.close();
-    });
+    const frames = createFrames(() => this.close());
     const { status } = this.state;
-    if (this.#operation.told) frames.push(this.#frame({ type: "current_state", data: { status } }));
-    this.#frames.add(frames);
-    if (this.#over) frames.end(this.state.failure);
+    if (this.shared.told) frames.push(this.frameOf({ type: "current_state", data: { status } }));
+    this.readers.add(frames);
+    if (this.over) frames.end(this.state.failure);
     return frames;
   }
 
-  /** @internal */
-  push(raw: Json): void {
-    const frame = this.#frame(raw);
-    for (const frames of this.#frames) frames.push(frame);
-    this.#dispatch("frame", frame);
-  }
-
-  /** @internal */
-  changed(): void {
-    const { changed } = this.#operation.owner;
-    if (!changed.size) setTimeout(() => [...changed].forEach((watch) => watch.#tell()), CHANGE_MS);
-    changed.add(this);
+  /** @internal The state is another one, by this frame or without one that is to be shown. */
+  changed(raw?: Json): void {
+    const { changed } = this.shared.owner;
+    if (this.types.change) {
+      if (!changed.size) setTimeout(() => [...changed].forEach((watch) => watch.tell()), CHANGE_MS);
+      changed.add(this);
+    }
+    if (!raw) return;
+    const frame = this.frameOf(raw);
+    try {
+      this.hear?.(frame);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error; // to whom errors of listeners go
+      });
+    }
+    this.readers.forEach((frames) => frames.push(frame));
+    this.dispatch("frame", frame);
   }
 
   override addEventListener(...args: Parameters<EventTarget["addEventListener"]>): void {
-    this.#types.add(args[0]);
+    this.types[args[0]] = true;
     super.addEventListener(...args);
   }
 
   /** An event costs more than the frame it tells of: none that nobody has ever listened to. */
-  #dispatch(...event: ConstructorParameters<typeof WatchEvent>): void {
-    if (this.#types.has(event[0])) this.dispatchEvent(new WatchEvent(...event));
+  private dispatch(type: string, frame?: Frame, error?: TidegateError | null): void {
+    if (this.types[type]) this.dispatchEvent(new WatchEvent(type, frame, error));
   }
 
   /** @internal The operation is over. */
   end(): void {
-    this.#finish(this.state.failure, false);
+    this.leave(this.state.failure, false);
   }
 
-  #frame(raw: Json): Frame {
-    const { epoch } = this.#operation.folded;
+  private frameOf(raw: Json): Frame {
+    const { epoch } = this.shared.frames.head;
     const id = isEntry(raw) ? text(raw.id) : null;
     const { data = {}, timestamp = null } = raw;
     return { operation: this.operation, type: text(raw.type) ?? "", id, epoch, data, timestamp };
   }
 
-  #tell(): void {
-    this.#operation.owner.changed.delete(this);
-    this.#dispatch("change");
+  private tell(): void {
+    this.shared.owner.changed.delete(this);
+    this.dispatch("change");
   }
 
-  #finish(error: unknown, left: boolean): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#unlisten?.();
+  private leave(error: unknown, left: boolean): void {
+    if (this.over) return;
+    this.over = true;
+    this.unlisten?.abort();
     if (left) {
-      const { state } = this.#operation;
-      this.#last = state.connection === "ended" ? state : { ...state, connection: "closed" };
+      const { state } = this.shared;
+      this.last = state.connection === "ended" ? state : { ...state, connection: "closed" };
     }
-    this.#operation.release(this);
-    for (const frames of this.#frames) frames.end(error);
-    this.#tell();
-    this.#settle(error);
-    const failure = left ? null : this.state.failure;
-    this.#dispatch(failure ? "error" : "end", null, failure);
+    this.shared.release(this);
+    this.readers.forEach((frames) => frames.end(error));
+    this.tell();
+    this.settle(error);
+    const failure = left ? null : (error as TidegateError);
+    this.dispatch(failure ? "error" : "end", undefined, failure);
   }
 }
 
@@ -165,8 +168,7 @@ function createFrames(leave: () => void): Frames {
   let skipped: Frame | null = null;
   let count = 0;
   let wake: (() => void) | undefined;
-  let isEnded = false;
-  let reason: unknown;
+  let ended: { error?: unknown } | undefined;
 
   return {
     /** A reader that is too slow loses superseded progress first, and is told how much. */
@@ -181,8 +183,7 @@ function createFrames(leave: () => void): Frames {
     },
 
     end(error) {
-      isEnded = true;
-      reason = error;
+      ended = { error };
       wake?.();
     },
 
@@ -192,9 +193,9 @@ function createFrames(leave: () => void): Frames {
         skipped = null;
         count = 0;
         if (value) return { value, done: false };
-        if (isEnded) {
-          const error = reason;
-          reason = null;
+        if (ended) {
+          const { error } = ended;
+          ended = {};
           if (error) throw error;
           return DONE;
         }
@@ -203,7 +204,6 @@ function createFrames(leave: () => void): Frames {
     },
 
     async return() {
-      isEnded = true;
       waiting.length = 0;
       leave();
       return DONE;

@@ -11,7 +11,7 @@ import {
   TooManyConnections,
   WatchForbidden,
 } from "../src/errors.js";
-import type { Frame, Watch } from "../src/watch.js";
+import type { Frame, Watch, WatchEvent } from "../src/watch.js";
 import { client, entry, FakeSocket, fresh, jwt, pass, state, turn, unwatched } from "./fakes.js";
 
 beforeEach(fresh);
@@ -465,6 +465,44 @@ test("an event that nobody listens to is not made", async () => {
   FakeSocket.last.says(entry("1", "2-0"));
   await pass(100);
   assert.deepEqual(made, ["change"]);
+});
+
+test("onFrame is called with each frame, and what it throws keeps no frame from the others", async (t) => {
+  const seen: string[][] = [];
+  const tidegate = client();
+  const failing = tidegate.watch("1", {
+    onFrame: () => {
+      throw new Error("a page's own");
+    },
+  });
+  failing.addEventListener("frame", (event) => seen.push(["event", (event as WatchEvent).frame!.type]));
+  tidegate.watch("1", { onFrame: ({ type, id }) => seen.push([type, id ?? ""]) });
+  await turn();
+  const thrown: (() => void)[] = [];
+  t.mock.method(globalThis, "queueMicrotask", (later: () => void) => thrown.push(later));
+  FakeSocket.last.says(state("1"), entry("1", "1-0"), entry("1", "1-0"));
+  assert.deepEqual(seen, [
+    ["event", "current_state"],
+    ["current_state", ""],
+    ["event", "progress"],
+    ["progress", "1-0"],
+  ]);
+  assert.equal(thrown.length, 2);
+  for (const later of thrown) assert.throws(later, /a page's own/);
+  assert.equal(failing.state.entries, 1);
+});
+
+test("a state that nobody looks at is folded all the same", async () => {
+  const watch = client().watch("1");
+  await turn();
+  FakeSocket.last.says(state("1"));
+  for (let i = 1; i <= 100; i++) FakeSocket.last.says(entry("1", `${i}-0`, { text: "a" }, "append"));
+  const { text, entries, cursor } = watch.state;
+  assert.deepEqual([text, entries, cursor], ["a".repeat(100), 100, "100-0"]);
+  FakeSocket.last.says(entry("1", "101-0"));
+  FakeSocket.last.ends(1006);
+  await pass(1000, 50);
+  assert.equal(FakeSocket.last.asked("watch")[0]!.last_event_id, "101-0", "it resumes behind what waits to be folded");
 });
 
 test("change is told at most once in a frame of the screen, and the state is another object", async () => {

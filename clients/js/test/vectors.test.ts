@@ -55,31 +55,31 @@ function check(decision: Decision, then: Then, state: OperationState, bound: 0 |
   }
 }
 
-function run(one: Case, bound: 0 | 1): void {
+/** `looks`: the state is read behind each frame, so that no entry waits to be folded. */
+function run(one: Case, bound: 0 | 1, looks: boolean): void {
   const course = createCourse(one.renewable ?? false, () => bound);
   const fold = createFold(position(one.after));
-  const state = fold.folded;
   const shown: unknown[] = [];
   for (const step of one.steps) {
     if (step.then) {
       const decision =
         step.close === undefined
-          ? answered(course, step.http, step.retry_after, state.ended)
-          : course.closed(step.close, state.ended);
-      check(decision, step.then, state, bound);
+          ? answered(course, step.http, step.retry_after, fold.folded().ended)
+          : course.closed(step.close, fold.folded().ended);
+      check(decision, step.then, fold.folded(), bound);
       continue;
     }
     const frame = parse(step.text ?? JSON.stringify(step.frame));
     if (!frame || (typeof frame.operation === "string" && frame.operation !== OPERATION)) continue;
-    const before = { ...state };
+    const before = looks ? { ...fold.folded() } : null;
     const isNew = fold.take(frame);
     if (isNew || !isEntry(frame)) course.heard(frame);
-    if (!isNew) assert.deepEqual(state, before);
+    if (!isNew && before) assert.deepEqual(fold.folded(), before);
     if (!isNew) continue;
     shown.push([frame.type ?? null, isEntry(frame) ? (frame.id ?? null) : null]);
   }
   assert.deepEqual(shown, one.shown);
-  assert.deepEqual(written(state), { ...written(createFold(position(one.after)).folded), ...one.state });
+  assert.deepEqual(written(fold.folded()), { ...written(createFold(position(one.after)).folded()), ...one.state });
 }
 
 let count = 0;
@@ -92,8 +92,8 @@ for (const file of readdirSync(VECTORS).filter((name) => name.endsWith(".json"))
     const one: Case = JSON.parse(json);
     count += 1;
     test(`${file}: ${one.name}`, () => {
-      run(one, 0);
-      run(one, 1);
+      run(one, 0, true);
+      run(one, 1, false);
     });
   }
 }
