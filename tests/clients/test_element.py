@@ -95,6 +95,60 @@ async def test_a_failure_says_why(
         assert (seen["title"], seen["said"]) == ("Deploy", "Failed, no space left")
 
 
+STOP = f"{ELEMENT}.shadowRoot.querySelector('button.stop')"
+STOP_SHOWS = (
+    f"(({{ hidden, textContent, ariaDisabled, ariaLabel }}) =>"
+    f" [hidden, textContent, ariaDisabled, ariaLabel])({STOP})"
+)
+
+
+async def stop_shows(browser: Browser, text: str, disabled: str, label: str) -> None:
+    expected = json.dumps([False, text, disabled, label])
+    await browser.until(f"JSON.stringify({STOP_SHOWS}) === JSON.stringify({expected})")
+
+
+async def test_the_stop_button_asks_the_worker_to_stop(
+    redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
+) -> None:
+    async with Replica(redis_server.url, auth={"origins": [pages.origin]}) as replica:
+        await place(browser, base(replica), "a", cancellable="", label="Import")
+        await looks(browser, status="Not started")
+        assert await browser.evaluate(f"{STOP}.hidden"), "there is nothing to stop yet"
+        await backend.publish("a", progress=0.4)
+        await stop_shows(browser, "Stop", "false", "Stop Import")
+        await browser.evaluate(f"{STOP}.focus()")
+        await browser.press("Enter")
+        await browser.press("Enter")
+        await looks(browser, status="40%", states=["running"])
+        await stop_shows(browser, "Cancelling…", "true", "Cancelling… Import")
+        await browser.until(f"{ELEMENT}.state.status === 'cancelling'")
+        await backend.publish("a", "operation_cancelled")
+        await looks(browser, status="Cancelled", states=["cancelled"], note="")
+        assert await browser.evaluate(f"{STOP}.hidden")
+        assert await browser.evaluate(f"{ELEMENT}.state.entries") == 3, "it was asked for once"
+    assert browser.console == []
+
+
+async def test_a_refusal_to_stop_is_shown(
+    redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
+) -> None:
+    settings: dict[str, Any] = {"auth": {"origins": [pages.origin]}, "cancel": {"allow": "none"}}
+    async with Replica(redis_server.url, **settings) as replica:
+        await backend.publish("a", progress=0.4)
+        await place(browser, base(replica), "a")
+        await looks(browser, status="40%")
+        assert await browser.evaluate(f"{STOP}.hidden"), "only where a page asks for it"
+        await browser.evaluate(f"{ELEMENT}.toggleAttribute('cancellable')")
+        await stop_shows(browser, "Stop", "false", "Stop a")
+        await browser.evaluate(f"{STOP}.click()")
+        await browser.until(f"{LOOK}.note.startsWith('Not stopped: ')")
+        seen = await looks(browser, status="40%")
+        assert seen["note"] in seen["live"]
+        await stop_shows(browser, "Stop", "false", "Stop a")
+        await backend.finish("a")
+        await looks(browser, status="Completed", note="")
+
+
 async def test_redis_is_away(
     redis_server: Server, backend: Backend, browser: Browser, pages: PageServer
 ) -> None:

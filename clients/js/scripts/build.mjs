@@ -45,7 +45,7 @@ async function entry(from, to, options = {}) {
 const core = { mangleProps: INTERNAL, tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } } };
 await entry("src/index.ts", "index.js", { ...core, external: ["./http.js"] });
 await entry("src/http.ts", "http.js", core);
-const external = ["./index.js", "react", "vue"]; // store.js goes into both
+const external = ["./index.js", "./cancel.js", "react", "vue"]; // store.js goes into both
 for (const name of ["cancel", "feed", "tabs", "react", "vue", "element"])
   if (existsSync(join(root, `src/${name}.ts`))) await entry(`src/${name}.ts`, `${name}.js`, { external });
 // One file for pages without a bundler: the element, the client, `cancel` and `watchFeed`.

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-const LIMITS = { "index.js": 6 * 1024, "http.js": 3 * 1024, "cancel.js": 1024, "feed.js": 1536, "react.js": 1024, "vue.js": 1024, "tabs.js": 3 * 1024, "element.js": 4 * 1024 };
+const LIMITS = { "index.js": 6 * 1024, "http.js": 3 * 1024, "cancel.js": 1024, "feed.js": 1536, "react.js": 1024, "vue.js": 1024, "tabs.js": 3 * 1024, "element.js": 4352 };
 
 let failed = false;
 for (const [file, limit] of Object.entries(LIMITS)) {

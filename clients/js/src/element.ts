@@ -1,10 +1,11 @@
 /**
  * `<tidegate-progress operation="42">`: an operation as a bar, without a framework.
  *
- * Looks: the parts `head`, `title`, `status`, `track`, `fill`, `foot`, `message`, `time` and `note`,
+ * Looks: the parts `head`, `title`, `status`, `stop`, `track`, `fill`, `foot`, `message`, `time` and `note`,
  * and the variables in STYLE. Colours come from the text around it, so it is right on light and dark.
  * State: `:state(waiting)`, `running`, `completed`, `failed`, `cancelled`, `indeterminate`, `stale`,
  * `gap`, `offline`, `refused`. Texts: `TidegateProgress.texts`.
+ * With the attribute `cancellable` there is a button while the operation runs, which asks to stop it.
  * Screen readers are told of changes; not where there is the attribute `quiet`, as for one in a list of many.
  */
 
@@ -35,8 +36,12 @@ const STYLE = `
 .box[data-tone=danger] { --_tone: var(--_danger); }
 .box[data-tone=warning] { --_tone: var(--_warning); }
 .row { display: flex; gap: .75rem; align-items: baseline; justify-content: space-between; min-inline-size: 0; }
-.title { font-weight: 600; min-inline-size: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.title { flex: 1; font-weight: 600; min-inline-size: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .status { color: var(--_tone); font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.stop { font: inherit; font-size: .875em; color: inherit; padding: 0 .625rem; border: 1px solid var(--_muted); border-radius: .375rem; background: none; cursor: pointer; white-space: nowrap; }
+.stop:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
+.stop[aria-disabled=true] { color: var(--_muted); cursor: default; }
+.stop[hidden] { display: none; }
 .track { block-size: var(--_height); border-radius: var(--_radius); background: var(--_track); overflow: hidden; position: relative; }
 .fill { position: absolute; inset-block: 0; inset-inline-start: 0; inline-size: 0; border-radius: inherit; background: var(--_tone); transition: inline-size .3s ease-out, background-color .2s; }
 .box[data-busy] .fill { inline-size: 35%; animation: slide 1.4s ease-in-out infinite; }
@@ -65,6 +70,7 @@ const STYLE = `
 const TEXTS = {
   waiting: "Not started",
   running: "Running",
+  cancelling: "Cancelling…",
   completed: "Completed",
   failed: "Failed",
   cancelled: "Cancelled",
@@ -73,6 +79,8 @@ const TEXTS = {
   offline: "Reconnecting",
   gap: "Some updates are missing",
   left: "{time} left",
+  stop: "Stop",
+  notStopped: "Not stopped: {reason}",
   progress: "Progress",
 };
 const TONES: Readonly<Record<string, string>> = {
@@ -82,7 +90,7 @@ const TONES: Readonly<Record<string, string>> = {
   cancelled: "warning",
   refused: "danger",
 };
-const PARTS = ["title", "status", "track", "fill", "message", "time", "note", "said"] as const;
+const PARTS = ["title", "status", "stop", "track", "fill", "message", "time", "note", "said"] as const;
 /** A connection that is away for less is not worth a word. */
 const OFFLINE_MS = 2_000;
 const TICK_MS = 1_000;
@@ -97,7 +105,7 @@ let sheet: CSSStyleSheet | undefined;
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement; // a server has none
 
 export class TidegateProgress extends Base {
-  static readonly observedAttributes = ["operation", "url", "history", "label"];
+  static readonly observedAttributes = ["operation", "url", "history", "label", "cancellable"];
   static texts = { ...TEXTS };
   /** For all elements that have no client of their own; else it is made from the attribute `url`. */
   static client: TidegateClient | undefined;
@@ -109,6 +117,10 @@ export class TidegateProgress extends Base {
   #remaining = createRemaining();
   #timer: ReturnType<typeof setInterval> | undefined;
   #away = 0;
+  /** The button was pressed: no answer yet, or nothing was heard since it was accepted. */
+  #cancel: "" | "asked" | "accepted" = "";
+  /** Why it was refused. */
+  #refusal = "";
   #said = "";
   #queued = false;
 
@@ -145,7 +157,7 @@ export class TidegateProgress extends Base {
 
   attributeChangedCallback(name: string, before: string | null, now: string | null): void {
     if (before === now || !this.#parts) return;
-    if (name === "label") this.#draw();
+    if (name === "label" || name === "cancellable") this.#draw();
     else this.#begin();
   }
 
@@ -181,6 +193,7 @@ export class TidegateProgress extends Base {
     this.#watch = undefined;
     this.#remaining = createRemaining();
     this.#away = 0;
+    this.#cancel = this.#refusal = "";
   }
 
   #clientNow(): TidegateClient {
@@ -194,12 +207,36 @@ export class TidegateProgress extends Base {
 
   #changed(watch: Watch): void {
     if (watch !== this.#watch) return;
+    if (this.#cancel === "accepted") this.#cancel = "";
     const { progress, connection, finished } = watch.state;
     this.#remaining.sample(finished ? null : progress, Date.now());
     if (connection === "live" || connection === "ended") this.#away = 0;
     else this.#away ||= Date.now();
     if (/^(?:ended|failed|closed)$/.test(connection)) clearInterval(this.#timer);
     this.#draw();
+  }
+
+  async #stop(): Promise<void> {
+    const watch = this.#watch;
+    if (!watch || this.#isCancelling()) return;
+    this.#cancel = "asked";
+    this.#refusal = "";
+    this.#draw();
+    let refusal = "";
+    try {
+      const { cancel } = await import("./cancel.js");
+      await cancel(this.#clientNow(), watch.operation);
+    } catch (error) {
+      refusal = (error as Error).message;
+    }
+    if (watch !== this.#watch) return; // another operation is shown by now
+    this.#cancel = refusal ? "" : "accepted";
+    this.#refusal = refusal;
+    this.#draw();
+  }
+
+  #isCancelling(): boolean {
+    return !!this.#cancel || this.state?.status === "cancelling";
   }
 
   // -- showing ------------------------------------------------------------------------------------
@@ -211,7 +248,7 @@ export class TidegateProgress extends Base {
     if (!sheet.cssRules.length) sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
     const make = (className: string, ...children: HTMLElement[]) => {
-      const made = document.createElement("div");
+      const made = document.createElement(className === "stop" ? "button" : "div");
       made.className = className;
       made.setAttribute("part", className.split(" ")[0]!);
       made.append(...children);
@@ -222,9 +259,11 @@ export class TidegateProgress extends Base {
     parts.said.removeAttribute("part");
     parts.said.setAttribute("role", "status");
     parts.title.id = "title";
+    parts.stop.setAttribute("type", "button");
+    parts.stop.addEventListener("click", () => void this.#stop());
     for (const [name, value] of [["role", "progressbar"], ["aria-valuemin", "0"], ["aria-valuemax", "100"]] as const)
       parts.track.setAttribute(name, value);
-    const head = make("head row", parts.title, parts.status);
+    const head = make("head row", parts.title, parts.status, parts.stop);
     const foot = make("foot row", parts.message, parts.time);
     const box = make("box", head, parts.track, foot, parts.note, parts.said);
     root.append(box);
@@ -256,17 +295,27 @@ export class TidegateProgress extends Base {
     const offline = !over && this.#away > 0 && Date.now() - this.#away > OFFLINE_MS;
     const stale = !over && !!state?.stale;
     const percent = progress === null ? "" : percentOf(progress, lang);
-    const own = state && kind === "running" && state.status !== "running" ? state.status : "";
+    const stoppable = kind === "running" && this.hasAttribute("cancellable");
+    const cancelling = kind === "running" && this.#isCancelling();
+    const own = cancelling ? texts.cancelling : state && kind === "running" && state.status !== "running" ? state.status : "";
     const word = own || texts[kind as keyof typeof TEXTS];
     const label = this.getAttribute("label") || state?.title || this.operation;
 
     put(parts.title, label);
-    const shown = kind === "running" && percent ? (own ? `${own} ${percent}` : percent) : word;
+    // What the button says need not be said twice.
+    const shown = kind === "running" && percent ? (own && !(cancelling && stoppable) ? `${own} ${percent}` : percent) : word;
     put(parts.status, shown);
     put(parts.message, message);
     put(parts.time, kind === "running" && !stale && !offline ? this.#left(lang) : "");
     parts.foot.classList.toggle("some", !!(parts.message.textContent || parts.time.textContent));
-    put(parts.note, offline ? texts.offline : stale ? texts.stale : state?.partial && !over ? texts.gap : "");
+    const refusal = this.#refusal && !over ? texts.notStopped.replace("{reason}", () => this.#refusal) : "";
+    put(parts.note, refusal || (offline ? texts.offline : stale ? texts.stale : state?.partial && !over ? texts.gap : ""));
+    const act = cancelling ? texts.cancelling : texts.stop;
+    put(parts.stop, act);
+    parts.stop.hidden = !stoppable;
+    // Not `disabled`, which would take the focus away.
+    parts.stop.setAttribute("aria-disabled", String(cancelling));
+    parts.stop.setAttribute("aria-label", `${act} ${label}`);
     parts.fill.style.inlineSize = busy ? "" : `${kind === "refused" ? 0 : (progress ?? (over ? 1 : 0)) * 100}%`;
 
     const { track, box } = parts;
