@@ -57,6 +57,73 @@ async def test_from_the_first_entry_to_the_last(redis_server: Server) -> None:
     assert (viewer.status, viewer.cursor, viewer.reconnects) == ("completed", frames[-1].id, 0)
 
 
+async def test_a_viewer_asks_the_worker_to_stop(redis_server: Server) -> None:
+    dead = f"ws://127.0.0.1:{free_port()}"
+    async with (
+        Replica(redis_server.url) as replica,
+        AsyncPublisher(redis_server.url) as publisher,
+        Viewer("42", [dead, base(replica)]) as viewer,
+    ):
+        with pytest.raises(OperationNotFound):
+            await viewer.cancel()
+        await publisher.progress("42", 0.5)
+        asked = await viewer.cancel()
+        assert not asked.repeated
+        assert await viewer.cancel() == (asked.id, True)
+        async for frame in viewer:
+            if frame.id == asked.id:
+                break
+        assert viewer.status == "cancelling"
+        await publisher.cancelled("42")
+        with pytest.raises(ViewerRefused) as refused:
+            await viewer.cancel()
+        assert refused.value.code == 409
+
+
+async def test_a_viewer_that_may_not_cancel_is_told_so(redis_server: Server) -> None:
+    settings: dict[str, Any] = {
+        "server": {"auth": "jwt"},
+        "auth": {"secret": SECRET},
+        "source": {"kind": "claims"},
+    }
+    claims = {"sub": "alice", "operations": ["*"], "exp": int(time.time()) + 600}
+    token = jwt.encode(claims, SECRET)
+    async with Replica(redis_server.url, **settings) as replica:
+        with pytest.raises(SignInRequired):
+            await Viewer("42", base(replica)).cancel()
+        with pytest.raises(ViewerRefused, match="cancel") as refused:
+            await Viewer("42", base(replica), token=lambda: token).cancel()
+        assert refused.value.code == 403
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n[]", None),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n{\xff}\x00", ViewerRefused),
+        (b"HTTP/1.1 400 No\r\n\r\n" + b"x" * 1_000_000, ViewerRefused),
+        (b"no HTTP at all\r\n\r\n", GatewayUnreachable),
+        (b"", GatewayUnreachable),
+    ],
+)
+async def test_whatever_answers_a_request_to_cancel(
+    answer: bytes, error: type[TidegateError] | None
+) -> None:
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        viewer = Viewer("42", f"http://127.0.0.1:{port}")
+        if error is None:
+            assert await viewer.cancel() == ("", False)
+        else:
+            with pytest.raises(error):
+                await viewer.cancel()
+
+
 @pytest.mark.parametrize(
     "fields",
     [

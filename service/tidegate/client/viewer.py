@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from tidegate.client.cancelling import CancelRequested, request_cancel
 from tidegate.client.following import Event, Received, Unreachable, follow
 from tidegate.client.watching import WatchFinished, Watching
 from tidegate.model.close_codes import (
@@ -107,6 +108,7 @@ class Viewer:
         bases = [urls] if isinstance(urls, str) else list(urls)
         if not bases:
             raise InvalidRequest("urls", "must name at least one replica")
+        self._bases, self._token, self._tls = bases, token, tls
         try:
             self._watching = Watching(
                 parse_operation_id(operation),
@@ -182,6 +184,18 @@ class Viewer:
         async for _ in self:
             pass
         return self.status
+
+    async def cancel(self) -> CancelRequested:
+        """Ask the worker to stop; what becomes of it is in the frames. Asking twice is asking once.
+
+        Raises:
+            ViewerRefused: it is not allowed, or there is nothing to cancel; `code` is the HTTP
+                status (409: the operation has ended).
+            GatewayUnreachable: no replica answered.
+        """
+        token = await next_token(self._token)
+        operation = parse_operation_id(self.operation)
+        return await request_cancel(operation, self._bases, token=token, tls=self._tls)
 
     async def close(self) -> None:
         """Leave. Safe to call twice."""
