@@ -136,6 +136,12 @@ async def _stopped_or_lost(worker: Worker) -> None:
     await worker.send(("stop", "stopped"))
     assert steps(await worker.ended("stopped")) == [STARTED, CANCELLED], worker.log()
 
+    await worker.send(("meta", "told"))
+    entries = await worker.ended("told")
+    assert steps(entries) == [STARTED, COMPLETED], worker.log()
+    assert bar(entries) == [0.25], "50 is no fraction, and fails no job"
+    assert entries[1].data["message"] == "half of the half"
+
 
 async def _aborted(worker: Worker) -> None:
     """An arq job that somebody aborts."""
@@ -160,3 +166,18 @@ async def test_the_contract(library: str) -> None:
         if library in OWN:
             await OWN[library](worker)
         await _redis_away(worker)
+
+
+async def test_rq_callbacks_report_how_a_job_ends() -> None:
+    """In a worker without the job class, whose jobs say nothing before."""
+    async with working("rq_app", "-m", "rq.cli", "worker", "--url", "BROKER") as worker:
+        await worker.send(("returns", "good"), ("fails", "bad"), ("fails once", "again"))
+        assert steps(await worker.ended("good")) == [COMPLETED], worker.log()
+        entries = await worker.ended("bad")
+        assert steps(entries) == [FAILED], worker.log()
+        assert entries[0].data["error"] == "ValueError: password=[redacted]"
+        assert steps(await worker.ended("again")) == [RETRYING, COMPLETED], worker.log()
+        await worker.send(("stopped", "stopped"))
+        await worker.reached("waiting:unreported")
+        await worker.send(("stop", "job-stopped"))
+        assert steps(await worker.ended("stopped")) == [CANCELLED], worker.log()

@@ -84,6 +84,10 @@ class TaskReports:
         enter(op)
         return op
 
+    def progress(self, task: ReportedTask, fraction: float | None, **data: Any) -> None:
+        """It is this far (0 to 1); None: only `data` is told."""
+        self._safely(lambda: self.reporter.progress(task.operation, fraction, **data))
+
     def succeed(self, task: ReportedTask | None, result: Any = None) -> None:
         """It has returned."""
         self.leave(task)
