@@ -291,10 +291,14 @@ async def test_the_page_of_run_loses_nothing_with_a_replica_and_starts_operation
         await browser.until("document.querySelectorAll('.light[data-up=true]').length === 2")
         toasts = "document.getElementById('toasts').textContent"
         await browser.until(f"{toasts}.includes('online again')")
-        for name in ("e", "f"):
+        # The page takes replicas in turn, those whose light is on at that moment.
+        for name in "efghij":
             await watch(browser, name)
             written[name] = await backend.publish_many(name, 5)
-        await browser.until(f"{on % 2} > 0")
+            await browser.until(card(name, "querySelector('.served').textContent"))
+            if await browser.evaluate(on % 2):
+                break
+        assert await browser.evaluate(on % 2) == 1
         await browser.evaluate("document.getElementById('panel-raw').click()")
         for name, expected in written.items():
             await browser.evaluate(card(name, "querySelector('.open').click()"))

@@ -29,7 +29,7 @@ from tests.servers.tls import Certificates
 READY_TIMEOUT_S = 90.0
 _TRIES = 3
 #: Who may ask; the API server reads the file once, so all of them are made before its start.
-USERS = tuple(f"user-{number}" for number in range(32))
+USERS = tuple(f"user-{number}" for number in range(64))
 _CONTROLLERS = (
     "deployment-controller,replicaset-controller,horizontal-pod-autoscaler-controller,"
     "garbage-collector-controller,namespace-controller,serviceaccount-controller"
