@@ -39,11 +39,17 @@ __all__ = [
 ]
 COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 TIMEOUT_S = 30
+#: A `make` of a test must not take over the variables of the `make test` around it.
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 _started: list[Process] = []
 
 
 def environment(**more: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.upper().startswith("TIDEGATE_")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("TIDEGATE_") and name not in OF_MAKE
+    }
     # A fixed width and no colours, whatever terminal the tests run in.
     return clean | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"} | more
 

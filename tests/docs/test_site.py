@@ -139,6 +139,9 @@ def copied(root: Path) -> None:
     for name in ("helm/tidegate", "clients/vectors", "bench", "tests/cluster/lab"):
         (root / name).mkdir(parents=True)
         shutil.copy(ROOT / name / "README.md", root / name)
+    for path in ROOT.glob("examples/**/README.md"):
+        (root / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.relative_to(ROOT))
     shutil.copy(ROOT / "bench" / "reporter.py", root / "bench")
     mark = Path("service/tidegate/web/assets/shared/mark.svg")
     (root / mark).parent.mkdir(parents=True)

@@ -49,7 +49,8 @@ async def test_a_loop_is_started_once_throttled_and_ends_full(
     assert steps(entries) == ["operation_started", "operation_completed"]
     assert entries[0].data == {"status": "running", "title": "Import"}
     assert entries[-2].data == {"progress": 1.0, "current": 5_000, "total": 5_000}
-    assert len(bar(entries)) == 2  # the first one and the last one
+    # The first one, unless the last one has come before it was written, and the last one.
+    assert len(bar(entries)) <= 2
 
 
 async def test_the_last_update_is_sent_without_an_end(
