@@ -25,8 +25,8 @@ PORT = 8443
 
 
 def connections() -> int:
-    """Over all pods that its name stands for."""
-    found = socket.getaddrinfo(PODS, 9090, type=socket.SOCK_STREAM)
+    """Over all pods that its name stands for, each by its IPv4 address: it may have two."""
+    found = socket.getaddrinfo(PODS, 9090, socket.AF_INET, socket.SOCK_STREAM)
     total = 0.0
     for host in {str(address[0]) for *_, address in found}:
         with urllib.request.urlopen(f"http://{host}:9090/metrics", timeout=5) as answer:
