@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import typer
 
 from tidegate.cli import options
-from tidegate.cli.console import REFUSED, fail, failures_told
+from tidegate.cli.console import FAILED, REFUSED, fail, failures_told
 
 if TYPE_CHECKING:
     from tidegate.core.cancelling import CancelReply
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from tidegate.model.settings import Settings
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-TIMEOUT_S = 10.0
-#: What a replica answers here is a few hundred bytes.
-ANSWER_MAX_BYTES = 65_536
 
 
 def cancel(
@@ -95,46 +92,30 @@ def cancel(
 
 
 def _through_a_replica(operation: OperationId, urls: list[str], token: str | None) -> None:
-    import httpx
+    import asyncio
 
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    addresses = [_address(url, operation) for url in urls]
-    last = ""
-    with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-        for address in addresses:
-            try:
-                with client.stream("POST", address, headers=headers) as answer:
-                    text = next(answer.iter_bytes(ANSWER_MAX_BYTES), b"")
-                    status = answer.status_code
-            except (httpx.HTTPError, ValueError, UnicodeError) as error:
-                last = f"{address}: {str(error) or type(error).__name__}"
-                continue
-            if status == 202:
-                typer.echo(str(_member(text, "id")))
-                return
-            last = f"{address} answered {status}: {_member(text, 'detail') or 'no reason given'}"
-            if status < 500 and status != 429:
-                fail(last, REFUSED)
-    fail(last)
+    from tidegate.client.cancelling import first_answer
+    from tidegate.model.errors import GatewayUnreachable
 
-
-def _address(url: str, operation: OperationId) -> str:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("http", "https") or not parts.hostname:
-        fail(f"--url: {url} is no http:// or https:// address", REFUSED)
-    path = f"{parts.path.rstrip('/')}/operations/{quote(operation, safe='')}/cancel"
-    return urlunsplit((scheme, parts.netloc, path, "", ""))
-
-
-def _member(text: bytes, name: str) -> object:
-    import json
-
+    bases = [_base(url) for url in urls]
     try:
-        body = json.loads(text)
-    except ValueError:
-        return None
-    return body.get(name) if isinstance(body, dict) else None
+        answer = asyncio.run(first_answer(operation, bases, token=token))
+    except GatewayUnreachable as error:
+        fail(str(error))
+    if answer.is_accepted:
+        typer.echo(str(answer.body.get("id")))
+        return
+    reason = answer.body.get("detail") or "no reason given"
+    said = f"{answer.address} answered {answer.status}: {reason}"
+    fail(said, REFUSED if answer.is_final else FAILED)
+
+
+def _base(url: str) -> str:
+    base = url if "://" in url else f"http://{url}"
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+        fail(f"--url: {url} is no http:// or https:// address", REFUSED)
+    return base
 
 
 async def _in_redis(operation: OperationId, settings: Settings) -> CancelReply:

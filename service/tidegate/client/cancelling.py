@@ -34,6 +34,24 @@ class CancelRequested(NamedTuple):
     repeated: bool
 
 
+class CancelAnswer(NamedTuple):
+    """What a replica answered at an address; `body` is empty where it was no JSON object."""
+
+    address: str
+    status: int
+    body: Mapping[str, Any]
+
+    @property
+    def is_accepted(self) -> bool:
+        """The worker is asked."""
+        return self.status == httpx.codes.ACCEPTED
+
+    @property
+    def is_final(self) -> bool:
+        """No other replica would do what this one did not, or not at this rate."""
+        return self.status < 500 and self.status != httpx.codes.TOO_MANY_REQUESTS
+
+
 async def request_cancel(
     operation: OperationId,
     bases: Sequence[str],
@@ -48,8 +66,30 @@ async def request_cancel(
             (409: the operation has ended).
         GatewayUnreachable: none answered.
     """
+    answer = await first_answer(operation, bases, token=token, tls=tls)
+    if answer.is_accepted:
+        return CancelRequested(str(answer.body.get("id", "")), answer.body.get("repeated") is True)
+    reason = answer.body.get("detail")
+    raise _REFUSALS.get(answer.status, ViewerRefused)(
+        reason if isinstance(reason, str) else f"the gateway answered {answer.status}",
+        answer.status,
+    )
+
+
+async def first_answer(
+    operation: OperationId,
+    bases: Sequence[str],
+    *,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> CancelAnswer:
+    """The first answer that is accepted or final, else the last one.
+
+    Raises:
+        GatewayUnreachable: the last replica did not answer, and none before it decided.
+    """
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    failure: GatewayUnreachable | ViewerRefused = GatewayUnreachable("no replica to ask")
+    last: CancelAnswer | GatewayUnreachable = GatewayUnreachable("no replica to ask")
     async with httpx.AsyncClient(
         timeout=TIMEOUT_S, trust_env=False, verify=True if tls is None else tls
     ) as http:
@@ -58,21 +98,15 @@ async def request_cancel(
             try:
                 async with http.stream("POST", address, headers=headers) as answer:
                     text = await _beginning(answer)
-                    status = answer.status_code
+                    last = CancelAnswer(address, answer.status_code, _object(text))
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                failure = GatewayUnreachable(f"{address}: {str(error) or type(error).__name__}")
+                last = GatewayUnreachable(f"{address}: {str(error) or type(error).__name__}")
                 continue
-            body = _object(text)
-            if status == httpx.codes.ACCEPTED:
-                return CancelRequested(str(body.get("id", "")), body.get("repeated") is True)
-            reason = body.get("detail")
-            failure = _REFUSALS.get(status, ViewerRefused)(
-                reason if isinstance(reason, str) else f"the gateway answered {status}", status
-            )
-            # Another replica may do what this one cannot, or not at this rate.
-            if status < 500 and status != httpx.codes.TOO_MANY_REQUESTS:
-                break
-    raise failure
+            if last.is_final:
+                return last
+    if isinstance(last, GatewayUnreachable):
+        raise last
+    return last
 
 
 def _address(base: str, operation: OperationId) -> str:
