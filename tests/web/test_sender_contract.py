@@ -387,3 +387,24 @@ async def test_one_that_vanishes_is_told_once_and_a_write_harms_nobody(side: Sid
         side.sender.write(Batch([frame(1)]))
     side.sender.close(close_codes.FINISHED)
     assert listener.told == ["closed"]
+
+
+async def test_an_aborted_sender_has_nothing_unsent_but_what_the_server_is_taking() -> None:
+    taken = asyncio.Event()
+
+    async def send(_: MutableMapping[str, Any]) -> None:
+        await taken.wait()
+
+    sender = AsgiSender(send, high_water_bytes=HIGH, low_water_bytes=LOW)
+    sending = asyncio.create_task(sender.run())
+    batches = [Batch([Frame(ZERO, b'{"type":"log"}', FrameKind.ENTRY)]) for _ in range(3)]
+    for batch in batches:
+        sender.write(batch)
+    await asyncio.sleep(0)
+    size = batches[0].size_bytes
+    assert sender.unsent_bytes == 3 * size
+    sender.abort(close_codes.SLOW)
+    assert sender.unsent_bytes == size
+    taken.set()
+    await sending
+    assert sender.unsent_bytes == 0

@@ -67,8 +67,8 @@ class AsgiSender:
 
     def abort(self, code: CloseCode) -> None:
         """Close without sending what is unsent."""
-        self._waiting.clear()
-        self._size = 0
+        while self._waiting:  # the one that is being sent takes its own size off
+            self._size -= self._waiting.popleft().size_bytes
         self.close(code)
 
     def paused(self) -> None:
