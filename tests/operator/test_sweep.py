@@ -266,14 +266,14 @@ async def test_a_watched_idle_stream_is_kept_and_goes_when_its_pod_is_dead(
     await sweep.round(ALL)
     assert await backend.ttl_s("1") is None
     await live(backend.client, "pod-b")
-    sweep._leases._until = 0
+    sweep.leases._until = 0
     report = await sweep.round(ALL)
     assert near(await backend.ttl_s("1"), GRACE_S)
     assert counts(report.tally.done) == {"consumers": 1}
     # It comes back, and attaches, before the stream is gone.
     await live(backend.client, "pod-a", "pod-b")
     await backend.watch("1", "pod-a")
-    sweep._leases._until = 0
+    sweep.leases._until = 0
     await sweep.round(ALL)
     assert await backend.ttl_s("1") is None
 

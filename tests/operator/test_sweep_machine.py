@@ -201,7 +201,7 @@ class SweepMachine(RuleBasedStateMachine):
 
     def _pods_renew(self) -> None:
         self.do(live(self.client, *sorted(self.alive)))
-        self.sweep._leases._until = 0.0
+        self.sweep.leases._until = 0.0
 
     @rule()
     def sweep_all(self) -> None:

@@ -21,7 +21,7 @@ from tidegate.redis.batches import run_script
 from tidegate.redis.topology import Topology
 from tidegate_operator.model.streams import Streams
 from tidegate_operator.redis import lua
-from tidegate_operator.redis.leases import GatewayRuns, LeaseView
+from tidegate_operator.redis.leases import GatewayRuns
 from tidegate_operator.redis.sweep import StreamSweeper
 from tidegate_operator.streams.report import SweepReport
 
@@ -49,15 +49,6 @@ class GatewayRemoval:
     ) -> None:
         self._topology = topology
         self._clock = clock
-        self._leases = LeaseView(
-            topology,
-            kubernetes_pods=None,
-            reply_timeout_s=settings.reply_timeout_s,
-            lease_s=lease_s,
-            fresh_s=0,
-            clock=clock,
-            is_gone=True,
-        )
         self.sweep = StreamSweeper(
             topology, settings, lease_s=lease_s, fresh_s=0, clock=clock, is_gone=True
         )
@@ -97,7 +88,7 @@ class GatewayRemoval:
         began = answered = self._clock()
         while True:
             try:
-                return await self._leases.check_gone()
+                return await self.sweep.leases.check_gone()
             except GatewayRuns:
                 answered = self._clock()
                 if answered - began >= wait_s:

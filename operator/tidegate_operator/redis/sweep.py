@@ -74,7 +74,8 @@ class StreamSweeper:
         self._settings = settings
         self._clock = clock
         self._limiter = SweepRateLimiter(may_continue, clock)
-        self._leases = LeaseView(
+        #: Who lives, by the leases.
+        self.leases = LeaseView(
             topology,
             kubernetes_pods=kubernetes_pods,
             reply_timeout_s=settings.reply_timeout_s,
@@ -178,11 +179,11 @@ class StreamSweeper:
             self._round = None
 
     def _streams_of(self, streams: Streams) -> StreamPages:
-        return StreamPages(streams, self._limiter, self._leases, is_gone=self._is_gone)
+        return StreamPages(streams, self._limiter, self.leases, is_gone=self._is_gone)
 
     def _slots_of(self, streams: Streams) -> SlotPages:
         prefix = self._topology.names.slots_prefix
-        return SlotPages(prefix, streams, self._limiter, self._leases)
+        return SlotPages(prefix, streams, self._limiter, self.leases)
 
     async def _advance(self, at: Round, streams: Streams) -> SweepReport | None:
         primary = self._primary or await self._connect(at, streams)
