@@ -77,24 +77,9 @@ async def read(
     assert program is not None
     url = f"{base_url(replica)}/streams/42"
     command = (program, "read.mjs", url, live, offset, token)
-    done = await run(*command, cwd=packages, timeout_s=TIMEOUT_S)
+    done = await programs.run(*command, cwd=packages, timeout_s=TIMEOUT_S)
     assert done.code == 0, done.out
     return [json.loads(line) for line in done.out.split("\n") if line]
-
-
-async def run(
-    *command: str | Path, cwd: Path, timeout_s: float, **environment: str
-) -> programs.Done:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    return await programs.ended(process, timeout_s)
 
 
 @pytest.mark.parametrize("live", ["sse", "long-poll"])
@@ -163,14 +148,13 @@ async def test_the_published_tests_of_reading_hold(
         Replica(redis_server.url, auth={"origins": ["https://example.com"]}) as replica,
         Writer(base_url(replica), backend.client).running() as url,
     ):
-        done = await run(
+        done = await programs.run(
             program,
             *("node_modules/vitest/vitest.mjs", "run", "conformance.test.mjs"),
             *("--reporter", "verbose", "--no-color", "--testTimeout", "60000", "-t", pattern),
             cwd=packages,
+            env={"CONFORMANCE_TEST_URL": url, "CI": "1"},
             timeout_s=CONFORMANCE_TIMEOUT_S,
-            CONFORMANCE_TEST_URL=url,
-            CI="1",
         )
     assert done.code == 0, done.out
     passed = re.search(r"Tests +([0-9]+) passed", done.out)

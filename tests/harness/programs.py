@@ -13,6 +13,8 @@ import signal
 import sys
 from asyncio import StreamReader
 from asyncio.subprocess import Process
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 CHUNK_BYTES = 65_536
@@ -52,6 +54,27 @@ async def ended(process: Process, timeout_s: float | None = None, stdin: bytes =
     finally:
         await end(process)
     return Done(code, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def run(
+    *command: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> Done:
+    """Start it with nothing to read, and both of its outputs in one; how it ended, as `ended`.
+    `env`: variables beside those of this process.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=os.environ | dict(env or {}),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return await ended(process, timeout_s)
 
 
 async def end(process: Process) -> None:

@@ -5,8 +5,6 @@ What a package manager installs is kept in the cache. A tool that is missing ski
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shutil
 from pathlib import Path
@@ -33,16 +31,7 @@ def recipes() -> dict[str, str]:
 
 
 async def run(folder: Path, *command: str, **env: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=folder,
-        env={**os.environ, **env},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    done = await programs.ended(process)
+    done = await programs.run(*command, cwd=folder, env=env)
     assert done.code == 0, f"{command}: {done.out}"
     return done.out
 
