@@ -203,13 +203,15 @@ class Server:
             return False
 
     async def wipe(self) -> None:
-        """No keys, no scripts, and no connection of anybody's."""
+        """No keys, no scripts, no connection of anybody's, and no record of what was refused."""
         async with self.client() as client:
             await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
             await client.execute_command("FLUSHALL")
             await client.execute_command("SCRIPT", "FLUSH")
             await client.execute_command("CONFIG", "RESETSTAT")
+            await client.execute_command("ACL", "LOG", "RESET")
+            await client.execute_command("SLOWLOG", "RESET")
 
     # --- inside
 
