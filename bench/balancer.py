@@ -106,7 +106,7 @@ class Balancer:
 
     async def _check(self, backend: Backend) -> None:
         while True:
-            ready = await _is_ready(backend.admin_port)
+            ready = await is_ready(backend.admin_port)
             if ready is not backend.in_rotation:
                 backend.in_rotation = ready
                 backend.changed.set()
@@ -180,7 +180,8 @@ class _Side(asyncio.Protocol):
             other.end()
 
 
-async def _is_ready(admin_port: int) -> bool:
+async def is_ready(admin_port: int) -> bool:
+    """Whether `/readyz` of this replica answers 200."""
     request = b"GET /readyz HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n"
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):

@@ -11,15 +11,25 @@ import shlex
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-from bench import machine, profile, report, results
+from bench import comparison, machine, profile, report, results
+from bench.centrifugo import VERSION as PEER_VERSION
 from bench.centrifugo import centrifugo as peer
 from bench.errors import BenchError, NotPossible
 from bench.measures import Bed, Round, play
@@ -29,7 +39,15 @@ from bench.runner import Plan, run
 from bench.scenarios import SCENARIOS, Kind, Scenario, scenario_named
 from bench.scraping import scraped
 from bench.stage import Pinning, redis_binary
-from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics
+from bench.subjects import (
+    NAIVE,
+    WORKERS,
+    Subject,
+    gateway,
+    published_by_script,
+    with_and_without_metrics,
+    with_workers,
+)
 
 ROUNDS: Final = 3
 SECONDS: Final = 5.0
@@ -94,7 +112,23 @@ def main(
         bool,
         typer.Option(
             "--centrifugo",
-            help="Centrifugo in the same run, built from source the first time (wants Go).",
+            help=f"Centrifugo {PEER_VERSION} in the same run, built from source the first time "
+            "(wants Go).",
+        ),
+    ] = False,
+    centrifugo_binary: Annotated[
+        Path | None,
+        typer.Option(
+            "--centrifugo-binary",
+            metavar="PATH",
+            help="The same with this binary of Centrifugo, which is not built.",
+        ),
+    ] = None,
+    by_script: Annotated[
+        bool,
+        typer.Option(
+            "--by-script",
+            help="The gateway as well with entries that the script of the Python package writes.",
         ),
     ] = False,
     without_metrics: Annotated[
@@ -104,6 +138,25 @@ def main(
             help="The gateway scraped, beside the same one with metrics off: what they cost.",
         ),
     ] = False,
+    faster: Annotated[
+        float | None,
+        typer.Option(
+            "--faster",
+            metavar="FACTOR",
+            min=0.01,
+            max=100,
+            help="Multiply the entries per second, to see what can be sent at most.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=2,
+            max=64,
+            help="The gateway with so many worker processes beside one process, neither pinned.",
+        ),
+    ] = None,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
     json: JsonName = None,
@@ -126,6 +179,8 @@ def main(
 
       python -m bench -s 1000x1 --rounds 8 --no-baseline --without-metrics
 
+      python -m bench -s 1x2000 -s 1000x1 --rounds 6 --no-baseline --workers 2
+
       python -m bench compare before after
 
       python -m bench profile -s 1000x1
@@ -139,35 +194,50 @@ def main(
         raise typer.BadParameter("--no-baseline and --baseline-only leave nothing to measure")
     if without_metrics and baseline_only:
         raise typer.BadParameter("--without-metrics is about the gateway")
+    if workers and (without_metrics or baseline_only):
+        raise typer.BadParameter("--workers is a comparison of its own")
     chosen = choose(scenario)
     if quick:
         chosen = [one.smaller() for one in chosen]
+    if faster is not None:
+        chosen = [one.faster(faster) for one in chosen]
     with errors_shown():
         subjects: list[Subject] = []
         extra = tuple(shlex.split(server_args))
         if without_metrics:
             subjects += with_and_without_metrics(extra)
+        elif workers:
+            subjects += with_workers(workers, extra)
         elif not baseline_only:
             subjects.append(gateway(extra))
+        if by_script:
+            subjects.append(published_by_script(extra))
         if not no_baseline:
             subjects.append(NAIVE)
-        if centrifugo:
+        if centrifugo or centrifugo_binary is not None:
             with console.status("building Centrifugo (some minutes, once)"):
-                subjects.append(peer())
+                subjects.append(peer(centrifugo_binary))
         stretch_s = seconds or (QUICK_SECONDS if quick else SECONDS)
         bed = make_bed(redis_server, stretch_s, chosen, watch=scraped)
+        if workers:  # each wants a core, so nobody has one to itself
+            bed = replace(bed, pinning=bed.pinning.loosened())
         plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)
         raise typer.Exit(measure(plan, save_as=json))
 
 
 @app.command()
 def compare(before: str, after: str) -> None:
-    """Put two results side by side: names in bench/results, or paths of JSON files."""
+    """Put two results side by side: names in bench/results, or paths of JSON files.
+
+    A ratio is shown where the ranges of at least three rounds do not overlap.
+    """
     with errors_shown():
         first, second = results.load(before), results.load(after)
-    if first["machine"] != second["machine"]:
-        console.print("[yellow]made on different machines: trust no ratio[/yellow]")
-    tables = report.comparison_tables(first, second, (before, after))
+    for name, result in ((before, first), (after, second)):
+        console.print(comparison.where(result, name), highlight=False, soft_wrap=True)
+    for warning in comparison.warnings(first, second, (before, after)):
+        console.print(f"[yellow]{warning}[/yellow]")
+    tables = comparison.comparison_tables(first, second, (before, after))
     if not tables:
         console.print("[yellow]they have no scenario in common[/yellow]")
     for table in tables:
@@ -245,18 +315,10 @@ def measure(plan: Plan, *, save_as: str | None) -> int:
         "rounds": plan.rounds,
         "seconds": plan.bed.seconds,
     }
+    about["versions"] |= {one.name: one.version for one in plan.subjects if one.version}
     show_head(about)
     outcomes: list[Outcome] = []
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        # Each drawing is work on the core of the load.
-        refresh_per_second=2,
-    )
+    progress = progress_bar(MofNCompleteColumn())
     plan.bed.pinning.pin_this_process()
     started = datetime.now(UTC)
     status = 0
@@ -294,7 +356,13 @@ def measure(plan: Plan, *, save_as: str | None) -> int:
 def anything_wrong(outcomes: list[Outcome]) -> bool:
     """Whether a round of the gateway failed, or not everything arrived. The baseline may break."""
     for outcome in outcomes:
-        for one in outcome.rounds.get(report.OURS, ()):
+        ours = [
+            one
+            for name, rounds in outcome.rounds.items()
+            if name == report.OURS or name.endswith(WORKERS)
+            for one in rounds
+        ]
+        for one in ours:
             complete = (
                 one.figures.get(metric, 100.0)
                 for metric in ("delivered_pct", "opened_pct", "joined_pct")
@@ -316,8 +384,10 @@ def show_head(about: dict[str, Any]) -> None:
         f"{about['versions']['redis server']}",
         highlight=False,
     )
+    if beside := about["versions"].get(report.PEER):
+        console.print(f"{report.PEER} in this run: {beside}", highlight=False)
     console.print(
-        "Centrifugo: 6.9.1, measured on two cores of another machine: a mark, not a result.",
+        "Column Centrifugo: 6.9.1, measured on two cores of another machine: a mark, not a result.",
         style="dim",
     )
 
@@ -341,6 +411,19 @@ class Interrupted(BaseException):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(status)
+
+
+def progress_bar(*more: ProgressColumn) -> Progress:
+    """Drawn twice a second only: each drawing is work on the core of the load."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *more,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=2,
+    )
 
 
 def until_interrupted(

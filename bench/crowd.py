@@ -12,6 +12,7 @@ counted as `other`). Over server-sent events (`Way.EVENTS`) it is the same with 
     UPGRADING | 101, multiplexed        | WATCHING, its operations are asked for
     WATCHING  | a first frame of each   | OPEN, `on_open`
     OPEN      | marked frames           | OPEN, counted; `on_goal` at its goal
+    LEAVING   | the end of the server's | CLOSED, `on_lost`
     any       | close, reset, refusal   | CLOSED, `on_lost`
 
 Invariant: a delivery counts once, and only if it is the next of its operation for that viewer or
@@ -49,6 +50,9 @@ BUFFER_BYTES: Final = 1 << 20
 VIEWERS_PER_SOURCE: Final = 12_000
 IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux; not named in Python's socket module before 3.13
 NEVER: Final = 1 << 62
+#: A close of 1000, with a mask of zeros, and the reason of the end that follows.
+LEAVES: Final = b"\x88\x82\0\0\0\0\x03\xe8"
+LEFT: Final = "left"
 # Reasons are texts from the server: keep a bounded number of different ones.
 MAX_REASONS: Final = 50
 
@@ -58,6 +62,7 @@ class State(enum.Enum):
     UPGRADING = enum.auto()
     WATCHING = enum.auto()
     OPEN = enum.auto()
+    LEAVING = enum.auto()
     CLOSED = enum.auto()
 
 
@@ -186,6 +191,11 @@ class Crowd:
         viewer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         viewer.sock.close()
 
+    def leave(self, viewer: Viewer) -> None:
+        """Close it as a browser does; `on_lost` tells when the server has ended the connection."""
+        viewer.state = State.LEAVING
+        self._send(viewer, LEAVES)
+
     def close_all(self) -> None:
         for viewer in list(self.viewers.values()):
             self.close(viewer)
@@ -231,6 +241,9 @@ class Crowd:
             self._lose(viewer, errno.errorcode.get(error.errno or 0, str(error)))
 
     def _readable(self, viewer: Viewer) -> None:
+        if viewer.state is State.LEAVING:
+            self._until_end(viewer)
+            return
         # What is left of the last read goes in front of the shared buffer: no joining of bytes.
         buffer = self._buffer
         kept = len(viewer.rest)
@@ -264,6 +277,17 @@ class Crowd:
             self._events(viewer, start, end)
         if viewer.goal and viewer.next >= viewer.goal and viewer.state is State.OPEN:
             self.on_goal(viewer)
+
+    def _until_end(self, viewer: Viewer) -> None:
+        try:
+            if viewer.sock.recv_into(self._view):
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(viewer, errno.errorcode.get(error.errno or 0, str(error)))
+            return
+        self._lose(viewer, LEFT)
 
     def _welcome(self, viewer: Viewer, end: int) -> int | None:
         """Where the second frame begins, once the answer and the first frame are whole."""

@@ -16,11 +16,18 @@ from typing import Annotated, Final
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench import results
-from bench.cli import JsonName, RedisServer, console, end, errors_shown, until_interrupted
+from bench.cli import (
+    JsonName,
+    RedisServer,
+    console,
+    end,
+    errors_shown,
+    progress_bar,
+    until_interrupted,
+)
 from bench.errors import NotPossible
 from bench.procfs import open_files_limit, require_linux
 from bench.report import number
@@ -149,14 +156,7 @@ def main(
 
 
 def _shown(console: Console, scene: Scene, side: Side) -> Outcome:
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=2,
-    )
+    progress = progress_bar()
     with progress:
         task = progress.add_task(side.name, total=1.0)
 

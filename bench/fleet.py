@@ -26,10 +26,17 @@ class Replica:
     """One place in the fleet. Use as an async context manager; nothing runs after it."""
 
     def __init__(
-        self, index: int, *, redis_url: str, settings: Mapping[str, object], folder: Path
+        self,
+        index: int,
+        *,
+        redis_url: str,
+        settings: Mapping[str, object],
+        folder: Path,
+        ports: tuple[int, int] | None = None,
     ) -> None:
+        """`ports`: the viewers' and the admin's, where it matters which."""
         self.name = f"replica-{index}"
-        self.backend = Backend(free_port(), free_port())
+        self.backend = Backend(*(ports or (free_port(), free_port())))
         self._redis_url = redis_url
         self._settings = settings
         self._folder = folder
@@ -48,6 +55,24 @@ class Replica:
         """Raise `ProcessFailed` when it has ended by itself."""
         if self._child is not None:
             self._child.check()
+
+    @property
+    def is_running(self) -> bool:
+        """Neither stopped nor killed."""
+        return self._child is not None
+
+    @property
+    def pid(self) -> int:
+        """Raises `BenchError` when it was stopped."""
+        if self._child is None:
+            raise BenchError(f"{self.name} is not running")
+        return self._child.pid
+
+    async def kill(self) -> None:
+        """SIGKILL: it says nothing to anybody."""
+        if self._child is not None:
+            child, self._child = self._child, None
+            await child.end()
 
     async def stop(self, within_s: float) -> None:
         """SIGTERM, and wait. Raises `ProcessFailed` when it does not end with 0 in time."""

@@ -62,7 +62,7 @@ async def ours(url: str) -> None:
     link, _ = await connect(address.nodes[0], address, on_push, on_lost, Fanout(loop))
     subscribed = asyncio.Event()
     link.send(
-        pack("SSUBSCRIBE", CHANNEL), lambda _: subscribed.set(), (b"ssubscribe", CHANNEL.encode())
+        pack("SSUBSCRIBE", CHANNEL), lambda _: subscribed.set(), b"ssubscribe " + CHANNEL.encode()
     )
     await subscribed.wait()
     print("ready", flush=True)

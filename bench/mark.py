@@ -7,7 +7,12 @@ bytes of any frame without parsing, however the server re-encoded the entry, and
 repeats and reordering.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+from tidegate.model.settings import DispatchSettings, RedisSettings
+from tidegate.redis.appending import CONSUMER, Retention
+from tidegate.redis.lua import PUBLISH
 
 KEY_PREFIX: Final = "operation-progress:"
 START: Final = b"~T"
@@ -80,16 +85,23 @@ def xadd_template(
     operation: str, pad_bytes: int = 0, *, max_entries: int = MAX_STREAM_ENTRIES
 ) -> bytes:
     """A whole `XADD` in RESP as a template for `% (sent_ns, number)`."""
-    message = message_template(pad_bytes=pad_bytes)
+    key = (KEY_PREFIX + operation).encode()
+    arguments = (b"XADD", key, b"MAXLEN", b"~", b"%d" % max_entries, b"*", b"message")
+    return _command_template(arguments, message_template(pad_bytes=pad_bytes))
+
+
+def publish_template(operation: str) -> bytes:
+    """The same as a call of the script of the Python package, with its defaults."""
+    key = (KEY_PREFIX + operation).encode()
+    limits, kept = DispatchSettings(), Retention()
+    dispatch = (CONSUMER, limits.max_entries, limits.max_bytes, limits.max_entry_bytes)
+    rest = (*dispatch, *kept, "*", 0, "", "", 0, 0, "")
+    arguments = ["EVALSHA", PUBLISH.sha, 1, RedisSettings().group, *rest]
+    texts = [str(part).encode() for part in arguments]
+    return _command_template([*texts[:3], key, *texts[3:]], message_template())
+
+
+def _command_template(arguments: Sequence[bytes], message: bytes) -> bytes:
     size = len(message % (0, 0))
-    arguments = (
-        b"XADD",
-        (KEY_PREFIX + operation).encode(),
-        b"MAXLEN",
-        b"~",
-        str(max_entries).encode(),
-        b"*",
-        b"message",
-    )
     head = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in arguments)
     return b"*%d\r\n" % (len(arguments) + 1) + head + b"$%d\r\n" % size + message + b"\r\n"

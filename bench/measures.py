@@ -427,8 +427,19 @@ async def _connects(stage: Stage, scenario: Scenario, bed: Bed) -> Round:
     clock = stage.clock()
     async with bed.watch(stage):
         opened = await _open(stage, scenario, outcome, in_flight=IN_FLIGHT)
-    meter = stage.since(clock)
+        meter = stage.since(clock)
+        left = await stage.viewers.ask(
+            "leave", timeout_s=OPEN_S + ANSWER_S, in_flight=IN_FLIGHT, deadline_s=OPEN_S
+        )
+        await asyncio.sleep(SETTLE_S)
+    whole = stage.since(clock)
+    if left["lost"]:
+        outcome.problems.append(f"did not end as they should: {left['lost']}")
+    outcome.raw["left"] = left
     figures = outcome.figures
+    if left["left"]:
+        # With those that were open before: a fiftieth.
+        figures["cpu_us_with_close"] = whole.server_s * 1e6 / left["left"]
     figures["opened_pct"] = 100 * opened["opened"] / opened["expected"]
     figures["connects_per_s"] = opened["opened"] / opened["seconds"]
     figures["handshake_p50_ms"] = opened["handshake_p50_ms"]

@@ -48,6 +48,15 @@ def cpu_ns(pid: int) -> int:
         raise ProcessLookupError(f"no process {pid}") from error
 
 
+def family(pid: int) -> list[int]:
+    """The process and all below it: the workers of a supervisor."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
 def user_system_s(pid: int) -> tuple[float, float]:
     """User and system seconds apart, in ticks of 10 ms: for the split only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -83,13 +92,13 @@ def open_files_limit(wanted: int) -> int:
 
 
 def step_back(niceness: int) -> None:
-    """Let other processes go first.
+    """In a new session: let other processes go first, by so much more than the bench itself does.
 
     With autogroups a session competes as one, so its group has to be niced as well."""
-    os.nice(niceness)
+    nice = os.nice(niceness)
     group = Path("/proc/self/autogroup")
-    if niceness and group.exists():
-        group.write_text(str(niceness))
+    if nice and group.exists():
+        group.write_text(str(nice))
 
 
 def quick_timers() -> None:

@@ -1,6 +1,7 @@
 """The publishers' process: paced by a schedule, over one raw socket; times itself.
 
-It writes plain `XADD`s to Redis, or with `--api` Centrifugo's batches to its HTTP API.
+It writes plain `XADD`s to Redis, with `--script` calls of the script that publishes, or with
+`--api` Centrifugo's batches to its HTTP API.
 
 Entry i is due at `start + i / rate`. What is due is sent at once, one write for all that is due,
 never waiting for the replies of what came before; what could not be sent in time is sent as soon
@@ -29,11 +30,14 @@ from bench.mark import (
     MAX_STREAM_ENTRIES,
     message_template,
     operation_name,
+    publish_template,
     xadd_template,
     xadd_token,
 )
 from bench.procfs import quick_timers
 from bench.stats import percentile
+from tidegate.redis.link import pack
+from tidegate.redis.lua import PUBLISH
 
 # Replies wait in the socket's buffer; 64 are about 2 KB.
 REPLIES_PER_READ: Final = 64
@@ -71,6 +75,13 @@ class RedisWire:
             if isinstance(reply, Exception):
                 raise RuntimeError(f"Redis refused an XADD: {reply}")
         return count
+
+
+class ScriptWire(RedisWire):
+    """Entries as calls of the script that appends and dispatches in one step."""
+
+    def template(self, operation: str) -> bytes:
+        return publish_template(operation)
 
 
 class CentrifugoWire:
@@ -132,6 +143,12 @@ class Publisher:
 
     def close(self) -> None:
         self._sock.close()
+
+    def load(self, script: str) -> None:
+        """Make it known to Redis."""
+        self._sock.sendall(pack("SCRIPT", "LOAD", script))
+        self._unanswered += 1
+        self._drain(0)
 
     def _know(self, operations: int) -> None:
         while len(self._templates) < operations:
@@ -234,6 +251,7 @@ class Publisher:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis-port", type=int, required=True)
+    parser.add_argument("--script", action="store_true", help="publish by the script")
     parser.add_argument("--api", default="", metavar="URL", help="Centrifugo's batch method")
     args = parser.parse_args()
     quick_timers()
@@ -242,7 +260,10 @@ def main() -> None:
         address = (str(place.hostname), int(place.port or 80))
         publisher = Publisher(address, CentrifugoWire(args.api))
     else:
-        publisher = Publisher(("127.0.0.1", args.redis_port), RedisWire())
+        wire = ScriptWire() if args.script else RedisWire()
+        publisher = Publisher(("127.0.0.1", args.redis_port), wire)
+        if args.script:
+            publisher.load(PUBLISH.text)
     verbs: dict[str, Callable[..., dict[str, Any]]] = {
         "fill": publisher.fill,
         "fill_large": publisher.fill_large,

@@ -7,7 +7,7 @@ spoil a figure.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +15,8 @@ from rich.table import Table
 
 from bench.results import Outcome
 from bench.scenarios import SCENARIOS, Better, Row
-from bench.stats import Spread, ratio
-from bench.subjects import UNMEASURED
+from bench.stats import Difference, Spread, judge
+from bench.subjects import UNMEASURED, WORKERS
 
 OURS: Final = "tidegate"
 BASELINE: Final = "naive"
@@ -24,8 +24,10 @@ PEER: Final = "centrifugo"
 # A problem may hold the end of a log; the JSON file has it whole.
 MAX_PROBLEM_CHARS: Final = 2_000
 PROBLEM_HEAD_CHARS: Final = 200
-# Two rounds have no spread worth the name.
-MIN_ROUNDS: Final = 3
+#: Under a table with ratios.
+IN_BRACKETS: Final = (
+    "a ratio in brackets is no result: the ranges of the rounds overlap, or there are fewer than 3"
+)
 BED: Final = (
     ("server_core_pct", "server"),
     ("viewers_core_pct", "viewers"),
@@ -75,7 +77,8 @@ def outcome_table(outcome: Outcome) -> Table:
         title=f"{outcome.scenario.name}: {outcome.scenario.title}",
         title_justify="left",
         title_style="bold",
-        caption=f"median of {rounds} round{'s' if rounds > 1 else ''}, lowest..highest",
+        caption=f"median of {rounds} round{'s' if rounds > 1 else ''}, lowest..highest"
+        + (f"; {IN_BRACKETS}" if len(subjects) > 1 else ""),
         caption_justify="left",
     )
     table.add_column("figure")
@@ -85,17 +88,33 @@ def outcome_table(outcome: Outcome) -> Table:
     for subject in subjects:
         table.add_column(subject, justify="right")
     for other in subjects[1:]:
-        table.add_column(f"/ {other}", justify="right")
+        table.add_column(f"/ {other}, per round", justify="right")
     table.add_column("")
     for row in outcome.scenario.rows:
         cells = [outcome.spread(subject, row.metric) for subject in subjects]
         line = [row.label, row.unit, number(row.centrifugo), number(row.reach)]
         line += [cell(value) for value in cells]
         for other in subjects[1:]:
-            line.append(number(outcome.ratio(row.metric, subjects[0], other)))
+            line.append(ratio_cell(outcome, row.metric, subjects[0], other))
         line.append(verdict(row, cells[0]) if subjects[0] == OURS else "")
         table.add_row(*line)
     return table
+
+
+def ratio_cell(outcome: Outcome, metric: str, ours: str, theirs: str) -> str:
+    """The ratio in each round, its median and extremes; in brackets where it is no result."""
+    a, b = outcome.spread(ours, metric), outcome.spread(theirs, metric)
+    found = outcome.ratios(metric, ours, theirs)
+    if a is None or b is None or found is None:
+        return "-"
+    rounds = min(len(outcome.values(ours, metric)), len(outcome.values(theirs, metric)))
+    match judge(a, b, rounds=rounds):
+        case Difference.REAL:
+            return cell(found)
+        case Difference.WITHIN:
+            return f"[dim]({number(found.median)}) within the spread[/dim]"
+        case Difference.TOO_FEW_ROUNDS:
+            return f"[dim]({number(found.median)})[/dim]"
 
 
 def shortened(problem: str) -> str:
@@ -108,20 +127,35 @@ def shortened(problem: str) -> str:
 
 def metrics_cost(outcome: Outcome) -> str:
     """The CPU per delivery with metrics over that without, round by round; empty if unknown."""
-    cost = outcome.ratios("cpu_us_per_delivery", OURS, UNMEASURED)
-    if cost is None:
-        return ""
-    return (
-        f"CPU per delivery with metrics over that without, in the same round: median "
-        f"{cost.median:.3f}, {cost.low:.3f}..{cost.high:.3f}"
-    )
+    return _cost(outcome, "with metrics over that without", OURS, UNMEASURED)
+
+
+def workers_cost(outcome: Outcome) -> str:
+    """The CPU per delivery with workers over that of one process, in the same way."""
+    for name in outcome.rounds:
+        if name.endswith(WORKERS):
+            return _cost(outcome, f"with {name} over that of one process", name, OURS)
+    return ""
+
+
+def _cost(outcome: Outcome, words: str, subject: str, other: str) -> str:
+    for metric, what in (("cpu_us_per_delivery", "delivery"), ("cpu_us_per_connect", "connect")):
+        cost = outcome.ratios(metric, subject, other)
+        if cost is not None:
+            text = (
+                f"CPU per {what} {words}, in the same round: median "
+                f"{cost.median:.3f}, {cost.low:.3f}..{cost.high:.3f}"
+            )
+            return f"{text}: within the spread" if cost.low <= 1 <= cost.high else text
+    return ""
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print(outcome_table(outcome))
-    if cost := metrics_cost(outcome):
-        console.print(f"  {cost}", highlight=False)
+    for cost in (metrics_cost(outcome), workers_cost(outcome)):
+        if cost:
+            console.print(f"  {cost}", highlight=False)
     for subject in outcome.rounds:
         shares = [
             f"{label} {share.median:.0f} %"
@@ -151,15 +185,14 @@ def show_targets(console: Console, outcomes: Sequence[Outcome]) -> None:
             if not row.reached(value.median):
                 wanted = f"{row.better.sign} {number(row.reach)} {row.unit}"
                 missed.append(f"{name} {number(value.median)} instead of {wanted}")
-            beside = outcome.ratio(row.metric, OURS, PEER) if PEER in outcome.rounds else None
+            beside = outcome.ratios(row.metric, OURS, PEER) if PEER in outcome.rounds else None
             if beside is None or row.centrifugo is None:
                 continue
             # Machines differ; how far ahead of the same peer in the same run does not so much.
             wanted_ratio = row.reach / row.centrifugo
-            good = beside <= wanted_ratio if row.better is Better.LOWER else beside >= wanted_ratio
             ratios.append(
-                f"{name} {number(beside)} of {PEER}'s here, {row.better.sign} "
-                f"{number(wanted_ratio)} asked: {'reached' if good else 'missed'}"
+                f"{name} {cell(beside)} of {PEER}'s here, {row.better.sign} "
+                f"{number(wanted_ratio)} asked: {reached(beside, wanted_ratio, row.better)}"
             )
     if not asked:
         return
@@ -170,6 +203,14 @@ def show_targets(console: Console, outcomes: Sequence[Outcome]) -> None:
         console.print(f"\n[bold]The same marks as ratios to {PEER} in this run[/bold]")
     for line in ratios:
         console.print(f"  {line}", highlight=False)
+
+
+def reached(value: Spread, wanted: float, better: Better) -> str:
+    """Whether all rounds are on the good side, or none; anything between is no result."""
+    below, above = value.high <= wanted, value.low > wanted
+    if not below and not above:
+        return "within the spread"
+    return "reached" if below is (better is Better.LOWER) else "missed"
 
 
 def scenario_table() -> Table:
@@ -186,70 +227,3 @@ def scenario_table() -> Table:
         ]
         table.add_row(scenario.name, scenario.title, "\n".join(wanted) or "-")
     return table
-
-
-def comparison_tables(
-    before: dict[str, Any], after: dict[str, Any], names: Sequence[str]
-) -> list[Table]:
-    """For each scenario and subject in both: medians and their ratio."""
-    tables = []
-    old = {scenario["name"]: scenario for scenario in before["scenarios"]}
-    for scenario in after["scenarios"]:
-        other = old.get(scenario["name"])
-        if other is None:
-            continue
-        for subject, result in scenario["subjects"].items():
-            if subject not in other["subjects"]:
-                continue
-            table = Table(
-                title=f"{scenario['name']}, {subject}: {scenario['title']}",
-                title_justify="left",
-                title_style="bold",
-            )
-            table.add_column("figure")
-            table.add_column("unit")
-            for name in names:
-                table.add_column(name, justify="right")
-            table.add_column("ratio", justify="right")
-            table.add_column("")
-            for row in scenario["rows"]:
-                pair = [
-                    _spread_of(summary.get(row["metric"]))
-                    for summary in (
-                        other["subjects"][subject]["summary"],
-                        result["summary"],
-                    )
-                ]
-                a, b = pair
-                change = ratio(b.median, a.median) if a and b else None
-                table.add_row(
-                    row["label"],
-                    row["unit"],
-                    cell(a),
-                    cell(b),
-                    number(change),
-                    difference(
-                        a,
-                        b,
-                        rounds=min(before["rounds"], after["rounds"]),
-                        lower_is_better=row["better"] == "lower",
-                    ),
-                )
-            tables.append(table)
-    return tables
-
-
-def difference(a: Spread | None, b: Spread | None, *, rounds: int, lower_is_better: bool) -> str:
-    """Whether `b` differs from `a` by more than the rounds of each differ among themselves."""
-    if a is None or b is None:
-        return ""
-    if rounds < MIN_ROUNDS:
-        return "[dim]too few rounds to say[/dim]"
-    if b.low <= a.high and a.low <= b.high:
-        return "[dim]within the spread[/dim]"
-    better = (b.median < a.median) is lower_is_better
-    return "[green]better[/green]" if better else "[red]worse[/red]"
-
-
-def _spread_of(summary: dict[str, float] | None) -> Spread | None:
-    return None if summary is None else Spread(**summary)

@@ -22,7 +22,7 @@ from bench.cli import choose, console, errors_shown, make_bed, measure
 from bench.report import OURS, number
 from bench.runner import Plan
 from bench.subjects import gateway
-from tidegate.cli.size_plan import redis_cpu, replica_cpu
+from tidegate.cli.size_costs import Work, redis_cpu, replica_cpu
 
 #: Scenarios with connected viewers, one replica and sockets.
 COMPARED: Final = ("1x2000", "100x10", "200x10", "1000x1")
@@ -50,15 +50,17 @@ def compare(result: Mapping[str, Any]) -> Iterator[Compared]:
         summary = scenario["subjects"].get(OURS, {}).get("summary", {})
         if scenario["name"] not in COMPARED:
             continue
-        entries = scenario["entries_per_s"]
-        deliveries = entries * scenario["viewers_each"]
+        entries, each = scenario["entries_per_s"], scenario["viewers_each"]
+        deliveries = entries * each
+        operations = scenario["operations"]
+        work = Work(1, operations * each, operations, 1.0, entries, deliveries)
         if (found := summary.get("cpu_us_per_delivery")) is not None:
-            estimated = replica_cpu(entries, deliveries) * 1e6 / deliveries
+            estimated = replica_cpu(work) * 1e6 / deliveries
             yield Compared(scenario["name"], "CPU per delivery", found["median"], estimated)
         if entries < FEWEST_ENTRIES_PER_S:
             continue
         if (found := summary.get("redis_us_per_entry")) is not None:
-            estimated = redis_cpu(entries, 1) * 1e6 / entries
+            estimated = redis_cpu(work) * 1e6 / entries
             yield Compared(scenario["name"], "Redis CPU per entry", found["median"], estimated)
 
 

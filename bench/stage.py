@@ -24,6 +24,7 @@ from typing import Final
 from bench.child import Child, running
 from bench.errors import NotPossible
 from bench.meter import Clock, Meter, read_clock
+from bench.procfs import family
 from bench.subjects import Subject
 
 READY_S: Final = 60.0
@@ -90,7 +91,7 @@ class Stage:
         for child in (*self.servers, self.redis, self.viewers, self.publisher):
             child.check()
         return read_clock(
-            [server.pid for server in self.servers],
+            [pid for server in self.servers for pid in family(server.pid)],
             redis=self.redis.pid,
             viewers=self.viewers.pid,
             publisher=self.publisher.pid,
@@ -193,6 +194,7 @@ async def staged(
             "publisher",
             *(*python, "bench.publisher"),
             *("--redis-port", str(redis_port), "--api", subject.api_url(**places[0])),
+            *(("--script",) if subject.by_script else ()),
             cores=pinning.rest,
             talks=True,
         )

@@ -20,7 +20,9 @@ class Subject:
 
     `signs_in`: it knows users by their tokens, and counts their connections. `speaks` is what its
     viewers speak where the scenario says socket. `api`: entries go to this URL in Centrifugo's
-    batches, and not into Redis. `scraped`: where a Prometheus would ask, if it is to be asked.
+    batches, and not into Redis. `by_script`: into Redis by the script of the Python package, and
+    not by a plain `XADD`. `scraped`: where a Prometheus would ask, if it is to be asked.
+    `version`: what a server that is not ours says of itself.
     """
 
     name: str
@@ -30,8 +32,10 @@ class Subject:
     signs_in: bool = False
     speaks: Way = Way.SOCKET
     api: str = ""
+    by_script: bool = False
     scraped: str = ""
     kinds: frozenset[Kind] = frozenset(Kind)
+    version: str = ""
 
     def command(self, **values: object) -> list[str]:
         return [part.format(**values) for part in self.argv]
@@ -52,6 +56,7 @@ class Subject:
 
 
 UNMEASURED: Final = "no metrics"
+WORKERS: Final = " workers"
 NAIVE: Final = Subject(
     name="naive",
     argv=(sys.executable, "-m", "bench.naive", "--port", "{port}", "--redis", "{redis}"),
@@ -98,3 +103,24 @@ def with_and_without_metrics(extra: tuple[str, ...] = ()) -> tuple[Subject, Subj
         replace(ours, scraped="http://127.0.0.1:{admin_port}/metrics"),
         replace(ours, name=UNMEASURED).with_args(("--set", "metrics.enabled=false")),
     )
+
+
+def with_workers(workers: int, extra: tuple[str, ...] = ()) -> tuple[Subject, Subject]:
+    """The gateway as one process, and the same with so many workers.
+
+    Raises `NotPossible` when it is not installed."""
+    one = replace(gateway(extra), kinds=frozenset({Kind.LIVE, Kind.CONNECTS}))
+    arguments = ("--workers", str(workers))
+    return one, replace(one, name=workers_name(workers)).with_args(arguments)
+
+
+def published_by_script(extra: tuple[str, ...] = ()) -> Subject:
+    """The gateway, whose backends publish with the Python package or over HTTP.
+
+    Raises `NotPossible` when it is not installed."""
+    return replace(gateway(extra), name="publish", by_script=True, kinds=frozenset({Kind.LIVE}))
+
+
+def workers_name(workers: int) -> str:
+    """Of the subject."""
+    return f"{workers}{WORKERS}"

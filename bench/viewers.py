@@ -6,6 +6,7 @@ time; the crowd is served between commands too, so that pings are answered.
     open     connect viewers, at most `in_flight` handshakes at once     -> counts, times
     reset    start a window, with room for `capacity` latencies           -> capacity
     wait     until `expected` deliveries, `quiet_s` without any, or late  -> counts, latencies
+    leave    close all as browsers do, at most `in_flight` at once        -> left, lost
     joins    for `seconds`: join, read `entries_each`, leave, again       -> counts, times
     close    drop all connections                                         -> closed
 
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.crowd import Crowd, Viewer
+from bench.crowd import LEFT, Crowd, Viewer
 from bench.mark import operation_name
 from bench.stats import percentile
 from bench.users import sign_in
@@ -228,6 +229,31 @@ class Joining(Job):
         }
 
 
+class Leaving(Job):
+    """All viewers close their sockets and wait for the server's end, `in_flight` at a time."""
+
+    def __init__(self, crowd: Crowd, *, in_flight: int, deadline_s: float) -> None:
+        self._crowd = crowd
+        self._in_flight = in_flight
+        self._waiting = list(crowd.viewers.values())
+        self._under_way = 0
+        self._deadline = time.monotonic() + deadline_s
+        crowd.lost.clear()
+        crowd.on_lost = self._on_lost
+
+    def _on_lost(self, _: Viewer) -> None:
+        self._under_way -= 1
+
+    def tick(self, now: float) -> dict[str, Any] | None:
+        while self._waiting and self._under_way < self._in_flight:
+            self._under_way += 1
+            self._crowd.leave(self._waiting.pop())
+        if (self._waiting or self._under_way) and now < self._deadline:
+            return None
+        lost = dict(self._crowd.lost)
+        return {"left": lost.pop(LEFT, 0), "lost": lost}
+
+
 class Desk:
     """Reads commands, runs one job at a time, writes answers."""
 
@@ -268,6 +294,8 @@ class Desk:
                 self._job = Handshake(self.crowd, **command)
             case "wait":
                 self._job = Waiting(self.crowd, **command)
+            case "leave":
+                self._job = Leaving(self.crowd, **command)
             case "joins":
                 self._job = Joining(self.crowd, **command)
             case "reset":

@@ -57,7 +57,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--operations", type=_positive, default=50, help="watched by the page")
     parser.add_argument("--per-second", type=float, default=1000, help="updates of all of them")
     parser.add_argument("--seconds", type=float, default=10, help="at that pace")
-    parser.add_argument("--loads", type=_positive, default=7, help="of the page, for its first update")
+    parser.add_argument(
+        "--loads", type=_positive, default=7, help="of the page, for its first update"
+    )
     parser.add_argument("--kills", type=_positive, default=3, help="of the server")
     parser.add_argument("--json", type=Path, help="a file for all rounds")
     return parser.parse_args(arguments)

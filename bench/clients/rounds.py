@@ -107,8 +107,8 @@ class _Page:
 
     async def clocks(self) -> dict[str, float]:
         """CPU seconds of the main thread, not time on the wall."""
-        await self._browser._call("Performance.enable", timeDomain="threadTicks")
-        answer = await self._browser._call("Performance.getMetrics")
+        await self._browser.call("Performance.enable", timeDomain="threadTicks")
+        answer = await self._browser.call("Performance.getMetrics")
         return {metric["name"]: metric["value"] for metric in answer["metrics"]}
 
 

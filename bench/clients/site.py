@@ -1,4 +1,4 @@
-"""The page's own web server: one folder with the bundle of one client, for the time of the block."""
+"""The page's own web server: one folder with the bundle of one client, for the time of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

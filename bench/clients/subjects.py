@@ -1,16 +1,17 @@
-"""The servers of the clients: ours, Centrifugo, and a minimal Socket.IO server on the same streams."""
+"""The servers of the clients: ours, Centrifugo, and a minimal Socket.IO server on these streams."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench.centrifugo import centrifugo
+from bench.centrifugo import CHANNELS, centrifugo
 from bench.clients.libraries import CENTRIFUGE, SOCKET_IO, SOURCES, TIDEGATE, Library
 from bench.subjects import Subject, gateway
 
 #: A page asks Centrifugo where an operation stands, as the other servers tell by themselves.
 HISTORY: Final = (
-    "CENTRIFUGO_ALLOW_HISTORY_FOR_SUBSCRIBER=true",
-    "CENTRIFUGO_ALLOW_HISTORY_FOR_ANONYMOUS=true",
+    f"CENTRIFUGO_{CHANNELS}_ALLOW_HISTORY_FOR_SUBSCRIBER=true",
+    f"CENTRIFUGO_{CHANNELS}_ALLOW_HISTORY_FOR_ANONYMOUS=true",
 )
 
 
@@ -21,12 +22,7 @@ def server_of(library: Library, modules: Path, *, operations: int, origin: str) 
     if library is CENTRIFUGE:
         subject = centrifugo()
         program, *settings = subject.argv
-        return Subject(
-            name=subject.name,
-            argv=(program, *HISTORY, *settings),
-            ready=subject.ready,
-            api=subject.api,
-        )
+        return replace(subject, argv=(program, *HISTORY, *settings))
     if library is SOCKET_IO:
         return Subject(
             name="socket.io",

@@ -10,7 +10,7 @@ from bench.stats import Spread, spread
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What is known of one client; the first of several is the one that others are compared with."""
+    """What is known of one client; the first of several is what others are compared with."""
 
     name: str
     version: str

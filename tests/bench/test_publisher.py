@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
+import hiredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.mark import Mark, find_mark
-from bench.publisher import CentrifugoWire, Publisher, RedisWire
+from bench.mark import KEY_PREFIX, Mark, find_mark
+from bench.publisher import CentrifugoWire, Publisher, RedisWire, ScriptWire
+from tidegate.redis.lua import PUBLISH
 
 ENTRIES = 500
 REPLY = b"$15\r\n1795000000000-0\r\n"
@@ -85,6 +87,18 @@ def test_a_refused_entry_is_an_error_with_the_reason() -> None:
         pytest.raises(RuntimeError, match="OOM"),
     ):
         publisher.publish(operations=1, entries=5, per_second=1000)
+
+
+def test_a_call_of_the_script_is_one_command_with_one_entry() -> None:
+    reader = hiredis.Reader()
+    reader.feed(ScriptWire().template("op") % (17, 3))
+    name, sha, keys, key, *arguments = reader.gets()
+
+    assert (name, sha.decode(), keys) == (b"EVALSHA", PUBLISH.sha, b"1")
+    assert key.decode() == KEY_PREFIX + "op"
+    assert len(arguments) == 15, "of which the last is its only text"
+    assert find_mark(arguments[-1]) == (17, 3)
+    assert reader.gets() is False
 
 
 def test_a_batch_for_centrifugo_is_one_request_with_all_entries() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.comparison import comparison_tables, difference, warnings, where
 from bench.errors import NotPossible
 from bench.measures import Round
 from bench.profile import read_collapsed
-from bench.report import comparison_tables, difference, number, show_outcome, show_targets
+from bench.report import number, reached, show_outcome, show_targets
 from bench.results import Outcome, document, load, save
-from bench.scenarios import scenario_named
+from bench.scenarios import Better, scenario_named
 from bench.stats import Spread
 
 ABOUT = {"machine": {"cores": 2}, "versions": {}, "rounds": 3}
@@ -90,17 +91,63 @@ def test_a_round_without_figures_is_shown_too() -> None:
 def test_a_difference_counts_only_outside_the_spread() -> None:
     slow, quick = Spread(10.0, 9.0, 11.0), Spread(5.0, 4.0, 6.0)
 
-    assert "better" in difference(slow, quick, rounds=3, lower_is_better=True)
-    assert "worse" in difference(slow, quick, rounds=3, lower_is_better=False)
+    assert difference(slow, quick, rounds=3, lower_is_better=True) == (
+        "0.50",
+        "[green]better[/green]",
+    )
+    assert "worse" in difference(slow, quick, rounds=3, lower_is_better=False)[1]
     near = Spread(10.5, 10.0, 12.0)
-    assert "spread" in difference(slow, near, rounds=3, lower_is_better=True)
-    assert "too few" in difference(slow, quick, rounds=2, lower_is_better=True)
-    assert difference(None, quick, rounds=3, lower_is_better=True) == ""
+    assert difference(slow, near, rounds=3, lower_is_better=True) == (
+        "",
+        "[dim]within the spread[/dim]",
+    )
+    ratio, why = difference(slow, quick, rounds=2, lower_is_better=True)
+    assert (ratio, "too few" in why) == ("", True)
+    assert difference(None, quick, rounds=3, lower_is_better=True) == ("", "")
+
+
+def rounds_of(**costs: tuple[float, ...]) -> Outcome:
+    """200x10 with these CPU costs."""
+    one = Outcome(scenario_named("200x10"))
+    for name, values in costs.items():
+        one.rounds[name] = [
+            Round(figures={"cpu_us_per_delivery": cost, "others_core_pct": 3.0 + cost})
+            for cost in values
+        ]
+    return one
+
+
+def test_the_ratio_to_the_baseline_has_its_spread_or_is_in_brackets() -> None:
+    apart = shown(rounds_of(tidegate=(20.0, 21.0, 22.0), naive=(40.0, 50.0, 44.0)))
+    assert "0.50  0.42..0.50" in apart
+
+    near = shown(rounds_of(tidegate=(20.0, 21.0, 45.0), naive=(40.0, 50.0, 44.0)))
+    assert "(0.50) within the spread" in near
+
+    few = shown(rounds_of(tidegate=(20.0, 21.0), naive=(40.0, 50.0)))
+    assert "(0.46)" in few
+    assert "within" not in few
+
+
+@pytest.mark.parametrize(
+    ("spread", "better", "said"),
+    [
+        (Spread(0.5, 0.4, 0.6), Better.LOWER, "reached"),
+        (Spread(0.5, 0.4, 0.7), Better.LOWER, "within the spread"),
+        (Spread(0.8, 0.7, 0.9), Better.LOWER, "missed"),
+        (Spread(0.8, 0.7, 0.9), Better.HIGHER, "reached"),
+    ],
+)
+def test_a_target_is_reached_where_every_round_reaches_it(
+    spread: Spread, better: Better, said: str
+) -> None:
+    assert reached(spread, 0.65, better) == said
 
 
 def test_a_result_is_read_back_and_compared(tmp_path: Path) -> None:
-    for name, cost in (("before", 40.0), ("after", 20.0)):
-        save(str(tmp_path / f"{name}.json"), document([outcome(cpu_us_per_delivery=cost)], ABOUT))
+    for name, costs in (("before", (40.0, 41.0, 42.0)), ("after", (20.0, 21.0, 22.0))):
+        one = rounds_of(tidegate=costs, naive=(50.0, 50.0, 50.0))
+        save(str(tmp_path / f"{name}.json"), document([one], ABOUT))
     before, after = (load(str(tmp_path / f"{name}.json")) for name in ("before", "after"))
 
     tables = comparison_tables(before, after, ("before", "after"))
@@ -109,8 +156,15 @@ def test_a_result_is_read_back_and_compared(tmp_path: Path) -> None:
 
     assert len(tables) == 2
     text = console.export_text()
-    assert "0.50" in text
+    assert "0.51" in text
     assert "better" in text
+    assert "2 cores" in where(before, "before")
+    assert "other programs took 43..53 % of a core" in where(before, "before")
+    assert list(warnings(before, {**after, "machine": {}}, ("before", "after"))) == [
+        "made on different machines: trust no ratio",
+        "before: other programs took up to 53 % of a core",
+        "after: other programs took up to 53 % of a core",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"format": 999}', "[]"])

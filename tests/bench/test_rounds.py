@@ -10,12 +10,12 @@ import pytest
 
 from bench.errors import BenchError
 from bench.measures import Bed, Round, Watch, play, unwatched
-from bench.report import metrics_cost
+from bench.report import metrics_cost, workers_cost
 from bench.results import Outcome, document
 from bench.scenarios import Kind, Scenario, scenario_named
 from bench.scraping import scraped
 from bench.stage import Pinning, redis_binary
-from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics
+from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics, with_workers
 
 pytestmark = pytest.mark.real("valkey9")
 
@@ -173,6 +173,15 @@ async def test_the_gateway_is_measured_with_metrics_and_without() -> None:
     assert "with metrics over that without" in metrics_cost(outcome)
     with pytest.raises(BenchError, match="answered 404"):
         await one_round(TINY, asked, scraped)
+
+
+@pytest.mark.full
+async def test_workers_are_measured_together_beside_one_process() -> None:
+    outcome = Outcome(TINY)
+    for subject in with_workers(2):
+        outcome.rounds[subject.name] = [await one_round(TINY, subject)]
+        assert outcome.rounds[subject.name][0].figures["delivered_pct"] == 100
+    assert "with 2 workers over that of one process" in workers_cost(outcome)
 
 
 @pytest.mark.full

@@ -10,7 +10,7 @@ import typer
 from bench import size
 from bench.results import FORMAT
 from bench.size import COMPARED, compare
-from tidegate.cli.size_plan import redis_cpu, replica_cpu
+from tidegate.cli.size_costs import Work, redis_cpu, replica_cpu
 
 
 def result(**scenarios: dict[str, float]) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def result(**scenarios: dict[str, float]) -> dict[str, Any]:
                 "name": {"live": "200x10", "idle": "idle"}[name],
                 "entries_per_s": sizes[name][0],
                 "viewers_each": sizes[name][1],
+                "operations": 200,
                 "subjects": {
                     "tidegate": {"summary": {k: {"median": v} for k, v in figures.items()}},
                     "naive": {"summary": {"cpu_us_per_delivery": {"median": 1.0}}},
@@ -39,15 +40,17 @@ def test_measured_stands_beside_estimated() -> None:
         idle={"cpu_us_per_delivery": 1.0},
     )
     delivery, entry = compare(saved)
-    assert delivery.estimated == pytest.approx(replica_cpu(1000, 10_000) * 100)
-    assert entry.estimated == pytest.approx(redis_cpu(1000, 1) * 1000)
-    assert delivery.ratio == pytest.approx(2.0)
-    assert entry.ratio == pytest.approx(0.5)
+    work = Work(1, 2_000, 200, 1.0, 1_000, 10_000)
+    assert delivery.estimated == pytest.approx(replica_cpu(work) * 100)
+    assert entry.estimated == pytest.approx(redis_cpu(work) * 1000)
+    assert delivery.ratio == pytest.approx(91.0 / delivery.estimated)
+    assert entry.ratio == pytest.approx(96.0 / entry.estimated)
 
 
 def test_the_command_prints_the_factor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(result(live={"cpu_us_per_delivery": 91.0})))
+    estimated = replica_cpu(Work(1, 2_000, 200, 1.0, 1_000, 10_000)) * 100
+    path.write_text(json.dumps(result(live={"cpu_us_per_delivery": 2 * estimated})))
     size.main(str(path))
     assert "--cpu-scale 2.00" in capsys.readouterr().out
 

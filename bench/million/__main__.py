@@ -1,0 +1,7 @@
+"""`python -m bench.million`."""
+
+import typer
+
+from bench.million.cli import main
+
+typer.run(main)

@@ -1,0 +1,56 @@
+"""What is played, and which viewer watches which operation. Pure.
+
+A share of the viewers, the crowd, watches the first operation together; the others are dealt out
+over the rest in turn. A viewer is known by its number, from 0 over all swarms, so nothing has to be
+kept for it to know what it watches.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from bench.mark import operation_name
+
+#: The operation of the crowd.
+CROWDED: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """`crowd` is the share of viewers that watch one operation. `seconds`: how long all hold.
+    `drains`: how many replicas are restarted one after the other.
+    """
+
+    viewers: int
+    operations: int
+    replicas: int
+    swarms: int
+    connections_per_replica: int
+    crowd: float
+    seconds: float
+    ping_interval_s: float
+    absorb_per_s: int
+    drains: int
+    redis_server: str
+
+    @property
+    def per_swarm(self) -> int:
+        """Viewers of the largest swarm."""
+        return -(-self.viewers // self.swarms)
+
+
+def in_crowd(viewers: int, share: float) -> int:
+    """How many of the first `viewers` belong to the crowd."""
+    return int(viewers * share)
+
+
+def watched(viewer: int, *, share: float, operations: int) -> int:
+    """The index of the operation that this viewer watches."""
+    before = in_crowd(viewer, share)
+    if operations == 1 or in_crowd(viewer + 1, share) > before:
+        return CROWDED
+    return 1 + (viewer - before) % (operations - 1)
+
+
+def path(viewer: int, *, share: float, operations: int) -> str:
+    """Where it connects, without a query."""
+    return f"/ws/operations/{operation_name(watched(viewer, share=share, operations=operations))}"
