@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.kube import Cluster
+from tests.cluster.patience import until
 from tests.cluster.release import NAME
-from tests.harness.waiting import until
 
 SCRIPT = Path(__file__).with_name("external_metrics.py")
 APP = "test-external-metrics"
@@ -93,7 +93,7 @@ async def external_metrics(cluster: Cluster) -> AsyncIterator[None]:
             conditions = found.get("status", {}).get("conditions", ())
             return any(one["type"] == "Available" and one["status"] == "True" for one in conditions)
 
-        await until(available, "the API of external metrics", within_s=60)
+        await until(available, "the API of external metrics")
         yield
     finally:
         await cluster.kubectl(

@@ -3,7 +3,7 @@
     async with watching(release, "a pod is killed", viewers=100) as crowd:
         crowd.blow()
         ...                                        # the harm
-        await crowd.recover(60)
+        await crowd.recover()
 
 Every viewer asks for all history, so nothing may be missing from it, and must come to the terminal
 entry of its operation by itself. `tests.faults.judge` has the verdict; figures go to the report.
@@ -16,24 +16,23 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from tests.cluster.patience import PATIENCE_S, until
 from tests.cluster.release import Release
 from tests.cluster.report import Figures
 from tests.faults.judge import Closed, Complaint, Event, Gap, Opened, Wrong, judge
 from tests.faults.publisher import Publisher
 from tests.faults.viewer import Viewer
-from tests.harness.waiting import until
+from tests.harness.ending import ended
+from tidegate.redis.batches import end_if_cancelled
 
 OPERATIONS = 10
 ENTRIES_PER_S = 4.0
-JOIN_S = 60.0
-END_S = 60.0
-LOG_S = 30.0
 
 
 class TimedViewer(Viewer):
@@ -61,12 +60,20 @@ class TimedViewer(Viewer):
 class Crowd:
     """Use `watching`."""
 
-    def __init__(self, release: Release, name: str, viewers: int, password: str) -> None:
+    def __init__(
+        self,
+        release: Release,
+        name: str,
+        viewers: int,
+        password: str,
+        kinds: Sequence[type[TimedViewer]],
+    ) -> None:
         self.name = name
         self.viewers: list[TimedViewer] = []
         self._release = release
         self._client = release.redis(password)
         self._count = viewers
+        self._kinds = kinds
         self._publishers: list[Publisher] = []
         self._ending: set[str] = set()
         self._writing: dict[str, asyncio.Task[None]] = {}
@@ -94,9 +101,9 @@ class Crowd:
         for number in range(count):
             operation = self._publishers[number % OPERATIONS].operation
             name = f"{operation}/{len(self.viewers)}"
-            viewer = TimedViewer(
-                name, operation, [self._release.address], rng=random.Random(rng.random())
-            )
+            # Of each operation, whichever divides the other.
+            kind = self._kinds[(number // OPERATIONS) % len(self._kinds)]
+            viewer = kind(name, operation, [self._release.address], rng=random.Random(rng.random()))
             viewer.opened_at, viewer.closed_at = [], []
             self.viewers.append(viewer)
             new.append(viewer)
@@ -106,7 +113,7 @@ class Crowd:
         async def all_have_some() -> bool:
             return all(viewer.arrivals for viewer in new)
 
-        await until(all_have_some, f"{count} viewers with an entry", within_s=JOIN_S)
+        await until(all_have_some, f"{count} viewers with an entry")
 
     async def finish_some(self, operations: int) -> None:
         """End the first so many operations; their viewers leave, having seen all."""
@@ -124,10 +131,10 @@ class Crowd:
         await self._judge()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.aclose()
+        """Within a bound, whatever has failed before."""
+        await ended(self._tasks)
+        with suppress(RedisError, OSError):  # a server that is not there cannot be left in order
+            await self._client.aclose()
 
     # --- harm
 
@@ -136,7 +143,7 @@ class Crowd:
         self._blow = time.time()
         return self._blow
 
-    async def recover(self, within_s: float) -> None:
+    async def recover(self) -> None:
         """Until every viewer has an entry that was written after now."""
         begin = time.time()
 
@@ -144,7 +151,7 @@ class Crowd:
             watching = [viewer for viewer in self.viewers if not viewer.ended.is_set()]
             return all(v.arrivals and v.arrivals[-1].written > begin for v in watching)
 
-        await until(all_have_news, "news for every viewer", within_s=within_s)
+        await until(all_have_news, "news for every viewer")
 
     def note(self, name: str, value: object) -> None:
         """One more figure for the report."""
@@ -161,13 +168,14 @@ class Crowd:
             return all(viewer.ended.is_set() for viewer in viewers)
 
         try:
-            await until(all_ended, "the ends", within_s=END_S)
+            await until(all_ended, "the ends")
         except AssertionError:
             pass  # the judge says who did not come to its end
 
     async def _publish(self, publisher: Publisher, rng: random.Random) -> None:
         while publisher.operation not in self._ending:
             await publisher.write("log" if rng.random() < 0.2 else "progress")
+            end_if_cancelled()
             await asyncio.sleep(rng.expovariate(ENTRIES_PER_S))
 
     def _task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -177,7 +185,7 @@ class Crowd:
 
     async def _judge(self) -> None:
         logs = {}
-        async with asyncio.timeout(LOG_S):
+        async with asyncio.timeout(PATIENCE_S):
             for publisher in self._publishers:
                 while publisher.operation not in logs:
                     try:
@@ -233,10 +241,16 @@ def _peak(times: list[float]) -> int:
 
 
 @asynccontextmanager
-async def watching(release: Release, name: str, *, viewers: int) -> AsyncIterator[Crowd]:
+async def watching(
+    release: Release,
+    name: str,
+    *,
+    viewers: int,
+    kinds: Sequence[type[TimedViewer]] = (TimedViewer,),
+) -> AsyncIterator[Crowd]:
     """Viewers that have all got something, while publishers go on; judged at the end."""
     await release.open_ports()
-    crowd = Crowd(release, name, viewers, await release.password())
+    crowd = Crowd(release, name, viewers, await release.password(), kinds)
     try:
         await crowd.start()
         crowd.blow()

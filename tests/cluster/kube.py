@@ -10,10 +10,13 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cluster.patience import PATIENCE
 
 
 class CommandFailed(Exception):
@@ -37,7 +40,8 @@ async def command(
     try:
         out, err = await process.communicate(None if stdin is None else stdin.encode())
     except asyncio.CancelledError:
-        process.kill()
+        with suppress(ProcessLookupError):  # it may just have ended
+            process.kill()
         await process.communicate()  # closes the pipes, too
         raise
     if process.returncode != 0:
@@ -47,10 +51,14 @@ async def command(
 
 
 class Cluster:
-    """One namespace of the cluster under test; `helm` is `helm3` for the older one."""
+    """One namespace of the cluster under test; `helm` is `helm3` for the older one.
 
-    def __init__(self, namespace: str, *, helm: str = "helm") -> None:
+    With `instance`, pods are those of this release: the namespace has others.
+    """
+
+    def __init__(self, namespace: str, *, helm: str = "helm", instance: str | None = None) -> None:
         self.namespace = namespace
+        self.instance = instance
         self._helm = helm
         self.env = {**os.environ, "KUBECONFIG": os.environ["CLUSTER_KUBECONFIG"]}
         lab = os.environ.get("CLUSTER_LAB")
@@ -66,7 +74,7 @@ class Cluster:
         """`kubectl drain`, of the pods that match; all that it wrote. `uncordon` afterwards."""
         words = (f"--pod-selector={selector}", "--ignore-daemonsets", "--delete-emptydir-data")
         return await command(
-            "kubectl", "drain", node, *words, "--timeout=150s", env=self.env, errors=True
+            "kubectl", "drain", node, *words, f"--timeout={PATIENCE}", env=self.env, errors=True
         )
 
     async def uncordon(self, node: str) -> None:
@@ -100,6 +108,8 @@ class Cluster:
 
     async def _pods(self, component: str) -> list[Any]:
         selector = f"app.kubernetes.io/component={component}"
+        if self.instance is not None:
+            selector += f",app.kubernetes.io/instance={self.instance}"
         return list((await self.get("pods", "--selector", selector))["items"])
 
     async def ready(self, component: str, count: int, *, leaving: int | None = None) -> bool:
@@ -114,11 +124,13 @@ class Cluster:
         """SIGKILL to the pod's container, as a crash; the kubelet starts it again."""
         if self.lab is None:
             pytest.skip("killing a container needs the lab, where the node is this machine")
+        node = pod["spec"]["nodeName"]
+        home = self.lab if node == "node0" else self.lab / node
         container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix(
             "containerd://"
         )
         await command(
-            *("ctr", "--address", str(self.lab / "containerd.sock"), "--namespace", "k8s.io"),
+            *("ctr", "--address", str(home / "containerd.sock"), "--namespace", "k8s.io"),
             *("tasks", "kill", "--signal", "SIGKILL", container),
         )
 

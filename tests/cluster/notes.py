@@ -14,10 +14,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from tests.cluster.kube import Cluster
+from tests.cluster.patience import PATIENCE_S
 from tests.cluster.release import NAME
 from tests.servers.ports import free_port
-
-WATCH_S = 30.0
 
 
 class Shown(NamedTuple):
@@ -58,7 +57,7 @@ async def follow(cluster: Cluster, operation: str) -> Shown:
     assert watching.stdout is not None
     seen = b""
     try:
-        async with asyncio.timeout(WATCH_S):
+        async with asyncio.timeout(PATIENCE_S):
             while operation.encode() not in seen:
                 more = await watching.stdout.read(4096)
                 assert more, f"it ended before it began: {seen.decode()}"
@@ -72,12 +71,12 @@ async def follow(cluster: Cluster, operation: str) -> Shown:
                 assert more, f"it ended too soon: {seen.decode()}"
                 seen += more
     except TimeoutError:
-        raise TimeoutError(f"not within {WATCH_S:g} s; seen: {seen.decode()}") from None
+        raise TimeoutError(f"not within {PATIENCE_S:g} s; seen: {seen.decode()}") from None
     finally:
         # With the port-forward in its background. All of them may have come to their end meanwhile.
         with suppress(ProcessLookupError):
             os.killpg(watching.pid, signal.SIGTERM)
         # To the end of what they write, which is that of the last of them: else a pipe stays open.
-        async with asyncio.timeout(WATCH_S):
+        async with asyncio.timeout(PATIENCE_S):
             await watching.communicate()
     return Shown(commands["2"], seen.decode())

@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tests.cluster.kube import Cluster
+from tests.cluster.patience import PATIENCE
 
 NAME = "own-redis"
 PASSWORD = "the-password-of-ones-own-redis"
@@ -80,7 +81,7 @@ async def start(cluster: Cluster, kind: str) -> dict[str, Any]:
         pytest.skip("needs CLUSTER_REDIS_IMAGE: an image with redis-server, redis-cli and sh")
     made = {"apiVersion": "v1", "kind": "List", "items": _manifests(KINDS[kind])}
     await cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(made))
-    await cluster.kubectl("wait", f"pod/{NAME}", "--for=condition=Ready", "--timeout=60s")
+    await cluster.kubectl("wait", f"pod/{NAME}", "--for=condition=Ready", f"--timeout={PATIENCE}")
     redis: dict[str, Any] = {"url": KINDS[kind].url, "existingSecret": NAME}
     if kind == "tls":
         redis["tls"] = {"secret": NAME}

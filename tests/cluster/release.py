@@ -20,12 +20,28 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from tests.cluster.kube import Cluster, CommandFailed, is_ready
+from tests.cluster.patience import PATIENCE, until
 from tests.faults.viewer import Address
-from tests.harness.waiting import until
 
 CHART = Path(__file__).parents[2] / "helm" / "tidegate"
 NAME = "tidegate"
-READY_S = 120.0
+#: Values with which 300 viewers make three pods of one, within seconds.
+SCALING_BY_LOAD: dict[str, Any] = {
+    "scaling": {
+        "mode": "internal",
+        "min": 1,
+        "max": 5,
+        # 300 need three pods; so would 400, as which they may be counted for a moment while a new
+        # pod fills: the figures of the pods are not of the same second.
+        "connectionsPerPod": 135,
+        # A shared machine lags for reasons of its own.
+        "loopLagMs": 10_000,
+        "up": {"periodS": 5},
+        "down": {"windowS": 10, "afterUpS": 10, "periodS": 5},
+    },
+    # While a viewer moves, both pods count it until their next figures: few may be on the way.
+    "rebalance": {"enabled": True, "ratePerS": 20},
+}
 
 
 def images() -> dict[str, Any]:
@@ -39,10 +55,12 @@ def images() -> dict[str, Any]:
 
 
 class Release:
-    """One release in one namespace."""
+    """One release in one namespace, which has no other unless the cluster names an instance."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        #: With "tidegate" in it, it is also that of the release's objects.
+        self.name = cluster.instance or NAME
         self.address = Address("", 0)
         self._redis_address = Address("", 0)
 
@@ -54,13 +72,13 @@ class Release:
 
     async def upgrade(self, values: Mapping[str, Any]) -> None:
         """`helm upgrade` over the values that hold now, and wait until all pods are ready."""
-        current = await self.cluster.helm("get", "values", NAME, "--output", "yaml")
+        current = await self.cluster.helm("get", "values", self.name, "--output", "yaml")
         await self._helm("upgrade", yaml.safe_load(current) or {}, values)
 
     async def _helm(self, verb: str, under: Mapping[str, Any], values: Mapping[str, Any]) -> str:
         merged = yaml.safe_dump(merge(under, values))
-        words = ("--values", "-", "--wait", "--timeout", f"{READY_S:g}s")
-        return await self.cluster.helm(verb, NAME, str(CHART), *words, stdin=merged)
+        words = ("--values", "-", "--wait", "--timeout", PATIENCE)
+        return await self.cluster.helm(verb, self.name, str(CHART), *words, stdin=merged)
 
     # --- the ways in
 
@@ -74,23 +92,24 @@ class Release:
             service = {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": {"name": f"test-{name}"},
+                "metadata": {"name": f"test-{self.name}-{name}"},
                 "spec": {
                     "type": "NodePort",
                     "selector": {
-                        "app.kubernetes.io/instance": NAME,
+                        "app.kubernetes.io/instance": self.name,
                         "app.kubernetes.io/component": component,
                     },
                     "ports": [{"port": port}],
                 },
             }
             await self.cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(service))
-        self.address = Address(host, await self._node_port("test-viewers"))
-        self._redis_address = Address(host, await self._node_port("test-publishers"))
+        self.address = Address(host, await self._node_port(f"test-{self.name}-viewers"))
+        self._redis_address = Address(host, await self._node_port(f"test-{self.name}-publishers"))
 
     async def close_ports(self) -> None:
         """Delete them."""
-        await self.cluster.kubectl("delete", "service", "test-viewers", "test-publishers")
+        names = (f"test-{self.name}-viewers", f"test-{self.name}-publishers")
+        await self.cluster.kubectl("delete", "service", *names)
         self.address = Address("", 0)
 
     async def _node_port(self, service: str) -> int:
@@ -99,7 +118,7 @@ class Release:
 
     async def password(self) -> str:
         """Of the built-in Valkey."""
-        secret = await self.cluster.get("secret", f"{NAME}-valkey")
+        secret = await self.cluster.get("secret", f"{self.name}-valkey")
         return base64.b64decode(secret["data"]["redis-password"]).decode()
 
     def redis(self, password: str) -> redis.asyncio.Redis:
@@ -115,24 +134,24 @@ class Release:
 
     # --- pods
 
-    async def settled(self, gateways: int, within_s: float = READY_S) -> float:
+    async def settled(self, gateways: int) -> float:
         """Wait until exactly so many gateway pods are there, all ready, and all others gone."""
 
         async def done() -> bool:
             if not await self.cluster.ready("gateway", gateways, leaving=0):
                 return False
-            deployment = await self.cluster.get("deployment", f"{NAME}-gateway")
+            deployment = await self.cluster.get("deployment", f"{self.name}-gateway")
             status = deployment["status"]
             return bool(
                 status.get("observedGeneration") == deployment["metadata"]["generation"]
                 and status.get("updatedReplicas") == gateways
             )
 
-        return await until(done, f"{gateways} gateway pods", within_s=within_s)
+        return await until(done, f"{gateways} gateway pods")
 
     async def pods(self) -> list[Any]:
         """All of the release, on their way out or not."""
-        selector = f"app.kubernetes.io/instance={NAME}"
+        selector = f"app.kubernetes.io/instance={self.name}"
         return list((await self.cluster.get("pods", "--selector", selector))["items"])
 
     async def connections(self) -> dict[str, int]:
@@ -152,27 +171,27 @@ class Release:
 
     async def gateway(self) -> Any:
         """The Gateway resource."""
-        return await self.cluster.get("gateways.tidegate.dev", NAME)
+        return await self.cluster.get("gateways.tidegate.dev", self.name)
 
-    async def healthy(self, within_s: float) -> None:
+    async def healthy(self) -> None:
         """Wait for the condition Ready of the Gateway."""
 
         async def is_healthy() -> bool:
             return is_ready(await self.gateway())
 
-        await until(is_healthy, "the condition Ready of the Gateway", within_s=within_s)
+        await until(is_healthy, "the condition Ready of the Gateway")
 
     async def leader(self) -> str:
         """Who holds the operator's Lease; empty: nobody."""
         try:
-            lease = await self.cluster.get("lease", f"{NAME}-operator")
+            lease = await self.cluster.get("lease", f"{self.name}-operator")
         except CommandFailed:  # it goes with the pod that made it, and the next one makes it again
             return ""
         return str(lease["spec"].get("holderIdentity") or "")
 
     async def led_since(self) -> float:
         """When the leader took the Lease, by its clock (seconds since the epoch)."""
-        lease = await self.cluster.get("lease", f"{NAME}-operator")
+        lease = await self.cluster.get("lease", f"{self.name}-operator")
         return datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp()
 
 

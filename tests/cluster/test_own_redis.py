@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster import own_redis, report
 from tests.cluster.kube import Cluster, CommandFailed
+from tests.cluster.patience import PATIENCE
 from tests.cluster.release import NAME, Release, images, merge
 
 #: A pod's end is short; two operators are the other cases' subject.
@@ -69,10 +70,10 @@ async def _on_a_redis_of_ones_own(kind: str, helm: str) -> None:
         assert shown.count("Succeeded") == 2
         if helm == "helm":
             assert "5 updates arrived, each once and in order" in shown
-        await release.healthy(30)
+        await release.healthy()
         # The same values again: an upgrade by this Helm finds nothing to quarrel about.
         await release.upgrade({})
-        await cluster.helm("uninstall", NAME, "--wait", "--timeout", "120s")
+        await cluster.helm("uninstall", NAME, "--wait", "--timeout", PATIENCE)
         await own_redis.nothing_left(cluster, kind)
         report.write({"name": f"own Redis: {kind}, {helm}", "seconds_to_ready": round(took, 1)})
     finally:

@@ -1,4 +1,4 @@
-"""A volume for the built-in Valkey: a directory of the lab's node, which outlives every pod.
+"""A volume for the built-in Valkey: a directory of a node of the lab, which outlives every pod.
 
 Nothing in the lab makes volumes on demand, so this one is made by hand and bound by its class. In
 another cluster Valkey has no volume, and its data lives as long as its pod.
@@ -22,7 +22,8 @@ async def make(cluster: Cluster) -> dict[str, Any]:
     path = cluster.lab / "volumes" / NAME
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    (node,) = (await cluster.get("nodes"))["items"]
+    nodes = (await cluster.get("nodes"))["items"]
+    node = next(one for one in nodes if not one["spec"].get("taints"))
     label = "kubernetes.io/hostname"
     here = {"key": label, "operator": "In", "values": [node["metadata"]["labels"][label]]}
     volume = {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds a whole Kubernetes from Go modules: etcd, kube-*, kubelet, kubectl, CoreDNS, metrics-server,
-# helm (4, and 3 as `helm3`); `crds` are definitions of other projects that the chart has objects of.
+# helm (4, and 3 as `helm3`), by name kube-router; `crds` are definitions of other projects that the chart has objects of.
 #   build.sh [NAME...]     only these programs; without names all of them
 # About 10 minutes on 2 cores from nothing, at once when the programs are there. Needs Go 1.26.
 # A program is put in its place only when it is whole, so a killed build does no harm, and what Go
@@ -12,6 +12,7 @@ K=${KUBE_VERSION:-1.36.2}
 CONTROL=(etcd kube-apiserver kube-controller-manager helm kubectl)
 NODE=(kube-scheduler kubelet kube-proxy coredns metrics-server)
 ALL=("${CONTROL[@]}" crds "${NODE[@]}" helm3)
+MORE=(kube-router) # only by name: further nodes have it (node.sh)
 need go golang
 export CGO_ENABLED=0
 W=$(mktemp -d)
@@ -82,28 +83,38 @@ helm3() { # the oldest that the chart supports
   place helm helm3
 }
 
+kube-router() {
+  GOBIN="$W/bin" go install -trimpath -ldflags "-s -w" github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@v2.1.0
+  place kube-router
+}
+
 crds() {
   mkdir -p "$W/crds" && cd "$W/crds"
   local module dir
-  for module in sigs.k8s.io/gateway-api@v1.6.3 github.com/prometheus-operator/prometheus-operator@v0.85.0; do
+  for module in sigs.k8s.io/gateway-api@v1.6.3 github.com/prometheus-operator/prometheus-operator@v0.85.0 \
+    github.com/kedacore/keda/v2@v2.21.0; do
     dir=$(go mod download -json "$module" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p')
     case $module in
       sigs*) cp "$dir"/config/crd/standard/*_httproutes.yaml . ;;
+      *keda*) cp "$dir"/config/crd/bases/*_scaledobjects.yaml . ;;
       *) cp "$dir"/example/prometheus-operator-crd/*_{podmonitors,servicemonitors,prometheusrules}.yaml . ;;
     esac
   done
   chmod 644 ./*.yaml
+  rm -rf "$KUBE/crds"
   mv "$W/crds" "$W/bin/crds" && place crds
 }
 
 asked=("${@:-${ALL[@]}}")
 for name in "${asked[@]}"; do
-  [[ " ${ALL[*]} " == *" $name "* ]] || { say "no such program: $name (there are: ${ALL[*]})"; exit 2; }
+  [[ " ${ALL[*]} ${MORE[*]} " == *" $name "* ]] || { say "no such program: $name (there are: ${ALL[*]} ${MORE[*]})"; exit 2; }
 done
 missing() { # names: those of them that are asked for and not there
   local name
   for name in "$@"; do
-    if [[ " ${asked[*]} " == *" $name "* && ! -x $KUBE/$name ]]; then echo "$name"; fi
+    [[ " ${asked[*]} " == *" $name "* ]] || continue
+    # A folder of before KEDA's was among them is made again.
+    [[ -x $KUBE/$name && ($name != crds || -e $KUBE/crds/keda.sh_scaledobjects.yaml) ]] || echo "$name"
   done
 }
 build() { # how, names
@@ -118,3 +129,4 @@ build together "${CONTROL[@]}"
 build crds crds
 build together "${NODE[@]}"
 build helm3 helm3
+build kube-router kube-router
