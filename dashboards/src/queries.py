@@ -41,6 +41,11 @@ def rate(counter: str, *matchers: str, by: Sequence[str] = (), where: str = SELE
     return f"{_sum(by)}(rate({select(counter, *matchers, where=where)}[{WINDOW}]))"
 
 
+def increase(counter: str, *matchers: str, by: Sequence[str] = (), where: str = SELECTED) -> str:
+    """How much a counter grew within the window, summed over replicas."""
+    return f"{_sum(by)}(increase({select(counter, *matchers, where=where)}[{WINDOW}]))"
+
+
 def quantile(
     q: float, histogram: str, *matchers: str, by: Sequence[str] = (), where: str = SELECTED
 ) -> str:

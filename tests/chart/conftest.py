@@ -38,13 +38,19 @@ async def api(server: Kubernetes) -> AsyncIterator[Api]:
         }
         for name in NAMESPACES
     ]
+    runtime: dict[str, Any] = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "gvisor"},
+        "handler": "runsc",
+    }
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
     folders = filter(None, (CHART / "crds", kubernetes.definitions()))
     files = [file for folder in folders for file in sorted(folder.iterdir())]
     definitions = [one for file in files for one in read(file.read_text())]
     async with server.client() as client:
         api = Api(client)
-        for one in (*spaces, account, *definitions):
+        for one in (*spaces, account, runtime, *definitions):
             status, told = await api.apply(one, dry_run=False)
             assert status in (200, 201), told
         for one in definitions:

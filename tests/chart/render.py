@@ -29,6 +29,17 @@ NODE_AFFINITY = {
         }
     ]
 }
+RESTRICTED = {
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+}
+OF_A_MONITOR = {
+    "interval": "30s",
+    "scrapeTimeout": "9s",
+    "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}],
+    "metricRelabelings": [
+        {"action": "drop", "sourceLabels": ["__name__"], "regex": "tidegate_slot_.*"}
+    ],
+}
 MORE_AS_TEXT = """\
 apiVersion: v1
 kind: ConfigMap
@@ -118,6 +129,9 @@ CASES: dict[str, dict[str, Any]] = {
     "gateway api": {
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.b"]}
     },
+    "gateway api with a prefix": {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "path": "/progress"}
+    },
     "gateway api without time-outs": {
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "timeout": ""}
     },
@@ -144,11 +158,14 @@ CASES: dict[str, dict[str, Any]] = {
     "monitoring": {
         "monitoring": {
             "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-            "serviceMonitor": {"enabled": True},
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboards": {"enabled": True},
         }
     },
+    "monitoring by service": {
+        "monitoring": {"serviceMonitor": {"enabled": True, **OF_A_MONITOR}},
+    },
+    "monitoring by pod": {"monitoring": {"podMonitor": {"enabled": True, **OF_A_MONITOR}}},
     "hpa": {"scaling": {"mode": "hpa", "min": 3, "max": 9, "hpa": {"cpuPercent": 60}}},
     "keda": {
         "scaling": {
@@ -164,7 +181,8 @@ CASES: dict[str, dict[str, Any]] = {
     "a slow drain": {
         "settings": {
             "drain": {"delay_s": 4.5, "window_s": 120},
-            "server": {"shutdown_timeout_s": 20},
+            # Its workers drain at the same time, each within the same grace period.
+            "server": {"shutdown_timeout_s": 20, "workers": 4},
             "redis": {"reply_timeout_s": 2},
         },
         "gateway": {"preStopSeconds": 0, "spareSeconds": 10},
@@ -191,6 +209,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "fields of all pods": {
         "commonAnnotations": {"example.com/owner": "progress"},
+        "revisionHistoryLimit": 2,
         **{
             component: {
                 "annotations": {"reloader.stakater.com/auto": "true"},
@@ -201,8 +220,10 @@ CASES: dict[str, dict[str, Any]] = {
                 "dnsPolicy": "None",
                 "dnsConfig": {"nameservers": ["192.0.2.53"]},
                 "affinity": {"nodeAffinity": NODE_AFFINITY},
-                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "nodeSelector": {"disk": "fast"},
                 "tolerations": [{"key": "a", "operator": "Exists"}],
+                "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["issuer.example.com"]}],
+                "hostUsers": False,
                 "startupProbe": {"failureThreshold": 90},
                 "livenessProbe": {"timeoutSeconds": 9},
                 "readinessProbe": {"initialDelaySeconds": 1},
@@ -212,6 +233,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "operator with a volume": {
         "operator": {
+            "initContainers": [{"name": "first", "image": "first", **RESTRICTED}],
+            "extraContainers": [{"name": "beside", "image": "beside", **RESTRICTED}],
             "extraVolumes": [{"name": "more", "emptyDir": {}}],
             "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
             "topologySpreadConstraints": [],

@@ -27,8 +27,15 @@ pytestmark = [
 ]
 FOREIGN = ("monitoring.coreos.com", "gateway.networking.k8s.io")
 FOREIGN_CASES = (
-    *("monitoring", "gateway api", "gateway api without time-outs", "production"),
-    *("another namespace", "both address families"),
+    *(
+        "monitoring",
+        "monitoring by pod",
+        "monitoring by service",
+        "gateway api",
+        "gateway api without time-outs",
+        "production",
+    ),
+    *("another namespace", "both address families", "gateway api with a prefix"),
 )
 
 
@@ -178,7 +185,7 @@ async def test_the_operators_account_changes_nothing_of_pods_but_their_deletion_
         finally:
             for kind in kinds if guarded else ():
                 plural = re.sub("y$", "ie", kind.lower()) + "s"
-                path = f"/apis/admissionregistration.k8s.io/v1/{plural}/some-tidegate-operator"
+                path = f"/apis/admissionregistration.k8s.io/v1/{plural}/some.tidegate-operator"
                 (await client.delete(path)).raise_for_status()
 
 

@@ -348,9 +348,10 @@ def test_what_is_left_in_a_redis_of_ones_own_is_removed_after_the_release(
 
 
 def test_who_does_not_want_it_removed_says_so() -> None:
-    values = {**CASES["one redis with tls"], "operator": {"cleanUpOnUninstall": False}}
+    """Also who does not want the operator to touch any stream: it would have given them a TTL."""
     assert "post-delete" in template(CASES["one redis with tls"]).stdout
-    assert "post-delete" not in template(values).stdout
+    for no in ({"operator": {"cleanUpOnUninstall": False}}, {"streams": {"enabled": False}}):
+        assert "post-delete" not in template({**CASES["one redis with tls"], **no}).stdout
 
 
 def test_prefix_and_group_of_the_streams_are_the_gateways() -> None:
@@ -468,6 +469,15 @@ def test_a_volume_stays_unless_it_is_said_that_it_goes() -> None:
     assert "volumeClaimTemplates" not in only("defaults", "StatefulSet")["spec"]
 
 
+def test_a_route_removes_its_prefix() -> None:
+    """The gateway has no setting for one: every path below `/progress` was unknown to it."""
+    (rule,) = only("gateway api with a prefix", "HTTPRoute")["spec"]["rules"]
+    rewrite = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
+    assert rule["filters"] == [{"type": "URLRewrite", "urlRewrite": rewrite}]
+    (rule,) = only("gateway api", "HTTPRoute")["spec"]["rules"]
+    assert "filters" not in rule
+
+
 def test_routes_let_a_websocket_live() -> None:
     annotations = only("ingress", "Ingress")["metadata"]["annotations"]
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) >= 3600
@@ -493,6 +503,14 @@ def test_boards_and_rules_are_the_files_of_the_dashboards() -> None:
         for group in yaml.safe_load(path.read_text())["groups"]
     ]
     assert sorted(groups) == sorted(expected)
+
+
+def test_a_group_of_which_nothing_is_left_is_that_of_the_defaults() -> None:
+    """A key with only comments below it is null, and templates ended with words of Go."""
+    values = dict.fromkeys(("settings", "scaling", "rebalance", "streams"))
+    done = template({**values, "auth": {"mode": "none"}, "redis": {"url": "redis://a"}})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == template({"auth": {"mode": "none"}, "redis": {"url": "redis://a"}}).stdout
 
 
 # --- what is refused

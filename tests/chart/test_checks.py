@@ -207,6 +207,11 @@ def test_a_hostile_value_does_not_reach_the_gateway(path: str, value: str) -> No
             },
             "autoscaling.enabled needs",
         ),
+        (
+            {"monitoring": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+            "monitoring.podMonitor and monitoring.serviceMonitor exclude",
+        ),
+        ({"gateway": {"hostUsers": "no"}}, "hostUsers"),
         ({"gateway": {"livenessProbe": {"httpGet": {"path": "/"}}}}, "httpGet"),
         ({"gateway": {"livenessProbe": {"periodSeconds": 0}}}, "periodSeconds"),
         ({"gateway": {"extraEnv": [{"value": "without a name"}]}}, "name"),

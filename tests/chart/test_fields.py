@@ -17,6 +17,7 @@ from tests.chart.render import (
     CASES,
     CHART,
     GENERATE,
+    OF_A_MONITOR,
     Manifest,
     container,
     helm,
@@ -53,12 +54,32 @@ def test_every_component_takes_the_fields_of_a_pod(component: str) -> None:
     metadata = one["spec"]["template"]["metadata"]
     assert metadata["labels"].items() >= given["podLabels"].items()
     assert metadata["annotations"].items() >= given["podAnnotations"].items()
-    pod = one["spec"]["template"]["spec"]
+    assert one["spec"]["revisionHistoryLimit"] == 2
+    takes_fields(one["spec"]["template"]["spec"], given)
+
+
+def takes_fields(pod: Any, given: Any) -> None:
     for field in (
-        *("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName"),
-        *("dnsPolicy", "dnsConfig"),
+        *("tolerations", "affinity", "priorityClassName", "runtimeClassName"),
+        *("dnsPolicy", "dnsConfig", "hostAliases", "hostUsers"),
     ):
         assert pod[field] == given[field], field
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"} | given["nodeSelector"]
+
+
+def test_the_pods_of_hooks_run_where_the_others_may() -> None:
+    """The pod of `helm test` was never scheduled where all nodes have a taint."""
+    given = CASES["fields of all pods"]
+    takes_fields(only("fields of all pods", "Pod")["spec"], given["gateway"])
+    own_redis = {**given, "redis": {"url": "redis://redis"}}
+    (job,) = (one for one in read(template(own_redis).stdout) if one["kind"] == "Job")
+    takes_fields(job["spec"]["template"]["spec"], given["operator"])
+
+
+def test_nothing_is_asked_of_nodes_but_linux() -> None:
+    for name, pod in pods("defaults"):
+        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}, name
+        assert not {"hostUsers", "hostAliases", "tolerations", "affinity"} & pod.keys(), name
 
 
 @every_component
@@ -69,6 +90,17 @@ def test_probes_change_their_timing_only(component: str) -> None:
         given = CASES["fields of all pods"][component][probe]
         assert after[probe] == before[probe] | given
         assert {"httpGet", "tcpSocket"} & after[probe].keys()
+
+
+def test_a_probe_may_have_the_timing_of_kubernetes() -> None:
+    values = {"gateway": {"livenessProbe": None}}
+    (gateway,) = (
+        one
+        for one in read(template(values).stdout)
+        if (one["kind"], one["metadata"]["name"]) == ("Deployment", "tidegate-gateway")
+    )
+    probe = container(gateway)["livenessProbe"]
+    assert probe == {"httpGet": {"path": "/healthz", "port": "admin"}}
 
 
 @every_case
@@ -119,11 +151,16 @@ def test_a_security_context_may_be_left_out() -> None:
     assert "securityContext" not in pod["containers"][0]
 
 
-def test_volumes_and_spread_of_the_operator() -> None:
+def test_volumes_containers_and_spread() -> None:
     pod = workload("operator with a volume", "operator")["spec"]["template"]["spec"]
+    assert [one["name"] for one in pod["initContainers"]] == ["first"]
+    assert [one["name"] for one in pod["containers"]] == ["operator", "beside"]
     assert {"name": "more", "emptyDir": {}} in pod["volumes"]
     assert {"name": "more", "mountPath": "/more"} in pod["containers"][0]["volumeMounts"]
     assert pod["topologySpreadConstraints"] == []
+    gateway = workload("defaults", "gateway")["spec"]["template"]["spec"]
+    keys = [one["topologyKey"] for one in gateway["topologySpreadConstraints"]]
+    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     (spread,) = workload("defaults", "operator")["spec"]["template"]["spec"][
         "topologySpreadConstraints"
     ]
@@ -256,13 +293,52 @@ def test_every_metric_of_a_rule_has_the_release() -> None:
         assert "{" not in rule.get("record", "")
 
 
-@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
-def test_monitors_set_the_label_that_rules_and_boards_use(kind: str) -> None:
-    monitors = [one for one in rendered("monitoring") if one["kind"] == kind]
-    assert len(monitors) == 2
+@pytest.mark.parametrize(
+    ("case", "kind", "endpoints"),
+    [
+        ("monitoring by pod", "PodMonitor", "podMetricsEndpoints"),
+        ("monitoring by service", "ServiceMonitor", "endpoints"),
+    ],
+)
+def test_monitors_set_the_label_that_rules_and_boards_use(
+    case: str, kind: str, endpoints: str
+) -> None:
+    """And then what the values add: the release may be called something else."""
+    release = {"targetLabel": "release", "replacement": "tidegate"}
+    monitors = [one for one in rendered(case) if "Monitor" in one["kind"]]
+    assert [one["kind"] for one in monitors] == [kind, kind]
     for one in monitors:
-        (endpoint,) = one["spec"]["podMetricsEndpoints" if kind == "PodMonitor" else "endpoints"]
-        assert endpoint["relabelings"] == [{"targetLabel": "release", "replacement": "tidegate"}]
+        (endpoint,) = one["spec"][endpoints]
+        assert endpoint["relabelings"] == [release, *OF_A_MONITOR["relabelings"]]
+        for field in ("interval", "scrapeTimeout", "metricRelabelings"):
+            assert endpoint[field] == OF_A_MONITOR[field]
+
+
+def test_a_monitor_has_nothing_else_by_default() -> None:
+    monitors = [one for one in rendered("monitoring") if one["kind"] == "PodMonitor"]
+    for one in monitors:
+        (endpoint,) = one["spec"]["podMetricsEndpoints"]
+        assert endpoint.keys() == {"port", "path", "interval", "relabelings"}
+        assert len(endpoint["relabelings"]) == 1
+    assert len(monitors) == 2
+
+
+def test_a_runbook_is_a_link() -> None:
+    values = {"monitoring": {"prometheusRule": {"enabled": True, "runbookBase": "https://wiki/"}}}
+    for made, base in (
+        (rendered("monitoring"), "https://github.com/tidegate/tidegate/blob/main/"),
+        (read(template(values).stdout), "https://wiki/"),
+    ):
+        links = {
+            rule["annotations"]["runbook_url"]: rule["alert"]
+            for one in made
+            if one["kind"] == "PrometheusRule"
+            for group in one["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        }
+        assert links == {f"{base}docs/runbooks/{name}.md": name for name in links.values()}
+        assert "TidegateRolloutStuck" in links.values()
 
 
 @pytest.mark.parametrize("field", ["gateway", "operator"])

@@ -33,6 +33,7 @@ QUIET = {
     "tidegate_redis_attach_backlog": "attached within a second",
     "tidegate_redis_refused_commands": "a replica is not ready before it has all of its rights",
     "tidegate_undispatched_entries": "dispatched within a second",
+    "tidegate_worker_restarts_total": "the replicas have no workers",
 }
 
 

@@ -14,7 +14,12 @@ from tidegate_operator.decide.records import PodLoad, Scaler
 from tidegate_operator.kube.errors import ApiForbidden, ApiUnreachable
 from tidegate_operator.kube.objects import Autoscaler, DeploymentState, Match, PodState
 from tidegate_operator.model.gateway import GatewaySpec, read_spec
-from tidegate_operator.observe.leases import DISAGREE_S, figures_of
+from tidegate_operator.observe.leases import (
+    DISAGREE_S,
+    Comparison,
+    Disagreement,
+    figures_of,
+)
 from tidegate_operator.observe.observer import KEDA_S, Observer
 from tidegate_operator.observe.redis_connection import RedisConnector
 from tidegate_operator.observe.scalers import sort_scalers
@@ -96,6 +101,25 @@ def test_a_bad_side_figure_counts_as_none_and_the_longer_lease_wins() -> None:
     ]
     assert figures_of(rows) == {"gw-1": PodLoad(7, 2.5, 0.0)}
     assert figures_of(rows[::-1]) == {"gw-1": PodLoad(7, 2.5, 0.0)}
+
+
+def test_the_workers_of_a_pod_are_taken_together() -> None:
+    rows = [
+        record("gw-1/1.9.y", connections="7", loop_lag_ms="1", deliveries_per_s="2.5"),
+        record("gw-1/2.8.z", connections="5", loop_lag_ms="30", deliveries_per_s="1"),
+        record("gw-1/2.5.x", 2_000, connections="400"),  # it died and was replaced
+        record("gw-2.7.w", connections="1"),
+    ]
+    assert figures_of(rows) == {"gw-1": PodLoad(12, 3.5, 30.0), "gw-2": PodLoad(1)}
+
+
+def test_a_pod_with_workers_agrees_with_kubernetes() -> None:
+    name = "gw-5d4f8c7b9-abcde"
+    comparison = Comparison()
+    roster = [record(f"{name}/1.1.x"), record(f"{name}/2.2.y")]
+    pods = {name: pod(name)}
+    for now in (0.0, DISAGREE_S + 1):
+        assert comparison.look("gw", pods, roster, now) == Disagreement()
 
 
 def test_scalers_are_ours_by_their_owner_and_not_by_their_name() -> None:

@@ -41,7 +41,8 @@ def stream(age_s: float = 0, fields: dict[str, str] | None = None, **look: Any) 
     """A stream whose newest entry has these fields."""
     at = StreamId(NOW_MS - int(age_s * 1000), 0)
     found = entry(at, fields or {"type": "progress"})
-    return Look(**({"key": b"operation-progress:1", "last": at, "entry": found} | look))
+    given: dict[str, Any] = {"key": b"operation-progress:1", "last": at, "entry": found}
+    return Look(**(given | look))
 
 
 def watched_by(*names: str, idle_ms: int = 10 * FRESH_MS, pending: int = 0) -> ConsumerGroup:
@@ -54,6 +55,15 @@ def steps(
 ) -> tuple[RetentionState, list[Step]]:
     judged = retention.judge(look, liveness, NOW_MS)
     return judged.state, list(plan(look, judged, retention, liveness))
+
+
+def test_a_worker_lives_by_its_own_lease_or_by_its_pod() -> None:
+    """While leases say nothing of a worker, Kubernetes still knows the pod that it runs in."""
+    [own, other] = watched_by("pod-a/1", "pod-b/1").consumers
+    assert not LIVE.is_dead(own)
+    assert LIVE.is_dead(other)
+    assert not Liveness(frozenset({"pod-b/1"})).is_dead(other)
+    assert Liveness(frozenset({"pod-b/1"})).is_dead(own)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.operator.test_operator_status import LATER, NOW, facts, heads, look
 from tidegate_operator.kube.answers import deployment_of, pod_of
 from tidegate_operator.kube.objects import StallReason
 from tidegate_operator.loops.status import compose, flips
-from tidegate_operator.observe.rollout import STUCK_S, Rollout, RolloutWatch
+from tidegate_operator.observe.rollout import LATE, LATE_S, STUCK_S, Rollout, RolloutWatch
 
 PULL = StallReason("ImagePullBackOff", 'Back-off pulling image "registry.example/none:1"')
 CRASH = StallReason("CrashLoopBackOff", "back-off 10s; the last one ended with 137 (OOMKilled)")
@@ -140,6 +140,17 @@ def test_a_pod_that_only_takes_its_time_is_not_stuck() -> None:
         assert not watch.look(deployment(), {"a": pod("a", ready=False)}, second).is_stuck
 
 
+def test_a_pod_that_is_added_and_never_ready_is_told_although_nobody_complains() -> None:
+    """Its Deployment has no deadline for it: that is for rollouts."""
+    watch, states = RolloutWatch(), {"a": pod("a"), "b": pod("b", ready=False)}
+    assert not watch.look(deployment(), states, 0.0).is_stuck
+    assert watch.look(deployment(), states, LATE_S).pods == (("b", LATE),)
+    # One that was ready once has lost Redis, or its node.
+    lost = {"a": pod("a", ready=False), "b": pod("b")}
+    for second in (LATE_S + 1, 3 * LATE_S):
+        assert not watch.look(deployment(), lost, second).is_stuck
+
+
 def test_the_progress_deadline_is_told_at_once() -> None:
     late = StallReason("ProgressDeadlineExceeded", 'ReplicaSet "gw-6d5" has timed out progressing.')
     assert RolloutWatch().look(deployment(stalled=late), {}, 0).is_stuck
@@ -212,6 +223,11 @@ async def test_a_progress_deadline_on_a_real_api_server(stage: Stage) -> None:
     told = await stage.condition("RolloutHealthy", "False", "ProgressDeadlineExceeded")
     assert "has timed out progressing" in told["message"]
     await stage.condition("Ready", "False", "RolloutStuck")
+    # What the alert TidegateRolloutStuck looks at.
+    [operator] = stage.operators
+    exposed = (await operator.get("/metrics")).text
+    stuck = 'tidegate_operator_condition{condition="RolloutHealthy",gateway="main"} 0.0'
+    assert stuck in exposed.splitlines()
     await stage.send("PATCH", path, {"status": {"conditions": None}})
     await stage.condition("RolloutHealthy", "True", "Complete")
     await stage.condition("Ready", "True", "Serving")

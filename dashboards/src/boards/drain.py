@@ -14,6 +14,7 @@ from dashboards.src.queries import (
     REPLICA,
     REPLICA_LEGEND,
     highest,
+    increase,
     rate,
     select,
     total,
@@ -169,6 +170,18 @@ DRAIN = Board(
                     "Viewers are not affected; fix the collector or sample less.",
                     Query(rate("tidegate_spans_dropped_total", by=REPLICA), REPLICA_LEGEND),
                     unit="ops",
+                ),
+                graph(
+                    "Workers",
+                    "Worker processes that serve, and those that were replaced: 1 and none unless "
+                    "server.workers is set. Fewer for longer than a few seconds: a worker does not "
+                    "start again; read the log. Runbook: TidegateWorkerRestarts.",
+                    Query(total("tidegate_workers", by=REPLICA), REPLICA_LEGEND),
+                    Query(
+                        increase("tidegate_worker_restarts_total", by=REPLICA),
+                        f"{REPLICA_LEGEND} replaced",
+                    ),
+                    width=24,
                 ),
             ),
         ),

@@ -68,14 +68,15 @@ OPERATOR = Board(
                 ),
                 number(
                     "False conditions",
-                    "Conditions that should be true and are false. `kubectl describe gateway` "
-                    "shows the reason, and the panel Conditions shows which.",
+                    "Conditions that should be true and are false. `kubectl describe tgw` shows "
+                    "the reason, and the panel Conditions shows which. Runbooks: "
+                    "TidegateRolloutStuck, TidegateConditionFalse.",
                     Query(
                         "sum("
                         + _gauge(
                             "condition",
-                            'condition=~"Ready|RedisReachable|RolloutHealthy|SweepHealthy|LeasesAgree'
-                            '|DefinitionCurrent"',
+                            'condition=~"Ready|RedisReachable|RolloutHealthy|ScalingActive'
+                            '|SweepHealthy|LeasesAgree|DefinitionCurrent"',
                             by="gateway, condition",
                         )
                         + " == bool 0)"
@@ -291,8 +292,9 @@ OPERATOR = Board(
                 graph(
                     "Conditions",
                     "Conditions of each Gateway: 1 true, 0 false, -1 unknown. Ready, "
-                    "RedisReachable, SweepHealthy, LeasesAgree and DefinitionCurrent should be 1, "
-                    "MemoryPressure 0.",
+                    "RedisReachable, RolloutHealthy, ScalingActive, SweepHealthy, LeasesAgree, "
+                    "DefinitionCurrent and LeaderElected should be 1, MemoryPressure and "
+                    "ScalingLimited 0.",
                     Query(
                         _gauge("condition", by="gateway, condition"),
                         f"{{{{condition}}}} {_GATEWAY}",

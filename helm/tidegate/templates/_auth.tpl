@@ -1,7 +1,7 @@
 {{- /* Where the key of the tokens is: "secret", "file", "settings" or "". */ -}}
 {{- define "tidegate.auth.keys" -}}
 {{- if eq .Values.auth.mode "jwt" -}}
-{{- $auth := .Values.settings.auth | default dict -}}
+{{- $auth := (.Values.settings | default dict).auth | default dict -}}
 {{- if .Values.auth.publicKeysSecret -}}
 {{- if .Values.auth.existingSecret -}}
 {{- fail "auth.existingSecret and auth.publicKeysSecret are mutually exclusive: set only one of them" -}}

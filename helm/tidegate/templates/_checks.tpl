@@ -2,6 +2,9 @@
 upgrade the Gateway comes last, when settings and pods are already new. The sentences are those of the
 rules; a test has a case for each. */ -}}
 {{- define "tidegate.checks" -}}
+{{- if and .Values.monitoring.podMonitor.enabled .Values.monitoring.serviceMonitor.enabled -}}
+{{- fail "monitoring.podMonitor and monitoring.serviceMonitor exclude each other: with both, each pod would be scraped and counted twice" -}}
+{{- end -}}
 {{- if .Values.operator.enabled -}}
 {{- include "tidegate.checks.scaling" . -}}
 {{- include "tidegate.checks.streams" . -}}
@@ -22,7 +25,7 @@ rules; a test has a case for each. */ -}}
 {{- end -}}
 
 {{- define "tidegate.checks.scaling" -}}
-{{- $s := .Values.scaling -}}
+{{- $s := .Values.scaling | default dict -}}
 {{- $min := dig "min" 2 $s | int -}}
 {{- $max := dig "max" 10 $s | int -}}
 {{- if gt $min $max -}}
@@ -57,7 +60,7 @@ rules; a test has a case for each. */ -}}
 {{- end -}}
 
 {{- define "tidegate.checks.streams" -}}
-{{- $s := .Values.streams -}}
+{{- $s := .Values.streams | default dict -}}
 {{- $prefix := include "tidegate.streams.prefix" . -}}
 {{- if not (regexMatch "^[A-Za-z0-9_.:@~+=/#-]{4,128}$" $prefix) -}}
 {{- fail "settings.redis.key_prefix: the operator sweeps prefixes of 4 to 128 characters, letters, digits and _.:@~+=/#- only, since a shorter one soon matches what others keep in the same Redis: take another one, or set operator.enabled to false" -}}

@@ -3,25 +3,23 @@
 {{- $values := index . 1 -}}
 enableServiceLinks: false
 {{- include "tidegate.pullSecrets" (index . 0) }}
+{{- if not (kindIs "invalid" $values.hostUsers) }}
+hostUsers: {{ $values.hostUsers }}
+{{- end }}
 {{- with $values.podSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end -}}
-
-{{- /* Where the pods of a component run, and how they look up names: (list $ "gateway" .Values.gateway) */ -}}
-{{- define "tidegate.scheduling" -}}
-{{- $values := index . 2 -}}
-{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" -}}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" "hostAliases" -}}
 {{- with get $values $field }}
 {{ dict $field . | toYaml }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
-{{- /* The container's own security context: (list .Values.gateway) */ -}}
+{{- /* The container's own security context: .Values.gateway */ -}}
 {{- define "tidegate.containerSecurity" -}}
-{{- with (index . 0).securityContext }}
+{{- with .securityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -29,7 +27,7 @@ securityContext:
 
 {{- /* A probe: (list .Values.gateway.livenessProbe (dict "httpGet" ...)) */ -}}
 {{- define "tidegate.probe" -}}
-{{- mergeOverwrite (deepCopy (index . 0)) (index . 1) | toYaml -}}
+{{- mergeOverwrite (deepCopy (index . 0 | default dict)) (index . 1) | toYaml -}}
 {{- end -}}
 
 {{- /* Variables of the chart and of the values, which may replace one: (list "the chart's, as YAML" .Values.gateway.extraEnv).
@@ -46,7 +44,7 @@ A name twice in a list is refused by server-side apply. */ -}}
 
 {{- /* Seconds from a pod's deletion to its SIGKILL: everything that its end may take, added up. */ -}}
 {{- define "tidegate.gracePeriodSeconds" -}}
-{{- $s := .Values.settings -}}
+{{- $s := .Values.settings | default dict -}}
 {{- addf
       .Values.gateway.preStopSeconds
       (dig "drain" "delay_s" 2.0 $s)

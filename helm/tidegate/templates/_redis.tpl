@@ -32,11 +32,11 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 
 {{- /* What the names of streams begin with. */ -}}
 {{- define "tidegate.streams.prefix" -}}
-{{- .Values.streams.prefix | default (dig "redis" "key_prefix" "" .Values.settings) | default "operation-progress:" -}}
+{{- get (include "tidegate.streams" . | fromYaml) "prefix" | default "operation-progress:" -}}
 {{- end -}}
 
 {{- define "tidegate.streams.group" -}}
-{{- .Values.streams.group | default (dig "redis" "group" "" .Values.settings) | default "tidegate" -}}
+{{- get (include "tidegate.streams" . | fromYaml) "group" | default "tidegate" -}}
 {{- end -}}
 
 {{- /* Name of the Secret with the password; empty without one. */ -}}
@@ -115,11 +115,11 @@ redis://{{ include "tidegate.fullname" . }}-valkey:6379/0
 
 {{- /* `spec.streams` of the Gateway resource; empty where nothing is set. */ -}}
 {{- define "tidegate.streams" -}}
-{{- $streams := deepCopy .Values.streams }}
-{{- with dig "redis" "key_prefix" "" .Values.settings }}
+{{- $streams := deepCopy (.Values.streams | default dict) }}
+{{- with dig "redis" "key_prefix" "" (.Values.settings | default dict) }}
 {{- $streams = merge $streams (dict "prefix" .) }}
 {{- end }}
-{{- with dig "redis" "group" "" .Values.settings }}
+{{- with dig "redis" "group" "" (.Values.settings | default dict) }}
 {{- $streams = merge $streams (dict "group" .) }}
 {{- end }}
 {{- with $streams }}

@@ -23,5 +23,5 @@
 {{- if eq .Values.auth.mode "jwt" -}}
 {{- $_ := set $ours "source" (dict "kind" .Values.auth.source) -}}
 {{- end -}}
-{{- mergeOverwrite (dict "log" (dict "format" "json")) (deepCopy .Values.settings) $ours | toYaml -}}
+{{- mergeOverwrite (dict "log" (dict "format" "json")) (deepCopy (.Values.settings | default dict)) $ours | toYaml -}}
 {{- end -}}

@@ -180,7 +180,7 @@ class Kube:
         """Write the number of replicas of a Deployment that is still of this version.
 
         Raises:
-            Conflict: it changed meanwhile; look again before deciding again.
+            ApiConflict: it changed meanwhile; look again before deciding again.
             KubeError
         """
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
@@ -204,7 +204,7 @@ class Kube:
             )
 
     async def zone_of(self, node: str) -> str | None:
-        """The zone of a node. Raises Forbidden where the Role has no nodes, which is usual."""
+        """The zone of a node. Raises ApiForbidden where the Role has no nodes, which is usual."""
         async with self._calls.one("get", "nodes"):
             found = await self._client.get(Node, node)
         labels = (found.metadata and found.metadata.labels) or {}

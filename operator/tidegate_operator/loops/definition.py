@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 NAME = f"{PLURAL}.{GROUP}"
 MISSING = (
     f"the CustomResourceDefinition {NAME} is not installed; waiting for it: "
-    "tidegate-operator crd | kubectl apply --server-side -f -"
+    "tidegate-operator crd | kubectl apply --server-side --field-manager=helm -f -"
 )
 
 

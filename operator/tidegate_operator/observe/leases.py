@@ -1,6 +1,7 @@
 """What the leases tell: the figures of pods, and where they and Kubernetes disagree.
 
-They come from Redis, where anybody may write, so each figure is checked before it counts.
+They come from Redis, where anybody may write, so each figure is checked before it counts. A pod
+with several worker processes has a lease for each: its figures are theirs together.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.core.slots import pod_of
+from tidegate.core.workers import pod_of_replica
 from tidegate.redis.pods import PodRecord
 from tidegate_operator.decide.records import PodLoad
 from tidegate_operator.kube.objects import PodState
@@ -62,7 +64,7 @@ class Comparison:
         """What the pods of this Deployment and the leases (None: not known) say of each other."""
         if roster is None:
             return Disagreement()
-        leased = {pod_of(one.incarnation) for one in roster}
+        leased = {pod_of_replica(pod_of(one.incarnation)) for one in roster}
         without_lease = frozenset(
             name for name, pod in pods.items() if pod.ready and not pod.terminating
         ) - frozenset(leased)
@@ -78,8 +80,9 @@ class Comparison:
 
 
 def figures_of(roster: Sequence[PodRecord]) -> dict[str, PodLoad]:
-    """Figures by pod; what makes no sense is left out. Of a pod with two leases the longer counts:
-    the other one is of a container that is gone.
+    """Figures by pod; what makes no sense is left out. Of a replica with two leases the longer
+    counts: the other one is of a container that is gone. Workers of a pod add up, and the most
+    delayed of them stands for the pod: its viewers are as late.
     """
     found: dict[str, PodLoad] = {}
     for one in sorted(roster, key=lambda record: record.lease_left_ms):
@@ -92,7 +95,20 @@ def figures_of(roster: Sequence[PodRecord]) -> dict[str, PodLoad]:
             deliveries_per_s=_number(told.get("deliveries_per_s")) or 0.0,
             loop_lag_ms=_number(told.get("loop_lag_ms")) or 0.0,
         )
-    return found
+    pods: dict[str, PodLoad] = {}
+    for replica, load in found.items():
+        pod = pod_of_replica(replica)
+        others = pods.get(pod)
+        pods[pod] = load if others is None else _together(others, load)
+    return pods
+
+
+def _together(one: PodLoad, other: PodLoad) -> PodLoad:
+    return PodLoad(
+        connections=one.connections + other.connections,
+        deliveries_per_s=one.deliveries_per_s + other.deliveries_per_s,
+        loop_lag_ms=max(one.loop_lag_ms, other.loop_lag_ms),
+    )
 
 
 def _number(text: str | None) -> float | None:

@@ -106,7 +106,7 @@ class Observer:
             undispatched: what the last sweep counted; None: not known.
 
         Raises:
-            NotFound: there is no such Deployment.
+            ApiNotFound: there is no such Deployment.
             KubeError: Kubernetes could not be asked.
         """
         deployment = await self._cluster.deployment(spec.target.name)

@@ -16,6 +16,9 @@ from tidegate_operator.kube.objects import DeploymentState, PodState, StallReaso
 #: A pod may take so long to get over what the kubelet complains of: a registry that answers late, a
 #: Secret that comes after the Deployment, a node that is being added.
 STUCK_S = 60.0
+#: As long as the progress deadline of a Deployment is by default.
+LATE_S = 600.0
+LATE = StallReason("NotReady", "it has not become ready in 10 minutes; its log has the reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,17 @@ class RolloutWatch:
         #: By uid: since when it is not ready, and the last trouble. A container in a crash loop
         #: runs now and then, and has no trouble for that moment.
         self._unready: dict[str, tuple[float, StallReason | None]] = {}
+        #: By uid: those that were ready once. That they are not any more is no matter of a rollout.
+        self._started: frozenset[str] = frozenset()
 
     def look(
         self, deployment: DeploymentState, pods: Mapping[str, PodState], now: float
     ) -> Rollout:
         """What is known at `now`, by a clock that never steps."""
         before, self._unready = self._unready, {}
+        self._started = frozenset(
+            pod.uid for pod in pods.values() if pod.ready or pod.uid in self._started
+        )
         stuck: list[tuple[str, StallReason]] = []
         for name, pod in sorted(pods.items()):
             if pod.ready or pod.terminating:
@@ -64,6 +72,8 @@ class RolloutWatch:
             since, last = before.get(pod.uid, (now, None))
             trouble = pod.trouble or last
             self._unready[pod.uid] = (since, trouble)
+            if trouble is None and pod.uid not in self._started and now - since >= LATE_S:
+                trouble = LATE
             if trouble is not None and (deployment.stalled or now - since >= STUCK_S):
                 stuck.append((name, trouble))
         return Rollout(

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from tidegate.core.slots import pod_of
+from tidegate.core.workers import pod_of_replica
 from tidegate_operator.streams.look import Consumer
 
 #: A consumer that read within this time is alive, whatever the sources say.
@@ -58,7 +59,7 @@ class Liveness(NamedTuple):
     """Who lives.
 
     Attributes:
-        names: pods, None when that cannot be said and nobody counts as dead.
+        names: pods and replicas, None when that cannot be said and nobody counts as dead.
         incarnations: those with a lease.
         order: see `Leases`; 0 when no incarnation can be said to be dead.
         fresh_ms: who read within this time is alive.
@@ -93,10 +94,12 @@ class Liveness(NamedTuple):
         return cls(names | frozenset(kubernetes or ()), leases.live, order, fresh_ms)
 
     def is_dead(self, consumer: Consumer) -> bool:
-        """Whether this consumer belongs to no pod any more."""
+        """Whether this consumer belongs to no pod any more. Kubernetes knows the pod of a worker
+        process, its lease the worker.
+        """
         if self.names is None or consumer.idle_ms < self.fresh_ms:
             return False
-        return consumer.name not in self.names
+        return self.names.isdisjoint((consumer.name, pod_of_replica(consumer.name)))
 
     def is_dead_incarnation(self, incarnation: str) -> bool:
         """Whether its slots are left over: the gateway's own rule, see `slot_prelude.lua`."""

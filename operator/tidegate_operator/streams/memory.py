@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
+from tidegate.model.entries import Entry
 from tidegate_operator.model.streams import MemorySpec
 from tidegate_operator.streams.look import Look
 from tidegate_operator.streams.retention import RetentionState
@@ -94,8 +95,9 @@ class Candidates:
         """Remember it if it is among the biggest; running, idle and orphan ones never are."""
         if state not in _RANK:
             return
-        if look.entry is not None:  # its id will be needed, not what it says
-            look = look._replace(entry=look.entry._replace(data=b"", timestamp=b""))
+        if (entry := look.entry) is not None:  # its id will be needed, not what it says
+            bare = Entry(entry.id, entry.type, b"", b"", entry.status, entry.is_whole)
+            look = look._replace(entry=bare)
         row = (_RANK[state], look.size_bytes, next(self._order), look, state)
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, row)

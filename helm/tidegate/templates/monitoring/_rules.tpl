@@ -9,6 +9,9 @@ them, and one that is absent is told when another is there: (list $ "files/rules
 {{- /* Every metric gets a selector, and the one that it may have had goes into that. */ -}}
 {{- $expr := regexReplaceAll `\b((?:release:)?tidegate_[a-z0-9_:]+)` .expr (printf "${1}{%s}" $ours) -}}
 {{- $_ := set . "expr" (replace (printf "%s}{" $ours) (printf "%s," $ours) $expr) -}}
+{{- with .annotations -}}
+{{- $_ := set . "runbook_url" (print $.Values.monitoring.prometheusRule.runbookBase .runbook_url) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $file -}}
