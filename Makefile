@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --require-virtualenv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-rest test-all test-matrices test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
+.PHONY: help run test test-rest test-all test-matrices test-compiled test-pauses check check-format check-lint check-types check-layers format bench drain-demo fuzz constraints clean python-is-new-enough
 .PHONY: check-release release-dry-run hashes audit site check-site
 .PHONY: dashboards dashboards-test js js-test page
 .PHONY: chart chart-check cluster-up cluster-down cluster-load-image cluster-test
@@ -29,6 +29,7 @@ help:
 	@echo '  make test         each behaviour once, on real servers, in parallel   ARGS="tests/core -k ring -x" goes to pytest'
 	@echo '  make test-rest    what that leaves out: both servers, both Helms, long properties, the boards, a cluster'
 	@echo '  make test-all     both'
+	@echo '  make test-compiled  the tests of the engine, with the wheel in which it is compiled (a C compiler)'
 	@echo '  make test-pauses  the tests while their processes are stopped at random moments   ARGS goes to tests.pauses'
 	@echo '  make check        what must be clean before a commit: format, lint, types, layers, versions, workflows, site'
 	@echo '  make format       let ruff rewrite the code'
@@ -39,9 +40,9 @@ help:
 	@echo '  make dashboards   write the Grafana boards from their source; make dashboards-test proves them and the rules'
 	@echo '  make site         build the documentation as a site, into build/site   ARGS=serve shows it while it is written'
 	@echo '  make chart        make the README, schema and files of the chart; make chart-check looks whether they are current'
-	@echo '  make cluster-up   start a real one-node Kubernetes (Linux, root, Go); make cluster-down ends it'
+	@echo '  make cluster-up   start a real Kubernetes (Linux, root, Go; NODES=3); make cluster-down ends it'
 	@echo '  make cluster-load-image  build the image and load it into that one'
-	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS="-k rolling" goes to pytest'
+	@echo '  make cluster-test install the chart on a real cluster, and hurt it   ARGS=--all: with the long cases'
 	@echo '  make fuzz         what reads bytes from outside, under Atheris if it is installed   SECONDS=60 for each'
 	@echo '  make constraints  take the newest releases that pyproject.toml allows, and pin them'
 	@echo '  make hashes       make requirements/ again: what the image and a release are built with, with hashes'
@@ -58,11 +59,28 @@ run: $(RUNS)
 TESTS := $(BIN)/python -m pytest -n auto --dist loadgroup --ignore=tests/dashboards --ignore=tests/cluster
 test: $(STAMP)
 	$(TESTS) --tier quick $(ARGS)
+
+# The same with the wheel that images have, whose engine is compiled (hatch_build.py): its folders of
+# the first tier. It wants a C compiler, and is installed beside .venv.
+COMPILED := build/compiled
+ENGINE_TESTS := tests/core tests/model tests/gateway tests/redis tests/web tests/faults
+CAN_COMPILE = command -v $${CC:-cc} >/dev/null && test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
+test-compiled: $(STAMP)
+	@if ! $(CAN_COMPILE); then echo 'make test-compiled: skipped: there is no C compiler here, or no headers of Python'; else \
+	  $(MAKE) --no-print-directory $(COMPILED)/.stamp && \
+	  $(COMPILED)/bin/python -m pytest -n auto --dist loadgroup --tier quick $(ENGINE_TESTS) $(ARGS); fi
+$(COMPILED)/.stamp: hatch_build.py pyproject.toml constraints.txt $(shell find service operator -name '*.py' -newer $(COMPILED)/.stamp 2>/dev/null)
+	@test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(COMPILED)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --constraint constraints.txt '.[dev]'
+	@$(COMPILED)/bin/tidegate --version | grep -q compiled
+	@touch $@
+
 test-matrices: $(STAMP)
 	$(TESTS) --tier rest $(ARGS)
 
 # Each part runs, also when one before it failed. ARGS are for those over all folders.
-REST := test-matrices js-test dashboards-test cluster-test
+REST := test-compiled test-matrices js-test dashboards-test cluster-test
 test-rest: ; @$(call each,$(REST))
 test-all: ; @$(call each,test $(REST))
 each = failed=; for part in $(1); do \
@@ -136,8 +154,8 @@ chart-check: $(STAMP)
 
 # A cluster of one's own; what was built stays in ~/.cache/tidegate.
 cluster-up:
-	@tests/cluster/lab/build.sh && tests/cluster/lab/images.sh
-	@echo "export KUBECONFIG=$$(tests/cluster/lab/up.sh)"
+	@tests/cluster/lab/build.sh && tests/cluster/lab/images.sh $(if $(NODES),&& tests/cluster/lab/build.sh kube-router)
+	@echo "export KUBECONFIG=$$(tests/cluster/lab/up.sh $(if $(NODES),--nodes $(NODES)))"
 cluster-down:
 	@tests/cluster/lab/down.sh
 cluster-load-image:

@@ -11,7 +11,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from release import changelog, chart, distributions, image, npm, tools, versions, workflows
+from release import (
+    changelog,
+    chart,
+    compiled,
+    distributions,
+    image,
+    npm,
+    tools,
+    versions,
+    workflows,
+)
 from release.command import ROOT, ReleaseError, find, run
 from release.fresh import Demo, Fresh
 
@@ -36,6 +46,7 @@ class DryRun:
         self.versions_agree()
         self.workflows_are_valid()
         self.python_package()
+        self.compiled_wheel()
         self.npm_package()
         self.started_from_the_packages()
         self.sbom()
@@ -66,6 +77,19 @@ class DryRun:
         self._say(f"sdist, wheel: {made.sdist.name}, {made.wheel.name}")
         self._fresh = Fresh(self.work / "fresh")
         self._fresh.install(made.wheel, newest=self._newest)
+
+    def compiled_wheel(self) -> None:
+        """Made, installed and asked."""
+        if reason := compiled.missing():
+            self._skip(f"compiled wheel: {reason}")
+            return
+        sdists = list((self.work / "distributions").glob("tidegate-*/"))
+        fresh = Fresh(self.work / "fresh-compiled")
+        made = compiled.build(fresh.venv / "bin" / "python", sdists[0], self.work / "compiled")
+        fresh.install(made, newest=self._newest)
+        if "(compiled)" not in (said := fresh.tidegate("--version")):
+            raise ReleaseError(f"the compiled wheel says {said}")
+        self._say(f"compiled wheel: {made.name}, {len(compiled.modules())} modules")
 
     def npm_package(self) -> None:
         """Built and packed."""

@@ -60,11 +60,11 @@ class Browser:
 
     async def open(self, url: str) -> None:
         """Open a page and wait until it is there."""
-        await self._call("Page.navigate", url=url)
+        await self.call("Page.navigate", url=url)
         await self.until(f"location.href === {url!r} && document.readyState === 'complete'")
 
     async def evaluate(self, expression: str) -> Any:
-        answer = await self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         if "exceptionDetails" in answer:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -82,7 +82,7 @@ class Browser:
         return value
 
     async def picture(self, path: Path) -> None:
-        answer = await self._call("Page.captureScreenshot", format="png")
+        answer = await self.call("Page.captureScreenshot", format="png")
         await asyncio.to_thread(path.write_bytes, base64.b64decode(answer["data"]))
 
     async def press(self, key: str) -> None:
@@ -90,7 +90,7 @@ class Browser:
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
         for kind in ("keyDown", "keyUp"):
-            await self._call(
+            await self.call(
                 "Input.dispatchKeyEvent",
                 type=kind,
                 key=key,
@@ -100,7 +100,7 @@ class Browser:
 
     async def size(self, width: int, height: int) -> None:
         """Of the page, as a screen of that size would have it."""
-        await self._call(
+        await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
@@ -111,9 +111,10 @@ class Browser:
     async def dark(self, dark: bool) -> None:
         scheme = "dark" if dark else "light"
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        await self._call("Emulation.setEmulatedMedia", features=features)
+        await self.call("Emulation.setEmulatedMedia", features=features)
 
-    async def _call(self, method: str, **params: Any) -> dict[str, Any]:
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command of the DevTools protocol, and its result."""
         if self._socket is None:
             raise AssertionError("the browser is not started")
         try:
@@ -153,7 +154,7 @@ class Browser:
                 close_timeout=CLOSE_TIMEOUT_S,
             )
             for domain in ("Page", "Runtime", "Log"):
-                await self._call(f"{domain}.enable")
+                await self.call(f"{domain}.enable")
         except BaseException:
             self._close()
             raise

@@ -12,12 +12,13 @@ from tests.servers.process import Process
 from tidegate import __version__
 from tidegate.cli.settings_fields import setting_fields
 from tidegate.cli.settings_page import settings_page
+from tidegate.core.compiled import engine
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 async def test_version() -> None:
-    assert (await invoke("--version")).out == f"tidegate {__version__}\n"
+    assert (await invoke("--version")).out == f"tidegate {__version__} ({engine()})\n"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from tests.harness.waiting import until
 from tests.servers.ports import free_ports_in_a_row, is_free
 from tests.servers.standalone import Server
 from tidegate.cli import embedded_server
-from tidegate.cli.children import how_it_ended
 from tidegate.cli.demo_backend import _FIRST_LENGTHS_S
 from tidegate.cli.demo_words import publish_line
 from tidegate.cli.ports import free_port as next_free_port
+from tidegate.core.exit_status import how_it_ended
 
 PREFIX = "operation-progress:"
 STARTED = "Ctrl-C ends everything."

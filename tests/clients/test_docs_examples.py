@@ -124,7 +124,8 @@ async def running(
             "document.body.innerHTML = '<div id=app></div>'; globalThis.said = [];"
             "console.log = (...values) => said.push(values);"
             "{ const real = fetch; globalThis.fetch = (url, ...rest) => url === '/session/token'"
-            " ? (said.push(['asked']), Promise.resolve(new Response('a-token'))) : real(url, ...rest); }"
+            " ? (said.push(['asked']), Promise.resolve(new Response('a-token')))"
+            " : real(url, ...rest); }"
         )
         encoded = base64.b64encode(script.encode()).decode()
         await browser.evaluate(

@@ -1,4 +1,4 @@
-"""The page of `tidegate run` has the browser client of this tree in it, not that of some time ago."""
+"""The page of `tidegate run` has the browser client of this tree in it, not an older one."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def settle(topic: Topic, effects: Sequence[Effect], log: Sequence[int]) -> list[
     queue = list(effects)
     while queue:
         match queue.pop(0):
-            case Deliver(frames, gap):
+            case Deliver(frames=frames, gap=gap):
                 got += [gap] if gap else [json.loads(f.payload)["data"] for f in frames]
             case ReadAfter(after):
                 queue += topic.page(page(log, after))
@@ -84,7 +84,8 @@ def test_when_it_is_no_longer_than_the_old_one(topic: Topic) -> None:
 
 
 def test_when_an_attach_has_made_the_group(topic: Topic) -> None:
-    relay = created([])._replace(by_attach=True)
+    relay = created([])
+    relay.by_attach = True
     assert settle(topic, topic.relay(relay), NEW) == EXPECTED
 
 
@@ -200,7 +201,7 @@ def test_with_ids_of_the_server_the_last_entry_tells_a_destroyed_group_from_anot
     got: list[object] = []
     while queue:
         match queue.pop(0):
-            case Deliver(frames, gap):
+            case Deliver(frames=frames, gap=gap):
                 got += [gap] if gap else [json.loads(f.payload)["data"] for f in frames]
             case ReadAfter(after):
                 queue += topic.page(read(log, after))

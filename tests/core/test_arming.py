@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.harness.examples import examples
 from tidegate.core.arming import (
+    ARM_SLOT_S,
     PUBLISHED_ARM_S,
     PUBLISHED_GRACE_S,
     Arming,
@@ -246,4 +247,17 @@ def test_publishes_are_not_looked_at_one_by_one(replicas: int, gap_s: float) -> 
         world.at(n * gap_s, world.publish)
     world.run(1000 * gap_s + 1)
     assert world.calls <= replicas * (1 + 2 * RULES.follow_after), "the first ones"
-    assert world.looks <= replicas * min(1000, 1000 * gap_s / PUBLISHED_ARM_S + 2)
+    assert world.looks <= replicas * min(1000, 1000 * gap_s / (PUBLISHED_ARM_S - ARM_SLOT_S) + 2)
+
+
+def test_streams_are_armed_again_together() -> None:
+    armings = [Arming(RULES) for _ in range(200)]
+    for n, arming in enumerate(armings):
+        now = 5.0 + n * 0.0005
+        for _ in range(RULES.follow_after):
+            arming.relayed(now, Origin.PUBLISHER)
+        arming.ring(now)
+        arming.relayed(now, Origin.PUBLISHER)
+        assert arming.due is not None
+        assert now + PUBLISHED_ARM_S - ARM_SLOT_S <= arming.due <= now + PUBLISHED_ARM_S
+    assert len({arming.due for arming in armings}) <= 0.1 / ARM_SLOT_S + 1

@@ -21,6 +21,10 @@ def frame(ms: int, size: int, seq: int = 0, kind: FrameKind = FrameKind.ENTRY) -
     return Frame(StreamId(ms, seq), b"x" * size, kind)
 
 
+def told(frames: list[Frame]) -> list[tuple[StreamId, bytes, FrameKind]]:
+    return [(f.id, f.payload, f.kind) for f in frames]
+
+
 class RingMachine(RuleBasedStateMachine):
     """Three rings under one budget; beside each, all that was put into it since it was empty."""
 
@@ -71,7 +75,7 @@ class RingMachine(RuleBasedStateMachine):
         ring, log, cursor = self.rings[number], self.logs[number], StreamId(at, seq)
         held = [f for f in log if ring.holds(f.id)]
         if ring.covers(cursor):
-            assert ring.after(cursor) == [f for f in log if f.id > cursor], "complete"
+            assert told(ring.after(cursor)) == told([f for f in log if f.id > cursor]), "complete"
         elif held:
             assert cursor < held[0].id
         assert ring.holds(cursor) is (cursor in [f.id for f in log[len(log) - len(ring) :]])
@@ -82,7 +86,7 @@ class RingMachine(RuleBasedStateMachine):
     def newest(self, number: int, count: int) -> None:
         ring, log = self.rings[number], self.logs[number]
         before, found = ring.newest(count)
-        assert found == log[len(log) - min(count, len(ring)) :]
+        assert told(found) == told(log[len(log) - min(count, len(ring)) :])
         index = len(log) - len(found)
         if before is not None:
             assert before == (log[index - 1].id if index else self.floors[number])

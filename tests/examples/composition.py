@@ -83,7 +83,7 @@ class Composition:
 
     def gateway(self, name: str) -> Process:
         service = self._services[name]
-        command = [word.replace("0.0.0.0", "127.0.0.1") for word in image_command()]
+        command = ["127.0.0.1" if word == "::" else word for word in image_command()]
         own = {
             "TIDEGATE_SERVER__PORT": str(self.ports[name, 8080]),
             "TIDEGATE_SERVER__ADMIN_PORT": str(self.ports[name, 9090]),

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from tests.faults.judge import Got, Written, judge
 from tests.faults.replicas import Replica
 from tests.faults.viewer import Lag, Viewer
+from tests.harness.ending import ended
 
 END_S = 30.0
 #: A scenario that hangs fails with the line where it hangs.
@@ -90,9 +91,7 @@ class Audience:
         assert not wrong, "\n".join(wrong)
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
 
 @asynccontextmanager

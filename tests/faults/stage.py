@@ -23,6 +23,7 @@ from tests.faults.plan import Fault
 from tests.faults.publisher import Publisher
 from tests.faults.replicas import Replica
 from tests.faults.viewer import Address, Lag, Viewer
+from tests.harness.ending import ended
 from tests.harness.waiting import until
 from tests.servers.binaries import Binary
 from tests.servers.proxy import Proxy
@@ -136,9 +137,7 @@ class Stage:
             await self._all_ended(operation)
             operation.log = await self._log(operation.publisher)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
 
     def _cast(self, name: str, rng: random.Random) -> list[Viewer]:
         """The first three are there before the operation begins; the others come any time."""

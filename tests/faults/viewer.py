@@ -40,6 +40,11 @@ class Address(NamedTuple):
     prefix: str = ""
     tls: ssl.SSLContext | None = None
 
+    @property
+    def authority(self) -> str:
+        """As in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Lag(NamedTuple):
     """After so many entries stop reading for so long."""
@@ -128,7 +133,8 @@ class Viewer:
 
     async def _connect(self) -> tuple[int | None, int]:
         """Close code (None when it was never open), and frames received."""
-        host, port, prefix, tls = self._addresses[self._at]
+        address = self._addresses[self._at]
+        host, port, prefix, tls = address
         query = [] if self._history is None else [f"history={self._history}"]
         if self._position is not None:
             query.append(f"last_event_id={self._position}")
@@ -140,7 +146,7 @@ class Viewer:
             # A viewer that does not read would not see the answers to its own pings.
             patience = None if self._lags else 1.5
             async with connect(
-                f"{scheme}://{host}:{port}{path}",
+                f"{scheme}://{address.authority}{path}",
                 sock=sock,
                 ssl=tls,
                 proxy=None,

@@ -169,9 +169,9 @@ def test_a_viewer_stands_behind_the_item_that_it_was_sent_last() -> None:
     owner = Owner()
     viewer, _ = owner.viewer()
     outbox = owner.outbox
-    assert outbox.position_of(viewer.seq) == Position(StreamId(1, 0), 0)
+    assert outbox.position_of(viewer.seq).id == StreamId(1, 0)
     outbox.moved(Position(StreamId(5, 0), 0))
-    assert outbox.position_of(viewer.seq) == Position(StreamId(5, 0), 0)
+    assert outbox.position_of(viewer.seq).id == StreamId(5, 0)
     owner.put(6)
     other, _ = owner.viewer()
     owner.put(7)

@@ -25,7 +25,7 @@ from tidegate.gateway.hub import Hub
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
-from tidegate.runtime import Replica as Runtime
+from tidegate.runtime.replica import Replica as Runtime
 
 TIMEOUT_S = 20.0
 #: Waits that the defaults size for people.

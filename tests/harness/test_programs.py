@@ -54,8 +54,11 @@ async def test_its_pipes_are_closed_although_somebody_holds_their_other_end(
     file = tmp_path / "pid"
     starts = shlex.join([sys.executable, "-c", ESCAPED, str(file)])
     process = await shell(f"echo before; {starts} & wait")
+    assert process.stdout is not None
+    buffered = process.stdout._buffer  # type: ignore[attr-defined]
+    await until(lambda: buffered)
     waiting = asyncio.create_task(programs.ended(process, 60))
-    await until(file.exists)
+    await until(lambda: not buffered and file.exists())
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -107,7 +107,7 @@ def test_of_a_key_given_twice_the_last_holds() -> None:
         ('{"data":"status"}', None),
         ('{"data":{"x":{"status":"failed"}}}', None),
         ('{"status":"failed","data":{}}', None),
-        ('{"data":{"\\u0073tatus":"failed"}}', None),  # nobody writes it like this
+        ('{"data":{"\\u0073tatus":"failed"}}', "failed"),
     ],
 )
 def test_the_status_is_read_from_the_data(text: str, status: str | None) -> None:
@@ -266,3 +266,24 @@ def test_the_last_entry_that_sets_a_status_decides() -> None:
     assert rules.deciding([done, again, late]) is again
     assert rules.deciding([late]) is None
     assert rules.deciding([]) is None
+
+
+# --- how it is folded
+
+
+@pytest.mark.parametrize(
+    ("text", "has_fold"),
+    [
+        ('{"type":"t","data":{"text":"a","fold":"append"}}', True),
+        ('{"fold":"merge"}', True),
+        ('{"data":{"\\u0066old":"append"}}', True),
+        ('{"fold":"append","data":{}}', False),  # of the message, not of its data
+        ('{"data":{"x":{"fold":"append"}}}', False),
+        ('{"data":["fold"]}', False),
+        ('{"data":"\\"fold\\""}', False),
+    ],
+)
+def test_whether_the_data_says_how_it_is_folded(text: str, has_fold: bool) -> None:
+    assert read_entry(AT, RawEntry(b"1-0", [b"message", text.encode()])).has_fold is has_fold
+    fields = [b"text", b"a", b"fold", b"append"]
+    assert read_entry(AT, RawEntry(b"1-0", fields)).has_fold

@@ -8,6 +8,7 @@ from tidegate.model.errors import InvalidOperationId, InvalidStreamId
 from tidegate.model.ids import (
     ZERO,
     StreamId,
+    is_stream_id,
     parse_operation_id,
     parse_stream_id,
     stream_id,
@@ -21,7 +22,9 @@ IDS = st.builds(StreamId, HALVES, HALVES)
 @given(IDS)
 def test_an_id_survives_its_text(one: StreamId) -> None:
     assert parse_stream_id(str(one)) == one
+    assert is_stream_id(str(one).encode())
     assert stream_id(str(one).encode()) == one
+    assert type(stream_id(str(one).encode())) is StreamId
     assert stream_id_ms(str(one).encode()) == one.ms
 
 
@@ -34,6 +37,17 @@ def test_ids_are_ordered_as_redis_orders_them(one: StreamId, two: StreamId) -> N
 def test_nothing_is_between_an_id_and_the_one_before(one: StreamId) -> None:
     below = one.before()
     assert (one.ms << 64 | one.seq) - (below.ms << 64 | below.seq) == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"1", b"1-", b"-1", b"+1-0", b" 1-0", b"1_0-0", b"1-0-0", b"1-0\n", b"\xb2-0"),
+        b"9" * 21 + b"-0",
+    ],
+)
+def test_what_redis_writes_as_no_id(raw: bytes) -> None:
+    assert not is_stream_id(raw)
 
 
 def test_before_the_first_there_is_nothing() -> None:

@@ -15,6 +15,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.relay_loss import PushFault
 from tests.servers.standalone import Server
 from tidegate.gateway import hub
+from tidegate.redis.dispatcher import DISPATCH_EACH
 
 #: Enough for a replica, without the doorbell in front.
 RIGHTS = ("~*", "&*", "+@all", "-client|tracking")
@@ -123,6 +124,26 @@ async def test_a_lost_ring_delays_an_entry_and_loses_none(redis_server: Server) 
                 ids = await backend.publish_many("42", 5)
                 assert await viewer.ids(5) == ids
     assert fault.lost >= 3
+
+
+async def test_the_sweep_mostly_reads_where_it_knows_the_newest_entry(
+    any_server: Server, either: Backend
+) -> None:
+    """Whether a relay has brought it, or a dispatch that found nothing has told of it."""
+    await either.publish("before")
+    async with (
+        Replica(any_server.url, dispatch={"sweep_s": 0.2}) as replica,
+        replica.watch("before") as before,
+        replica.watch("live") as live,
+    ):
+        await before.state()
+        await live.state()
+        await either.publish("live")
+        await live.entries(1)
+        sent = replica.counts()["dispatch_calls"]
+        await until(lambda: replica.counts().get("look_calls", 0) >= 20)
+        sent = replica.counts()["dispatch_calls"] - sent
+        assert 20 // DISPATCH_EACH <= sent <= 20 // DISPATCH_EACH + 5, "one each that is empty"
 
 
 async def test_lost_and_repeated_relays_are_repaired(redis_server: Server) -> None:

@@ -147,7 +147,8 @@ async def test_followers_rings_stay_quiet_and_the_leaders_death_is_short(
         assert [r.feed.stats()[0].leading for r in replicas].count(1) == 1
         (primary,) = replicas[leader].feed._primaries.values()
         # As if the process had stopped: it neither answers rings nor ends its connection.
-        primary.dispatcher.dispatch = lambda watch: None  # type: ignore[method-assign]
+        assert primary.dispatcher.link is not None
+        primary.dispatcher.link.on_push = lambda push: None
         async with asyncio.timeout(2 + 2 + 6):  # far below the sweep
             ids = await either.publish_many("42", 1)
             for n, viewer in enumerate(viewers):

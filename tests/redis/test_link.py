@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 
 import hiredis
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.waiting import until
 from tests.redis.open_link import OpenLink
 from tests.servers import binaries
 from tests.servers.proxy import Proxy
@@ -162,6 +164,29 @@ async def test_user_and_password_from_the_url_or_from_settings(
     with pytest.raises(hiredis.ReplyError, match="WRONGPASS"):
         async with OpenLink(any_server, username="gate", password="wrong"):
             pass
+
+
+async def test_a_reply_that_came_while_the_loop_stood_still_is_not_overdue(
+    any_server: Server,
+) -> None:
+    """uvloop's timers come before what can be read."""
+    async with OpenLink(any_server) as link:
+        await link.barrier()
+        link.send("ECHO", "a")
+        await asyncio.sleep(0)  # it leaves
+        time.sleep(0.3)  # noqa: ASYNC251  # that is what it is about
+        assert not link.link.is_overdue(0.1)
+        await until(lambda: link.seen == [b"a"])
+        assert not link.link.is_overdue(0.1)
+
+
+async def test_a_reply_that_does_not_come_is_overdue(any_server: Server) -> None:
+    async with OpenLink(any_server) as link:
+        await link.barrier()
+        await asyncio.sleep(0.2)
+        assert not link.link.is_overdue(0.1), "none is owed"
+        link.send("BLPOP", "nothing", 0)
+        await until(lambda: link.link.is_overdue(0.1))
 
 
 async def test_a_password_without_a_user_is_the_default_users() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.backend import Backend
+from tests.harness.waiting import until
 from tests.redis.open_link import OpenLink
 from tests.servers.standalone import Server
 from tidegate.model.errors import RedisUnavailable
@@ -122,6 +123,32 @@ async def test_pushes_and_replies_keep_their_order_under_a_hold(
         assert pushes == [[b"smessage", b"c", b"%d" % number] for number in range(60)]
         plain = [one for one in link.seen if not isinstance(one, list)]
         assert plain == [b"plain %d" % number for number in range(60)]
+
+
+async def test_where_much_arrives_unasked_it_is_read_at_the_pace(
+    any_server: Server, either: Backend
+) -> None:
+    pace_s = 1.0  # as above
+    async with OpenLink(any_server, pace_s=pace_s) as link:
+        link.link.subscribe("SSUBSCRIBE", b"c")
+        await link.barrier()
+
+        async def publish() -> None:
+            sent.append([b"smessage", b"c", b"%d" % len(sent)])
+            await either.client.execute_command("SPUBLISH", "c", len(sent) - 1)
+
+        sent: list[list[bytes]] = []
+        while not link.link._hold_until:
+            await publish()
+            await until(lambda: len(link.seen) == len(sent))
+        started, turns = time.perf_counter(), link.turns.begun
+        for _ in range(3):
+            await publish()
+            await asyncio.sleep(0)
+        await until(lambda: len(link.seen) == len(sent))
+        assert link.seen == sent
+        assert link.turns.begun == turns + 1
+        assert time.perf_counter() - started >= pace_s / 2
 
 
 async def test_what_was_held_when_the_link_is_lost_is_answered(any_server: Server) -> None:

@@ -258,6 +258,22 @@ async def test_the_roster_has_every_live_pod_with_its_figures(any_server: Server
         }
 
 
+async def test_the_lease_of_a_dead_process_is_ended_by_its_neighbour(any_server: Server) -> None:
+    """A supervisor knows that a worker is dead; its slots need not wait until the lease lapses."""
+    async with Pod(any_server.url, "a") as dead, Pod(any_server.url, "b") as alive:
+        leased: list[str] = []
+        dead.pods.on_lease = leased.append
+        await dead.pods.renew()
+        await dead.pods.renew()
+        await alive.pods.renew()
+        await alive.pods.end_leases(leased)
+        await alive.pods.end_leases(leased)  # it may be told again, and of those long gone
+        await alive.pods.end_leases([])
+        assert leased == [dead.pods.incarnation]
+        await alive.pods.renew()
+        assert alive.pods.view().live == (alive.pods.incarnation,)
+
+
 async def test_a_lease_with_a_name_of_any_bytes_stops_nobody(any_server: Server) -> None:
     """It ended each renewal, and each look of the operator, with a UnicodeDecodeError."""
     async with Pod(any_server.url, "a") as a, any_server.client() as client:

@@ -360,6 +360,57 @@ async def test_publish_appends_caps_expires_and_dispatches(either: Backend) -> N
     assert await either.client.xlen(KEY) < 400, "about the cap: Redis trims whole nodes"
 
 
+async def test_publish_relays_what_the_group_has_not_read_whoever_wrote_it(either: Backend) -> None:
+    """What was read up to the end is relayed without being read again; anything else is read."""
+    plain = await either.publish("42")
+    await attach(either)
+    newest = plain
+    async with Ear(either) as ear:
+        for written_before in (0, 0, 2, 0, 1, 0):
+            expected = await either.publish_many("42", written_before)
+            expected += [id_.decode() for id_ in await publish(either, '{"data":1}', '{"data":2}')]
+            relay = await ear.next()
+            assert (relay.previous.decode(), relay.created) == (newest, False)
+            assert ids(relay) == expected
+            newest = expected[-1]
+            (group,) = await either.groups("42")
+            assert (group["pending"], group["lag"]) == (0, 0)
+            assert group["last-delivered-id"].decode() == newest
+            assert await dispatch(either) == (0, newest.encode(), 0), "nothing is relayed twice"
+
+
+@pytest.mark.parametrize("what", ["deleted", "trimmed", "set by hand", "large", "read anew"])
+async def test_publish_relays_its_entries_once_whatever_was_done(
+    either: Backend, what: str
+) -> None:
+    await either.publish("42")
+    await attach(either)
+    client: Any = either.client
+    text = '{"data":1}'
+    async with Ear(either) as ear:
+        (before,) = await publish(either, text)
+        assert (await ear.next()).entries[-1].id == before
+        match what:
+            case "deleted":
+                await client.xdel(KEY, before)
+            case "trimmed":
+                await client.xtrim(KEY, maxlen=0, approximate=False)
+            case "set by hand":
+                await client.xgroup_setid(KEY, GROUP, before, entries_read=77)
+            case "large":
+                text = '{"data":"%s"}' % ("x" * RELAY_BYTES)
+            case _:
+                await client.xgroup_setid(KEY, GROUP, "0", entries_read=0)
+        (written,) = await publish(either, text)
+        relay = await ear.next()
+        assert (relay.entries[-1].id if relay.entries else relay.unread) == written
+        assert (await dispatch(either))[0] == 0
+        (again,) = await publish(either, '{"data":3}')
+        after = await ear.next()
+        assert [entry.id for entry in after.entries] == [again]
+        assert after.previous == written
+
+
 async def test_publish_leaves_no_group_where_nobody_watches(either: Backend) -> None:
     await publish(either, '{"data":1}')
     assert await either.groups("42") == []

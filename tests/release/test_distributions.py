@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from release import distributions
-from release.command import run
+from release import compiled, distributions
+from release.command import ROOT, run
 from release.distributions import Distributions
 
 TRACKED = [
@@ -111,3 +111,9 @@ def test_a_link_to_an_environment_was_under_version_control() -> None:
     listed = run("git", "ls-files", "--stage")
     assert [line for line in listed.splitlines() if line.startswith("120000 ")] == []
     assert run("git", "ls-files", "--cached", "--ignored", "--exclude-standard") == ""
+
+
+def test_what_is_compiled_is_there() -> None:
+    missing = [name for name in compiled.modules() if not (ROOT / "service" / name).is_file()]
+    assert missing == []
+    assert "tidegate/core/topic.py" in compiled.modules(), "by which `engine` tells what runs"

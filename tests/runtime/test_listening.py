@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from tests.servers.ports import free_port
 from tidegate.model.errors import TidegateError
 from tidegate.runtime import listening
-from tidegate.runtime.listening import EVERY_ADDRESS, has_ipv6, listen
+from tidegate.runtime.listening import EVERY_ADDRESS, WorkersPort, has_ipv6, listen
 from tidegate_operator.telemetry.health import Health, serve_health
 
 LOWAT = 16_384
@@ -47,6 +48,30 @@ def test_every_address_of_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch)
     with listen(EVERY_ADDRESS, 0, "server.port", LOWAT) as bound:
         assert bound.family == socket.AF_INET
         assert answers("127.0.0.1", bound.getsockname()[1])
+
+
+def test_a_port_of_workers_is_kept_while_none_of_them_listens_and_is_nobody_else_s() -> None:
+    with WorkersPort("127.0.0.1", 0, "server.port", LOWAT) as port:
+        number = port.number
+        if sys.platform == "linux":  # elsewhere they share a socket that listens from the start
+            assert not answers("127.0.0.1", number)
+        with port.for_worker() as first, port.for_worker() as second:
+            for worker in (first, second):
+                worker.listen()
+                assert worker.getsockname()[1] == number
+            assert answers("127.0.0.1", number)
+            # Other workers could join these with SO_REUSEPORT, and take half of the viewers.
+            for taken in (
+                lambda: WorkersPort("127.0.0.1", number, "server.port", LOWAT),
+                lambda: listen("127.0.0.1", number, "server.port", LOWAT).__enter__(),
+            ):
+                with pytest.raises(TidegateError, match=r"server\.port: cannot listen"):
+                    taken()
+        with port.for_worker() as replacement:
+            replacement.listen()
+            assert answers("127.0.0.1", number)
+    with listen("127.0.0.1", number, "server.port", LOWAT):
+        pass
 
 
 @needs_ipv6

@@ -29,7 +29,8 @@ from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.server.http_protocol import CONNECTION, HttpProtocol, bind_http
 from tidegate.web.server.port import admin_port
 from tidegate.web.sse.sender import SseSender
-from tidegate.web.ws.protocol import EXTENSION, DirectProtocol, bind
+from tidegate.web.ws.protocol import SocketsShared, WebSocketProtocol
+from tidegate.web.ws.sender import DirectSender
 
 HIGH, LOW = 65_536, 16_384
 LIMITS = ViewerSettings(high_water_bytes=HIGH, low_water_bytes=LOW, close_timeout_s=60)
@@ -105,30 +106,17 @@ class Direct:
         self._room.set()
         self.stick, self.read_on = self._room.clear, self._room.set
         self._received = b""
-        self._opened = asyncio.Event()
         self._peer, self._ours = socket.socketpair()
         self._peer.settimeout(0)
         self._ours.settimeout(0)
         self._reading: asyncio.Task[None]
 
     async def open(self) -> None:
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            protocol = scope["extensions"][EXTENSION]
-            self.sender = protocol.open_sender()
-            protocol.take_over(lambda _text: None)
-            self._opened.set()
-
-        config = Config(app, ws=bind(LIMITS), log_config=None)
-        config.load()
-        kind = cast("type[DirectProtocol]", config.ws_protocol_class)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, sock=self._ours)
-        protocol = kind(config=config, server_state=ServerState(), app_state={})
-        protocol.take_handshake(transport, {"type": "websocket", "extensions": {}}, b"x")
-        transport.set_protocol(protocol)
-        await self._opened.wait()
+        members: set[WebSocketProtocol] = set()
+        protocol = WebSocketProtocol(transport, SocketsShared(LIMITS, members, lambda: None))
+        self.sender = protocol.owner = DirectSender(protocol)
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -155,7 +143,7 @@ class Direct:
 
     @property
     def _frames(self) -> bytes:
-        return self._received.partition(b"\r\n\r\n")[2]
+        return self._received
 
     @property
     def code(self) -> int | None:

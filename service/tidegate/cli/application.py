@@ -26,15 +26,21 @@ def new_application(name: str, about: str) -> typer.Typer:
     def show(asked: bool) -> None:
         if asked:
             from tidegate import __version__
+            from tidegate.core.compiled import engine
 
-            typer.echo(f"{name} {__version__}")
+            typer.echo(f"{name} {__version__} ({engine()})")
             raise typer.Exit
 
     @app.callback(help=about)
     def options(
         version: Annotated[
             bool,
-            typer.Option("--version", callback=show, is_eager=True, help="Show the version."),
+            typer.Option(
+                "--version",
+                callback=show,
+                is_eager=True,
+                help="Show the version, and whether it is compiled.",
+            ),
         ] = False,
     ) -> None:
         """Nothing of its own."""

@@ -141,13 +141,3 @@ class Child:
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self._process.wait()
-
-
-def how_it_ended(status: int) -> str:
-    """An exit status in words."""
-    if status >= 0:
-        return f"ended with exit code {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"

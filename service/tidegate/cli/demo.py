@@ -22,11 +22,12 @@ from pathlib import Path
 from pydantic import Secret
 
 from tidegate.cli.browser import has_desktop, open_page
-from tidegate.cli.children import Child, ProcessReaper, how_it_ended
+from tidegate.cli.children import Child, ProcessReaper
 from tidegate.cli.demo_words import Shown, greeting, say, say_line
 from tidegate.cli.embedded_server import find_server, server_command
 from tidegate.cli.ports import free_port
 from tidegate.cli.settings_fields import setting_fields
+from tidegate.core.exit_status import how_it_ended
 from tidegate.model.errors import TidegateError
 from tidegate.model.settings import Settings
 
@@ -179,7 +180,7 @@ class Demo:
         for name, port, admin, url in zip(names, ports, admins, urls, strict=True):
             command = _python(
                 "tidegate.cli.main",
-                *("serve", "--auth", "none", "--pod", name),
+                *("serve", "--auth", "none", "--pod", name, "--workers", "1"),
                 *("--host", options.host, "--port", str(port)),
                 *("--admin-host", "127.0.0.1", "--admin-port", str(admin)),
                 *(("--config", str(options.config)) if options.config is not None else ()),

@@ -74,6 +74,15 @@ Prefix = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Worker processes that share the ports, one core each (server.workers).",
+        rich_help_panel=_SETTINGS,
+    ),
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(
@@ -109,6 +118,7 @@ SETTING_OF_FLAG: Mapping[str, str] = {
     "--admin-port": "server.admin_port",
     "--pod": "server.pod",
     "--auth": "server.auth",
+    "--workers": "server.workers",
     "--redis": "redis.url",
     "--prefix": "redis.key_prefix",
     "--log-level": "log.level",

@@ -1,15 +1,11 @@
-"""``tidegate serve``: one replica of the gateway, until SIGTERM or SIGINT."""
+"""``tidegate serve``: one replica of the gateway, or a supervisor of several, until SIGTERM or
+SIGINT.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tidegate.cli import options
 from tidegate.cli.console import REFUSED, fail, failures_told
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-    from collections.abc import Callable
 
 NO_AUTH_CHOSEN = """\
 server.auth is not set, so this replica does not start.
@@ -26,11 +22,12 @@ def serve(
     redis: options.Redis = None,
     pod: options.Pod = None,
     auth: options.Auth = None,
+    workers: options.Workers = None,
     log_level: options.LogLevel = None,
     config: options.Config = None,
     assignments: options.Assignments = None,
 ) -> None:
-    """Run one replica of the gateway.
+    """Run one replica of the gateway, or several on one port with `--workers`.
 
     A flag goes before a `TIDEGATE_<GROUP>__<FIELD>` variable, that before the YAML file, that
     before the default. A wrong setting stops the start with exit code 2 and one line per mistake.
@@ -52,6 +49,7 @@ def serve(
             "--redis": redis,
             "--pod": pod,
             "--auth": auth,
+            "--workers": workers,
             "--log-level": log_level,
         },
         assignments=assignments,
@@ -63,15 +61,7 @@ def serve(
     import asyncio
 
     from tidegate.runtime import serve as serve_replica
+    from tidegate.runtime.event_loop import loop_factory
 
-    with failures_told(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with failures_told(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve_replica(loaded.settings))
-
-
-def _loop_factory() -> Callable[[], AbstractEventLoop] | None:
-    """uvloop where it is installed (it is not on Windows or PyPy)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

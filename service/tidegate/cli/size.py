@@ -9,6 +9,7 @@ import typer
 from tidegate.cli.console import FAILED, REFUSED, fail, stdout
 
 if TYPE_CHECKING:
+    from tidegate.cli.size_limits import Use
     from tidegate.cli.size_plan import Load, Plan
 
 _LOAD = "Load"
@@ -90,12 +91,21 @@ def size(
             rich_help_panel=_INSTALLATION,
         ),
     ] = 0.5,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Worker processes of each machine or pod (server.workers).",
+            rich_help_panel=_INSTALLATION,
+        ),
+    ] = 1,
     spare: Annotated[
         int,
         typer.Option(
             min=0,
             max=100,
-            help="Replicas that may be missing without overload.",
+            help="Replicas that may be missing without overload; with --workers, machines or pods.",
             rich_help_panel=_INSTALLATION,
         ),
     ] = 1,
@@ -109,7 +119,32 @@ def size(
             rich_help_panel=_INSTALLATION,
         ),
     ] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: load, plan.")] = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Compute what so many use, and what gives way first, instead of how many are "
+            "needed.",
+            rich_help_panel=_INSTALLATION,
+        ),
+    ] = None,
+    primaries: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000, help="Of a Redis Cluster.", rich_help_panel=_INSTALLATION),
+    ] = None,
+    crowd: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100_000_000,
+            help="Of the viewers, those who watch one and the same operation.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: load, plan, limits.")
+    ] = False,
 ) -> None:
     """Estimate replicas, CPU, memory, connections and bandwidth for an expected load.
 
@@ -128,6 +163,9 @@ def size(
 
     `tidegate size --viewers 2000 --operations 20000 --watches 10 --entries-per-second 500` for
     pages that show a list of ten operations each
+
+    `tidegate size --viewers 1000000 --operations 100000 --entries-per-second 10000 --replicas 100
+    --primaries 32 --crowd 1000000` for what gives way first
     """
     from tidegate.cli.size_plan import Load, LoadTooLarge, size_plan
     from tidegate.model.errors import InvalidInput
@@ -144,6 +182,10 @@ def size(
         "core_share": core_share,
         "spare_replicas": spare,
         "cpu_scale": cpu_scale,
+        "workers": workers,
+        "replicas": replicas,
+        "primaries": primaries,
+        "crowd": crowd,
     }
     try:
         load = Load(**given)
@@ -156,17 +198,22 @@ def size(
         import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps({"load": asdict(load), "plan": asdict(plan)}, indent=2))
+        limits = [asdict(one) | {"share": one.share} for one in _uses(load, plan)]
+        document = {"load": asdict(load), "plan": asdict(plan), "limits": limits}
+        typer.echo(json.dumps(document, indent=2))
     else:
         _print(load, plan)
+        if replicas is not None:
+            _print_limits(_uses(load, plan))
 
 
 def _print(load: Load, plan: Plan) -> None:
     replica, redis = plan.replica, plan.redis
     # What one replica has when none is missing; its size is for when some are.
     usual = -(-load.viewers // plan.replicas)
-    spare = f", {load.spare_replicas} of them spare" if load.spare_replicas else ""
-    by = {"cpu": "CPU", "connections": "connections"}[plan.limit]
+    spare_replicas = load.spare_replicas * load.workers
+    spare = f", {spare_replicas} of them spare" if spare_replicas else ""
+    by = {"cpu": "CPU", "connections": "connections", "given": "the number given"}[plan.limit]
     lines: list[tuple[str, str, str]] = [
         ("replicas", f"{plan.replicas:,}", f"the limit is {by}{spare}"),
         ("frames sent", f"{plan.deliveries_per_second:,.0f}/s", "by all replicas together"),
@@ -185,9 +232,18 @@ def _print(load: Load, plan: Plan) -> None:
         ("  connections", f"{redis.connections:,}", "of the gateway, without publishers"),
         ("  sends", _bits(redis.sent_bits_per_second), "to replicas"),
     ]
-    if plan.replicas > 1:
+    groups = plan.groups
+    if groups.workers > 1:
+        lines[1:1] = [
+            ("machines or pods", f"{groups.count:,}", f"with {groups.workers} workers each"),
+            ("  CPU request", f"{groups.cpu_request:.1f}", ""),
+            ("  memory request", _memory(groups.memory_request_bytes), ""),
+            ("  memory limit", _memory(groups.memory_limit_bytes), ""),
+        ]
+    if groups.count > 1:
         took = "at once" if plan.reconnect_s < 1 else f"in {plan.reconnect_s:,.0f} s at full speed"
-        lines.append(("if a replica fails", took, "its viewers reconnect to the others"))
+        what = "replica" if groups.workers == 1 else "machine"
+        lines.append((f"if a {what} fails", took, "its viewers reconnect to the others"))
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -197,6 +253,29 @@ def _print(load: Load, plan: Plan) -> None:
     for line in lines:
         table.add_row(*line)
     stdout().print(table)
+
+
+def _uses(load: Load, plan: Plan) -> list[Use]:
+    from tidegate.cli.size_limits import uses
+
+    return uses(load, plan.replicas, plan.redis.primaries)
+
+
+def _print_limits(found: list[Use]) -> None:
+    """Each resource, the first to give way on top."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    table.add_row("used of its limit", "", "")
+    for use in found:
+        style = "bold red" if use.share > 1 else ""
+        table.add_row(f"  {use.resource}", f"{use.share:.0%}", f"mostly {use.mostly}", style=style)
+    stdout().print(table)
+    first = found[0]
+    stdout().print(f"first to give way: {first.resource}; what helps: {first.remedy}")
 
 
 def _primaries(count: int) -> str:

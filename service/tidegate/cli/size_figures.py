@@ -9,33 +9,30 @@ from __future__ import annotations
 
 from typing import Final
 
-# `python -m bench -s 1x2000 -s 100x10 -s 200x10 -s 1000x1 --rounds 3 --seconds 3 --centrifugo`,
-# 27 November 2026. Other programs used 0.1 to 0.3 of a core.
+# With the compiled engine on idle cores, 30 November 2026: `python -m bench.fleet_costs --rounds
+# 3`, but a replica's deliveries and entries, which are from `python -m bench -s 1x2000 -s 200x10
+# --centrifugo` on the same day and a tenth higher. A cost of 0 is one that cannot be seen in those
+# fleets: a dispatch and a re-arm are within what a replica uses for an entry.
 
-#: CPU of a replica for each frame to a viewer. `1x2000`, where an entry has 2,000 viewers, so that
-#: its own cost is no part of it.
-DELIVERY_US: Final = 12.5
+#: Microseconds of CPU, in the order of `size_costs.REPLICA_PARTS`.
+REPLICA_US: Final = (5_550.0, 0.12, 4.9, 100.0, 0.0, 6.7, 0.0)
+#: In the order of `size_costs.REDIS_PARTS`.
+REDIS_US: Final = (2_200.0, 2.8, 102.0, 17.2, 10.9)
 #: What coalescing depends on: up to so many entries per second each is processed alone.
 SINGLE_ENTRIES_PER_S: Final = 1_000
-#: CPU of a replica for each of these. `200x10`: 45.5 us for each of ten deliveries, without theirs.
-SINGLE_ENTRY_US: Final = 330.0
-#: CPU for each entry above. `1000x1`: 114 us at 5,000 per second, without 1,000 single ones.
-FURTHER_ENTRY_US: Final = 44.4
-#: CPU of Redis, `XADD` included. `200x10`.
-REDIS_SINGLE_ENTRY_US: Final = 192.0
-#: `1000x1`: 94 us at 5,000 per second, without 1,000 single ones.
-REDIS_FURTHER_ENTRY_US: Final = 69.5
-#: Of the two costs above, for each replica beyond the first that has viewers of the operation.
-#: `replicas`: ten replicas cost at most 1.8 times as much as one (0.56 to 1.8 in all runs).
-REDIS_FURTHER_REPLICA: Final = 0.089
+#: What an entry above costs, of a single one: on a replica, and in Redis.
+FURTHER_SHARE: Final = 0.32
+REDIS_FURTHER_SHARE: Final = 0.42
 #: Connects per second of a core, with tokens and connection limits. `connects-jwt`, `-s connects
-#: -s connects-jwt -s join -s idle ... --rounds 3 --seconds 3` on the same day.
-CONNECTS_PER_S: Final = 1_064
+#: -s connects-jwt -s join --rounds 3 --seconds 3` on the same day.
+CONNECTS_PER_S: Final = 4_482
 
-# `python -m bench.memory`, 29 November 2026.
+# `python -m bench.memory`, 30 November 2026.
 
-REPLICA_BYTES: Final = 92_500_000
-CONNECTION_BYTES: Final = 8_640
+REPLICA_BYTES: Final = 94_900_000
+#: The process above the workers of `server.workers`: resident memory of one with two workers.
+SUPERVISOR_BYTES: Final = 68_500_000
+CONNECTION_BYTES: Final = 2_670
 #: With viewers on the replica, without its replay buffer.
 OPERATION_BYTES: Final = 5_740
 REDIS_BYTES: Final = 2_420_000

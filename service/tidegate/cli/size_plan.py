@@ -9,12 +9,15 @@ carry. The constants and their sources are in `size_figures`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.cli import size_figures as figures
+from tidegate.cli.size_costs import Work, redis_cpu, replica_cpu
 from tidegate.model.errors import InvalidInput, TidegateError
 
 REPLICAS_MAX = 1_000
+#: Of a Redis Cluster, as its documentation recommends.
+PRIMARIES_MAX = 1_000
 _MIB = 2**20
 #: Far above any load; below it no figure overflows.
 _LARGEST = 10**12
@@ -26,7 +29,8 @@ class Load:
 
     `viewers`: connections. `operations`: that have viewers and are updated, with
     `entries_per_second` over all of them. `watches`: operations that each connection is subscribed
-    to. `kept_operations` and `kept_entries`: streams in Redis, and entries of each.
+    to. `kept_operations` and `kept_entries`: streams in Redis, and entries of each. `workers`:
+    replicas of each machine or pod, which fail together; `spare_replicas` counts these groups.
     `cpu_scale`: CPU of the machine for the same work, relative to the measured one.
     """
 
@@ -42,6 +46,12 @@ class Load:
     spare_replicas: int = 1
     replay_buffer_bytes: int = 64 * _MIB
     cpu_scale: float = 1.0
+    workers: int = 1
+    #: So many, whether that is enough or not; None: as many as are needed.
+    replicas: int | None = None
+    primaries: int | None = None
+    #: Viewers of a single operation, of all; 0: none that stands out.
+    crowd: int = 0
 
     def __post_init__(self) -> None:
         """Raises `InvalidInput` for what no computation can start from."""
@@ -49,11 +59,22 @@ class Load:
             self._check(name, above=0)
         for name in ("kept_entries", "connections_per_replica", "core_share", "cpu_scale"):
             self._check(name, above=0)
-        for name in ("kept_operations", "spare_replicas", "replay_buffer_bytes"):
+        self._check("workers", above=0)
+        for name in ("replicas", "primaries"):
+            if getattr(self, name) is not None:
+                self._check(name, above=0)
+        for name in ("kept_operations", "spare_replicas", "replay_buffer_bytes", "crowd"):
             if getattr(self, name) is not None:
                 self._check(name, above=-1)
         if self.watches > self.operations:
             raise InvalidInput("watches", "at most as many as there are operations")
+        if self.crowd > self.viewers:
+            raise InvalidInput("crowd", "at most as many as there are viewers")
+
+    @property
+    def deliveries_per_second(self) -> float:
+        """Frames to viewers, by all replicas together."""
+        return self.entries_per_second * self.viewers * self.watches / self.operations
 
     def _check(self, name: str, *, above: int) -> None:
         if not above < getattr(self, name) <= _LARGEST:  # NaN is not either
@@ -88,10 +109,22 @@ class RedisSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """`limit` names what determined the number of replicas: `cpu` or `connections`.
+class GroupSize:
+    """A machine or pod with `workers` replicas and their supervisor."""
 
-    `reconnect_s`: CPU time in which the other replicas accept the connections of a lost one.
+    count: int
+    workers: int
+    cpu_request: float
+    memory_request_bytes: int
+    memory_limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`limit` names what determined the number of replicas: `cpu`, `connections`, or `given`.
+
+    `groups`: machines or pods; with one worker in each they are the replicas.
+    `reconnect_s`: CPU time in which the others accept the connections of a lost one.
     """
 
     replicas: int
@@ -100,6 +133,7 @@ class Plan:
     replica: ReplicaSize
     redis: RedisSize
     reconnect_s: float
+    groups: GroupSize
 
 
 class LoadTooLarge(TidegateError):
@@ -107,33 +141,58 @@ class LoadTooLarge(TidegateError):
 
 
 def size_plan(load: Load) -> Plan:
-    """The smallest number of replicas that carry this load.
+    """The smallest number of replicas that carry this load, or what so many as are given use.
 
     Raises:
-        LoadTooLarge: there is none.
+        LoadTooLarge: there is no such number.
     """
-    deliveries = load.entries_per_second * load.viewers * load.watches / load.operations
+    spare = load.spare_replicas * load.workers
+    if load.replicas is not None:
+        given = _whole_groups(load.replicas, load.workers)
+        return _plan(load, max(load.workers, given - spare), given, "given")
     by_connections = max(1, math.ceil(load.viewers / load.connections_per_replica))
-    candidates = range(by_connections, REPLICAS_MAX - load.spare_replicas + 1)
-    fits = (one for one in candidates if _cpu(load, deliveries, one) <= load.core_share)
+    first = _whole_groups(by_connections, load.workers)
+    candidates = range(first, REPLICAS_MAX - spare + 1, load.workers)
+    fits = (one for one in candidates if _cpu(load, one) <= load.core_share)
     needed = next(fits, None)
     if needed is None:
         raise LoadTooLarge(_why_too_large(load))
-    replicas = needed + load.spare_replicas
-    lost = load.viewers / replicas
+    return _plan(load, needed, needed + spare, "connections" if needed == first else "cpu")
+
+
+def _plan(load: Load, needed: int, replicas: int, limit: str) -> Plan:
+    lost = load.viewers / replicas * load.workers
+    replica = _replica(load, needed)
     return Plan(
         replicas=replicas,
-        limit="connections" if needed == by_connections else "cpu",
-        deliveries_per_second=deliveries,
-        replica=_replica(load, deliveries, needed),
+        limit=limit,
+        deliveries_per_second=load.deliveries_per_second,
+        replica=replica,
+        groups=_groups(replica, replicas, load.workers),
         redis=_redis(load, replicas),
         reconnect_s=lost / (needed * figures.CONNECTS_PER_S) * load.cpu_scale,
     )
 
 
+def _whole_groups(replicas: int, workers: int) -> int:
+    """At least so many replicas, in groups of `workers`."""
+    return math.ceil(replicas / workers) * workers
+
+
+def _groups(replica: ReplicaSize, replicas: int, workers: int) -> GroupSize:
+    supervisor = figures.SUPERVISOR_BYTES if workers > 1 else 0
+    return GroupSize(
+        count=replicas // workers,
+        workers=workers,
+        cpu_request=round(replica.cpu_request * workers, 1),
+        memory_request_bytes=_mebibytes(replica.memory_request_bytes * workers + supervisor),
+        memory_limit_bytes=_mebibytes(replica.memory_limit_bytes * workers + supervisor),
+    )
+
+
 def _why_too_large(load: Load) -> str:
     entries = load.entries_per_second * _followed(load, REPLICAS_MAX)
-    if replica_cpu(entries, 0) * load.cpu_scale <= load.core_share:
+    if entries <= _entries_that_fit(load):
         return f"more than {REPLICAS_MAX:,} replicas would be needed"
     return (
         "no number of replicas is enough: operations with many viewers have some on each replica, "
@@ -141,27 +200,6 @@ def _why_too_large(load: Load) -> str:
         f"{_entries_that_fit(load):,.0f} per second. Publish less often (limit the rate of "
         "progress updates), or divide the operations between several gateways"
     )
-
-
-def replica_cpu(entries_per_second: float, deliveries_per_second: float) -> float:
-    """Cores of the measured machine that one replica uses for this."""
-    entries = _coalesced(entries_per_second, figures.SINGLE_ENTRY_US, figures.FURTHER_ENTRY_US)
-    return (entries + deliveries_per_second * figures.DELIVERY_US) / 1e6
-
-
-def redis_cpu(entries_per_second: float, following_replicas: float) -> float:
-    """Cores of the measured machine that Redis uses, with so many replicas on each operation."""
-    one = _coalesced(
-        entries_per_second, figures.REDIS_SINGLE_ENTRY_US, figures.REDIS_FURTHER_ENTRY_US
-    )
-    more = max(0.0, following_replicas - 1) * figures.REDIS_FURTHER_REPLICA
-    return one * (1 + more) / 1e6
-
-
-def _coalesced(per_second: float, single_us: float, further_us: float) -> float:
-    """Microseconds per second: the more entries there are, the more of them share a wake-up."""
-    single = min(per_second, figures.SINGLE_ENTRIES_PER_S)
-    return single * single_us + (per_second - single) * further_us
 
 
 def _followed(load: Load, replicas: int) -> float:
@@ -173,34 +211,52 @@ def _followed(load: Load, replicas: int) -> float:
     )
 
 
-def _cpu(load: Load, deliveries: float, replicas: int) -> float:
-    entries = load.entries_per_second * _followed(load, replicas)
-    return replica_cpu(entries, deliveries / replicas) * load.cpu_scale
+def work_of(load: Load, replicas: int, *, primaries: int = 1) -> Work:
+    """What so many replicas do together, viewers spread at random."""
+    return Work(
+        replicas=replicas,
+        connections=load.viewers,
+        operations=load.operations,
+        following=max(1.0, replicas * _followed(load, replicas)),
+        entries_per_second=load.entries_per_second,
+        deliveries_per_second=load.deliveries_per_second,
+        primaries=primaries,
+    )
+
+
+def _cpu(load: Load, replicas: int) -> float:
+    return replica_cpu(work_of(load, replicas)) * load.cpu_scale
 
 
 def _entries_that_fit(load: Load) -> float:
-    """On one replica, with no viewers to speak of."""
-    left = load.core_share / load.cpu_scale * 1e6
-    single = figures.SINGLE_ENTRIES_PER_S * figures.SINGLE_ENTRY_US
-    if left <= single:
-        return left / figures.SINGLE_ENTRY_US
-    return figures.SINGLE_ENTRIES_PER_S + (left - single) / figures.FURTHER_ENTRY_US
+    """On each of many replicas that all watch the same operations, deliveries aside."""
+    most = replace(load, viewers=load.operations)
+
+    def cpu(per_second: float) -> float:
+        work = work_of(replace(most, entries_per_second=per_second), REPLICAS_MAX)
+        work = replace(work, following=REPLICAS_MAX, deliveries_per_second=0.0)
+        return replica_cpu(work) * load.cpu_scale
+
+    low, high = 0.0, 1e7
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cpu(middle) <= load.core_share else (low, middle)
+    return low
 
 
-def _replica(load: Load, deliveries: float, replicas: int) -> ReplicaSize:
+def _replica(load: Load, replicas: int) -> ReplicaSize:
     connections = math.ceil(load.viewers / replicas)
     followed = _followed(load, replicas)
     entries = load.entries_per_second * followed
-    each = deliveries / replicas
+    each = load.deliveries_per_second / replicas
     operations = math.ceil(load.operations * followed)
-    cpu = _cpu(load, deliveries, replicas)
+    cpu = _cpu(load, replicas)
     memory = (
         figures.REPLICA_BYTES
         + connections * figures.CONNECTION_BYTES
         + operations * figures.OPERATION_BYTES
         + load.replay_buffer_bytes
     )
-    frame = load.entry_bytes + figures.FRAME_EXTRA_BYTES + figures.PACKET_EXTRA_BYTES
     return ReplicaSize(
         connections=connections,
         followed_operations=operations,
@@ -211,16 +267,15 @@ def _replica(load: Load, deliveries: float, replicas: int) -> ReplicaSize:
         cpu_request=min(1.0, max(0.1, math.ceil(cpu / load.core_share * 10) / 10)),
         memory_request_bytes=_mebibytes(memory),
         memory_limit_bytes=_mebibytes(max(memory * 1.5, memory + figures.MEMORY_SPARE_BYTES)),
-        sent_bits_per_second=each * frame * 8,
-        received_bits_per_second=entries * _relayed(load) * 8,
+        sent_bits_per_second=each * frame_bytes(load) * 8,
+        received_bits_per_second=entries * relayed_bytes(load) * 8,
     )
 
 
 def _redis(load: Load, replicas: int) -> RedisSize:
+    cpu, primaries = _primaries(load, replicas)
     following = replicas * _followed(load, replicas)
-    cpu = redis_cpu(load.entries_per_second, following) * load.cpu_scale
     kept = load.operations if load.kept_operations is None else load.kept_operations
-    primaries = max(1, math.ceil(cpu / figures.REDIS_CORE_SHARE))
     return RedisSize(
         cpu=cpu,
         primaries=primaries,
@@ -230,11 +285,31 @@ def _redis(load: Load, replicas: int) -> RedisSize:
             + kept * load.kept_entries * (load.entry_bytes + figures.REDIS_ENTRY_EXTRA_BYTES)
         ),
         connections=replicas * primaries * figures.REDIS_CONNECTIONS,
-        sent_bits_per_second=load.entries_per_second * following * _relayed(load) * 8,
+        sent_bits_per_second=load.entries_per_second * following * relayed_bytes(load) * 8,
     )
 
 
-def _relayed(load: Load) -> int:
+def _primaries(load: Load, replicas: int) -> tuple[float, int]:
+    """Cores of all primaries, and how many are needed for that; each has links to all replicas."""
+    if load.primaries is not None:
+        work = work_of(load, replicas, primaries=load.primaries)
+        return redis_cpu(work) * load.cpu_scale, load.primaries
+    cpu, primaries = 0.0, 0
+    for _ in range(PRIMARIES_MAX):
+        primaries = max(primaries + 1, math.ceil(cpu / figures.REDIS_CORE_SHARE))
+        cpu = redis_cpu(work_of(load, replicas, primaries=primaries)) * load.cpu_scale
+        if cpu <= primaries * figures.REDIS_CORE_SHARE:
+            break
+    return cpu, primaries
+
+
+def frame_bytes(load: Load) -> int:
+    """On the network, with TLS."""
+    return load.entry_bytes + figures.FRAME_EXTRA_BYTES + figures.PACKET_EXTRA_BYTES
+
+
+def relayed_bytes(load: Load) -> int:
+    """Of an entry, from Redis to one replica."""
     return load.entry_bytes + figures.RELAY_EXTRA_BYTES
 
 

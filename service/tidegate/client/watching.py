@@ -235,10 +235,14 @@ class Watching:
         self.reconnects += 1
 
     def _backoff(self, least_s: float) -> float:
-        """Full jitter: uniform up to a bound that doubles with each failure in a row."""
-        bound = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        return least_s + self._rng.uniform(0, bound)
+        delay_s = least_s + self._rng.uniform(0, delay_bound_s(self._failures))
+        self._failures += 1
+        return delay_s
+
+
+def delay_bound_s(failures: int) -> float:
+    """A delay is uniform up to this bound, which doubles with each failure in a row."""
+    return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 16))
 
 
 def _meaning(code: int) -> str:

@@ -6,10 +6,10 @@ relay:
 
     LEADING    a ring is answered at once
     FOLLOWING  armed; a ring is only noted: the relay should bring the entries within the grace
-    LISTENING  not armed since that ring; arms again when `follow_arm_s` have passed
+    LISTENING  not armed since that ring; arms again when `follow_arm_s` have nearly passed
 
     LEADING --follow_after foreign relays in a row--> FOLLOWING
-    FOLLOWING --ring, relay in time--> LISTENING --follow_arm_s--> dispatch --> FOLLOWING
+    FOLLOWING --ring, relay in time--> LISTENING --follow_arm_s--> look --> FOLLOWING
     FOLLOWING --ring, no relay within follow_grace_s--> dispatch, which found entries --> LEADING
 
 So an entry waits at most `follow_arm_s` + `follow_grace_s` for a follower when the leader dies
@@ -28,7 +28,7 @@ order.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class DispatchRole(enum.Enum):
@@ -49,9 +49,16 @@ class Origin(enum.Enum):
     PUBLISHER = "publisher"
 
 
+#: Of an entry's way (see `model.frames`).
+_LEADING: Final = DispatchRole.LEADING
+_LISTENING: Final = DispatchRole.LISTENING
+_SELF: Final = Origin.SELF
 #: Armed again so long after a publisher's relay: at most 25 times a second for each replica and
-#: stream, of a fifteenth of what one publish costs Redis (`redis.dispatcher`, 1.3 of 20 us).
-PUBLISHED_ARM_S = 0.04
+#: stream, of a tenth of what one publish costs Redis (`redis.dispatcher`, 1.3 of 11 us).
+PUBLISHED_ARM_S = 0.06
+#: All streams that are to be armed again within it are armed together, by one write: a wake-up of
+#: Redis for each costs more than what it is asked (docs/performance.md).
+ARM_SLOT_S = 0.02
 #: The relay of a publish comes with the ring, out of one script; a plain write has none.
 PUBLISHED_GRACE_S = 0.01
 
@@ -99,7 +106,7 @@ class Arming:
         """The stream was written to. True: dispatch now."""
         if self.in_flight:
             return False
-        if self.role is DispatchRole.LEADING:
+        if self.role is _LEADING:
             return True
         if not self._rung:
             self._rung = True
@@ -108,7 +115,7 @@ class Arming:
 
     def relayed(self, now: float, origin: Origin) -> None:
         """A relay message of this stream arrived."""
-        if origin is Origin.SELF:
+        if origin is _SELF:
             self._foreign_in_a_row = self._published_in_a_row = 0
             return
         if origin is Origin.REPLICA:
@@ -122,7 +129,8 @@ class Arming:
         elif self._rung:
             self._rung = False
             self.role = DispatchRole.LISTENING
-            self.due = now + (self._rules.follow_arm_s if self._has_leader else PUBLISHED_ARM_S)
+            due = now + (self._rules.follow_arm_s if self._has_leader else PUBLISHED_ARM_S)
+            self.due = int(due / ARM_SLOT_S) * ARM_SLOT_S
 
     def is_due(self, now: float) -> bool:
         """Whether `due` has come."""
@@ -131,15 +139,15 @@ class Arming:
     @property
     def only_arms(self) -> bool:
         """The call that is due is there to arm: nothing has been heard of that it might find."""
-        return self.role is DispatchRole.LISTENING and not self._has_leader
+        return self.role is _LISTENING
 
     def sent(self) -> None:
         """`dispatch`, or a look, is on its way; it arms the doorbell."""
         self.in_flight = True
-        self._claims = self._rung or self.role is DispatchRole.LEADING or not self._has_leader
+        self._claims = self._rung or self.role is _LEADING or not self._has_leader
         self._rung = False
         self.due = None
-        if self.role is DispatchRole.LISTENING:
+        if self.role is _LISTENING:
             self.role = DispatchRole.FOLLOWING
 
     def answered(self, count: int) -> None:
@@ -152,6 +160,6 @@ class Arming:
         """Answer rings at once: this replica dispatches, or what it knew of the others is out of
         date.
         """
-        self.role = DispatchRole.LEADING
+        self.role = _LEADING
         self._has_leader = False
         self._foreign_in_a_row = self._published_in_a_row = 0

@@ -47,6 +47,15 @@ class Histogram:
         """How many were observed."""
         return sum(self.counts)
 
+    def summary(self) -> dict[str, float]:
+        """How many, their mean, and the buckets of the median and the tail."""
+        count = self.count
+        return {
+            "count": count,
+            "mean": self.sum / count if count else 0.0,
+            **{f"p{100 * share:g}": self.quantile(share) for share in (0.5, 0.99, 0.999)},
+        }
+
     def quantile(self, share: float) -> float:
         """The upper bound of the bucket in which the quantile lies; 0 when nothing was observed.
 

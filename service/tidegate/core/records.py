@@ -16,7 +16,7 @@ from tidegate.model.ids import ZERO, StreamId
 PUBLISHER = b"publisher"
 
 
-class Relay(NamedTuple):
+class Relay:
     """One message of the relay: entries that a replica has dispatched, in order.
 
     Attributes:
@@ -32,14 +32,35 @@ class Relay(NamedTuple):
         the stream; empty when `entries` has them.
     """
 
-    origin: bytes
-    previous: bytes
-    entries: Sequence[RawEntry]
-    created: bool
-    added: int | None
-    by_attach: bool = False
-    asked_ns: int = 0
-    unread: bytes = b""
+    __slots__ = (
+        "added",
+        "asked_ns",
+        "by_attach",
+        "created",
+        "entries",
+        "origin",
+        "previous",
+        "unread",
+    )
+
+    def __init__(
+        self,
+        origin: bytes,
+        previous: bytes,
+        entries: Sequence[RawEntry],
+        created: bool,
+        added: int | None,
+        by_attach: bool = False,
+        unread: bytes = b"",
+    ) -> None:
+        self.origin = origin
+        self.previous = previous
+        self.entries = entries
+        self.created = created
+        self.added = added
+        self.by_attach = by_attach
+        self.asked_ns = 0
+        self.unread = unread
 
 
 class StreamInfo(NamedTuple):

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import NamedTuple, Protocol
 
-from tidegate.model.frames import Frame, FrameKind
+from tidegate.model.frames import APPEND, ENTRY, PROGRESS, Frame
 from tidegate.model.ids import HALF_MAX, StreamId
 
 
@@ -27,7 +27,7 @@ class RingStats(NamedTuple):
 
 
 #: By the last two bits of a key.
-_KINDS = (FrameKind.ENTRY, FrameKind.PROGRESS, FrameKind.APPEND)
+_KINDS = (ENTRY, PROGRESS, APPEND)
 _LAST_KIND = 3
 
 
@@ -73,9 +73,7 @@ class Ring:
     def append(self, frame: Frame) -> None:
         """Add the newest entry's frame; the oldest go when a bound is passed."""
         kind = frame.kind
-        self._keys.append(
-            _key(frame.id, 1 if kind is FrameKind.PROGRESS else 2 * (kind is FrameKind.APPEND))
-        )
+        self._keys.append(_key(frame.id, 1 if kind is PROGRESS else 2 * (kind is APPEND)))
         self._payloads.append(frame.payload)
         size = len(frame.payload)
         self._size += size

@@ -20,15 +20,23 @@ import enum
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tidegate.core.joined_history import JoinedHistory
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.core.recovery import find_gap
 from tidegate.core.ring import Ring
 from tidegate.model.entries import Entry, RawEntry, TerminalRules, read_entry
-from tidegate.model.frames import Frame, FrameKind, GapReason, entry_frame, gap_frame
-from tidegate.model.ids import OLDEST_TIME_MS, ZERO, OperationId, StreamId, stream_id
+from tidegate.model.frames import (
+    ENTRY,
+    PROGRESS,
+    Frame,
+    FrameKind,
+    GapReason,
+    entry_frame,
+    gap_frame,
+)
+from tidegate.model.ids import OLDEST_TIME_MS, ZERO, OperationId, StreamId
 
 UNKNOWN_STATUS = "unknown"
 RUNNING_STATUS = "running"
@@ -40,6 +48,9 @@ class TopicState(enum.Enum):
     ATTACHING = "attaching"
     LIVE = "live"
     REPAIRING = "repairing"
+
+
+_LIVE: Final = TopicState.LIVE
 
 
 class RepairCause(enum.Enum):
@@ -54,11 +65,14 @@ class RepairCause(enum.Enum):
     RECREATED = "recreated"
 
 
-class Deliver(NamedTuple):
+class Deliver:
     """Send these frames to every live viewer, in this order. With `gap` it is that frame alone."""
 
-    frames: list[Frame]
-    gap: GapReason | None = None
+    __slots__ = ("frames", "gap")
+
+    def __init__(self, frames: list[Frame], gap: GapReason | None = None) -> None:
+        self.frames = frames
+        self.gap = gap
 
 
 class ReadAfter(NamedTuple):
@@ -190,7 +204,7 @@ class Topic:
                 self._suspect()
             self._is_registered = True  # the shell does that
         self._had_group = True
-        if self.state is not TopicState.LIVE:
+        if self.state is not _LIVE:
             return ()
         if self._recreated:
             return self._repair(RepairCause.RECREATED)
@@ -292,7 +306,7 @@ class Topic:
         """
         if mark is None or self._joined is None or not page.entries or page.after is None:
             return
-        info, first = page.info, stream_id(page.entries[0].id)
+        info, first = page.info, page.entries[0].position
         begun_before = info.first < mark.first and mark.first != ZERO
         if mark.epoch != self.epoch or frames[-1].id > self.last or begun_before:
             return
@@ -377,9 +391,9 @@ class Topic:
             return ()
         was_finished = self.finished
         frames = self._read(entries)
-        append = self.ring.append
+        ring = self.ring
         for frame in frames:
-            append(frame)
+            ring.append(frame)
         self.last = frames[-1].id
         self._last_raw = self._tail = entries[-1].id
         self.length += len(frames)
@@ -408,27 +422,26 @@ class Topic:
         return frames
 
     def _frame(self, raw: RawEntry) -> tuple[Entry, Frame]:
-        entry = read_entry(stream_id(raw.id), raw)
+        entry = read_entry(raw.position, raw)
         rules = self._rules
-        kind = self._kinds.get(entry.type, FrameKind.ENTRY)
-        if kind is FrameKind.PROGRESS and (
+        kind = self._kinds.get(entry.type, ENTRY)
+        if kind is PROGRESS and (
             entry.status in rules.terminal.statuses
-            or b'"fold"' in entry.data  # what appends or merges is not superseded
+            or entry.has_fold  # what appends or merges is not superseded
         ):
-            kind = FrameKind.ENTRY
+            kind = ENTRY
         fold = rules.folds.get(entry.type) if rules.folds else None
         return entry, entry_frame(entry, raw.id, self._operation_bytes, kind, fold)
 
     def _above(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry]:
-        return [raw for raw in entries if stream_id(raw.id) > self.last]
+        return [raw for raw in entries if raw.position > self.last]
 
     def _fresh(self, entries: Sequence[RawEntry]) -> Sequence[RawEntry] | None:
         """The entries above the last one; None when an older one is not known to be delivered."""
         for index, raw in enumerate(entries):
-            entry_id = stream_id(raw.id)
-            if entry_id > self.last:
+            if raw.position > self.last:
                 return entries[index:]
-            if not self.ring.holds(entry_id):
+            if not self.ring.holds(raw.position):
                 return None
         return ()
 
@@ -513,7 +526,7 @@ class Topic:
 
     def _break(self, reason: GapReason, page: Page) -> Frame:
         """Continuity is lost: the next entry starts a new run of ids."""
-        first = stream_id(page.entries[0].id) if page.entries else None
+        first = page.entries[0].position if page.entries else None
         frame = gap_frame(self.operation, self.last, first, reason)
         self.gaps += 1
         self._added = None

@@ -87,7 +87,7 @@ class Engine:
     @property
     def is_connected(self) -> bool:
         """Whether Redis is there: of a cluster, any part of it."""
-        return any(link.connected for link in self._node.feed.stats())
+        return self._node.feed.is_partly_connected
 
     async def begun(self) -> None:
         """Until `spawn` may be called; a moment."""

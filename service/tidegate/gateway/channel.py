@@ -11,6 +11,7 @@ A timer is not taken back when its reason has gone: when it is due, it looks aga
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.core.connection_record import Stage
@@ -33,7 +34,7 @@ from tidegate.model import close_codes, frames
 from tidegate.model.batch import Batch
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.errors import TidegateError
-from tidegate.model.frames import FrameKind, GapReason
+from tidegate.model.frames import GapReason
 from tidegate.model.ids import ZERO, StreamId
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ class Channel:
 
     def stats(self) -> ChannelStats:
         """Viewers by state, and items waiting."""
-        lagging = sum(1 for v in self.behind if v.state is ViewerState.LAGGING)
-        return ChannelStats(len(self.live), lagging, len(self.behind) - lagging, len(self.outbox))
+        return stats_of((self,))
 
     # -- StreamListener ---------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Channel:
 
     def _deliver(self, delivery: Deliver) -> None:
         """Count these frames, and send them to every live viewer."""
-        new, gap = delivery
+        new, gap = delivery.frames, delivery.gap
         if gap is None:
             self._services.counters.entries += len(new)
         else:
@@ -201,7 +201,7 @@ class Channel:
             epoch, stale = self.topic.epoch, self.stale_since is not None
             for frame in new:
                 item = outbox.put(frame, Position(frame.id, epoch, stale))
-                if item.ids_ms is not None and frame.kind is not FrameKind.GAP:
+                if item.ids_ms is not None and gap is None:
                     item.ids_ms.append(frame.id.ms)
                 if traced is not None and (span := traced.applied(frame.id)) is not None:
                     item.trace(span, frame.id.ms)
@@ -214,7 +214,8 @@ class Channel:
     def say(self, frame: frames.Frame) -> None:
         """Send a frame that is no entry to every live viewer."""
         outbox = self.outbox
-        position = outbox.position_of(outbox.seq)._replace(stale=self.stale_since is not None)
+        at = outbox.position_of(outbox.seq)
+        position = Position(at.id, at.epoch, self.stale_since is not None)
         if self.live or outbox.has_more:
             outbox.put(frame, position)
         else:
@@ -321,7 +322,8 @@ class Channel:
             del self.live[viewer]
             outbox = self.outbox
             outbox.leave(viewer)
-            viewer.cursor, viewer.epoch, viewer.told_stale = outbox.position_of(viewer.seq)
+            at = outbox.position_of(viewer.seq)
+            viewer.cursor, viewer.epoch, viewer.told_stale = at.id, at.epoch, at.stale
             self.behind.add(viewer)
         elif viewer.state is not ViewerState.CATCHING_UP:
             return
@@ -443,3 +445,18 @@ class Channel:
             self._patience.cancel()
             self._patience = None
         self._services.drop(self.topic)
+
+
+def stats_of(channels: Iterable[Channel]) -> ChannelStats:
+    """Of all of them together; here, because a scrape looks at 20,000 and more."""
+    live = lagging = behind = waiting = 0
+    is_lagging = ViewerState.LAGGING
+    for channel in channels:
+        live += len(channel.live)
+        waiting += len(channel.outbox)
+        if channel.behind:
+            behind += len(channel.behind)
+            for viewer in channel.behind:
+                if viewer.state is is_lagging:
+                    lagging += 1
+    return ChannelStats(live, lagging, behind - lagging, waiting)

@@ -18,7 +18,7 @@ from tidegate.core.sampler import Sampler
 from tidegate.core.topic import Topic, TopicRules
 from tidegate.gateway.acks import Acks
 from tidegate.gateway.catchup import CatchUp, Spawn
-from tidegate.gateway.channel import Channel
+from tidegate.gateway.channel import Channel, stats_of
 from tidegate.gateway.outbox import ChannelOutbox, Measures
 from tidegate.gateway.reader import StreamReader
 from tidegate.gateway.services import ChannelServices
@@ -183,14 +183,14 @@ class Hub:
 
     def stats(self) -> HubStats:
         """What is held now, over all operations."""
-        each = [channel.stats() for channel in self._channels.values()]
+        all_of_them = stats_of(self._channels.values())
         return HubStats(
-            operations=len(each),
-            live=sum(s.live for s in each),
-            lagging=sum(s.lagging for s in each),
-            catching_up=sum(s.catching_up for s in each),
+            operations=len(self._channels),
+            live=all_of_them.live,
+            lagging=all_of_them.lagging,
+            catching_up=all_of_them.catching_up,
             ring_bytes=self._budget.size_bytes,
-            outbox_items=sum(s.outbox for s in each),
+            outbox_items=all_of_them.outbox,
         )
 
     @property

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from tidegate.core.clock import ServerClock
 from tidegate.core.sampler import Sampler
@@ -27,16 +26,20 @@ if TYPE_CHECKING:
 
 #: Frames are joined up to this size, so a socket's buffer is passed by no more than it.
 ITEM_MAX_BYTES = 131_072
+_LIVE: Final = ViewerState.LIVE
 
 
-class Position(NamedTuple):
+class Position:
     """A stream id, the epoch of the topic in which it means something, and whether viewers there
     have been told that Redis is away.
     """
 
-    id: StreamId
-    epoch: int
-    stale: bool = False
+    __slots__ = ("epoch", "id", "stale")
+
+    def __init__(self, id: StreamId, epoch: int, stale: bool = False) -> None:  # noqa: A002
+        self.id = id
+        self.epoch = epoch
+        self.stale = stale
 
 
 _START = Position(ZERO, 0)
@@ -93,16 +96,19 @@ def write_each(viewers: Sequence[ChannelViewer], batch: Batch) -> None:
             viewer.on_closed()
 
 
-@dataclass(frozen=True, slots=True)
 class Measures:
     """How the deliveries of a replica are counted and timed: one for all of its outboxes."""
 
-    counters: Counters
-    #: Chooses the items whose delivery is timed.
-    sampler: Sampler
-    acks: Acks
-    #: Monotonic time in seconds.
-    now: Callable[[], float]
+    __slots__ = ("acks", "counters", "now", "sampler")
+
+    def __init__(
+        self, counters: Counters, sampler: Sampler, acks: Acks, now: Callable[[], float]
+    ) -> None:
+        """`sampler` chooses the items whose delivery is timed; `now` is monotonic time in s."""
+        self.counters = counters
+        self.sampler = sampler
+        self.acks = acks
+        self.now = now
 
 
 class ChannelOutbox:
@@ -147,6 +153,7 @@ class ChannelOutbox:
         #: The last item still takes frames: nobody has joined behind it.
         self._open = False
         self._current: Item | None = None
+        #: Who is still to be sent the current item; the next one is the last.
         self._pass: list[ChannelViewer] = []
         self._done = start
         #: Of all items up to the current one.
@@ -213,13 +220,17 @@ class ChannelOutbox:
             item = self._current = self._items.popleft()
             self._sent_frames += len(item.frames)
             self._sent_bytes += item.size_bytes
-            self._pass = list(self._live)
-            self._pass.reverse()
-        turn = self._pass[-at_most:]
-        del self._pass[-at_most:]
-        turn.reverse()
-        seq, live = item.seq, ViewerState.LIVE
-        chosen = [viewer for viewer in turn if viewer.seq < seq and viewer.state is live]
+            turn = list(self._live)
+            if len(turn) > at_most:
+                self._pass = turn[at_most:]
+                self._pass.reverse()
+                del turn[at_most:]
+        else:
+            turn = self._pass[-at_most:]
+            del self._pass[-at_most:]
+            turn.reverse()
+        seq = item.seq
+        chosen = [viewer for viewer in turn if viewer.seq < seq and viewer.state is _LIVE]
         for viewer in chosen:
             viewer.seq = seq
         if item.spans is None or not chosen:

@@ -120,9 +120,8 @@ def event_of(frame: Frame) -> bytes:
     kind = frame.kind
     if kind is FrameKind.ENTRY or kind is FrameKind.PROGRESS or kind is FrameKind.APPEND:
         return b"id: %b\ndata: %b\n\n" % (str(frame.id).encode(), text)
-    match frame:
-        case StateFrame():
-            return b"id: %b\ndata: %b\n\n" % (str(frame.id).encode(), text)
-        case ReconnectFrame(after_ms=after_ms):
-            return b"retry: %d\ndata: %b\n\n" % (after_ms, text)
+    if isinstance(frame, StateFrame):
+        return b"id: %b\ndata: %b\n\n" % (str(frame.id).encode(), text)
+    if isinstance(frame, ReconnectFrame):
+        return b"retry: %d\ndata: %b\n\n" % (frame.after_ms, text)
     return b"data: %b\n\n" % text

@@ -13,49 +13,84 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from tidegate.model.damaged import NOT_UTF8, read_damaged
-from tidegate.model.ids import StreamId
+from tidegate.model.ids import StreamId, stream_id
 
 DEFAULT_TYPE = "update"
 MALFORMED_TYPE = "malformed"
 MALFORMED_TEXT_MAX_CHARS = 4096
 TOO_LARGE = "too large to deliver"
+#: How the JSON of one begins.
+_OBJECT = ord("{")
+_FOLD = b'"fold"'
 
 
-class RawEntry(NamedTuple):
-    """An entry as Redis gave it: fields as a flat name/value list.
+class RawEntry:
+    """An entry as Redis gave it: fields as a flat name/value list."""
 
-    Attributes:
-        size_bytes: of an entry that was too large to carry; `fields` are what was kept of it then,
-            or None.
-    """
+    __slots__ = ("_position", "fields", "id", "size_bytes")
 
-    id: bytes
-    fields: Sequence[bytes] | None
-    size_bytes: int = 0
+    def __init__(
+        self,
+        id: bytes,  # noqa: A002
+        fields: Sequence[bytes] | None,
+        size_bytes: int = 0,
+    ) -> None:
+        """`size_bytes` is that of an entry that was too large to carry; `fields` are what was kept
+        of it then, or None.
+        """
+        self.id = id
+        self.fields = fields
+        self.size_bytes = size_bytes
+        self._position: StreamId | None = None
+
+    @property
+    def position(self) -> StreamId:
+        """Its id, read once. Raises ValueError when it is none."""
+        position = self._position
+        if position is None:
+            position = self._position = stream_id(self.id)
+        return position
 
 
-class Entry(NamedTuple):
-    """An entry that was read.
+class Entry:
+    """An entry that was read."""
 
-    Attributes:
-        timestamp: a JSON text.
-        data: a JSON text.
-        status: as the data has it.
-        is_whole: nothing of what the publisher wrote is lost.
-    """
+    __slots__ = ("data", "has_fold", "id", "is_whole", "status", "timestamp", "type")
 
-    id: StreamId
-    type: str
-    timestamp: bytes
-    data: bytes
-    status: str | None
-    is_whole: bool = True
+    def __init__(
+        self,
+        id: StreamId,  # noqa: A002
+        type: str,  # noqa: A002
+        timestamp: bytes,
+        data: bytes,
+        status: str | None,
+        is_whole: bool = True,
+        has_fold: bool = False,
+    ) -> None:
+        """
+        Args:
+            id: its place in the stream.
+            type: as the publisher wrote it.
+            timestamp: a JSON text.
+            data: a JSON text.
+            status: as the data has it.
+            is_whole: nothing of what the publisher wrote is lost.
+            has_fold: the data says how it is folded.
+        """
+        self.id = id
+        self.type = type
+        self.timestamp = timestamp
+        self.data = data
+        self.status = status
+        self.is_whole = is_whole
+        self.has_fold = has_fold
 
 
 class TerminalRules(NamedTuple):
@@ -93,18 +128,24 @@ class TerminalRules(NamedTuple):
         return last
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     type: str = DEFAULT_TYPE
     timestamp: msgspec.Raw = msgspec.Raw(b"")
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Status(msgspec.Struct):
+class _Said(msgspec.Struct, gc=False):
+    """What the gateway reads of the data: to parse past the rest is faster than to search for
+    these names in it.
+    """
+
     status: Any = None
+    fold: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode_message = msgspec.json.Decoder(_Message).decode
-_decode_status = msgspec.json.Decoder(_Status).decode
+_decode_said = msgspec.json.Decoder(_Said).decode
+_SAYS_NOTHING = _Said()
 
 
 def read_entry(entry_id: StreamId, raw: RawEntry) -> Entry:
@@ -126,7 +167,7 @@ def _read_message(entry_id: StreamId, text: bytes) -> Entry:
         text.decode()  # msgspec checks the JSON but lets bytes that are not UTF-8 through
         message = _decode_message(text)
         data = bytes(message.data) or text.strip()
-        status = _decode_status(data).status if b'"status"' in data and data[0] == 123 else None
+        said = _decode_said(data) if data[0] == _OBJECT else _SAYS_NOTHING
     except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
         return _read_damaged(entry_id, text, str(error)[:200])
     return Entry(
@@ -134,14 +175,18 @@ def _read_message(entry_id: StreamId, text: bytes) -> Entry:
         message.type,
         bytes(message.timestamp) or _time_of(entry_id),
         data,
-        status if type(status) is str else None,
+        said.status if type(said.status) is str else None,
+        has_fold=len(said.fold) > 0,
     )
 
 
 def _read_fields(entry_id: StreamId, by_name: Mapping[bytes, bytes]) -> Entry:
     data = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in by_name.items()}
     entry_type = data.pop("type", DEFAULT_TYPE)
-    return Entry(entry_id, entry_type, _time_of(entry_id), orjson.dumps(data), data.get("status"))
+    return Entry(
+        *(entry_id, entry_type, _time_of(entry_id), orjson.dumps(data), data.get("status")),
+        has_fold="fold" in data,
+    )
 
 
 def _read_damaged(
@@ -158,7 +203,9 @@ def _read_damaged(
     entry_type = unnamed if found.type is None else found.type
     is_whole = found.reason is None and size_bytes is None
     if is_whole and found.data is not None:
-        return Entry(entry_id, entry_type, timestamp, found.data.encode(), found.status)
+        data = found.data.encode()
+        folds = _FOLD in data
+        return Entry(entry_id, entry_type, timestamp, data, found.status, has_fold=folds)
     is_lost = entry_type == MALFORMED_TYPE and found.status is None
     if not found.is_complete and (size_bytes is None or is_lost):
         start = text[: 4 * MALFORMED_TEXT_MAX_CHARS].decode(errors="replace")
@@ -174,7 +221,10 @@ def _read_damaged(
         if found.status is not None and "status" not in found.kept:
             marks = {"status": found.status, **marks}
         data = _marked(b"{%b}" % b",".join(kept), marks)
-    return Entry(entry_id, entry_type, timestamp, data, found.status, is_whole=False)
+    folds = _FOLD in data
+    return Entry(
+        *(entry_id, entry_type, timestamp, data, found.status), is_whole=False, has_fold=folds
+    )
 
 
 def _too_large(entry_id: StreamId, raw: RawEntry) -> Entry:
@@ -186,9 +236,13 @@ def _too_large(entry_id: StreamId, raw: RawEntry) -> Entry:
         return _read_damaged(entry_id, message, TOO_LARGE, raw.size_bytes)
     entry = _read_fields(entry_id, by_name)
     marks = {"bytes": raw.size_bytes, "reason": TOO_LARGE}
-    if not by_name:
-        return entry._replace(type=MALFORMED_TYPE, data=orjson.dumps(marks), is_whole=False)
-    return entry._replace(data=_marked(entry.data, marks), is_whole=False)
+    entry.is_whole = False
+    if by_name:
+        entry.data = _marked(entry.data, marks)
+    else:
+        entry.type = MALFORMED_TYPE
+        entry.data = orjson.dumps(marks)
+    return entry
 
 
 def _marked(data: bytes, marks: Mapping[str, object]) -> bytes:
@@ -209,8 +263,17 @@ def _time_of(entry_id: StreamId) -> bytes:
     """The entry's own time as a JSON text: ISO 8601 from its id, or the number where no calendar
     has it.
     """
+    second, ms = divmod(entry_id.ms, 1000)
+    text = _second(second)
+    return b"%d" % entry_id.ms if text is None else b'"%b.%03d+00:00"' % (text, ms)
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> bytes | None:
+    """A second since the epoch as ISO 8601; None where no calendar has it. Entries of the same
+    second follow each other.
+    """
     try:
-        moment = datetime.fromtimestamp(entry_id.ms / 1000, UTC)
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
     except (ValueError, OverflowError, OSError):
-        return b"%d" % entry_id.ms
-    return f'"{moment.isoformat(timespec="milliseconds")}"'.encode()
+        return None

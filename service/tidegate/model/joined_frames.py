@@ -16,7 +16,6 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from tidegate.model.frames import Frame, FrameKind
@@ -44,19 +43,26 @@ _ENDS_IN_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
 _BEGINS_WITH_HALF = re.compile(rb"\\u[dD][c-fC-F]")
 
 
-@dataclass(slots=True)
 class JoinedFrame(Frame):
-    """Several entries as one frame; `id` is that of the last.
+    """Several entries as one frame; `id` is that of the last."""
 
-    Attributes:
-        head_bytes: where the text begins in the payload.
-        ids: of the entries, two numbers each.
-        ends: where in the text each ends.
-    """
+    __slots__ = ("ends", "head_bytes", "ids")
 
-    head_bytes: int
-    ids: array[int]
-    ends: array[int]
+    def __init__(
+        self, last: StreamId, payload: bytes, head_bytes: int, ids: array[int], ends: array[int]
+    ) -> None:
+        """
+        Args:
+            last: id of the last entry.
+            payload: the JSON text.
+            head_bytes: where the text begins in the payload.
+            ids: of the entries, two numbers each.
+            ends: where in the text each ends.
+        """
+        super().__init__(last, payload, FrameKind.APPEND)
+        self.head_bytes = head_bytes
+        self.ids = ids
+        self.ends = ends
 
     @property
     def joined(self) -> int:
@@ -221,4 +227,4 @@ def _frame(last: StreamId, head: bytes, ids: array[int], ends: array[int], text:
     if count == 1:
         return Frame(last, b'%b%b"}}' % (head, text), FrameKind.APPEND)
     payload = b'%b%b"},"joined":%d}' % (head, text, count)
-    return JoinedFrame(last, payload, FrameKind.APPEND, len(head), ids, ends)
+    return JoinedFrame(last, payload, len(head), ids, ends)

@@ -274,11 +274,9 @@ class Control:
                     await self._lost.wait()
             except TimeoutError:
                 pass
-            quiet_s = loop.time() - link.alive_at
-            if link.is_waiting:
-                if quiet_s > redis.reply_timeout_s:
-                    return
-            elif quiet_s > redis.heartbeat_s:
+            if link.is_overdue(redis.reply_timeout_s):
+                return
+            if not link.is_waiting and loop.time() - link.alive_at > redis.heartbeat_s:
                 link.send(pack("PING"), _ignore)
 
     def _refused(self, reason: str) -> None:

@@ -148,8 +148,18 @@ class RedisFeed:
         """For how long some primary has not been connected; infinite before the first time."""
         return max((primary.away_s for primary in self._primaries.values()), default=math.inf)
 
+    @property
+    def undispatched(self) -> int:
+        """Entries known to wait."""
+        return sum(primary.undispatched for primary in self._primaries.values())
+
+    @property
+    def is_partly_connected(self) -> bool:
+        """Whether any primary is connected."""
+        return any(primary.is_connected for primary in self._primaries.values())
+
     def stats(self) -> list[PrimaryStats]:
-        """One record for each primary."""
+        """One record for each primary; it looks at all streams."""
         return [primary.stats() for primary in self._primaries.values()]
 
     def round_trips(self) -> dict[str, Histogram]:

@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import hiredis
 
@@ -25,19 +25,22 @@ from tidegate.redis.timer import HighResolutionTimer
 
 OnReply = Callable[[Any], None]
 OnPush = Callable[[list[Any]], None]
-#: The kind and the channel of a push that stands for a reply.
-Confirms = tuple[bytes, bytes]
+#: What is expected in the place of a reply: a push of this kind for this channel (`_confirmation`),
+#: or one of the two marks below. An identity is compared, so it is no tuple: compiled code makes
+#: another one each time it passes one on.
+Confirms = bytes
 
 #: Stands where a confirmation would: this reply belongs to `send_together`.
-TOGETHER: Confirms = (b"together", b"")
+TOGETHER: Confirms = b"together"
 #: Marks the PING behind an unsubscribe; see `Link.unsubscribe`.
-_FENCE: Confirms = (b"fence", b"")
+_FENCE: Confirms = b"fence"
 #: A hold shorter than this is not worth two system calls.
 _SHORTEST_HOLD_S = 50e-6
 #: A pause counts as so many times the pace at the most, so that it is forgotten soon.
 _SPARSE = 4.0
 #: Weight of a new round in the mean spacing of commands (an exponential moving average).
 _SMOOTHING = 0.1
+_Push: Final = hiredis.PushNotification
 #: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
 _CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
 
@@ -76,9 +79,13 @@ class Link(asyncio.Protocol):
         #: When the last round left, and the mean time between commands.
         self._round_at = 0.0
         self._spacing_s = _SPARSE * pace_s
+        #: The same of what is read while nothing is asked: relay messages of others.
+        self._read_at = 0.0
+        self._read_spacing_s = _SPARSE * pace_s
         self._flush_scheduled = False
         #: Loop time of the last bytes received, or of the command that began to wait.
         self.alive_at = 0.0
+        self._was_overdue = False
         self.lost = False
         self._aborted = False
         #: The other side has ended it, and did so while it owed a reply or in the middle of one.
@@ -92,7 +99,7 @@ class Link(asyncio.Protocol):
         Args:
             packed: from `pack`.
             on_reply: gets the reply, which is a `hiredis.ReplyError` when the server refused.
-            confirms: for commands that are confirmed by a push: its kind and the channel.
+            confirms: for commands that are confirmed by a push: see `_confirmation`.
         """
         if self.lost:
             return
@@ -118,7 +125,7 @@ class Link(asyncio.Protocol):
 
     def subscribe(self, command: str, channel: bytes) -> None:
         """`SSUBSCRIBE` or `SUBSCRIBE`; a refusal is not told."""
-        self.send(pack(command, channel), _ignore, (command.lower().encode(), channel))
+        self.send(pack(command, channel), _ignore, _confirmation(command.lower().encode(), channel))
 
     def unsubscribe(self, command: str, channel: bytes) -> None:
         """`SUNSUBSCRIBE` or `UNSUBSCRIBE`.
@@ -127,7 +134,7 @@ class Link(asyncio.Protocol):
         like the confirmation, and then refuses the command with MOVED. That reply too many would
         shift all that follow, so a fence behind the command swallows it.
         """
-        self.send(pack(command, channel), _ignore, (command.lower().encode(), channel))
+        self.send(pack(command, channel), _ignore, _confirmation(command.lower().encode(), channel))
         self.send(pack("PING"), _ignore, _FENCE)
 
     async def call(self, *args: str | bytes | int) -> Any:
@@ -144,7 +151,7 @@ class Link(asyncio.Protocol):
 
         Raises: as `call`.
         """
-        await self._ask(pack(command, channel), (command.lower().encode(), channel))
+        await self._ask(pack(command, channel), _confirmation(command.lower().encode(), channel))
 
     async def _ask(self, packed: bytes, confirms: Confirms | None = None) -> Any:
         reply: asyncio.Future[Any] = self._loop.create_future()
@@ -165,6 +172,16 @@ class Link(asyncio.Protocol):
     def is_waiting(self) -> bool:
         """Whether a reply is owed."""
         return bool(self._waiting)
+
+    def is_overdue(self, timeout_s: float) -> bool:
+        """Whether nothing has come for so long although a reply is owed, at two looks in a row.
+
+        After a time in which the event loop stood still, its timers come before what can be read.
+        """
+        was_overdue = self._was_overdue
+        quiet_s = self._loop.time() - self.alive_at
+        self._was_overdue = bool(self._waiting) and quiet_s > timeout_s
+        return was_overdue and self._was_overdue
 
     def abort(self) -> None:
         """Drop the connection now."""
@@ -212,6 +229,15 @@ class Link(asyncio.Protocol):
         self._hold_until = now + self._pace_s if 2 * self._spacing_s <= self._pace_s else 0.0
         return True
 
+    def _pace_reading(self, messages: int) -> None:
+        """So many have come unasked: from a certain rate on, what comes is read every `pace_s`."""
+        now = perf_counter()
+        spacing_s = min((now - self._read_at) / messages, _SPARSE * self._pace_s)
+        self._read_spacing_s += (spacing_s - self._read_spacing_s) * _SMOOTHING
+        self._read_at = now
+        if 2 * self._read_spacing_s <= self._pace_s:
+            self._hold_until = now + self._pace_s
+
     def _hold(self, timer: HighResolutionTimer) -> None:
         """Nothing is owed: leave what comes where it is until the next round."""
         left_s = self._hold_until - perf_counter()
@@ -232,6 +258,7 @@ class Link(asyncio.Protocol):
             self._flush_soon()
             return
         self._held = False
+        self._hold_until = 0.0
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
         if self._next:
@@ -250,12 +277,16 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.alive_at = self._loop.time()
         reader = self._reader
+        messages = 0
+        was_asked = bool(self._waiting)
         self._in_turn = True
         self._turn.begin()
         try:
             reader.feed(data)
-            while (message := reader.gets()) is not Ellipsis:
-                if type(message) is hiredis.PushNotification:
+            gets = reader.gets
+            while (message := gets()) is not Ellipsis:
+                messages += 1
+                if type(message) is _Push:
                     self._pushed(message)
                 else:
                     on_reply, confirms = self._waiting.popleft()
@@ -272,8 +303,11 @@ class Link(asyncio.Protocol):
             if self._out or self._next:
                 self._flush()
             self._turn.end()
-        if self._timer is not None and self._hold_until and not self._waiting and not self.lost:
-            self._hold(self._timer)
+        if self._timer is not None and not self._waiting and not self.lost:
+            if not self._hold_until and messages and not was_asked:
+                self._pace_reading(messages)
+            if self._hold_until:
+                self._hold(self._timer)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self.lost = True
@@ -291,10 +325,17 @@ class Link(asyncio.Protocol):
         self._on_lost()
 
     def _pushed(self, push: list[Any]) -> None:
-        if push[0] in _CONFIRMATIONS and self._waiting and self._waiting[0][1] == (*push[:2],):
-            self._waiting.popleft()[0](push)
+        waiting = self._waiting
+        kind = push[0]
+        if kind in _CONFIRMATIONS and waiting and waiting[0][1] == _confirmation(kind, push[1]):
+            waiting.popleft()[0](push)
         else:
             self.on_push(push)
+
+
+def _confirmation(kind: bytes, channel: bytes) -> Confirms:
+    """The push that stands for a reply; kinds have no spaces."""
+    return kind + b" " + channel
 
 
 def _ignore(_reply: Any) -> None:

@@ -16,7 +16,7 @@ import asyncio
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -104,6 +104,8 @@ class Pods:
         self._clock = clock or asyncio.get_running_loop().time
         #: Called when Redis is back, or had forgotten us: everything must be asserted again.
         self.on_return: Callable[[], None] = lambda: None
+        #: Called with each new incarnation of this replica.
+        self.on_lease: Callable[[str], None] = lambda _: None
         self._incarnation: str | None = None
         self._token = secrets.token_hex(6)
         self._view = ReplicasView(0, 0, ())
@@ -241,6 +243,15 @@ class Pods:
                 ("UNLINK", self._names.figures_prefix + incarnation),
             )
 
+    async def end_leases(self, incarnations: Sequence[str]) -> None:
+        """Of processes that are known to be dead: their slots are free from now on.
+
+        Raises:
+            RedisUnavailable: within `wait_s`; the leases then lapse by themselves.
+        """
+        if incarnations:
+            await self._pipeline(("ZREM", self._names.pods, *incarnations))
+
     async def roster(self) -> list[PodRecord]:
         """All pods with a lease, and their figures.
 
@@ -281,6 +292,7 @@ class Pods:
 
     def _returned(self, before: str | None) -> None:
         if self._incarnation != before:
+            self.on_lease(str(self._incarnation))
             # Taken by the server; the next birth must differ.
             self._token = secrets.token_hex(6)
             if before is not None:

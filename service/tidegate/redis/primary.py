@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import hiredis
 import structlog
 
-from tidegate.core.arming import DispatchRole
 from tidegate.core.backoff import Backoff
 from tidegate.core.bounds import LATENCY_S
 from tidegate.core.clock import ServerClock
@@ -166,16 +165,17 @@ class Primary:
         return 0.0 if self._away_since is None else self._loop.time() - self._away_since
 
     @property
+    def undispatched(self) -> int:
+        """Entries known to wait."""
+        return self.dispatcher.undispatched
+
+    @property
     def watches(self) -> tuple[StreamSubscription, ...]:
         """The streams followed here."""
         return tuple(self.dispatcher.watches.values())
 
     def stats(self) -> PrimaryStats:
-        """What it is doing now."""
-        leading = undispatched = 0
-        for watch in self.dispatcher.watches.values():
-            leading += watch.arming.role is DispatchRole.LEADING
-            undispatched += watch.left or (watch.arming.in_flight and not watch.armed)
+        """What it is doing now. It looks at all streams, so it is for those who ask."""
         offset_s = self.clock.offset_s
         now = time.monotonic()
         return PrimaryStats(
@@ -183,9 +183,9 @@ class Primary:
             self.is_connected,
             self.dispatcher.doorbell.value,
             len(self.dispatcher.watches),
-            leading,
+            self.dispatcher.leading,
             len(self._attaches),
-            undispatched,
+            self.dispatcher.undispatched,
             None if offset_s is None else offset_s + now - time.time(),
             self.clock.error_s(now),
             dict(self.dispatcher.counts),
@@ -327,11 +327,10 @@ class Primary:
             except TimeoutError:
                 pass
             now = self._loop.time()
-            if link.is_waiting:
-                if now - link.alive_at > redis.reply_timeout_s:
-                    self.dispatcher.counts["reply_timeouts"] += 1
-                    return
-            elif now - link.alive_at > redis.heartbeat_s:
+            if link.is_overdue(redis.reply_timeout_s):
+                self.dispatcher.counts["reply_timeouts"] += 1
+                return
+            if not link.is_waiting and now - link.alive_at > redis.heartbeat_s:
                 link.send(pack("PING"), ignore)
             if now - self._clock_asked >= CLOCK_EVERY_S:
                 self._ask_time(link)
@@ -341,7 +340,7 @@ class Primary:
                 link.at_once = self._in_flight.dispatches
                 link.send(ASK, self._counted)
             for watch in self._sweep.turn(looks_per_s * tick_s, self.dispatcher.is_current):
-                self.dispatcher.dispatch(watch)
+                self.dispatcher.check(watch)
 
     def _counted(self, reply: Any) -> None:
         if not isinstance(reply, TidegateError):  # else the link is lost

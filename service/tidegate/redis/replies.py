@@ -7,7 +7,6 @@ becomes a record.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]  # it has no stubs of its own
 
 from tidegate.core.records import Page, Relay, StreamInfo
 from tidegate.model.entries import RawEntry
-from tidegate.model.ids import StreamId, stream_id
+from tidegate.model.ids import StreamId, is_stream_id, stream_id
 
 
 class Trouble(enum.Enum):
@@ -32,8 +31,6 @@ class Trouble(enum.Enum):
 
 #: Of a relay message: the group was missing, and an attach has made it.
 ATTACHED = 2
-
-_is_id = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}").fullmatch
 
 _BY_WORD = {
     "NOSCRIPT": Trouble.NO_SCRIPT,
@@ -69,37 +66,41 @@ def read_relay(payload: bytes) -> Relay | None:
         origin, previous, created, entries, added = msgpack.unpackb(payload, raw=True)
         unread = entries if type(entries) is bytes else b""
         raws = () if unread else tuple([_checked_entry(entry) for entry in entries])
-        if type(origin) is not bytes or (previous != b"" and not _is_id(previous)):
+        if type(origin) is not bytes or type(previous) is not bytes:
             return None
-        if type(created) is not int or (unread and not _is_id(unread)):
+        if previous and not is_stream_id(previous):
+            return None
+        if type(created) is not int or (unread and not is_stream_id(unread)):
             return None
         count = added if type(added) is int else None
-        return Relay(origin, previous, raws, created > 0, count, created == ATTACHED, unread=unread)
+        return Relay(origin, previous, raws, created > 0, count, created == ATTACHED, unread)
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
 
 
 def _checked_entry(entry: Sequence[Any]) -> RawEntry:
-    entry_id, fields, *size = entry
-    if not _is_id(entry_id):
+    size_bytes: Any = 0
+    if len(entry) == 2:
+        entry_id, fields = entry
+    else:
+        entry_id, fields, size_bytes = entry
+        if type(size_bytes) is not int or size_bytes <= 0:
+            raise ValueError("not a size")
+    if type(entry_id) is not bytes or not is_stream_id(entry_id):
         raise ValueError("not a stream id")
     if type(fields) is not list:
         raise ValueError("not fields")
     for text in fields:
         if type(text) is not bytes:
             raise ValueError("not a field")
-    if not size:
-        return RawEntry(entry_id, fields)
-    (size_bytes,) = size
-    if type(size_bytes) is not int or size_bytes <= 0:
-        raise ValueError("not a size")
     return RawEntry(entry_id, fields, size_bytes)
 
 
 def _raw_entry(entry: Sequence[Any]) -> RawEntry:
     entry_id, fields, *size = entry
-    stream_id(entry_id)  # raises ValueError when it is none
-    return RawEntry(entry_id, fields, *size)
+    raw = RawEntry(entry_id, fields, *size)
+    _ = raw.position  # raises ValueError when it has none
+    return raw
 
 
 def read_info(reply: list[Any] | None) -> StreamInfo:

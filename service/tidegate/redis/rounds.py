@@ -11,7 +11,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
+from math import inf
 
+from tidegate.core.loop_clock import TICK_S
 from tidegate.redis.subscription import StreamSubscription
 
 
@@ -25,7 +27,9 @@ class DueTimes:
         self._act = act
         self._heap: list[tuple[float, int, StreamSubscription]] = []
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
+        # uvloop has no TimerHandle for less than half a millisecond: it has a plain Handle.
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = inf  # loop time
 
     def add(self, watch: StreamSubscription) -> None:
         """Its due time was set."""
@@ -33,7 +37,7 @@ class DueTimes:
         if due is None:
             return
         heapq.heappush(self._heap, (due, next(self._order), watch))
-        if self._timer is None or due < self._timer.when():
+        if due < self._timer_due:
             self._set_timer()
 
     def clear(self) -> None:
@@ -43,13 +47,16 @@ class DueTimes:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._ring) if self._heap else None
+        self._timer, self._timer_due = None, inf
+        if self._heap:
+            self._timer_due = self._heap[0][0]
+            self._timer = self._loop.call_at(self._timer_due, self._ring)
 
     def _ring(self) -> None:
-        now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
+        until = self._loop.time() + TICK_S
+        while self._heap and self._heap[0][0] <= until:
             _, _, watch = heapq.heappop(self._heap)
-            if watch.arming.is_due(now):
+            if watch.arming.is_due(until):
                 self._act(watch)
         self._set_timer()
 

@@ -19,6 +19,7 @@ class StreamSubscription:
         "asked_ns",
         "attached",
         "channel",
+        "checks",
         "dispatch",
         "evicted",
         "exists",
@@ -71,7 +72,9 @@ class StreamSubscription:
         #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
         #: message that came of it has arrived.
         self.asked_ns = 0
-        #: The id of the newest entry that a relay has brought.
+        #: How often the sweep has looked at it.
+        self.checks = 0
+        #: The id of the newest entry that a relay has brought, or an empty dispatch has told of.
         self.relayed = b""
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0

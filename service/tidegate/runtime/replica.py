@@ -12,17 +12,19 @@ import asyncio
 import gc
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
-import uvicorn
 
 from tidegate import __version__
+from tidegate.core.compiled import engine
 from tidegate.core.revocation import Revocation
 from tidegate.core.survey import ReportedFigures
+from tidegate.core.workers import pod_of_replica, share
 from tidegate.gateway.hub import unstored_frame
 from tidegate.gateway.node import GatewayNode
-from tidegate.model.errors import InvalidRequest, SettingsError
+from tidegate.model.errors import InvalidRequest, RedisUnavailable, SettingsError
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.redis import control
@@ -36,10 +38,10 @@ from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.drainer import Drainer
 from tidegate.runtime.gateway_view import GatewayView
 from tidegate.runtime.inspector import ReplicaInspector
-from tidegate.runtime.listening import BACKLOG, listen
+from tidegate.runtime.listening import listen
 from tidegate.runtime.memory_guard import MemoryGuard
 from tidegate.runtime.report import MetricsReport
-from tidegate.runtime.server import Server
+from tidegate.runtime.server import make_server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
 from tidegate.web.access.authenticator import Authenticator
@@ -50,14 +52,14 @@ from tidegate.web.admin.app import admin_app
 from tidegate.web.app import PublicApp
 from tidegate.web.demo.start import start_routes
 from tidegate.web.http.publish import publishing_routes
-from tidegate.web.http.shutdown_guard import ShutdownGuard
 from tidegate.web.server.client_address import ClientAddress
 from tidegate.web.server.http_protocol import bind_http
 from tidegate.web.server.port import admin_port, public_port
-from tidegate.web.ws.http_upgrade import bind_upgrade
-from tidegate.web.ws.protocol import bind
+from tidegate.web.ws.acceptor import Acceptor
+from tidegate.web.ws.public_http import bind_front
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from starlette.types import ASGIApp
 
     from tidegate.telemetry.tracing import Tracing
@@ -68,15 +70,34 @@ log = structlog.get_logger(__name__)
 CLOCKS_S = 60.0
 
 
+class Seat(Protocol):
+    """Where a worker process serves, instead of on two ports of its own.
+
+    Attributes:
+        public: a bound socket of the port that all workers share.
+        number: of the worker, from 1.
+    """
+
+    public: socket.socket
+    number: int
+
+    def leased(self, incarnation: str) -> None:
+        """The replica has a new incarnation."""
+
+    def serving(self, admin: ASGIApp, registry: CollectorRegistry) -> None:
+        """Viewers are served; what the admin port would have answered with."""
+
+
 class Replica:
     """One replica. `run` until `stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
         if settings.server.auth is None:
             raise SettingsError(
                 ("server.auth: is required; `none` lets anyone watch every operation",)
             )
         self._settings = settings
+        self._seat = seat
         self._stop = asyncio.Event()
         self._tracing = _tracing(settings)
         self._node = node = GatewayNode(
@@ -90,6 +111,8 @@ class Replica:
             retention=Retention(settings.publish.cap, settings.publish.ttl_s),
             tracer=None if self._tracing is None else self._tracing.entries,
         )
+        if seat is not None:
+            node.pods.on_lease = seat.leased
         self._limiter = ConnectionLimiter(settings.replica)
         descriptors = descriptor_limit()
         self._public_port = public_port(settings, descriptors, self._limiter.refusals)
@@ -149,19 +172,14 @@ class Replica:
         """
         server = self._settings.server
         lowat = self._settings.viewer.notsent_lowat_bytes
+        if self._seat is not None:
+            await self._serve_and_close(self._seat.public, None)
+            return
         with (
             listen(server.host, server.port, "server.port", lowat) as public,
             listen(server.admin_host, server.admin_port, "server.admin_port", lowat) as admin,
         ):
-            try:
-                await self._serve(public, admin)
-            finally:
-                await self._node.close()
-                self._memory.stop()
-                self._report.stop()
-                self._connections.close()
-                if self._tracing is not None:
-                    await self._tracing.close()
+            await self._serve_and_close(public, admin)
 
     def stop(self) -> None:
         """Drain and end; safe to call at any time. Said again, it is done without waiting."""
@@ -169,32 +187,49 @@ class Replica:
             self._drainer.hurry()
         self._stop.set()
 
-    async def _serve(self, public: socket.socket, admin: socket.socket) -> None:
-        viewer = self._settings.viewer
-        viewers = self._server(
-            self._public_app(),
-            http=bind_upgrade(self._public_port, self._limiter),
-            ws=bind(viewer),
-            ws_max_size=viewer.max_message_bytes,
-            ws_ping_interval=viewer.ping_interval_s,
-            ws_ping_timeout=viewer.ping_timeout_s,
-            ws_per_message_deflate=False,  # 34 KiB per connection, a fifth saved on small frames
-        )
-        admins = self._server(
-            admin_app(
-                self._settings.server,
-                readiness=self._report.readiness,
-                inside=self._inside,
-                gateway=self._console,
-                registry=new_registry(self._report.numbers)
-                if self._settings.metrics.enabled
-                else None,
-                disconnect=self._disconnect,
-                revoke=self._revoke,
-            ),
-            http=bind_http(self._admin_port),
+    def end_leases(self, incarnations: Sequence[str]) -> None:
+        """Of workers of this pod that have died."""
+        _ = self._node.spawn(self._end_leases(incarnations), "end leases")
+
+    async def _end_leases(self, incarnations: Sequence[str]) -> None:
+        try:
+            await self._node.pods.end_leases(incarnations)
+        except RedisUnavailable as error:
+            log.warning("leases of dead workers not ended", reason=str(error))
+
+    async def _serve_and_close(self, public: socket.socket, admin: socket.socket | None) -> None:
+        try:
+            await self._serve(public, admin)
+        finally:
+            await self._node.close()
+            self._memory.stop()
+            self._report.stop()
+            self._connections.close()
+            if self._tracing is not None:
+                await self._tracing.close()
+
+    async def _serve(self, public: socket.socket, admin: socket.socket | None) -> None:
+        app, settings, port = self._public_app(), self._settings, self._public_port
+        acceptor = Acceptor(app, self._limiter, settings, port.on_left)
+        trusted = settings.server.forwarded_allow_ips
+        viewers = make_server(
+            ClientAddress(app, trusted) if trusted else app,
+            settings,
+            http=bind_front(port, self._limiter, acceptor),
             ws="none",
         )
+        acceptor.serve(viewers.server_state.connections, viewers.server_state.tasks)
+        registry = new_registry(self._report.numbers)
+        inside = admin_app(
+            self._settings.server,
+            readiness=self._report.readiness,
+            inside=self._inside,
+            gateway=self._console,
+            registry=registry if self._settings.metrics.enabled else None,
+            disconnect=self._disconnect,
+            revoke=self._revoke,
+        )
+        admins = make_server(inside, self._settings, http=bind_http(self._admin_port), ws="none")
         self._report.start()
         self._memory.start()
         async with self._node.running(
@@ -203,15 +238,21 @@ class Replica:
             (self._authenticator.run(), "keys"),
         ) as tasks:
             serving = tasks.create_task(viewers.serve(sockets=[public]), name="public")
-            tasks.create_task(admins.serve(sockets=[admin]), name="admin")
+            if admin is not None:
+                tasks.create_task(admins.serve(sockets=[admin]), name="admin")
             _settle_garbage()
-            log.info(
-                "serving",
-                version=__version__,
-                pod=self._settings.server.pod,
-                port=public.getsockname()[1],
-                admin_port=admin.getsockname()[1],
-            )
+            said = {
+                "version": __version__,
+                "engine": engine(),
+                "pod": self._settings.server.pod,
+            }
+            if admin is not None:
+                port, admin_port = public.getsockname()[1], admin.getsockname()[1]
+                log.info("serving", **said, port=port, admin_port=admin_port)
+            if self._seat is not None:
+                await viewers.listening.wait()
+                log.info("worker serving", **said)
+                self._seat.serving(inside, registry)
             await self._stop.wait()
             self._report.stopping()
             log.info("draining", connections=len(self._limiter))
@@ -223,34 +264,17 @@ class Replica:
             admins.stop()
         log.info("stopped")
 
-    def _public_app(self) -> ASGIApp:
+    def _public_app(self) -> PublicApp:
         node = self._node
         app = PublicApp(node.hub, self._limiter, self._admission, self._cancels, self._settings)
         app.include(publishing_routes(node.appender, node.log, self._settings, self._say_unstored))
         if self._settings.server.demo:
             app.include(start_routes(node.appender, self._settings))
-        trusted = self._settings.server.forwarded_allow_ips
-        return ClientAddress(app, trusted) if trusted else app
+        return app
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:
         """While Redis is away and the caller asked for it: to the viewers of this replica only."""
         return self._node.hub.say_unstored(operation, unstored_frame(operation, message))
-
-    def _server(self, app: Any, **options: Any) -> Server:
-        keep_alive_s: Any = self._settings.replica.keep_alive_s  # `int`, but any number will do
-        config = uvicorn.Config(
-            ShutdownGuard(app),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # `ClientAddress` does it, where it is asked for
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=keep_alive_s,
-            timeout_graceful_shutdown=max(1, round(self._settings.server.shutdown_timeout_s)),
-            **options,
-        )
-        return Server(config)
 
     # -- what is told to and by other replicas ---------------------------------------------------
 
@@ -300,7 +324,10 @@ class Replica:
             case control.ReplacedConnections(connections):
                 self._admission.replaced(connections)
             case control.Rebalance(pod, connections, over_s):
-                if pod == self._settings.server.pod:
+                if pod == pod_of_replica(self._settings.server.pod):
+                    if self._seat is not None:
+                        workers = self._settings.server.workers
+                        connections = share(connections, self._seat.number, workers)
                     _ = self._node.spawn(self._drainer.shed(connections, over_s), "rebalance")
 
 

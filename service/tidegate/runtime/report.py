@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from tidegate.model.settings import Settings
 from tidegate.redis.feed import RedisFeed
 from tidegate.redis.log import RedisLog
 from tidegate.redis.pods import LeaseFigures, Pods
+from tidegate.redis.primary import PrimaryStats
 from tidegate.redis.rights import Rights
 from tidegate.redis.slots import RedisSlots
 from tidegate.runtime.drainer import Drainer
@@ -123,8 +125,7 @@ class MetricsReport:
         return {
             **self._of_connections(),
             **self._of_viewers(),
-            **self._of_dispatch(),
-            **self._of_redis(),
+            **self._of_links(self._feed.stats()),
             **self._of_slots(),
             **self._of_the_replica(),
         }
@@ -187,8 +188,14 @@ class MetricsReport:
             "tidegate_outbox_items": hub.outbox_items,
         }
 
-    def _of_dispatch(self) -> Numbers:
-        totals, counts = self._hub.counters, self._counts()
+    def _of_links(self, links: list[PrimaryStats]) -> Numbers:
+        counts: Counter[str] = Counter()
+        for link in links:
+            counts.update(link.counts)
+        return {**self._of_dispatch(counts), **self._of_redis(links, counts)}
+
+    def _of_dispatch(self, counts: Counter[str]) -> Numbers:
+        totals = self._hub.counters
         return {
             "tidegate_dispatch_calls_total": {
                 "entries": counts["dispatch_found"],
@@ -211,8 +218,7 @@ class MetricsReport:
             "tidegate_repaired_entries_total": totals.repaired_entries,
         }
 
-    def _of_redis(self) -> Numbers:
-        links, counts = self._feed.stats(), self._counts()
+    def _of_redis(self, links: list[PrimaryStats], counts: Counter[str]) -> Numbers:
         known = [link for link in links if link.clock_offset_s is not None]
         return {
             "tidegate_redis_connected": {link.node: int(link.connected) for link in links},
@@ -249,6 +255,8 @@ class MetricsReport:
     def _of_the_replica(self) -> Numbers:
         drain, began = self._settings.drain, self._stopping_since
         return {
+            "tidegate_workers": 1,
+            "tidegate_worker_restarts_total": 0,  # the supervisor's, where there are workers
             "tidegate_ready": int(self.readiness().ready),
             "tidegate_draining": int(began is not None),
             "tidegate_drain_elapsed_seconds": 0.0 if began is None else time.monotonic() - began,
@@ -262,16 +270,9 @@ class MetricsReport:
             "tidegate_build_info": {__version__: 1},
         }
 
-    def _counts(self) -> Counter[str]:
-        """What happened on all links."""
-        counts: Counter[str] = Counter()
-        for link in self._feed.stats():
-            counts.update(link.counts)
-        return counts
-
     def undispatched(self) -> int:
         """Entries known to wait for dispatch."""
-        return sum(link.undispatched for link in self._feed.stats())
+        return self._feed.undispatched
 
     def figures(self) -> LeaseFigures:
         """What the operator is told; rates are since the last call."""
@@ -327,6 +328,7 @@ class MetricsReport:
         """For people: no ids of users or operations, no tokens."""
         return {
             "pod": self._settings.server.pod,
+            "pid": os.getpid(),
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "readiness": self.readiness()._asdict(),
@@ -346,14 +348,9 @@ class MetricsReport:
 
 
 def _plain(value: Value | Mapping[str, Value]) -> Any:
-    """For JSON: of a histogram how many, their mean, and the buckets of the median and the tail."""
+    """For JSON."""
     if isinstance(value, Histogram):
-        count = value.count
-        return {
-            "count": count,
-            "mean": value.sum / count if count else 0.0,
-            **{f"p{100 * share:g}": value.quantile(share) for share in (0.5, 0.99, 0.999)},
-        }
+        return value.summary()
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     return value

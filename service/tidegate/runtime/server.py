@@ -10,10 +10,15 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
+
+from tidegate.model.settings import Settings
+from tidegate.runtime.listening import BACKLOG
+from tidegate.web.http.shutdown_guard import ShutdownGuard
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +54,16 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stopping = asyncio.Event()
+        #: Set when connections are accepted.
+        self.listening = asyncio.Event()
         self._changed = asyncio.Event()
         self.server_state.connections = _ServerMembers(self._changed.set)
         self.server_state.tasks = _ServerMembers(self._changed.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        self.listening.set()
 
     def stop(self) -> None:
         """Accept nothing more, let requests finish for the configured time, and end."""
@@ -97,3 +109,21 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Whoever made it handles signals."""
         yield
+
+
+def make_server(app: ASGIApp, settings: Settings, **options: Any) -> Server:
+    """Of one port; `options` are uvicorn's."""
+    keep_alive_s: Any = settings.replica.keep_alive_s  # `int`, but any number will do
+    config = uvicorn.Config(
+        ShutdownGuard(app),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # `ClientAddress` does it, where it is asked for
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=max(1, round(settings.server.shutdown_timeout_s)),
+        **options,
+    )
+    return Server(config)

@@ -30,6 +30,16 @@ class Kind(enum.Enum):
     HISTOGRAM = "histogram"
 
 
+class MergeRule(enum.Enum):
+    """What the workers of one pod have together. A rate's or an amount's sum; of what all of them
+    see alike the highest, of what all need to have the lowest.
+    """
+
+    SUM = "sum"
+    HIGHEST = "highest"
+    LOWEST = "lowest"
+
+
 class Row(NamedTuple):
     """One metric.
 
@@ -37,6 +47,7 @@ class Row(NamedTuple):
         label: its label, or several as a tuple.
         values: all values of its only label, exposed from the start; empty: known only at run time.
         bounds: upper bounds of a histogram's buckets, in the unit of its name.
+        merge: of a gauge, for several worker processes; counters and histograms are summed.
     """
 
     name: str
@@ -45,6 +56,7 @@ class Row(NamedTuple):
     label: str | tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+    merge: MergeRule = MergeRule.SUM
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -52,6 +64,7 @@ class Row(NamedTuple):
         return (self.label,) if isinstance(self.label, str) else self.label
 
 
+HIGHEST, LOWEST = MergeRule.HIGHEST, MergeRule.LOWEST
 COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 Value = float | Histogram

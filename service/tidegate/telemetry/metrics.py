@@ -22,7 +22,9 @@ from tidegate.model.frames import GapReason
 from tidegate.telemetry.metric_table import (
     COUNTER,
     GAUGE,
+    HIGHEST,
     HISTOGRAM,
+    LOWEST,
     Row,
     TableCollector,
     Value,
@@ -62,6 +64,12 @@ REFUSAL_CODES = (
     *("bad_request", "not_a_stream", "overloaded", "redis_unavailable"),
 )
 
+#: The only one that is the supervisor's, above its workers.
+RESTARTS = Row(
+    "tidegate_worker_restarts_total",
+    COUNTER,
+    "Worker processes that ended unexpectedly; each is replaced.",
+)
 #: The page has a section for each of these.
 SECTIONS: dict[str, tuple[Row, ...]] = {
     "Connections": (
@@ -247,7 +255,11 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     ),
     "Redis": (
         Row(
-            "tidegate_redis_connected", GAUGE, "1 while the connection to a primary is up.", "node"
+            "tidegate_redis_connected",
+            GAUGE,
+            "1 while the connection to a primary is up.",
+            "node",
+            merge=LOWEST,
         ),
         Row(
             "tidegate_redis_refused_commands",
@@ -255,6 +267,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "Commands that this replica needs and the Redis ACL refuses, by purpose.",
             "area",
             REDIS_AREAS,
+            merge=HIGHEST,
         ),
         Row(
             "tidegate_redis_doorbell",
@@ -262,6 +275,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "Connected primaries, by the kind of change notification in use.",
             "doorbell",
             ("tracking", "keyspace", "poll"),
+            merge=HIGHEST,
         ),
         Row(
             "tidegate_redis_round_trip_seconds",
@@ -275,12 +289,14 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             GAUGE,
             "Clock of a primary minus the clock of this replica; latencies are corrected by it.",
             "node",
+            merge=HIGHEST,
         ),
         Row(
             "tidegate_redis_clock_error_seconds",
             GAUGE,
             "Upper bound of the error of the clock offset.",
             "node",
+            merge=HIGHEST,
         ),
         Row(
             "tidegate_redis_streams_leading",
@@ -316,7 +332,12 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "Connections of a user divided by the limit of that user, at each connect.",
             bounds=SLOT_USE,
         ),
-        Row("tidegate_lease_held", GAUGE, "1 while the lease of this replica is valid."),
+        Row(
+            "tidegate_lease_held",
+            GAUGE,
+            "1 while the lease of this replica is valid.",
+            merge=LOWEST,
+        ),
         Row(
             "tidegate_lease_renewals_total",
             COUNTER,
@@ -324,16 +345,22 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "outcome",
             ("renewed", "failed", "lapsed"),
         ),
-        Row("tidegate_pods", GAUGE, "Live replicas, as seen by this one."),
+        Row("tidegate_pods", GAUGE, "Live replicas, as seen by this one.", merge=HIGHEST),
     ),
     "Drain": (
-        Row("tidegate_ready", GAUGE, "1 while /readyz answers 200."),
-        Row("tidegate_draining", GAUGE, "1 while this replica drains."),
-        Row("tidegate_drain_elapsed_seconds", GAUGE, "Time since the drain began; 0 without one."),
+        Row("tidegate_ready", GAUGE, "1 while /readyz answers 200.", merge=HIGHEST),
+        Row("tidegate_draining", GAUGE, "1 while this replica drains.", merge=HIGHEST),
+        Row(
+            "tidegate_drain_elapsed_seconds",
+            GAUGE,
+            "Time since the drain began; 0 without one.",
+            merge=HIGHEST,
+        ),
         Row(
             "tidegate_drain_window_seconds",
             GAUGE,
             "Longest duration of a drain (drain.delay_s and drain.window_s).",
+            merge=HIGHEST,
         ),
         Row(
             "tidegate_moved_connections_total",
@@ -344,6 +371,12 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "Process": (
+        Row(
+            "tidegate_workers",
+            GAUGE,
+            "Worker processes that serve: 1, or up to server.workers.",
+        ),
+        RESTARTS,
         Row(
             "tidegate_loop_lag_seconds",
             HISTOGRAM,
@@ -362,10 +395,22 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "tidegate_memory_used_bytes",
             GAUGE,
             "Memory of the container without inactive file pages; 0 without a limit.",
+            merge=HIGHEST,
         ),
-        Row("tidegate_memory_limit_bytes", GAUGE, "The container's memory limit; 0: none."),
+        Row(
+            "tidegate_memory_limit_bytes",
+            GAUGE,
+            "The container's memory limit; 0: none.",
+            merge=HIGHEST,
+        ),
         Row("tidegate_spans_dropped_total", COUNTER, "Trace spans that were not exported."),
-        Row("tidegate_build_info", GAUGE, "Always 1; the label is the running version.", "version"),
+        Row(
+            "tidegate_build_info",
+            GAUGE,
+            "Always 1; the label is the running version.",
+            "version",
+            merge=HIGHEST,
+        ),
     ),
 }
 

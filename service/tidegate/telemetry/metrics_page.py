@@ -24,6 +24,9 @@ Values that are not listed are counted as `other`.
 `node` is the address of a primary; at most 64 addresses have their own label value.
 
 Process and garbage collector metrics of Python (`process_*`, `python_*`) are exposed as well.
+
+With [worker processes](sizing.md#several-cores-without-kubernetes) these are the metrics of all
+workers together: sums, except for gauges that all workers share, such as memory of the container.
 """
 
 _TAIL = """\

@@ -37,7 +37,7 @@ from tidegate.web.schemas import (
 )
 from tidegate.web.sse.endpoint import PREFIX as SSE_PREFIX
 from tidegate.web.sse.endpoint import SseEndpoint
-from tidegate.web.ws.handshake import Handshake
+from tidegate.web.ws.handshake import Handshake, SocketEndpoint
 from tidegate.web.ws.multiplex import PATH as MULTIPLEX_PATH
 from tidegate.web.ws.multiplex import MultiplexSocket
 from tidegate.web.ws.single import OperationSocket
@@ -83,13 +83,17 @@ class PublicApp:
         if settings.server.demo:
             self._pages.include_router(demo_routes(settings))
 
+    def socket_endpoint(self, path: str) -> SocketEndpoint:
+        """See `SocketApp`."""
+        return self._multiplex if path == MULTIPLEX_PATH else self._sockets
+
     def include(self, routes: APIRouter) -> None:
         """More HTTP routes beside the viewers' ways in."""
         self._pages.include_router(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            endpoint = self._multiplex if scope["path"] == MULTIPLEX_PATH else self._sockets
+            endpoint: Any = self.socket_endpoint(scope["path"])
             await endpoint(scope, receive, send)
         else:
             await self._over_http(scope, receive, send)

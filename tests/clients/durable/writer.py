@@ -124,7 +124,7 @@ class Writer:
         ms, _, seq = ids[-1].decode().partition("-")
         written = f"{int(ms):020d}_{int(seq):020d}"
         # Who has an answer reads what was written: a replica follows within milliseconds.
-        while (tail := await self._tail(name)).get("stream-next-offset", "") < written:
+        while (tail := await self._tail(name)).get("stream-next-offset", "") < written:  # noqa: ASYNC110
             await asyncio.sleep(0.002)  # the replica tells nobody
         return tail
 

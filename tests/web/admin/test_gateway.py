@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -96,12 +97,12 @@ async def test_users_and_their_slots(redis_server: Server) -> None:
     async with (
         guarded(redis_server, pod="one", slots={"limit": 7}) as one,
         guarded(redis_server, pod="two", slots={"limit": 7}) as two,
-        watch(one, "42", token(ann)) as first,
-        watch(two, "42", token(ann)) as second,
-        watch(two, "42", token("bob")) as third,
         redis_server.client() as client,
+        AsyncExitStack() as viewers,
     ):
-        for viewer in (first, second, third):
+        # One after the other: a slot is taken after the handshake, and shown by its age.
+        for replica, name in ((one, ann), (two, ann), (two, "bob")):
+            viewer = await viewers.enter_async_context(watch(replica, "42", token(name)))
             await viewer.state()
         for replica in (one, two):
             await listens(replica)

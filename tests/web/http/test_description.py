@@ -65,7 +65,7 @@ def references(node: Any) -> Iterator[str]:
 def test_all_frames_that_can_be_built_are_described() -> None:
     builders = [
         name
-        for name, one in inspect.getmembers(frames, inspect.isfunction)
+        for name, _ in inspect.getmembers(frames, inspect.isroutine)
         if name.endswith("_frame") and not name.startswith("_")
     ]
     assert sorted(builders) == sorted(BUILT)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import gc
 import inspect
+from importlib.metadata import requires
 
 import pytest
+import uvicorn
+from packaging.requirements import Requirement
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -52,6 +55,12 @@ CYCLE = (
     *("scope", "transport", "flow", "logger", "access_logger", "access_log", "default_headers"),
     *("message_event", "expect_100_continue", "keep_alive", "on_response"),
 )
+
+
+def test_uvicorn_is_in_the_range_that_the_subclass_was_written_for() -> None:
+    wanted = next(r for r in map(Requirement, requires("tidegate") or ()) if r.name == "uvicorn")
+    assert wanted.specifier.contains(uvicorn.__version__)
+    assert any(spec.operator == "<" for spec in wanted.specifier), "a private interface needs one"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,17 +5,15 @@ the test moves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from tests.harness.clock import run, settle
 from tidegate.model import close_codes
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.ws.protocol import DirectProtocol, bind
+from tidegate.web.ws.protocol import SocketsShared, WebSocketProtocol
+from tidegate.web.ws.sender import DirectSender
 
 
 class Transport(asyncio.Transport):
@@ -29,6 +27,8 @@ class Transport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
 
     def abort(self) -> None:
         self.cuts += 1
@@ -45,19 +45,11 @@ class Transport(asyncio.Transport):
         return default
 
 
-async def _no_app(scope: Any, receive: Any, send: Any) -> None: ...
-
-
-def open_socket(settings: ViewerSettings) -> tuple[DirectProtocol, Transport]:
+def open_socket(settings: ViewerSettings) -> tuple[WebSocketProtocol, Transport]:
     """A protocol behind its handshake."""
-    config = Config(_no_app, ws=bind(settings), log_config=None)
-    config.load()
-    kind = cast("type[DirectProtocol]", config.ws_protocol_class)
-    protocol = kind(config=config, server_state=ServerState(), app_state={})
     transport = Transport()
-    scope: MutableMapping[str, Any] = {"type": "websocket", "extensions": {}}
-    protocol.take_handshake(transport, dict(scope), b"x")
-    return protocol, transport
+    members: set[WebSocketProtocol] = set()
+    return WebSocketProtocol(transport, SocketsShared(settings, members, lambda: None)), transport
 
 
 @pytest.mark.parametrize("answers", [False, True])
@@ -65,7 +57,7 @@ def test_a_peer_that_does_not_answer_its_close_is_cut_in_time(answers: bool) -> 
     async def main() -> None:
         protocol, transport = open_socket(ViewerSettings(close_timeout_s=5))
         assert transport.limits == (65_536, 16_384)
-        sender = protocol.open_sender()
+        sender = protocol.owner = DirectSender(protocol)
         sender.close(close_codes.SLOW)
         sender.close(close_codes.FINISHED)  # the first one counts
         assert transport.written == b"\x88\x02" + close_codes.SLOW.code.to_bytes(2, "big")

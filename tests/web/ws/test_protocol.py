@@ -1,23 +1,11 @@
-"""What the subclass takes for granted in uvicorn's private parts, and that nothing of a closed
-connection stays.
-
-When this fails after an update of uvicorn, `web.ws.protocol` has to be read against it before the
-range in pyproject.toml is moved.
+"""The protocol of a socket: what an idle one has, small frames read without websockets, and that
+nothing of a closed connection stays.
 """
 
-import asyncio
 import gc
-import inspect
 from collections.abc import Awaitable, Callable, Iterator
-from importlib.metadata import requires
 
 import pytest
-import uvicorn
-from packaging.requirements import Requirement
-from uvicorn.config import Config
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
@@ -25,65 +13,27 @@ from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
-from tidegate.model.settings import ViewerSettings
-from tidegate.web.ws.protocol import DirectProtocol, bind
+from tests.web.server.wire import connected
+from tidegate.web.ws.protocol import WebSocketProtocol
 
-#: Overridden or called by us, and the parameters we count on.
-METHODS: dict[str, list[str]] = {
-    "connection_made": ["transport"],
-    "connection_lost": ["exc"],
-    "data_received": ["data"],
-    "pause_writing": [],
-    "resume_writing": [],
-    "shutdown": [],
-    "run_asgi": [],
-    "send": ["message"],
-    "receive": [],
-    "send_receive_event_to_app": [],
-    "send_500_response": [],
-    "handle_ping": [],
-    "handle_pong": ["event"],
-    "handle_cont": ["event"],
-    "handle_close": ["event"],
-    "handle_parser_exception": [],
-    "keepalive_timeout": [],
-    "start_keepalive": [],
-    "stop_keepalive": [],
-    "on_task_complete": ["task"],
-}
-ATTRIBUTES = (
-    *("app", "loop", "logger", "tasks", "transport", "queue", "conn", "frames", "read_paused"),
-    *("writable", "close_sent", "close_timer", "disconnected", "handshake_complete"),
-    *("handshake_initiated", "curr_msg_data_type"),
-)
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 
 
-def test_uvicorn_is_in_the_range_that_the_subclass_was_written_for() -> None:
-    wanted = next(r for r in map(Requirement, requires("tidegate") or ()) if r.name == "uvicorn")
-    assert wanted.specifier.contains(uvicorn.__version__)
-    assert any(spec.operator == "<" for spec in wanted.specifier), "a private interface needs one"
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_methods_are_there_with_their_parameters(name: str) -> None:
-    theirs = inspect.signature(getattr(WebSocketsSansIOProtocol, name))
-    assert list(theirs.parameters)[1:] == METHODS[name]
-
-
-def test_nothing_of_uvicorn_is_overridden_by_accident() -> None:
-    ours = {n for n, v in vars(DirectProtocol).items() if callable(v) and not n.startswith("__")}
-    theirs = {name for name in dir(WebSocketsSansIOProtocol) if not name.startswith("__")}
-    assert ours & theirs <= set(METHODS)
-
-
-async def test_the_attributes_are_there() -> None:
-    config = Config(app=lambda: None, ws_per_message_deflate=False, log_config=None)
-    config.load()
-    protocol = bind(ViewerSettings())(config, ServerState(), {})
-    missing = [name for name in ATTRIBUTES if not hasattr(protocol, name)]
-    assert missing == []
-    assert issubclass(ClientDisconnected, OSError), "that is what ASGI promises to applications"
-    protocol.conn.parser.close()
+@pytest.mark.parametrize("sender", ["direct"])
+async def test_an_idle_socket_is_only_what_it_needs(replica: Replica) -> None:
+    """Nothing of websockets, before and after it has answered pings."""
+    async with replica.watch("42") as viewer:
+        await viewer.state()
+        (socket,) = (
+            thing for thing in gc.get_objects() if type(thing) is WebSocketProtocol and thing.owner
+        )
+        assert socket._inbound is None
+        keepalive = socket._shared.keepalive
+        keepalive.stop(socket)
+        keepalive._ping(socket)
+        await until(lambda: not keepalive._pongs._slots, "the pong came")
+        assert socket.slot in keepalive._turns._slots
+        assert socket._inbound is None
 
 
 @pytest.fixture
@@ -96,7 +46,8 @@ def no_collector() -> Iterator[None]:
 
 
 def connections() -> int:
-    return sum(type(thing) is ServerProtocol for thing in gc.get_objects())
+    kinds = (ServerProtocol, WebSocketProtocol)
+    return sum(type(thing) in kinds for thing in gc.get_objects())
 
 
 async def _client_closes(replica: Replica) -> None:
@@ -170,15 +121,45 @@ async def test_no_connection_survives_its_end(
             await until(lambda: connections() <= before, f"freed after {way.__name__}")
 
 
-async def test_a_bad_handshake_is_answered_in_http(replica: Replica) -> None:
-    """Its connection is left to the garbage collector: websockets' errors hold it."""
-    port = replica.settings.server.port
-    upgrade = b"GET /ws/operations/42 HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    short_key = b"Host: x\r\nSec-WebSocket-Key: short\r\nSec-WebSocket-Version: 13\r\n"
-    for head in (upgrade, upgrade + short_key):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(head + b"\r\n")
-        answer = await reader.read()
-        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 426", b"HTTP/1.1 500")), answer
-        writer.close()
-        await writer.wait_closed()
+@pytest.mark.parametrize("sender", ["direct"])
+@pytest.mark.parametrize("code", [1000, 1001, 1005, 3001])
+async def test_the_close_of_a_viewer_is_echoed(replica: Replica, code: int) -> None:
+    """The usual ones are read without websockets, alone or behind other frames."""
+    said = b"" if code == 1005 else code.to_bytes(2, "big")
+    close = Frame(Opcode.CLOSE, said).serialize(mask=True)
+    for before in (b"", Frame(Opcode.PONG, b"").serialize(mask=True)):
+        with await replica.raw("42") as viewer:
+            await viewer.next_frames(type="current_state")
+            await viewer.write(before + close)
+            await viewer.until_end()
+            assert viewer.received[-1] == Frame(Opcode.CLOSE, said)
+        await until(lambda: replica.viewers == 0)
+    assert replica.runtime._connections.ends == {"viewer_left": 2}
+
+
+VERSION = "Sec-WebSocket-Version: 13"
+WRONG: dict[str, tuple[str, ...]] = {
+    "no key": ("Host: x", VERSION),
+    "a short key": ("Host: x", "Sec-WebSocket-Key: short", VERSION),
+    "a key that is no base64": ("Host: x", KEY[:-3] + "*==", VERSION),
+    "two keys": ("Host: x", KEY, KEY, VERSION),
+    "no version": ("Host: x", KEY),
+    "another version": ("Host: x", KEY, "Sec-WebSocket-Version: 8"),
+    "a body": ("Host: x", KEY, VERSION, "Content-Length: 2"),
+}
+
+
+@pytest.mark.parametrize("sender", ["direct"])
+@pytest.mark.parametrize("lines", WRONG.values(), ids=WRONG)
+async def test_a_bad_handshake_is_answered_in_http(
+    replica: Replica, lines: tuple[str, ...]
+) -> None:
+    head = ("GET /ws/operations/42 HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", *lines)
+    async with connected(replica.settings.server.port) as wire:
+        await wire.send("\r\n".join((*head, "", "")).encode())
+        answer = await wire.answer()
+        assert answer.status == 400, answer
+        assert answer.headers["connection"] == "close"
+        assert answer.body, "it says why"
+        assert await wire.rest() == b""
+    assert replica.runtime._public_port.refusals["bad_request"] == 1

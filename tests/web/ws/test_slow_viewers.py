@@ -23,6 +23,7 @@ from tidegate.gateway.outbox import ITEM_MAX_BYTES
 from tidegate.gateway.viewer import ChannelViewer as Served
 from tidegate.gateway.viewer import ViewerState
 from tidegate.web.asgi_sender import AsgiSender
+from tidegate.web.ws.protocol import Phase
 from tidegate.web.ws.sender import DirectSender
 
 ENTRY_BYTES = 1000
@@ -71,7 +72,7 @@ def unsent_bytes(viewer: Served) -> int:
 def protocol_of(viewer: Served) -> Any:
     """The connection behind either sender."""
     sender: Any = viewer.sender
-    return sender.protocol if isinstance(sender, DirectSender) else sender._send.__self__
+    return sender.protocol if isinstance(sender, DirectSender) else sender._send.__self__._protocol
 
 
 def ids_of(frames: list[Json]) -> list[str]:
@@ -155,7 +156,7 @@ async def test_one_that_never_reads_its_close_is_cut(
         protocol = protocol_of(only_one(replica))
         await backend.publish_many("42", COUNT, pad=ENTRY_BYTES)
         await until(lambda: replica.hub.counters.closes["slow"] == 1)
-        await until(lambda: protocol.disconnected, "the connection is gone")
+        await until(lambda: protocol.phase is Phase.ENDED, "the connection is gone")
 
 
 @pytest.mark.full

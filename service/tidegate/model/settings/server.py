@@ -114,6 +114,17 @@ class ServerSettings(Group):
             "default_text": "the host's name",
         },
     )
+    workers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="Number of worker processes that share both ports; each is a replica with "
+            "its own connections to Redis, and uses one core. For a machine with several cores and "
+            "no Kubernetes; there, run more pods. Limits of `replica` and `topic` apply to each "
+            "worker.",
+        ),
+    ] = 1
     auth: Annotated[
         Literal["none", "jwt"] | None,
         Field(
@@ -201,7 +212,8 @@ class ReplicaSettings(Group):
             le=1_000_000,
             description="Maximum number of open connections on the public port, of any protocol; "
             "an idle HTTP connection is closed to make room for a new one. An idle viewer uses "
-            "about 11 KiB, so 20,000 use 220 MiB. Each connection needs a file descriptor: "
+            "about 5 KiB, and 5 KiB more if nobody else watches its operation: 20,000 use at most "
+            "200 MiB. Each connection needs a file descriptor: "
             "`tidegate serve` raises the limit of the process as far as allowed, and reserves 128 "
             "for Redis and the admin port.",
         ),
@@ -224,15 +236,9 @@ class ReplicaSettings(Group):
             "that have not sent their request yet.",
         ),
     ] = 2_000
-    header_max_bytes: Annotated[
-        int,
-        Field(
-            ge=1_024,
-            le=1_048_576,
-            description="Maximum size of request line and headers. 16 KiB is enough for a token "
-            "of 8 KiB and cookies.",
-        ),
-    ] = 16_384
+    #: Maximum size of request line and headers: enough for a token of 8 KiB and cookies, and what
+    #: Node.js takes by default.
+    header_max_bytes: Constant[int] = 16_384
     #: Timeout for receiving the request of a new connection.
     header_timeout_s: Constant[float] = 10.0
     keep_alive_s: Annotated[

@@ -26,5 +26,5 @@ local before = asked(key, beside, words)
 if before ~= '' then return {'known', before} end
 local id = redis.call('XADD', key, '*', 'message', ARGV[12])
 redis.call('SET', beside, id, 'EX', tonumber(ARGV[8]))
-spread(key, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+spread(key, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], {{id, {'message', ARGV[12]}}})
 return {'added', id}

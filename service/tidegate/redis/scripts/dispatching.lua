@@ -13,6 +13,15 @@ local RELAY_BYTES = 16384
 -- `previous` is '' when no entry comes before (any more); then `added` tells how many were ever added, which can prove
 -- the same. In place of entries that are too large (`size` is that of their fields) stands the id of the last one: each
 -- replica reads them itself.
+local function relay_after(key, pod, previous, created, entries, size, added)
+  local packed = size <= RELAY_BYTES and cmsgpack.pack({pod, previous, created, entries, added})
+  if not packed or #packed > RELAY_BYTES then
+    packed = cmsgpack.pack({pod, previous, created, entries[#entries][1], added})
+  end
+  redis.call('SPUBLISH', channel == '' and key or channel, packed)
+end
+
+-- The same, behind whatever entry comes before.
 local function relay(key, pod, created, entries, size)
   local previous, added = '', false
   if #entries > 0 then
@@ -23,22 +32,23 @@ local function relay(key, pod, created, entries, size)
       added = inspect(key)[4]
     end
   end
-  local packed = size <= RELAY_BYTES and cmsgpack.pack({pod, previous, created, entries, added})
-  if not packed or #packed > RELAY_BYTES then
-    packed = cmsgpack.pack({pod, previous, created, entries[#entries][1], added})
-  end
-  redis.call('SPUBLISH', channel == '' and key or channel, packed)
+  relay_after(key, pod, previous, created, entries, size, added)
 end
 
--- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).
-local function lag(key, group)
+-- What Redis says of the group, by name of the field; nil where there is none.
+local function group_of(key, group)
   local groups = redis.call('XINFO', 'GROUPS', key)
   for i = 1, #groups do
     local by = {}
     for j = 1, #groups[i], 2 do by[groups[i][j]] = groups[i][j + 1] end
-    if by['name'] == group then return math.max(1, tonumber(by['lag'] or 1) or 1) end
+    if by['name'] == group then return by end
   end
-  return 1
+end
+
+-- How many entries the group has not read; 1 when the server cannot tell (deleted entries, an id set by hand).
+local function lag(key, group)
+  local by = group_of(key, group)
+  return by and math.max(1, tonumber(by['lag'] or 1) or 1) or 1
 end
 
 -- Read what the group has not seen yet and relay it. Returns {count, newest id, more}; `more` is about how many are

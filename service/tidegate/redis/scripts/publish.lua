@@ -22,7 +22,7 @@ if ARGV[8] ~= '*' then
   local info = inspect(key)
   if (info and info[2] or '') ~= ARGV[8] then return {'moved'} end
 end
-local done = {'added'}
+local done, entries = {'added'}, {}
 channel = ARGV[14] or ''
 for i = 15, #ARGV do
   local id
@@ -32,6 +32,7 @@ for i = 15, #ARGV do
     id = redis.call('XADD', key, 'MAXLEN', '~', cap, '*', 'message', ARGV[i])
   end
   done[#done + 1] = id
+  entries[#entries + 1] = {id, {'message', ARGV[i]}}
 end
 if ttl > 0 then redis.call('EXPIRE', key, ttl) end
 if field ~= '' then
@@ -43,7 +44,7 @@ if field ~= '' then
   redis.call('EXPIRE', KEYS[2], tonumber(ARGV[13]))
   redis.call('EXPIRE', KEYS[3], tonumber(ARGV[13]))
 end
-spread(key, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+spread(key, ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], entries)
 -- What was asked of this run is not meant for the next one.
 if ARGV[9] ~= '0' then redis.call('UNLINK', KEYS[#KEYS]) end
 if ARGV[9] == '1' then redis.call('UNLINK', key) end

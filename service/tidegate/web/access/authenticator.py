@@ -49,6 +49,10 @@ class Principal(NamedTuple):
     token: Token | None
 
 
+#: What every connection begins with, once for all.
+NOBODY = Principal(ANONYMOUS, None)
+
+
 class Authenticator:
     """Authentication and authorisation as the settings want them.
 
@@ -96,8 +100,7 @@ class Authenticator:
         headers = tuple(headers)
         verifier = self._verifier
         if verifier is None:
-            self._check_origin(headers, has_token=True)
-            return Principal(ANONYMOUS, None)
+            return self.anonymous(headers)
         token = find_token(headers, subprotocols, query, self._settings)
         self._check_origin(headers, has_token=token is not None)
         if token is None:
@@ -109,6 +112,11 @@ class Authenticator:
                 "same-origin or none, which browsers send to https and loopback only",
             )
         return Principal(await verifier.verify(token), token)
+
+    def anonymous(self, headers: Headers) -> Principal:
+        """Who sends a request where nobody uses tokens. Raises Forbidden as `authenticate`."""
+        self._check_origin(headers, has_token=True)
+        return NOBODY
 
     async def renew(self, text: str) -> Principal:
         """Who a `refresh` frame's token is for; the caller compares users and asks the source

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -30,7 +31,7 @@ from tidegate.model.errors import RedisUnavailable, TidegateError
 from tidegate.model.frames import Frame, error_frame, expiring_frame, refreshed_frame
 from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
-from tidegate.web.access.authenticator import Authenticator, Principal
+from tidegate.web.access.authenticator import NOBODY, Authenticator
 from tidegate.web.access.limits import Connection, ConnectionLimiter
 from tidegate.web.access.renewal import Renewal, Spawn
 from tidegate.web.auth.host import HostRules
@@ -80,6 +81,10 @@ class _Refresh(msgspec.Struct):
 _decode_refresh = msgspec.json.Decoder(_Refresh).decode
 
 
+NO_NOTE: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Set[OperationId] = frozenset()
+
+
 class AuthorizedConnection:
     """One connection, from its request on."""
 
@@ -100,13 +105,13 @@ class AuthorizedConnection:
         self._admission = admission
         self.sender = sender
         self.connection = ""
-        self.principal = Principal(ANONYMOUS, None)
+        self.principal = NOBODY
         self.expiry: Expiry | None = None
         self.timer: asyncio.TimerHandle | None = None
         #: What the viewer is told about its admission in `current_state`.
-        self.note: Mapping[str, Any] = {}
+        self.note: Mapping[str, Any] = NO_NOTE
         #: What it was allowed to watch and still does; asked again when its token is renewed.
-        self.operations: set[OperationId] = set()
+        self.operations: Set[OperationId] = NOTHING
         #: Its new tokens, once there was one.
         self.renewal: Renewal | None = None
         #: Gets what it may no longer watch. Without one the connection is closed.
@@ -120,6 +125,10 @@ class AuthorizedConnection:
             RedisUnavailable: no slot can be had, and the policy is `closed`.
         """
         await self._admission.admit(self, head, counted=counted)
+
+    def enter_freely(self, head: RequestHead) -> None:
+        """As `enter`, where nobody has to be asked (`is_free`). Raises Refused."""
+        self._admission.admit_freely(self, head)
 
     def in_time(self) -> asyncio.Timeout:
         """`async with` it until the first frame; TimeoutError then means `too_late`."""
@@ -136,7 +145,10 @@ class AuthorizedConnection:
     async def authorise(self, operation: OperationId) -> Mapping[str, Any]:
         """Whether this operation may be watched, and what is known of its state. Raises Refused."""
         known = await self._admission.authorise(self, operation)
-        self.operations.add(operation)
+        if isinstance(self.operations, set):
+            self.operations.add(operation)
+        else:
+            self.operations = {operation}
         return known
 
     async def allowed(self, operation: OperationId) -> Allowed:
@@ -153,7 +165,8 @@ class AuthorizedConnection:
 
     def unwatched(self, operation: OperationId) -> None:
         """It is watched no longer, so nothing has to be asked about it again."""
-        self.operations.discard(operation)
+        if isinstance(self.operations, set):
+            self.operations.discard(operation)
 
     def refusal(self, error: TidegateError) -> Refusal:
         """See `Admission.refusal`."""
@@ -230,6 +243,16 @@ class Admission:
             raise
         if counted and identity is not ANONYMOUS:
             authorized.expiry = Expiry(identity.user, identity.expires_at)
+
+    def admit_freely(self, authorized: AuthorizedConnection, head: RequestHead) -> None:
+        """See `AuthorizedConnection.enter_freely`."""
+        try:
+            self._hosts.check(head.headers)
+            authorized.principal = self._authenticator.anonymous(head.headers)
+            self._check_revoked(ANONYMOUS)
+        except Refused as refused:
+            self.refusals[refused.code] += 1
+            raise
 
     async def authorise(
         self, authorized: AuthorizedConnection, operation: OperationId

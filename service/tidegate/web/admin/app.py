@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import FastAPI, Header, HTTPException, Path, Query, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client import CollectorRegistry
 
 from tidegate.core.revocation import Revocation
 from tidegate.model.errors import InvalidInput, RedisUnavailable
 from tidegate.model.settings import ServerSettings
 from tidegate.web.admin.console import console_routes
 from tidegate.web.admin.debug import Inspector, check_token, debug_routes
+from tidegate.web.admin.exposition import METRICS_OFF, exposition
 from tidegate.web.admin.gateway import GatewayInspector, gateway_routes
 from tidegate.web.auth.verifier import TIME_MAX, TOKEN_ID_MAX_LENGTH
 from tidegate.web.http.cors import SafeAnswers
@@ -27,19 +27,12 @@ TokenId = Annotated[str | None, Query(min_length=1, max_length=TOKEN_ID_MAX_LENG
 IssuedBefore = Annotated[float | None, Query(ge=0, le=TIME_MAX, allow_inf_nan=False)]
 
 
-_openmetrics: Callable[..., bytes] = openmetrics.generate_latest
-
-
 class Readiness(NamedTuple):
     """Whether viewers may be sent here, and why not."""
 
     ready: bool
     reason: str
 
-
-#: All names are plain, so nothing is changed by it; else the library looks at each of their
-#: characters, for a third of the time that a scrape takes.
-AS_IT_IS = openmetrics.ALLOWUTF8
 
 #: Closes the connections of a user or of an operation everywhere: kind, name, reason.
 Disconnect = Callable[[str, str, str], Awaitable[int]]
@@ -87,16 +80,8 @@ def admin_app(
     @app.get("/metrics")
     async def metrics(accept: Annotated[str, Header()] = "") -> Response:
         if registry is None:
-            raise HTTPException(404, "metrics.enabled is false")
-        # The library's own choice by version fails on a version that is none.
-        if "application/openmetrics-text" in accept:
-            return Response(
-                _openmetrics(registry, escaping=AS_IT_IS),
-                media_type=openmetrics.CONTENT_TYPE_LATEST,
-            )
-        return Response(
-            generate_latest(registry, escaping=AS_IT_IS), media_type=CONTENT_TYPE_LATEST
-        )
+            raise HTTPException(404, METRICS_OFF)
+        return exposition(registry, accept)
 
     app.include_router(debug_routes(server, inside))
     app.include_router(gateway_routes(server, gateway))

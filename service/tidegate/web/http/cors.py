@@ -34,7 +34,7 @@ MAX_AGE_S = 600
 
 _VARY = (b"vary", b"origin")
 #: On every answer. What a page asks for by the rules of CORS is not meant by the second one.
-_ALWAYS = (
+ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
@@ -47,7 +47,7 @@ class SafeAnswers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, _with(_ALWAYS, send))
+        await self._app(scope, receive, _with(ALWAYS, send))
 
 
 class CrossOrigin:
@@ -62,11 +62,11 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_used:
-            await self._app(scope, receive, _with(_ALWAYS, send))
+            await self._app(scope, receive, _with(ALWAYS, send))
             return
         given = [value for name, value in scope["headers"] if name == b"origin"]
         allowed = len(given) == 1 and self._rules.cover(given[0].decode("latin-1"))
-        more = [*_ALWAYS, _VARY]
+        more = [*ALWAYS, _VARY]
         if allowed:
             more += [
                 (b"access-control-allow-origin", given[0]),

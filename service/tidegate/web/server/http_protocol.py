@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tidegate.web.access.limits import unavailable
 from tidegate.web.problem import last_answer
+from tidegate.web.server.connections import descriptor
 from tidegate.web.server.cycle import Cycle
 from tidegate.web.server.flow import DirectWriter, Flow, UnreadAnswers
 from tidegate.web.server.pieces import Pieces
@@ -55,6 +56,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Use `bind_http` to make a class with a port for uvicorn's `http=`."""
 
     port: Port
+    #: Handshakes are taken by `handle_websocket_upgrade`.
+    takes_sockets = False
     #: Nothing has come from it.
     _is_new = True
     #: Nothing is parsed any more; what still comes is dropped.
@@ -87,16 +90,37 @@ class HttpProtocol(HttpToolsProtocol):
     # -- the connection ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.flow = Flow(transport, self._goes_on)
-        self._pieces = Pieces()
-        self._unread = UnreadAnswers(transport, self.port.limits.unread_timeout_s, self._is_unread)
-        reason = self.port.take_in(_descriptor(transport))
+        self._start(transport)
+        reason = self.port.take_in(descriptor(transport))
         if reason is None:
             self._expect_head()
             self.port.idle[self] = None
         else:
             self._refuse(reason)
+
+    def carry_on(self, transport: asyncio.Transport, data: bytes, due: float) -> None:
+        """Take over a connection that is counted and waits for its first request, of which `data`
+        has come; all of its head is due at this loop time.
+        """
+        self._start(transport)
+        transport.set_protocol(self)
+        self._is_new = False
+        self._head_clock = self.loop.call_at(due, self._head_is_late)
+        self.port.idle[self] = None
+        self._pieces.add(data)
+        self._feed()
+
+    def refuse(self, transport: asyncio.Transport, reason: str) -> None:
+        """Take over a connection that is counted and for which there is no room."""
+        self._start(transport)
+        transport.set_protocol(self)
+        self._refuse(reason)
+
+    def _start(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.flow = Flow(transport, self._goes_on)
+        self._pieces = Pieces()
+        self._unread = UnreadAnswers(transport, self.port.limits.unread_timeout_s, self._is_unread)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.port.left()
@@ -258,7 +282,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _is_websocket(self) -> bool:
         """Whether this is a handshake; with another method, version or word it is a request."""
-        if self.ws_protocol_class is None or self.scope["http_version"] != "1.1":
+        if not self.takes_sockets or self.scope["http_version"] != "1.1":
             return False
         upgrades = [value for name, value in self.headers if name == b"upgrade"]
         return self.scope["method"] == "GET" and [v.lower() for v in upgrades] == [b"websocket"]
@@ -314,7 +338,7 @@ class HttpProtocol(HttpToolsProtocol):
         if waits:
             self.pipeline.appendleft((cycle, self.app))
         else:
-            self._start(cycle)
+            self._run(cycle)
 
     def on_body(self, body: bytes) -> None:
         self._unended_bytes = 0
@@ -352,7 +376,7 @@ class HttpProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def _start(self, cycle: Any) -> None:
+    def _run(self, cycle: Any) -> None:
         self._running = cycle
         task = self.loop.create_task(cycle.run_asgi(self.app))
         task.add_done_callback(self._answered)
@@ -373,7 +397,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self.pipeline:
             cycle, _ = self.pipeline.pop()
-            self._start(cycle)
+            self._run(cycle)
             if cycle is self.cycle and self._body_is_due and not self._body_is_read:
                 self._bound_body()
         elif self._last_answer is not None:
@@ -498,12 +522,6 @@ class HttpProtocol(HttpToolsProtocol):
         sock: Any = self.transport.get_extra_info("socket")
         if sock is not None:  # or the kernel keeps what it has for a quarter of an hour
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-
-
-def _descriptor(transport: asyncio.Transport) -> int:
-    """-1 where there is none."""
-    sock: Any = transport.get_extra_info("socket")
-    return -1 if sock is None else int(sock.fileno())
 
 
 def bind_http(port: Port) -> type[HttpProtocol]:

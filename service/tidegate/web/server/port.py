@@ -64,6 +64,8 @@ class Port:
         self.pace = RequestPace()
         #: Those without a request, the longest first.
         self.idle: dict[Idle, None] = {}
+        #: `left`, one for all connections.
+        self.on_left = self.left
 
     def take_in(self, descriptor: int) -> str | None:
         """Count one more; why it is to be refused all the same, or None."""

@@ -1,16 +1,16 @@
-"""Opens a WebSocket: accepts it, makes its sender, counts it at the connection limiter, and
-hands it to an endpoint.
+"""An open WebSocket for an endpoint: makes its sender and its record, and counts it at the
+connection limiter.
 
-The same for every endpoint and over both senders. With the direct sender the ASGI task may end
-while the socket lives on: what is left of an idle connection then is its protocol, its sender and
-what `SocketHandlers.on_text` holds.
+The same for every endpoint. `Handshake` does it on any ASGI server, for as long as the socket
+lives; on our own server `Acceptor` does it without ASGI, and what is left of an idle connection is
+its protocol, its sender and what `SocketHandlers.on_text` holds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -21,7 +21,6 @@ from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.asgi_sender import AsgiSender
 from tidegate.web.frame_schemas import SUBPROTOCOL
 from tidegate.web.request import RequestHead
-from tidegate.web.ws.protocol import EXTENSION
 from tidegate.web.ws.sender import DirectSender
 
 
@@ -30,28 +29,47 @@ class SocketHandlers(NamedTuple):
 
     Attributes:
         on_text: gets each text from the viewer, from now until the socket is gone.
-        run: its work at the start, or for as long as the socket lives.
+        run: does its work at the start, as far as nothing has to be waited for; returns the rest,
+            which may last for as long as the socket lives.
     """
 
     on_text: Callable[[str], None]
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Coroutine[Any, Any, None] | None]
 
 
-Begin = Callable[[DirectSender | AsgiSender, RequestHead], SocketHandlers]
+class SocketEndpoint(Protocol):
+    """A way in."""
+
+    kind: ConnectionKind
+
+    def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
+        """Of this socket, which is open."""
+
+
+def admitted(
+    limiter: ConnectionLimiter,
+    sender: DirectSender | AsgiSender,
+    endpoint: SocketEndpoint,
+    head: RequestHead,
+) -> SocketHandlers:
+    """Begin the connection's record, count it, and let the endpoint have it."""
+    sender.record = record = limiter.observer.came(endpoint.kind, head.headers)
+    record.enter(Stage.ADMISSION)
+    limiter.enter(sender)
+    return endpoint.begin(sender, head)
 
 
 class Handshake:
-    """Makes sockets out of handshakes."""
+    """Makes sockets out of handshakes, on any ASGI server."""
 
     def __init__(self, limiter: ConnectionLimiter, settings: Settings) -> None:
         self._limiter = limiter
         self._viewer = settings.viewer
-        self._sender = settings.server.sender
 
     async def open(
-        self, scope: Scope, receive: Receive, send: Send, begin: Begin, *, kind: ConnectionKind
+        self, scope: Scope, receive: Receive, send: Send, endpoint: SocketEndpoint
     ) -> None:
-        """Accept, then let `begin` talk; returns when the ASGI task is no longer needed."""
+        """Accept, then let the endpoint talk; returns when the socket is gone."""
         if (await receive())["type"] != "websocket.connect":
             return
         accept: dict[str, Any] = {"type": "websocket.accept"}
@@ -61,40 +79,13 @@ class Handshake:
         head = RequestHead(
             scope["path"], scope["query_string"], scope["headers"], scope["subprotocols"]
         )
-        direct = None if self._sender == "asgi" else scope.get("extensions", {}).get(EXTENSION)
-        if direct is None:
-            await self._over_asgi(receive, send, head, begin, kind)
-            return
-        sender: DirectSender = direct.open_sender()
-        if sender.closed:
-            return
-        sender.record = self._visit(kind, head)
-        sender.on_gone = self._gone
-        self._limiter.enter(sender)
-        handlers = begin(sender, head)
-        direct.take_over(handlers.on_text)
-        await handlers.run()
-
-    def _visit(self, kind: ConnectionKind, head: RequestHead) -> ConnectionRecord:
-        record = self._limiter.observer.came(kind, head.headers)
-        record.enter(Stage.ADMISSION)
-        return record
-
-    def _gone(self, sender: DirectSender) -> None:
-        self._limiter.leave(sender)
-        self._limiter.observer.left(sender.record)
-
-    async def _over_asgi(
-        self, receive: Receive, send: Send, head: RequestHead, begin: Begin, kind: ConnectionKind
-    ) -> None:
         sender = AsgiSender(
             send,
             high_water_bytes=self._viewer.high_water_bytes,
             low_water_bytes=self._viewer.low_water_bytes,
         )
-        sender.record = record = self._visit(kind, head)
-        self._limiter.enter(sender)
-        handlers = begin(sender, head)
+        handlers = admitted(self._limiter, sender, endpoint, head)
+        record: ConnectionRecord = sender.record
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(sender.run(), name="ws-send")
@@ -115,4 +106,6 @@ class Handshake:
 
 
 async def _run(handlers: SocketHandlers) -> None:
-    await handlers.run()
+    rest = handlers.run()
+    if rest is not None:
+        await rest

@@ -38,6 +38,7 @@ class MultiplexSocket:
         cancels: CancelService,
         settings: Settings,
     ) -> None:
+        self.kind = ConnectionKind.MULTIPLEX
         self._cancels = cancels
         self._subscriptions = subscriptions
         self._admission = admission
@@ -45,9 +46,10 @@ class MultiplexSocket:
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self._begin, kind=ConnectionKind.MULTIPLEX)
+        await self._opening.open(scope, receive, send, self)
 
-    def _begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
+    def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
+        """See `SocketEndpoint`."""
         tasks = asyncio.TaskGroup()
         authorized = AuthorizedConnection(self._admission, sender)
         watches = Subscriptions(

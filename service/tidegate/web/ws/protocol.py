@@ -1,32 +1,34 @@
-"""uvicorn's sans-I/O WebSocket protocol, with a way past ASGI for sending.
+"""One open WebSocket, on the transport itself: no ASGI, no task, no queue and no event for it.
 
-The endpoint finds this protocol in `scope["extensions"]["tidegate.direct"]`, accepts through ASGI,
-then takes the socket over with `take_over`: from then on there is no ASGI task, no queue and no
-event for it, inbound texts go to a callback and outbound bytes to the transport. Control frames,
-ping and the closing handshake stay uvicorn's and websockets' work.
+Texts go to a callback, frames come from a sender (`SocketOwner`). Frames are parsed by
+`websockets`' sans-I/O protocol, through its public interface; it is made when the first data comes
+that is no lone pong and no lone close, so a viewer that only listens has none.
 
-Bound to the uvicorn range in pyproject.toml: the methods overridden here are not a public
-interface, so tests/web/ws/test_protocol.py holds them to what is needed.
+    OPEN --our close--> CLOSING --its answer, or `close_timeout_s`--> ENDED
+    OPEN --its close, or what RFC 6455 does not allow--> ENDED
+
+Invariant: what is parsed after our close is bounded, and no data frame follows a close.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
+import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Protocol, cast
 
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
-from websockets.protocol import State
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
 
-from tidegate.core.connection_record import VIEWER_LEFT
+from tidegate.core.connection_record import VIEWER_LEFT, ConnectionRecord
 from tidegate.model import close_codes
 from tidegate.model.close_codes import CloseCode
 from tidegate.model.settings import ViewerSettings
-from tidegate.web.ws.sender import DirectSender
+from tidegate.web.server.connections import ConnectionRegistry
+from tidegate.web.ws.keepalive import NOWHERE, Keepalive
 
-EXTENSION = "tidegate.direct"
 #: The reason of an end by a frame that RFC 6455 does not allow.
 PROTOCOL_ERROR = "protocol_error"
 #: What is parsed at a time. A read may bring 256 KiB, which are 37,000 frames of one byte and stop
@@ -35,249 +37,330 @@ PIECE_BYTES = 1024
 #: Parsed after our close, for the peer's answer to it; a flood goes on for longer.
 LAST_WORDS_BYTES = 1024
 
-
-_SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: "
-)
-
-
-class _Void:
-    """Stands in for a queue that nobody reads."""
-
-    def put_nowait(self, item: object) -> None:
-        """Drop it."""
+_log = logging.getLogger("websockets.server")
+#: Frames of a client as they are on the wire (RFC 6455 section 5.2): a pong of four bytes, a close
+#: with a code, and one without.
+_PONG, _CLOSE, _BARE_CLOSE = b"\x8a\x84", b"\x88\x82", b"\x88\x80"
+_SMALL = {10: _PONG, 8: _CLOSE, 6: _BARE_CLOSE}
+#: Of the close of a browser that leaves; all others are checked by websockets.
+_USUAL_CODES = (1000, 1001)
+_NO_CODE = 1005
 
 
-_VOID: Any = _Void()
+class SocketOwner(Protocol):
+    """Who sends on a socket, and is told of it."""
+
+    record: ConnectionRecord
+
+    @property
+    def writable(self) -> bool:
+        """The buffer of the transport is below its mark."""
+
+    def paused(self) -> None:
+        """The buffer is above its mark."""
+
+    def resumed(self) -> None:
+        """It has drained."""
+
+    def lost(self) -> None:
+        """Nothing can be sent any more."""
 
 
-class DirectProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection. Use `bind` to make a class with settings for uvicorn's `ws=`."""
+class Phase(enum.Enum):
+    """Of a socket."""
 
-    viewer_settings: ViewerSettings
-    sender: DirectSender | None = None
-    #: Called once, when the connection has ended.
-    on_lost: Callable[[], None] | None = None
-    _on_text: Callable[[str], None] | None = None
-    _small = 0
-    _small_since = 0.0
-    _accept: bytes | None = None
-    _last_words = 0
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    ENDED = enum.auto()
 
-    # -- for the endpoint ------------------------------------------------------------------------
 
-    def open_sender(self) -> DirectSender:
-        """The sender of this socket; only after the handshake was accepted."""
-        sender = DirectSender(self)
-        if self.disconnected:
-            sender.lost()
-        else:
-            self.sender = sender
-        return sender
+class SocketsShared:
+    """What all sockets of a port have in common.
 
-    def take_over(self, on_text: Callable[[str], None]) -> None:
-        """No ASGI from here on; texts go to `on_text`. The application's task may end."""
-        if self.disconnected:
-            return
-        self._on_text = on_text
-        self.queue = _VOID
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        # 6 KiB per idle connection that nothing needs any more.
-        for name in ("request", "response", "scope"):
-            self.__dict__.pop(name, None)
+    Attributes:
+        on_end: called when one is gone.
+    """
+
+    __slots__ = ("keepalive", "loop", "members", "on_end", "settings")
+
+    def __init__(
+        self, settings: ViewerSettings, members: ConnectionRegistry, on_end: Callable[[], None]
+    ) -> None:
+        self.settings = settings
+        self.members = members
+        self.on_end = on_end
+        self.keepalive = Keepalive(settings.ping_interval_s, settings.ping_timeout_s)
+        self.loop = asyncio.get_running_loop()
+
+
+class _Inbound:
+    """What a socket needs once its peer has said something."""
+
+    __slots__ = ("conn", "is_text", "last_words", "parts", "small", "small_since")
+
+    def __init__(self, max_size: int) -> None:
+        self.conn = ServerProtocol(state=State.OPEN, max_size=max_size, logger=_log)
+        #: Of a message that is not complete.
+        self.parts: list[bytes] = []
+        self.is_text = False
+        #: Frames that are no message by themselves, within a second.
+        self.small = 0
+        self.small_since = 0.0
+        #: Bytes that were parsed after our close.
+        self.last_words = 0
+
+
+class WebSocketProtocol:
+    """The socket, from the end of its handshake on; an asyncio protocol."""
+
+    __slots__ = (
+        "_close_timer",
+        "_inbound",
+        "_shared",
+        "on_text",
+        "owner",
+        "phase",
+        "slot",
+        "transport",
+    )
+
+    def __init__(self, transport: asyncio.Transport, shared: SocketsShared) -> None:
+        """It takes over `transport`, and is pinged from now on."""
+        self.transport = transport
+        self._shared = shared
+        self.owner: SocketOwner | None = None
+        self.on_text: Callable[[str], None] | None = None
+        self.phase = Phase.OPEN
+        self.slot = NOWHERE
+        self._inbound: _Inbound | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        limits = shared.settings
+        # uvloop's default low mark is 16 bytes; a socket would wake up for every frame.
+        transport.set_write_buffer_limits(limits.high_water_bytes, limits.low_water_bytes)
+        transport.set_protocol(cast("asyncio.Protocol", self))
+        shared.members.add(self)
+        shared.keepalive.start(self)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """See `Pinged`."""
+        return self._shared.loop
+
+    # -- for the owner ---------------------------------------------------------------------------
 
     def send_close(self, code: int, reason: str) -> None:
         """Start the closing handshake; cut the connection if it takes too long."""
-        if self.close_sent or self.transport.is_closing():
+        if self.phase is not Phase.OPEN or self.transport.is_closing():
             return
-        self.stop_keepalive()
-        if self.conn.state is not State.OPEN:
-            return  # its own close came in the same piece, and is answered with the next event
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        timeout = self.viewer_settings.close_timeout_s
-        self.close_timer = self.loop.call_later(timeout, self.transport.abort)
+        shared = self._shared
+        shared.keepalive.stop(self)
+        conn = self._reading().conn
+        if conn.state is not State.OPEN:
+            return  # its own close came in the same piece, and is answered behind it
+        self.phase = Phase.CLOSING
+        conn.send_close(code, reason)
+        self.transport.write(b"".join(conn.data_to_send()))
+        timeout = shared.settings.close_timeout_s
+        self._close_timer = shared.loop.call_later(timeout, self.transport.abort)
 
-    # -- for the handshake -----------------------------------------------------------------------
-
-    def take_handshake(
-        self, transport: asyncio.Transport, scope: dict[str, Any], accept: bytes
-    ) -> None:
-        """Start with a request that was read already; `accept` is its `Sec-WebSocket-Accept`."""
-        self.connection_made(transport)
-        self.conn.parser.close()
-        self.conn.state = State.OPEN
-        self.conn.parser = self.conn.parse()  # with the handshake done it begins with frames
-        next(self.conn.parser)
-        self.scope = cast("Any", scope)
-        self._accept = accept
-        self.handshake_initiated = True
-        self.queue.put_nowait({"type": "websocket.connect"})
-        task = self.loop.create_task(self.run_asgi())
-        task.add_done_callback(self.on_task_complete)
-        self.tasks.add(task)
-
-    async def send(self, message: Any) -> None:
-        accept = self._accept
-        if accept is None or message["type"] != "websocket.accept":
-            if self.close_sent:
-                raise ClientDisconnected  # closed by us, which is no mistake of the application's
-            await super().send(message)
-            return
-        self._accept = None
-        head = [_SWITCHING, accept]
-        if message.get("subprotocol"):
-            head += [b"\r\nSec-WebSocket-Protocol: ", message["subprotocol"].encode()]
-        head.append(b"\r\n\r\n")
-        if not self.transport.is_closing():
-            self.handshake_complete = True
-            self.transport.write(b"".join(head))
-            self.start_keepalive()
-
-    # -- uvicorn's hooks -------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        limits = self.viewer_settings
-        # uvloop's default low mark is 16 bytes; a socket would wake up for every frame.
-        self.transport.set_write_buffer_limits(
-            high=limits.high_water_bytes, low=limits.low_water_bytes
-        )
-
-    def data_received(self, data: bytes) -> None:
-        if len(data) <= PIECE_BYTES and not self.close_sent:
-            super().data_received(data)
-            return
-        for at in range(0, len(data), PIECE_BYTES):
-            if self.transport.is_closing() or self._last_words > LAST_WORDS_BYTES:
-                return  # the rest is lost with the connection, or when its time to close is over
-            piece = data[at : at + PIECE_BYTES]
-            if self.close_sent:
-                self._last_words += len(piece)
-            super().data_received(piece)
-
-    async def run_asgi(self) -> None:
-        extensions: dict[str, Any] = self.scope["extensions"]
-        extensions[EXTENSION] = self
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except Exception:
-            self.logger.exception("the WebSocket endpoint failed")
-            self.send_500_response()
-            self._on_text = None
-        extensions.clear()  # a cycle through the scope
-        if self._on_text is None and self.close_timer is None:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        on_lost, self.on_lost = self.on_lost, None
-        if on_lost is not None:
-            on_lost()
-        self._lost(close_codes.ABNORMAL)
-        super().connection_lost(exc)
-        # Cycles, which only a full collection would free: the parser is a generator that holds its
-        # owner, its error holds the frames it came through, the sender and the session lead here.
-        self.conn.parser.close()
-        self.conn.parser_exc = None
-        self.sender = None
-        self._on_text = None
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.sender is not None:
-            self.sender.paused()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.sender is not None:
-            self.sender.resumed()
+    # -- for the server --------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        self._lost(close_codes.DRAINING)
-        super().shutdown()
+        """The server ends: no handshake is waited for."""
+        if self.phase is Phase.OPEN:
+            self._end(close_codes.DRAINING.code, close_codes.DRAINING.name)
+            self.send_close(close_codes.DRAINING.code, "")
+        self._stop_clocks()
+        self.transport.close()
 
-    def send_receive_event_to_app(self) -> None:
-        if self._on_text is None:
-            if self.conn.state is State.OPEN:
-                super().send_receive_event_to_app()
-            else:  # its close came in the same piece; uvicorn 0.54 fails if this cannot be decoded
-                self.frames = []
+    # -- what the transport tells ----------------------------------------------------------------
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio has it
+        """It is gone."""
+        self.phase = Phase.ENDED
+        self._stop_clocks()
+        self._end(close_codes.ABNORMAL.code, close_codes.ABNORMAL.name)
+        self._shared.members.discard(self)
+        self._shared.on_end()
+        # Cycles, which only a full collection would free: its parser is a generator that holds it,
+        # its error holds the frames it came through, and what reads texts leads here.
+        if self._inbound is not None:
+            vars(self._inbound.conn).clear()
+            self._inbound = None
+        self.on_text = None
+
+    def eof_received(self) -> None:
+        """The transport closes itself."""
+
+    def pause_writing(self) -> None:
+        """Its buffer is above the mark."""
+        if self.owner is not None:
+            self.owner.paused()
+
+    def resume_writing(self) -> None:
+        """It has drained."""
+        if self.owner is not None:
+            self.owner.resumed()
+
+    def data_received(self, data: bytes) -> None:
+        """Any part of any frames."""
+        if self._inbound is None and _SMALL.get(len(data)) == data[:2] and self._is_read(data):
             return
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        self.frames = []
-        if self.close_sent:
+        inbound = self._reading()
+        if len(data) <= PIECE_BYTES and self.phase is Phase.OPEN:
+            self._parse(inbound, data)
             return
-        if self.curr_msg_data_type != "text":
+        for at in range(0, len(data), PIECE_BYTES):
+            if self.phase is Phase.ENDED or inbound.last_words > LAST_WORDS_BYTES:
+                return  # the rest is lost with the connection, or when its time to close is over
+            piece = data[at : at + PIECE_BYTES]
+            if self.phase is Phase.CLOSING:
+                inbound.last_words += len(piece)
+            self._parse(inbound, piece)
+
+    # -- for the keepalive -----------------------------------------------------------------------
+
+    def send_ping(self, payload: bytes) -> bool:
+        """See `Pinged`."""
+        if self.phase is not Phase.OPEN or self.transport.is_closing():
+            return False
+        self.transport.write(Frame(Opcode.PING, payload).serialize(mask=False))
+        return True
+
+    def keepalive_timeout(self) -> None:
+        """See `Pinged`."""
+        code = close_codes.KEEPALIVE
+        self._end(code.code, code.name)
+        if self.phase is Phase.OPEN and not self.transport.is_closing():
+            self.phase = Phase.ENDED
+            self.transport.write(_close_frame(code.code, "keepalive ping timeout"))
+            self.transport.close()
+        self.transport.abort()  # its buffer will not drain
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _reading(self) -> _Inbound:
+        inbound = self._inbound
+        if inbound is None:
+            inbound = self._inbound = _Inbound(self._shared.settings.max_message_bytes)
+        return inbound
+
+    def _is_read(self, data: bytes) -> bool:
+        """All that most viewers ever say is a frame like this, alone and as a whole; whether it
+        could be read without websockets.
+        """
+        if self.phase is not Phase.OPEN:
+            return False
+        mask = data[2:6]
+        payload = bytes(byte ^ mask[at] for at, byte in enumerate(data[6:]))
+        if len(data) == 10:
+            return self._shared.keepalive.answered(self, payload)
+        code = int.from_bytes(payload) if payload else _NO_CODE
+        if payload and code not in _USUAL_CODES:
+            return False
+        self._leave(code, VIEWER_LEFT, b"\x88%c%b" % (len(payload), payload))
+        return True
+
+    def _parse(self, inbound: _Inbound, data: bytes) -> None:
+        conn = inbound.conn
+        conn.receive_data(data)
+        replies = conn.data_to_send()
+        code, reason = 0, PROTOCOL_ERROR
+        for frame in conn.events_received():
+            if not isinstance(frame, Frame):
+                continue  # a request, before the handshake
+            match frame.opcode:
+                case Opcode.PING:
+                    self._too_many(inbound)
+                case Opcode.PONG:
+                    if not self._shared.keepalive.answered(self, bytes(frame.data)):
+                        self._too_many(inbound)
+                case Opcode.CLOSE:
+                    code, reason = Close.parse(frame.data).code, VIEWER_LEFT
+                case _:
+                    self._on_data(inbound, frame)
+        if SEND_EOF in replies:
+            self._leave(code or _code_of(replies), reason, b"".join(replies))
+        elif self.phase is Phase.OPEN and (self.owner is None or self.owner.writable):
+            self.transport.write(b"".join(replies))
+        # else it does not read, or was sent a close: a pong would only pile up
+
+    def _on_data(self, inbound: _Inbound, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            inbound.is_text = frame.opcode is Opcode.TEXT
+            inbound.parts = [bytes(frame.data)]
+        elif self._too_many(inbound):
+            return
+        else:
+            inbound.parts.append(bytes(frame.data))
+        if not frame.fin:
+            return
+        data = b"".join(inbound.parts)
+        inbound.parts = []
+        if self.phase is not Phase.OPEN or self.on_text is None:
+            return
+        if not inbound.is_text:
             data = b""  # viewers speak in texts; answered as one that cannot be read
         try:
             text = data.decode()
         except UnicodeDecodeError:
             self._refuse(close_codes.INVALID_DATA)
             return
-        self._on_text(text)
+        self.on_text(text)
 
-    def handle_ping(self) -> None:
-        if self._too_many() or not self.writable.is_set():
-            self.conn.data_to_send()  # it does not read: a pong would only pile up
-        else:
-            super().handle_ping()
-
-    def handle_pong(self, event: Frame) -> None:
-        if not self._too_many():
-            super().handle_pong(event)
-
-    def handle_cont(self, event: Frame) -> None:
-        if not self._too_many():
-            super().handle_cont(event)
-
-    def handle_close(self, event: Frame) -> None:
-        said = self.conn.close_rcvd
-        if said is not None and self.sender is not None:
-            self.sender.record.told(said.code, VIEWER_LEFT)
-        self._lost(close_codes.ABNORMAL)
-        super().handle_close(event)
-
-    def handle_parser_exception(self) -> None:
-        sent = self.conn.close_sent
-        if sent is not None and self.sender is not None:
-            self.sender.record.told(sent.code, PROTOCOL_ERROR)
-        self._lost(close_codes.ABNORMAL)
-        super().handle_parser_exception()
-
-    def keepalive_timeout(self) -> None:
-        self._lost(close_codes.KEEPALIVE)
-        super().keepalive_timeout()
-        self.transport.abort()  # its buffer will not drain
-
-    def _too_many(self) -> bool:
+    def _too_many(self, inbound: _Inbound) -> bool:
         """Bounds the frames that are no message by themselves: pings, pongs, parts of messages."""
-        if self.close_sent:
+        if self.phase is not Phase.OPEN:
             return True
-        now = self.loop.time()
-        if now - self._small_since >= 1.0:
-            self._small, self._small_since = 0, now
-        self._small += 1
-        if self._small <= self.viewer_settings.messages_per_s:
+        now = self._shared.loop.time()
+        if now - inbound.small_since >= 1.0:
+            inbound.small, inbound.small_since = 0, now
+        inbound.small += 1
+        if inbound.small <= self._shared.settings.messages_per_s:
             return False
         self._refuse(close_codes.BAD_REQUEST)
         return True
 
     def _refuse(self, code: CloseCode) -> None:
-        self._lost(code)
+        self._end(code.code, code.name)
         self.send_close(code.code, "")
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code.code})
 
-    def _lost(self, code: CloseCode) -> None:
+    def _leave(self, code: int, reason: str, reply: bytes) -> None:
+        """The peer has closed, has answered our close, or cannot be understood."""
+        transport = self.transport
+        if self.phase is Phase.OPEN:
+            self._end(code, reason)
+        self.phase = Phase.ENDED
+        self._stop_clocks()
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size():  # it may never read what is before the reply
+            shared = self._shared
+            timeout = shared.settings.close_timeout_s
+            self._close_timer = shared.loop.call_later(timeout, transport.abort)
+        if reply:
+            transport.write(reply)
+        transport.close()
+
+    def _end(self, code: int, reason: str) -> None:
         """It has ended like this, unless it had ended before."""
-        if self.sender is not None:
-            self.sender.record.closed(code)
-            self.sender.lost()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.record.told(code, reason)
+            owner.lost()
+
+    def _stop_clocks(self) -> None:
+        self._shared.keepalive.stop(self)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
 
 
-def bind(settings: ViewerSettings) -> type[DirectProtocol]:
-    """A protocol class with these settings, for `uvicorn.Config(ws=...)`."""
-    return type("BoundDirectProtocol", (DirectProtocol,), {"viewer_settings": settings})
+def _close_frame(code: int, reason: str) -> bytes:
+    return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
+
+
+def _code_of(replies: list[bytes]) -> int:
+    """Of the close among them: why the peer cannot be understood."""
+    closes = [reply for reply in replies if reply[:1] == b"\x88" and len(reply) >= 4]
+    return int.from_bytes(closes[-1][2:4]) if closes else close_codes.ABNORMAL.code

@@ -1,7 +1,7 @@
 """Sends frames to a WebSocket of our own server, past ASGI (`core.ports.Sender`).
 
 `DirectSender` writes the WebSocket form of a batch, made once for all sockets, to the transport of
-a socket that `ws.protocol.DirectProtocol` holds: no queue, no task. It reports a full buffer
+a socket that `ws.protocol.WebSocketProtocol` holds: no queue, no task. It reports a full buffer
 through `on_paused` before `write` returns, and takes no data after `close`.
 """
 

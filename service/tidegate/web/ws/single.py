@@ -7,13 +7,16 @@ closes with a code of the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
 from tidegate.core.connection_record import ConnectionKind, Stage
 from tidegate.core.ports import SubscriptionService
+from tidegate.core.records import Ask
 from tidegate.model.errors import InvalidInput, TidegateError
+from tidegate.model.ids import OperationId
 from tidegate.model.settings import Settings
 from tidegate.web.access.cancels import CancelService
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
@@ -28,6 +31,65 @@ from tidegate.web.ws.session import Session, on_ack
 PREFIX = "/ws/operations/"
 
 
+class OperationMessages(Mapping[str, Callable[[str], None]]):
+    """What a viewer of one operation may say besides `ping`: most say nothing, so what reads it is
+    made when it is asked for.
+    """
+
+    __slots__ = ("_acks", "_authorized", "_cancels", "_only", "_sender", "_socket")
+
+    def __init__(
+        self,
+        socket: OperationSocket,
+        authorized: AuthorizedConnection,
+        sender: DirectSender | AsgiSender,
+        *,
+        acks: bool,
+    ) -> None:
+        """`acks`: it offers to acknowledge entries."""
+        self._socket = socket
+        self._authorized = authorized
+        self._sender = sender
+        self._acks = acks
+        self._cancels: CancelMessages | None = None
+        self._only: OperationId | None = None
+
+    def admitted(self, operation: OperationId) -> None:
+        """Its viewer is known, and watches this."""
+        self._only = operation
+        if self._cancels is not None:
+            self._cancels.admitted(operation)
+
+    def __getitem__(self, kind: str) -> Callable[[str], None]:
+        if kind not in self._kinds():
+            raise KeyError(kind)
+        match kind:
+            case "cancel":
+                return self._cancelling().on_text
+            case "refresh":
+                return self._authorized.on_refresh
+        return on_ack(self._socket.subscriptions, self._sender)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds())
+
+    def __len__(self) -> int:
+        return len(self._kinds())
+
+    def _kinds(self) -> tuple[str, ...]:
+        refresh = () if self._socket.admission.is_open else ("refresh",)
+        return ("cancel", *refresh, *(("ack",) if self._acks else ()))
+
+    def _cancelling(self) -> CancelMessages:
+        cancels = self._cancels
+        if cancels is None:
+            cancels = CancelMessages(self._socket.cancels, self._authorized, self._sender)
+            self._cancels = cancels
+            if self._only is not None:
+                cancels.admitted(self._only)
+        return cancels
+
+
 class OperationSocket:
     """The endpoint."""
 
@@ -39,54 +101,89 @@ class OperationSocket:
         cancels: CancelService,
         settings: Settings,
     ) -> None:
-        self._cancels = cancels
-        self._subscriptions = subscriptions
-        self._admission = admission
+        self.kind = ConnectionKind.WEBSOCKET
+        self.cancels = cancels
+        self.subscriptions = subscriptions
+        self.admission = admission
         self._opening = opening
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self._begin, kind=ConnectionKind.WEBSOCKET)
+        await self._opening.open(scope, receive, send, self)
 
-    def _begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
-        authorized = AuthorizedConnection(self._admission, sender)
-        cancels = CancelMessages(self._cancels, authorized, sender)
-        handlers: dict[str, Callable[[str], None]] = {"cancel": cancels.on_text}
-        if not self._admission.is_open:
-            handlers["refresh"] = authorized.on_refresh
-        if OFFERS_ACKS in head.query:
-            handlers["ack"] = on_ack(self._subscriptions, sender)
-        session = Session(sender, self._viewer.messages_per_s, handlers)
+    def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
+        """See `SocketEndpoint`."""
+        authorized = AuthorizedConnection(self.admission, sender)
+        messages = OperationMessages(self, authorized, sender, acks=OFFERS_ACKS in head.query)
+        session = Session(sender, self._viewer.messages_per_s, messages)
         return SocketHandlers(
-            session.on_text, lambda: self._enter(authorized, sender, head, cancels)
+            session.on_text, lambda: self._enter(authorized, sender, head, messages)
         )
 
-    async def _enter(
+    def _enter(
         self,
         authorized: AuthorizedConnection,
         sender: DirectSender | AsgiSender,
         head: RequestHead,
-        cancels: CancelMessages,
-    ) -> None:
-        """Join the operation that path and query name, if that may be; else refuse."""
+        messages: OperationMessages,
+    ) -> Coroutine[Any, Any, None] | None:
+        """Join the operation that path and query name, if that may be; else refuse. What has to be
+        waited for is in what is returned.
+        """
         try:
             if not head.path.startswith(PREFIX):
                 raise InvalidInput("path", f"must be {PREFIX}<operation_id>")
             operation, ask = read_ask(head.path[len(PREFIX) :], head.query, self._viewer)
             sender.record.about(operation)
+            joining = _Joining(authorized, sender, messages, operation, ask)
+            if not self.admission.is_open:
+                return self._in_time(joining, head)
+            authorized.enter_freely(head)
+            if not self._join(joining):
+                return self._in_time(joining, None)
+        except TidegateError as error:
+            refuse(sender, authorized.refusal(error))
+            return None
+        self._joined(joining)
+        return None
+
+    async def _in_time(self, joining: _Joining, head: RequestHead | None) -> None:
+        """What has to be waited for; `head` is None when it is admitted already."""
+        authorized, sender, operation = joining.authorized, joining.sender, joining.operation
+        try:
             async with authorized.in_time():
-                await authorized.enter(head)
-                ask = ask._replace(by=authorized.reads_as)
-                if not self._admission.is_open:
-                    ask = ask._replace(state=await authorized.authorise(operation))
-                sender.record.enter(Stage.JOIN)
-                if not sender.closed and not self._subscriptions.join(operation, sender, ask):
-                    await self._subscriptions.ready(operation)
-                    if not sender.closed:
-                        self._subscriptions.join(operation, sender, ask)
-            authorized.start_clock()
-            cancels.admitted(operation)
+                known: Mapping[str, Any] | None = None
+                if head is not None:
+                    await authorized.enter(head)
+                    known = await authorized.authorise(operation)
+                if head is None or not self._join(joining, known):
+                    await self.subscriptions.ready(operation)
+                    self._join(joining, known)
+            self._joined(joining)
         except TimeoutError:
             refuse(sender, authorized.too_late())
         except TidegateError as error:
             refuse(sender, authorized.refusal(error))
+
+    def _join(self, joining: _Joining, known: Mapping[str, Any] | None = None) -> bool:
+        """False: the operation is not followed yet."""
+        authorized, sender, _, operation, ask = joining
+        sender.record.enter(Stage.JOIN)
+        ask = ask._replace(by=authorized.reads_as)
+        if known is not None:
+            ask = ask._replace(state=known)
+        return sender.closed or self.subscriptions.join(operation, sender, ask)
+
+    def _joined(self, joining: _Joining) -> None:
+        joining.authorized.start_clock()
+        joining.messages.admitted(joining.operation)
+
+
+class _Joining(NamedTuple):
+    """A viewer on its way to its operation."""
+
+    authorized: AuthorizedConnection
+    sender: DirectSender | AsgiSender
+    messages: OperationMessages
+    operation: OperationId
+    ask: Ask

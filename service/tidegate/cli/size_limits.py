@@ -1,0 +1,147 @@
+"""What gives way first in an installation of a given size: each resource, used beside its limit.
+
+For `tidegate size --replicas`, which asks what a number of replicas and primaries can do instead of
+how many are needed. Pure. Limits that are not measured are chosen below, with their reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.cli import size_figures as figures
+from tidegate.cli.size_costs import (
+    REDIS_PARTS,
+    REPLICA_PARTS,
+    redis_parts,
+    replica_parts,
+)
+from tidegate.cli.size_plan import Load, frame_bytes, relayed_bytes, work_of
+
+#: What an ordinary virtual machine has.
+NETWORK_BITS_PER_S = 10e9
+#: `maxclients` of Redis by default, without publishers.
+REDIS_CLIENTS = 10_000
+#: `tracking-table-max-keys` of Redis by default: beyond it clients are told of changes that were
+#: none.
+TRACKED_KEYS = 1_000_000
+#: Until the last viewer of one operation has an entry: a person would see more.
+SPREAD_S = 1.0
+
+_FEWER_REPLICAS = (
+    "let the load balancer send the viewers of an operation to the same few replicas (hash of the "
+    "path), or publish less often"
+)
+_REMEDIES: Mapping[str, str] = {
+    REPLICA_PARTS[1]: "more replicas",
+    REPLICA_PARTS[2]: _FEWER_REPLICAS,
+    REPLICA_PARTS[3]: _FEWER_REPLICAS,
+    REPLICA_PARTS[4]: "more replicas, or publish less often",
+    REPLICA_PARTS[5]: "more replicas, or publish less often",
+    REPLICA_PARTS[6]: _FEWER_REPLICAS,
+    REDIS_PARTS[0]: "fewer, larger primaries",
+    REDIS_PARTS[1]: _FEWER_REPLICAS,
+    REDIS_PARTS[2]: "more primaries, or publish less often",
+    REDIS_PARTS[3]: _FEWER_REPLICAS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A resource: how much of its limit is used, what uses most of it, and what helps."""
+
+    resource: str
+    used: float
+    limit: float
+    unit: str
+    mostly: str
+    remedy: str
+
+    @property
+    def share(self) -> float:
+        """Above 1 it does not hold."""
+        return self.used / self.limit
+
+
+def uses(load: Load, replicas: int, primaries: int) -> list[Use]:
+    """All resources, the first to give way first."""
+    work = work_of(load, replicas, primaries=primaries)
+    connections = load.viewers / replicas
+    found = [
+        _cpu("CPU of a replica", replica_parts(work), load.core_share, load.cpu_scale),
+        _cpu("CPU of a primary", redis_parts(work), figures.REDIS_CORE_SHARE, load.cpu_scale),
+        Use(
+            "connections of a replica",
+            connections,
+            load.connections_per_replica,
+            "",
+            "viewers",
+            "more replicas",
+        ),
+        Use(
+            "network of a replica",
+            load.deliveries_per_second / replicas * frame_bytes(load) * 8,
+            NETWORK_BITS_PER_S,
+            "bit/s",
+            "frames",
+            "more replicas, or smaller entries",
+        ),
+        Use(
+            "network of a primary",
+            work.entries_per_second * work.following / primaries * relayed_bytes(load) * 8,
+            NETWORK_BITS_PER_S,
+            "bit/s",
+            "relays",
+            _FEWER_REPLICAS,
+        ),
+        Use(
+            "clients of a primary",
+            replicas * figures.REDIS_CONNECTIONS,
+            REDIS_CLIENTS,
+            "",
+            "replicas",
+            "raise maxclients",
+        ),
+        Use(
+            "tracked keys of a primary",
+            load.operations / primaries,
+            TRACKED_KEYS,
+            "",
+            "operations with viewers",
+            "raise tracking-table-max-keys, or more primaries",
+        ),
+    ]
+    if load.crowd:
+        found.append(
+            Use(
+                "an entry to the crowd, s",
+                spread_s(load.crowd, replicas) * load.cpu_scale,
+                SPREAD_S,
+                "",
+                "writes to its viewers",
+                "more replicas; conflated types, of which a slow viewer gets the latest",
+            )
+        )
+    return sorted(found, key=lambda one: -one.share)
+
+
+def spread_s(viewers: int, replicas: int) -> float:
+    """From its dispatch until the last of these viewers has one entry: the primary sends it to each
+    replica, and each writes it to its viewers. Without other work.
+    """
+    relays = figures.REDIS_US[3] * (replicas - 1)
+    return (relays + math.ceil(viewers / replicas) * figures.REPLICA_US[5]) / 1e6
+
+
+def replicas_of_least_spread(viewers: int) -> float:
+    """Where one more replica takes as long to be told as it saves: below this number there is
+    nothing to gain by telling some replicas through others.
+    """
+    return math.sqrt(viewers * figures.REPLICA_US[5] / figures.REDIS_US[3])
+
+
+def _cpu(resource: str, parts: Mapping[str, float], limit: float, scale: float) -> Use:
+    mostly = max(parts, key=lambda name: parts[name])
+    remedy = _REMEDIES.get(mostly, "fewer replicas")
+    return Use(resource, sum(parts.values()) * scale, limit, "cores", mostly, remedy)

@@ -1,0 +1,375 @@
+"""The process above the workers of `tidegate serve --workers N`: it keeps both ports, starts the
+workers, replaces those that die, answers on the admin port for all of them, and ends them.
+
+    starting --all serve--> serving --stop--> draining --all have ended--> ended
+    starting --one cannot--> ended, with its error
+
+It serves no viewer and knows no Redis. A worker that ends later is replaced, at once and then with
+exponential backoff, whatever it ended by: its viewers come back to the others meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import structlog
+from prometheus_client.registry import Collector
+
+from tidegate import __version__
+from tidegate.core.backoff import Backoff
+from tidegate.core.compiled import engine
+from tidegate.core.exit_status import how_it_ended
+from tidegate.core.workers import worker_name
+from tidegate.model.errors import SettingsError, TidegateError
+from tidegate.model.settings import Settings
+from tidegate.runtime.descriptors import descriptor_limit
+from tidegate.runtime.listening import WorkersPort, listen
+from tidegate.runtime.server import Server, make_server
+from tidegate.runtime.worker_channel import (
+    CannotServe,
+    Died,
+    Leased,
+    Request,
+    Response,
+    Scrape,
+    Scraped,
+    Serving,
+    Start,
+    Stop,
+    WorkerChannel,
+)
+from tidegate.telemetry.metric_merge import (
+    FamilyRecord,
+    Merged,
+    MergedMetrics,
+    records,
+    rules_of,
+)
+from tidegate.telemetry.metric_table import TableCollector, new_process_registry
+from tidegate.telemetry.metrics import RESTARTS, TABLE
+from tidegate.web.admin.workers import AdminRequest, WorkerAnswer, workers_app
+from tidegate.web.server.http_protocol import bind_http
+from tidegate.web.server.port import admin_port
+
+log = structlog.get_logger(__name__)
+
+#: Replacements of a worker that lived for less than `STEADY_S`; the first is made at once.
+BACKOFF_FIRST_S, BACKOFF_LONGEST_S = 1.0, 30.0
+STEADY_S = 60.0
+#: A worker's event loop that does not answer for so long hangs.
+ANSWER_S = 5.0
+#: Beyond its own drain and timeouts a worker has this long to end, and is then killed.
+GIVE_UP_S = 10.0
+
+
+class WorkerProcess:
+    """One worker, from its start to its end."""
+
+    def __init__(
+        self, number: int, process: asyncio.subprocess.Process, channel: WorkerChannel
+    ) -> None:
+        self.number = number
+        self.process = process
+        self.refused: CannotServe | None = None
+        self.is_serving = False
+        #: That it has a lease under.
+        self.incarnations: list[str] = []
+        self._channel = channel
+        self._waiting: dict[int, asyncio.Future[Response | Scraped]] = {}
+        self._last_id = 0
+
+    @classmethod
+    async def start(cls, settings: Settings, number: int, port: WorkersPort) -> WorkerProcess:
+        """Raises OSError, TidegateError."""
+        ours, theirs = socket.socketpair()
+        with theirs, port.for_worker() as public:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    # -P: the working directory is no place to import from.
+                    *(sys.executable, "-P", "-m", "tidegate.runtime.worker"),
+                    *(worker_name(settings.server.pod, number), str(theirs.fileno())),
+                    str(public.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), public.fileno()),
+                )
+            except BaseException:
+                ours.close()
+                raise
+        channel = await WorkerChannel.open(ours)
+        channel.send(Start(number, sys.path, pickle.dumps(settings)))
+        return cls(number, process, channel)
+
+    async def run(self, on_serving: Callable[[], None], patience_s: float) -> int:
+        """Hear it until it has ended; its exit status. `patience_s`: from the end of its stream,
+        at which it drains if it lives, to the end of the process.
+        """
+        while (message := await self._channel.receive()) is not None:
+            match message:
+                case Serving():
+                    self.is_serving = True
+                    on_serving()
+                case CannotServe():
+                    self.refused = message
+                case Leased(incarnation):
+                    self.incarnations = [incarnation]
+                case Response(id=id_) | Scraped(id=id_):
+                    waiting = self._waiting.pop(id_, None)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(message)
+        self.is_serving = False
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.cancel()
+        self._channel.close()
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self.process.wait()
+        except TimeoutError:
+            self.kill()
+            return await self.process.wait()
+
+    def stop(self, *, hurry: bool) -> None:
+        """Have it drain and end."""
+        self._channel.send(Stop(hurry))
+
+    def end_leases(self, incarnations: list[str]) -> None:
+        """Have it end those of dead workers."""
+        self._channel.send(Died(incarnations))
+
+    def kill(self) -> None:
+        """Now."""
+        if self.process.returncode is None:
+            self.process.kill()
+
+    async def ask(self, request: AdminRequest) -> WorkerAnswer | None:
+        """Its answer to a request of the admin port; None if it gives none in time."""
+        answer = await self._ask(lambda id_: Request(id_, *request))
+        if not isinstance(answer, Response):
+            return None
+        return WorkerAnswer(answer.status, answer.headers, answer.body)
+
+    async def scrape(self) -> list[FamilyRecord] | None:
+        """Its metrics; None as in `ask`."""
+        answer = await self._ask(Scrape)
+        return answer.families if isinstance(answer, Scraped) else None
+
+    async def _ask(self, message: Callable[[int], Request | Scrape]) -> Response | Scraped | None:
+        if not self.is_serving:
+            return None
+        self._last_id += 1
+        id_ = self._last_id
+        waiting = self._waiting[id_] = asyncio.get_running_loop().create_future()
+        self._channel.send(message(id_))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await asyncio.wait([waiting])
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.pop(id_, None)
+        return waiting.result() if waiting.done() and not waiting.cancelled() else None
+
+
+class Supervisor:
+    """`run` until `stop`; what the admin port asks of it is `web.admin.workers.Workers`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._workers: dict[int, WorkerProcess] = {}
+        self._started = time.monotonic()
+        self._metrics = MergedMetrics(rules_of(TABLE))
+        self._restarts = 0
+        own = TableCollector([RESTARTS], lambda: {RESTARTS.name: self._restarts})
+        self._own = new_process_registry(own)
+        #: Set when no more workers are started; `_hurry` when they are not waited for either.
+        self._stopping = asyncio.Event()
+        self._hurry = False
+        self._complete = asyncio.Event()
+        #: Of dead workers, for the next one that serves.
+        self._dead_leases: list[str] = []
+        self._failure: TidegateError | None = None
+
+    async def run(self) -> None:
+        """Serve until `stop`.
+
+        Raises:
+            TidegateError: a port is taken, or a worker cannot start.
+        """
+        server = self._settings.server
+        lowat = self._settings.viewer.notsent_lowat_bytes
+        with (
+            WorkersPort(server.host, server.port, "server.port", lowat) as public,
+            listen(server.admin_host, server.admin_port, "server.admin_port", lowat) as admin,
+        ):
+            answering = self._admin_server()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(answering.serve(sockets=[admin]), name="admin")
+                numbers = range(1, server.workers + 1)
+                kept = [
+                    tasks.create_task(self._keep(number, public), name=f"worker {number}")
+                    for number in numbers
+                ]
+                complete = tasks.create_task(self._complete.wait(), name="complete")
+                stopping = tasks.create_task(self._stopping.wait(), name="stopping")
+                await asyncio.wait([complete, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if not self._stopping.is_set():
+                    log.info(
+                        "serving",
+                        version=__version__,
+                        engine=engine(),
+                        pod=server.pod,
+                        workers=server.workers,
+                        port=public.number,
+                        admin_port=admin.getsockname()[1],
+                    )
+                complete.cancel()
+                await stopping
+                await asyncio.wait(kept, timeout=self._patience_s())
+                for worker in self._workers.values():
+                    log.warning("worker does not end; killed", worker=worker.number)
+                    worker.kill()
+                await asyncio.wait(kept)
+                answering.stop()
+        if self._failure is not None:
+            raise self._failure
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """Have all workers drain, and end. Said again, it is done without waiting."""
+        self._hurry = self._stopping.is_set()
+        self._stopping.set()
+        for worker in self._workers.values():
+            worker.stop(hurry=self._hurry)
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    async def _keep(self, number: int, port: WorkersPort) -> None:
+        """Have a worker with this number until `stop`."""
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_LONGEST_S)
+        wait_s = 0.0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            ended = await self._run_one(number, port)
+            if self._stopping.is_set():
+                return
+            if not self.has_been_complete:
+                self._fail(ended)
+                return
+            self._restarts += 1
+            if time.monotonic() - began >= STEADY_S:
+                backoff.reset()
+                wait_s = 0.0
+            name = worker_name(self._settings.server.pod, number)
+            log.error("worker replaced", worker=name, reason=str(ended), after_s=wait_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pass
+            wait_s = backoff.next_s()
+
+    async def _run_one(self, number: int, port: WorkersPort) -> TidegateError:
+        """One worker to its end; what there is to say about it."""
+        try:
+            worker = await WorkerProcess.start(self._settings, number, port)
+        except TidegateError as error:
+            return error
+        except OSError as error:
+            return TidegateError(f"worker {number} cannot be started: {error}")
+        self._workers[number] = worker
+        if self._stopping.is_set():
+            worker.stop(hurry=self._hurry)
+        try:
+            status = await worker.run(self._serves, self._patience_s())
+        finally:
+            worker.kill()
+            del self._workers[number]
+            self._metrics.ended(number)
+        # Where it gave them up itself this changes nothing.
+        self._dead_leases += worker.incarnations
+        self._end_leases()
+        refused = worker.refused
+        if refused is None:
+            return TidegateError(f"worker {number} {how_it_ended(status)}")
+        if refused.by_settings:
+            return SettingsError(tuple(refused.text.splitlines()))
+        return TidegateError(refused.text)
+
+    def _serves(self) -> None:
+        if len(self._serving()) == self.count:
+            self._complete.set()
+        self._end_leases()
+
+    def _end_leases(self) -> None:
+        """A dead worker's slots count until its lease lapses, so that has to be at once."""
+        serving = self._serving()
+        if serving and self._dead_leases:
+            serving[0].end_leases(self._dead_leases)
+            self._dead_leases = []
+
+    def _fail(self, failure: TidegateError) -> None:
+        """The start has failed: the first reason counts, the others end at once."""
+        self._failure = self._failure or failure
+        self.stop()
+        self.stop()
+
+    def _serving(self) -> list[WorkerProcess]:
+        return [worker for _, worker in sorted(self._workers.items()) if worker.is_serving]
+
+    def _patience_s(self) -> float:
+        drain = self._settings.drain
+        timeouts = self._settings.server.shutdown_timeout_s + self._settings.redis.reply_timeout_s
+        return drain.delay_s + drain.window_s + timeouts + GIVE_UP_S
+
+    # -- the admin port ----------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """See `Workers`."""
+        return self._settings.server.workers
+
+    @property
+    def has_been_complete(self) -> bool:
+        """See `Workers`."""
+        return self._complete.is_set()
+
+    @property
+    def uptime_s(self) -> float:
+        """See `Workers`."""
+        return time.monotonic() - self._started
+
+    async def ask_each(self, request: AdminRequest) -> dict[int, WorkerAnswer | None]:
+        """See `Workers`."""
+        workers = self._serving()
+        answers = await asyncio.gather(*(worker.ask(request) for worker in workers))
+        return {
+            worker.number: answer
+            for worker, answer in zip(workers, answers, strict=True)
+            # One that has ended meanwhile is not one that hangs.
+            if answer is not None or worker.is_serving
+        }
+
+    async def ask_one(self, request: AdminRequest) -> WorkerAnswer | None:
+        """See `Workers`."""
+        workers = self._serving()
+        return await workers[0].ask(request) if workers else None
+
+    async def metrics(self) -> Collector:
+        """See `Workers`."""
+        workers = self._serving()
+        scraped = await asyncio.gather(*(worker.scrape() for worker in workers))
+        for worker, families in zip(workers, scraped, strict=True):
+            if families is not None and worker.is_serving:
+                self._metrics.update(worker.number, families)
+        return Merged(self._metrics.together(records(self._own)))
+
+    def _admin_server(self) -> Server:
+        settings = self._settings
+        app = workers_app(self, settings.server.pod, metrics_enabled=settings.metrics.enabled)
+        port = admin_port(settings, descriptor_limit())
+        return make_server(app, settings, http=bind_http(port), ws="none")
