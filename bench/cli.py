@@ -157,6 +157,14 @@ def main(
             help="The gateway with so many worker processes beside one process, neither pinned.",
         ),
     ] = None,
+    load_for_each: Annotated[
+        bool,
+        typer.Option(
+            "--load-for-each",
+            help="With --workers: so many times the operations, so that each worker has the load "
+            "of the one process.",
+        ),
+    ] = False,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
     json: JsonName = None,
@@ -196,6 +204,8 @@ def main(
         raise typer.BadParameter("--without-metrics is about the gateway")
     if workers and (without_metrics or baseline_only):
         raise typer.BadParameter("--workers is a comparison of its own")
+    if load_for_each and not workers:
+        raise typer.BadParameter("--load-for-each needs --workers")
     chosen = choose(scenario)
     if quick:
         chosen = [one.smaller() for one in chosen]
@@ -207,7 +217,7 @@ def main(
         if without_metrics:
             subjects += with_and_without_metrics(extra)
         elif workers:
-            subjects += with_workers(workers, extra)
+            subjects += with_workers(workers, extra, load_for_each=load_for_each)
         elif not baseline_only:
             subjects.append(gateway(extra))
         if by_script:
@@ -218,7 +228,9 @@ def main(
             with console.status("building Centrifugo (some minutes, once)"):
                 subjects.append(peer(centrifugo_binary))
         stretch_s = seconds or (QUICK_SECONDS if quick else SECONDS)
-        bed = make_bed(redis_server, stretch_s, chosen, watch=scraped)
+        most = max(subject.times for subject in subjects)
+        largest = [one.times(most) for one in chosen]
+        bed = make_bed(redis_server, stretch_s, largest, watch=scraped)
         if workers:  # each wants a core, so nobody has one to itself
             bed = replace(bed, pinning=bed.pinning.loosened())
         plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)

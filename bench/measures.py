@@ -96,6 +96,7 @@ async def play(scenario: Scenario, subject: Subject, bed: Bed) -> Round:
     """
     if scenario.way not in subject.ways:
         raise NotPossible(f"{subject.name} does not serve {scenario.way.value}")
+    scenario = scenario.times(subject.times)
     if subject.signs_in:  # the gateway: another server has no use for its arguments
         subject = subject.with_args(scenario.server_args)
     if scenario.connections_per_user:

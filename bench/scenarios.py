@@ -103,6 +103,15 @@ class Scenario:
             )
         return self
 
+    def times(self, number: int) -> "Scenario":
+        """So many times the operations, with their viewers and entries."""
+        return replace(
+            self,
+            operations=self.operations * number,
+            sockets=self.sockets * number,
+            per_second=self.per_second * number,
+        )
+
     def faster(self, factor: float) -> "Scenario":
         """So many times the entries; what is sent then is a figure of its own."""
         sent = Row("deliveries_per_s", "deliveries per second", "/s", better=Better.HIGHER)

@@ -22,7 +22,8 @@ class Subject:
     viewers speak where the scenario says socket. `api`: entries go to this URL in Centrifugo's
     batches, and not into Redis. `by_script`: into Redis by the script of the Python package, and
     not by a plain `XADD`. `scraped`: where a Prometheus would ask, if it is to be asked.
-    `version`: what a server that is not ours says of itself.
+    `times`: so many times the operations of the scenario. `version`: what a server that is not ours
+    says of itself.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Subject:
     by_script: bool = False
     scraped: str = ""
     kinds: frozenset[Kind] = frozenset(Kind)
+    times: int = 1
     version: str = ""
 
     def command(self, **values: object) -> list[str]:
@@ -105,13 +107,20 @@ def with_and_without_metrics(extra: tuple[str, ...] = ()) -> tuple[Subject, Subj
     )
 
 
-def with_workers(workers: int, extra: tuple[str, ...] = ()) -> tuple[Subject, Subject]:
-    """The gateway as one process, and the same with so many workers.
+def with_workers(
+    workers: int, extra: tuple[str, ...] = (), *, load_for_each: bool = False
+) -> tuple[Subject, Subject]:
+    """The gateway as one process, and the same with so many workers: with the same load, or with
+    that load for each of them.
 
     Raises `NotPossible` when it is not installed."""
     one = replace(gateway(extra), kinds=frozenset({Kind.LIVE, Kind.CONNECTS}))
     arguments = ("--workers", str(workers))
-    return one, replace(one, name=workers_name(workers)).with_args(arguments)
+    name = f"{workers}{WORKERS}"
+    if not load_for_each:
+        return one, replace(one, name=name).with_args(arguments)
+    name = f"{workers} times the load, {name}"
+    return one, replace(one, name=name, times=workers).with_args(arguments)
 
 
 def published_by_script(extra: tuple[str, ...] = ()) -> Subject:
@@ -119,8 +128,3 @@ def published_by_script(extra: tuple[str, ...] = ()) -> Subject:
 
     Raises `NotPossible` when it is not installed."""
     return replace(gateway(extra), name="publish", by_script=True, kinds=frozenset({Kind.LIVE}))
-
-
-def workers_name(workers: int) -> str:
-    """Of the subject."""
-    return f"{workers}{WORKERS}"

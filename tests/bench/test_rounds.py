@@ -176,12 +176,16 @@ async def test_the_gateway_is_measured_with_metrics_and_without() -> None:
 
 
 @pytest.mark.full
-async def test_workers_are_measured_together_beside_one_process() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+async def test_workers_are_measured_together_beside_one_process(times: int) -> None:
     outcome = Outcome(TINY)
-    for subject in with_workers(2):
+    sent = []
+    for subject in with_workers(2, load_for_each=times == 2):
         outcome.rounds[subject.name] = [await one_round(TINY, subject)]
         assert outcome.rounds[subject.name][0].figures["delivered_pct"] == 100
-    assert "with 2 workers over that of one process" in workers_cost(outcome)
+        sent.append(outcome.rounds[subject.name][0].raw["publisher"]["sent"])
+    assert sent[1] == times * sent[0]
+    assert "2 workers over that of one process" in workers_cost(outcome)
 
 
 @pytest.mark.full
