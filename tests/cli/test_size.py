@@ -67,7 +67,7 @@ def test_each_replica_has_what_was_asked_for(load: Load) -> None:
     assert replica.cpu <= load.core_share
     assert 0.1 <= replica.cpu_request <= 1.0
     assert replica.followed_operations <= load.operations
-    # From 80 % of its limit on a replica refuses viewers; it must be far from that.
+    # From 80 % of its limit on a replica drops its replay buffers; it must be far from that.
     assert replica.memory_request_bytes <= replica.memory_limit_bytes * 0.67
     assert plan.replicas * replica.deliveries_per_second >= plan.deliveries_per_second * 0.999
     assert plan.redis.cpu <= plan.redis.primaries * figures.REDIS_CORE_SHARE

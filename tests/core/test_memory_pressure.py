@@ -1,11 +1,18 @@
-"""When a replica refuses, drops and closes, by how much of its container's memory is used."""
+"""When a replica drops, refuses and closes, by how much of its container's memory is used."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.memory_pressure import BACK_BY, MARKS, SPREAD, MemoryLevel, MemoryPressure
+from tidegate.core.memory_pressure import (
+    BACK_BY,
+    GROWTH_PER_S,
+    MARKS,
+    SPREAD,
+    MemoryLevel,
+    MemoryPressure,
+)
 
 LIMIT = 256 * 1_048_576
 NAMES = [f"gateway-7d4b9c-{n:05d}" for n in range(100)]
@@ -24,19 +31,28 @@ def test_levels_rise_with_what_is_used() -> None:
 def test_a_level_is_left_only_well_below_its_mark() -> None:
     pressure = MemoryPressure(LIMIT, NAMES[0])
     assert pressure.update(used(0.9)) is MemoryLevel.CLOSING
-    lowest = MARKS[MemoryLevel.REFUSING] - SPREAD - BACK_BY
+    lowest = MARKS[MemoryLevel.DROPPING] - SPREAD - BACK_BY
     assert pressure.update(used(MARKS[MemoryLevel.CLOSING] - SPREAD - BACK_BY - 0.001)) < 3
-    assert pressure.update(used(MARKS[MemoryLevel.REFUSING] - SPREAD)) is MemoryLevel.REFUSING
+    assert pressure.update(used(MARKS[MemoryLevel.DROPPING] - SPREAD)) is MemoryLevel.DROPPING
     assert pressure.update(used(lowest - 0.001)) is MemoryLevel.NORMAL
     assert pressure.update(used(lowest + 0.001)) is MemoryLevel.NORMAL
 
 
 def test_replicas_that_are_filled_alike_do_not_all_act_at_once() -> None:
     replicas = [MemoryPressure(LIMIT, name) for name in NAMES]
-    middle = used(MARKS[MemoryLevel.REFUSING] - SPREAD / 2)
-    acting = sum(one.update(middle) is MemoryLevel.REFUSING for one in replicas)
+    middle = used(MARKS[MemoryLevel.DROPPING] - SPREAD / 2)
+    acting = sum(one.update(middle) is MemoryLevel.DROPPING for one in replicas)
     assert 25 < acting < 75
     assert MemoryPressure(LIMIT, NAMES[0]).update(middle) == replicas[0].level, "the same each time"
+
+
+@given(st.integers(0, LIMIT), st.integers(0, LIMIT))
+def test_no_level_is_reached_before_its_time(amount: int, grown: int) -> None:
+    pressure = MemoryPressure(LIMIT, "pod")
+    level = pressure.update(amount)
+    later = amount + min(grown, int(pressure.time_to_next(amount) * GROWTH_PER_S) - 1)
+    assert later < LIMIT
+    assert pressure.update(later) <= level
 
 
 @given(st.lists(st.integers(0, 2 * LIMIT), max_size=50), st.integers(1, LIMIT))

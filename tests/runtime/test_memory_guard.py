@@ -43,12 +43,12 @@ async def test_each_level_does_more() -> None:
 
     memory.used = 206 * MIB
     guard.look()
-    assert (guard.level, limiter.refusal(0)) == (MemoryLevel.REFUSING, "memory")
-    assert history.size_bytes == 10 * MIB
+    assert (guard.level, history.size_bytes) == (MemoryLevel.DROPPING, 0)
+    assert limiter.refusal(0) is None, "what was dropped may be enough"
 
     memory.used = 219 * MIB
     guard.look()
-    assert (guard.level, history.size_bytes) == (MemoryLevel.DROPPING, 0)
+    assert (guard.level, limiter.refusal(0)) == (MemoryLevel.REFUSING, "memory")
     assert not any(viewer.aborted for viewer in viewers)
 
     memory.used = 250 * MIB
@@ -77,6 +77,20 @@ async def test_at_a_level_that_stays_it_waits_before_it_acts_again() -> None:
     assert guard.closed == closed == sum(1 for viewer in viewers if viewer.aborted)
 
 
+async def test_at_a_level_that_stays_it_acts_again_once_use_has_grown() -> None:
+    memory, history = Memory(), History(0)
+    guard = MemoryGuard(memory, ConnectionLimiter(ReplicaSettings()), history, "pod")
+    memory.used = 206 * MIB
+    guard.look()
+    memory.used, history.size_bytes = 200 * MIB, 7 * MIB
+    guard.look()
+    assert guard.level is MemoryLevel.DROPPING
+    assert history.size_bytes == 7 * MIB, "what was dropped must be collected first"
+    memory.used = 206 * MIB
+    guard.look()
+    assert history.size_bytes == 0
+
+
 async def test_use_that_cannot_be_told_changes_nothing() -> None:
     memory, limiter = Memory(), ConnectionLimiter(ReplicaSettings())
     guard = MemoryGuard(memory, limiter, History(0), "pod")
@@ -84,7 +98,7 @@ async def test_use_that_cannot_be_told_changes_nothing() -> None:
     guard.look()
     memory.used = None
     guard.look()
-    assert guard.level is MemoryLevel.REFUSING
+    assert guard.level is MemoryLevel.DROPPING
 
 
 async def test_without_a_limit_nothing_is_done() -> None:

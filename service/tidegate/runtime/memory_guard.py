@@ -1,5 +1,5 @@
-"""Keeps the replica below its container's memory limit: looks at what is used a few times a second,
-and does what the level of `core.memory_pressure` says.
+"""Keeps the replica below its container's memory limit: looks at what is used, more often the less
+is left, and does what the level of `core.memory_pressure` says.
 
 Without a limit it does nothing, and in an embedded gateway it is not: the process is another's.
 """
@@ -18,11 +18,13 @@ from tidegate.web.access.limits import ConnectionLimiter
 
 log = structlog.get_logger(__name__)
 
-#: 20 MiB that come over a fast network are noticed before they are 1 % of a large container, and
-#: reading two small files costs less than a thousandth of a core.
-EVERY_S = 0.25
-#: At a high level, no more often than this: what was dropped must be collected first.
+#: A look reads two small files: 30 to 60 us.
+LOOK_MAX_S = 0.25
+LOOK_MIN_S = 0.01
+#: At a level that stays, no more often than this, unless use has grown by this part of the limit
+#: since: what was dropped must be collected first.
 ACTS_EVERY_S = 1.0
+ACTS_AFTER_GROWTH = 0.02
 
 
 class UsedMemory(Protocol):
@@ -54,6 +56,8 @@ class MemoryGuard:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._acts_again = 0.0
+        #: The least that was used since it acted.
+        self._lowest_bytes = 0
         self.used_bytes = 0
         #: Viewers closed for their unsent data.
         self.closed = 0
@@ -94,18 +98,27 @@ class MemoryGuard:
         if level != before:
             self._say(before, level)
         now = self._loop.time()
-        if level >= MemoryLevel.DROPPING and (level > before or now >= self._acts_again):
+        self._lowest_bytes = min(self._lowest_bytes, used)
+        grown = used - self._lowest_bytes >= ACTS_AFTER_GROWTH * self._memory.limit_bytes
+        if level > before or (level and (grown or now >= self._acts_again)):
             self._acts_again = now + ACTS_EVERY_S
+            self._lowest_bytes = used
             self._free(level, self._pressure.excess(used))
 
     # -- inside -----------------------------------------------------------------------------------
 
     def _set(self) -> None:
-        self._timer = self._loop.call_later(EVERY_S, self._tick)
+        wait = LOOK_MAX_S
+        if self._pressure is not None:
+            # Half of it: what a look finds takes time to free.
+            wait = min(wait, self._pressure.time_to_next(self.used_bytes) / 2)
+        self._timer = self._loop.call_later(max(LOOK_MIN_S, wait), self._tick)
 
     def _tick(self) -> None:
-        self._set()
-        self.look()
+        try:
+            self.look()
+        finally:
+            self._set()
 
     def _free(self, level: MemoryLevel, excess: int) -> None:
         dropped = self._history.drop_history()
