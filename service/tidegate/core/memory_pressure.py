@@ -36,8 +36,8 @@ BACK_BY = 0.05
 #: The marks of replicas differ by up to this.
 SPREAD = 0.04
 #: What a replica reads and keeps at most, in bytes per second, for 10 ms: entries of 0.9 MB from a
-#: Redis on the same machine, for viewers that read nothing (measured on an AMD EPYC with the load of
-#: tests/runtime/test_memory_limit.py).
+#: Redis on the same machine, for viewers that read nothing (measured with the load of
+#: tests/runtime/test_memory_limit.py on an AMD EPYC).
 GROWTH_PER_S = 450_000_000
 
 
