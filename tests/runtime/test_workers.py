@@ -165,7 +165,7 @@ async def test_a_worker_is_killed_and_then_all_drain(
     assert log.count('"event": "draining"') == 2
     assert log.count('"event": "worker replaced"') == 1
     assert "worker 1 was killed by SIGKILL" in log
-    assert "leases of dead workers not ended" not in log
+    assert "leases of dead workers not released" not in log
 
 
 async def slots_are_right(replica: Replica) -> None:

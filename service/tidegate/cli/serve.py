@@ -1,6 +1,4 @@
-"""``tidegate serve``: one replica of the gateway, or a supervisor of several, until SIGTERM or
-SIGINT.
-"""
+"""``tidegate serve``: runs one replica, or a supervisor of several workers, until a signal."""
 
 from __future__ import annotations
 
@@ -29,8 +27,9 @@ def serve(
 ) -> None:
     """Run one replica of the gateway, or several on one port with `--workers`.
 
-    A flag goes before a `TIDEGATE_<GROUP>__<FIELD>` variable, that before the YAML file, that
-    before the default. A wrong setting stops the start with exit code 2 and one line per mistake.
+    A flag takes precedence over a `TIDEGATE_<GROUP>__<FIELD>` variable, a variable over the YAML
+    file, and the file over the default. With an invalid setting it exits with code 2, and prints a
+    line for each problem.
 
     **Examples**
 

@@ -1,4 +1,4 @@
-"""How a process ended, in words."""
+"""The exit status of a process as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def how_it_ended(status: int) -> str:
-    """An exit status in words."""
+    """An exit status as text; negative ones are signals, as in `subprocess`."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:

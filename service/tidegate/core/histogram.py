@@ -48,7 +48,7 @@ class Histogram:
         return sum(self.counts)
 
     def summary(self) -> dict[str, float]:
-        """How many, their mean, and the buckets of the median and the tail."""
+        """Count, mean, and the bucket bounds of p50, p99 and p99.9; in the unit of the values."""
         count = self.count
         return {
             "count": count,

@@ -1,10 +1,10 @@
-"""The clock of the event loop: uvloop's counts milliseconds, and rounds timers to them.
+"""The resolution of the event loop's clock: that of uvloop counts milliseconds and rounds timers.
 
-So a timer may ring half a millisecond before its time, and its time may not be a number of
-milliseconds. Who sets the timer again then gets one that is due now, until the clock goes on.
+A timer may therefore fire up to half a millisecond early. Setting it again for the same moment
+would call it back at once, repeatedly, until the clock has advanced.
 """
 
 from __future__ import annotations
 
-#: What is due within it is due now.
+#: A timer treats everything that is due within this time as due.
 TICK_S = 0.001

@@ -1,8 +1,8 @@
-"""One replica from its settings to its end, or several of them as workers of one pod; `serve` is
-what the command line calls.
+"""Runs one replica, or several as worker processes of one pod; the command line calls `serve`.
 
-`replica` wires the parts, `drainer` sends viewers away at a pace, `report` says what is going on,
-`listening` binds the ports. `supervisor` and `worker` are for `server.workers` above 1.
+`replica` wires the parts, `drainer` disconnects viewers at a limited rate, `report` produces the
+metrics and `/debug/state`, `listening` binds the ports. `supervisor` and `worker` are used if
+`server.workers` is above 1.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["serve"]
 
 
 async def serve(settings: Settings) -> None:
-    """Run one replica, or a supervisor of several workers, until SIGTERM or SIGINT, drain, and
-    return; a second signal hurries it.
+    """Run one replica, or a supervisor of several workers, until SIGTERM or SIGINT; then drain and
+    return. A second signal ends the drain.
 
     Raises:
-        TidegateError: the start is refused; the text says why.
+        TidegateError: it cannot start; the text has the reason.
     """
     configure_logs(settings.log)
     runs = _make(settings)
@@ -42,7 +42,7 @@ async def serve(settings: Settings) -> None:
 
 
 def _make(settings: Settings) -> Replica | Supervisor:
-    """What of both is not needed is not imported: a replica's modules take 28 MB."""
+    """Imports only what is needed: the modules of a replica take 28 MB."""
     if settings.server.workers > 1:
         from tidegate.runtime.supervisor import Supervisor
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def loop_factory() -> Callable[[], AbstractEventLoop] | None:
-    """For `asyncio.Runner`."""
+    """The argument `loop_factory` of `asyncio.Runner`; None: the default of asyncio."""
     try:
         import uvloop
     except ImportError:

@@ -1,10 +1,11 @@
-"""The sockets that a replica listens on, bound before anything else so that a taken port ends the
-start; and one port for several worker processes.
+"""The listening sockets of a replica, and a port that several worker processes share.
 
-On Linux each worker has a socket of its own (SO_REUSEPORT), and the kernel deals connections out
-by their addresses. With one socket that four workers accept from, 3,000 connections at 800/s came
-to 223 to 1,135 for each, and cost a fifth more CPU; with one for each to 722 to 787. Elsewhere the
-kernel does not deal out, so there they share the socket.
+They are bound before anything else is started, so that a port in use ends the start.
+
+On Linux each worker has its own socket (SO_REUSEPORT), and the kernel distributes connections by a
+hash of their addresses. With four workers, 3,000 connections at 800/s were 722 to 787 for each;
+with one socket that all four accept from, they were 223 to 1,135, for a fifth more CPU. Other
+systems do not distribute connections, so there the workers share one socket.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from collections.abc import Iterator
 from tidegate.model.errors import TidegateError
 
 BACKLOG = 4096
-#: As an address: all, of both families.
+#: Every address of both families.
 EVERY_ADDRESS = "::"
 
 
 @contextlib.contextmanager
 def listen(host: str, port: int, name: str, notsent_lowat_bytes: int) -> Iterator[socket.socket]:
-    """A listening socket; `name` is the setting that the port came from.
+    """A listening socket, as a context manager; `name` is the setting of the port.
 
-    `::` is every address of both families, where the kernel has IPv6, and 0.0.0.0 where it has not:
-    a chart cannot know what its nodes have.
+    `::` is every address of both families if the kernel has IPv6, and 0.0.0.0 otherwise: a chart
+    does not know what its nodes have.
 
     Raises:
         TidegateError: the address cannot be bound.
@@ -37,15 +38,20 @@ def listen(host: str, port: int, name: str, notsent_lowat_bytes: int) -> Iterato
 
 
 class WorkersPort:
-    """One port for several processes. Use as a context manager."""
+    """A port that several processes share. Use it as a context manager."""
 
     def __init__(self, host: str, port: int, name: str, notsent_lowat_bytes: int) -> None:
-        """Raises `TidegateError` as `listen`, also when other workers listen there."""
+        """Bind the port.
+
+        Raises:
+            TidegateError: it cannot be bound, or the workers of another gateway listen on it.
+        """
         self._host = host
         self._name = name
         self._notsent_lowat_bytes = notsent_lowat_bytes
-        #: Keeps the port while no worker listens. It is bound without SO_REUSEPORT, which would
-        #: join whoever else has set it on this port; those that are bound later need it here, too.
+        #: Holds the port while no worker listens. It is bound without SO_REUSEPORT, which would
+        #: join any other program that has set it on this port, and set afterwards, because
+        #: the sockets of the workers can only be bound if it is set here as well.
         self._kept = _bind(host, port, name, notsent_lowat_bytes)
         self._is_dealt = sys.platform == "linux"
         if self._is_dealt:
@@ -60,8 +66,8 @@ class WorkersPort:
         return number
 
     def for_worker(self) -> socket.socket:
-        """A bound socket to be given to a worker, which listens on it when it can serve: until
-        then no connection is dealt to it.
+        """A bound socket for a worker, which listens on it as soon as it can serve; until then it
+        receives no connections.
 
         Raises:
             TidegateError: the address cannot be bound any more.
@@ -80,7 +86,7 @@ class WorkersPort:
 
 
 def has_ipv6() -> bool:
-    """Whether a socket can listen on IPv6: kernels may be without (`ipv6.disable=1`)."""
+    """Whether a socket can listen on IPv6; it may be disabled in the kernel (`ipv6.disable=1`)."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind((EVERY_ADDRESS, 0))
@@ -92,7 +98,7 @@ def has_ipv6() -> bool:
 def _bind(
     host: str, port: int, name: str, notsent_lowat_bytes: int, *, reuse_port: bool = False
 ) -> socket.socket:
-    """Bound, not listening. Raises as `listen`."""
+    """A socket that is bound and does not listen. Raises as `listen`."""
     if host == EVERY_ADDRESS and not has_ipv6():
         host = "0.0.0.0"  # noqa: S104 - every address was asked for
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -102,11 +108,11 @@ def _bind(
         if reuse_port:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if host == EVERY_ADDRESS:
-            # The default of the kernel may be otherwise (net.ipv6.bindv6only).
+            # The default depends on the kernel (net.ipv6.bindv6only).
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            # Accepted sockets inherit it. Without it the kernel hides up to 4 MB for a browser
-            # that does not read, and a viewer would be late by that much.
+            # Accepted sockets inherit it. Without it the kernel buffers up to 4 MB for a browser
+            # that does not read, and the viewer would lag by that much unnoticed.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, notsent_lowat_bytes)
         try:
             bound.bind((host, port))

@@ -1,9 +1,9 @@
 """Wires the parts of one replica and owns their life cycle.
 
-Start: bind both ports, connect to Redis in the background (viewers are told to come back while it
-is away), serve.
-Stop (SIGTERM or SIGINT): not ready, send everybody away at a pace, give up slots, lease and
-consumers, end. All tasks belong to one TaskGroup; said again, `stop` hurries the drain.
+Start: bind both ports, connect to Redis in the background (until it is connected, viewers are asked
+to reconnect later), serve.
+Stop (SIGTERM or SIGINT): become unready, disconnect all viewers at a limited rate, release slots,
+lease and consumers, exit. All tasks belong to one TaskGroup. A second `stop` ends the drain.
 """
 
 from __future__ import annotations
@@ -66,30 +66,32 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Clocks of issuers may be ahead of ours by so much.
+#: How far the clock of a token's issuer may be ahead of ours.
 CLOCKS_S = 60.0
 
 
 class Seat(Protocol):
-    """Where a worker process serves, instead of on two ports of its own.
+    """What a worker process gives to its replica instead of two ports of its own.
 
     Attributes:
         public: a bound socket of the port that all workers share.
-        number: of the worker, from 1.
+        number: the number of the worker, from 1.
     """
 
     public: socket.socket
     number: int
 
     def leased(self, incarnation: str) -> None:
-        """The replica has a new incarnation."""
+        """The replica has acquired a lease, as this incarnation."""
 
     def serving(self, admin: ASGIApp, registry: CollectorRegistry) -> None:
-        """Viewers are served; what the admin port would have answered with."""
+        """The replica accepts viewers. `admin` and `registry` are for requests to the admin port
+        of the supervisor.
+        """
 
 
 class Replica:
-    """One replica. `run` until `stop`."""
+    """One replica, which runs until `stop`."""
 
     def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
         if settings.server.auth is None:
@@ -168,7 +170,7 @@ class Replica:
         """Serve until `stop`.
 
         Raises:
-            TidegateError: a port is taken.
+            TidegateError: a port is in use.
         """
         server = self._settings.server
         lowat = self._settings.viewer.notsent_lowat_bytes
@@ -182,20 +184,20 @@ class Replica:
             await self._serve_and_close(public, admin)
 
     def stop(self) -> None:
-        """Drain and end; safe to call at any time. Said again, it is done without waiting."""
+        """Drain and stop; safe to call at any time. A second call ends the drain."""
         if self._stop.is_set():
             self._drainer.hurry()
         self._stop.set()
 
     def end_leases(self, incarnations: Sequence[str]) -> None:
-        """Of workers of this pod that have died."""
+        """Release the leases of workers of this pod that have died."""
         _ = self._node.spawn(self._end_leases(incarnations), "end leases")
 
     async def _end_leases(self, incarnations: Sequence[str]) -> None:
         try:
             await self._node.pods.end_leases(incarnations)
         except RedisUnavailable as error:
-            log.warning("leases of dead workers not ended", reason=str(error))
+            log.warning("leases of dead workers not released", reason=str(error))
 
     async def _serve_and_close(self, public: socket.socket, admin: socket.socket | None) -> None:
         try:
@@ -273,10 +275,12 @@ class Replica:
         return app
 
     def _say_unstored(self, operation: OperationId, message: bytes) -> int:
-        """While Redis is away and the caller asked for it: to the viewers of this replica only."""
+        """Send an entry that cannot be stored to the viewers of this replica, if the caller has
+        asked for that; how many there are.
+        """
         return self._node.hub.say_unstored(operation, unstored_frame(operation, message))
 
-    # -- what is told to and by other replicas ---------------------------------------------------
+    # -- messages to and from other replicas -----------------------------------------------------
 
     def _figures(self) -> LeaseFigures:
         return self._report.figures()
@@ -294,13 +298,20 @@ class Replica:
         return 0 if self._tracing is None else self._tracing.counts().dropped
 
     async def _disconnect(self, kind: str, name: str, reason: str) -> int:
-        """Close a user's connections, or an operation's, on all replicas; how many listened."""
+        """Close the connections of a user or an operation on all replicas; how many replicas have
+        received the message.
+        """
         if kind == "user":
             return await self._node.control.publish(control.DisconnectUser(name, reason))
         return await self._node.control.publish(control.DisconnectOperation(name, reason))
 
     async def _revoke(self, revocation: Revocation, reason: str) -> int:
-        """Take tokens back, on all replicas and for those that start later; how many listened."""
+        """Revoke tokens on all replicas, also those that start later; how many replicas have
+        received the message.
+
+        Raises:
+            InvalidRequest: `issued_before_s` is in the future.
+        """
         user, token_id, issued_before_s = revocation
         if issued_before_s is not None and issued_before_s > time.time() + CLOCKS_S:
             raise InvalidRequest("issued_before", "must not be in the future (seconds since 1970)")
@@ -319,7 +330,7 @@ class Replica:
                 revocation = Revocation(user, token_id, issued_before_s)
                 if self._admission.revocations.tell(revocation):
                     self._admission.revoked(user)
-                else:  # the book is full: better all of a user's connections than none
+                else:  # no more revocations fit: close all connections of the user instead
                     self._admission.disconnect(user, message.reason)
             case control.ReplacedConnections(connections):
                 self._admission.replaced(connections)
@@ -332,18 +343,22 @@ class Replica:
 
 
 def _tracing(settings: Settings) -> Tracing | None:
-    """Raises SettingsError: the exporter is not installed."""
+    """Tracing, if it is enabled.
+
+    Raises:
+        SettingsError: the exporter is not installed.
+    """
     if settings.tracing.exporter == "none":
         return None
-    from tidegate.telemetry.tracing import Tracing  # 0.1 s that only who traces pays
+    from tidegate.telemetry.tracing import Tracing  # takes 0.1 s, which only tracing needs
 
     return Tracing(settings.tracing, settings.server.pod)
 
 
 def _settle_garbage() -> None:
-    """What lives since the start lives for ever: keep it out of later collections.
+    """Exclude everything that exists after the start from garbage collection.
 
-    A full collection over 5,000 connections stops the loop for 235 ms, so it must be rare.
+    A full collection with 5,000 connections blocks the event loop for 235 ms, so it must be rare.
     """
     gc.collect()
     gc.freeze()

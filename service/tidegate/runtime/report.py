@@ -256,7 +256,7 @@ class MetricsReport:
         drain, began = self._settings.drain, self._stopping_since
         return {
             "tidegate_workers": 1,
-            "tidegate_worker_restarts_total": 0,  # the supervisor's, where there are workers
+            "tidegate_worker_restarts_total": 0,  # counted by the supervisor
             "tidegate_ready": int(self.readiness().ready),
             "tidegate_draining": int(began is not None),
             "tidegate_drain_elapsed_seconds": 0.0 if began is None else time.monotonic() - began,

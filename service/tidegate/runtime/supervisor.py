@@ -1,11 +1,12 @@
-"""The process above the workers of `tidegate serve --workers N`: it keeps both ports, starts the
-workers, replaces those that die, answers on the admin port for all of them, and ends them.
+"""The parent process of `tidegate serve --workers N`. It holds both ports, starts the workers,
+replaces those that die, answers on the admin port for all of them, and stops them.
 
-    starting --all serve--> serving --stop--> draining --all have ended--> ended
-    starting --one cannot--> ended, with its error
+    starting --all workers serve--> serving --stop--> draining --all have exited--> stopped
+    starting --a worker cannot start--> stopped, with the error of that worker
 
-It serves no viewer and knows no Redis. A worker that ends later is replaced, at once and then with
-exponential backoff, whatever it ended by: its viewers come back to the others meanwhile.
+It serves no viewers and has no connection to Redis. Once all workers have served, one that exits
+for any reason is replaced: at once the first time, then with exponential backoff. Meanwhile its
+viewers reconnect to the other workers.
 """
 
 from __future__ import annotations
@@ -58,17 +59,18 @@ from tidegate.web.server.port import admin_port
 
 log = structlog.get_logger(__name__)
 
-#: Replacements of a worker that lived for less than `STEADY_S`; the first is made at once.
+#: Delay before a replacement is started. The first one is started at once, and a worker that ran
+#: for `STEADY_S` resets the backoff.
 BACKOFF_FIRST_S, BACKOFF_LONGEST_S = 1.0, 30.0
 STEADY_S = 60.0
-#: A worker's event loop that does not answer for so long hangs.
+#: A worker that does not answer for this long is considered to hang.
 ANSWER_S = 5.0
-#: Beyond its own drain and timeouts a worker has this long to end, and is then killed.
+#: How much longer than its drain and its timeouts a worker may take to exit before it is killed.
 GIVE_UP_S = 10.0
 
 
 class WorkerProcess:
-    """One worker, from its start to its end."""
+    """One worker process, from start to exit."""
 
     def __init__(
         self, number: int, process: asyncio.subprocess.Process, channel: WorkerChannel
@@ -77,7 +79,7 @@ class WorkerProcess:
         self.process = process
         self.refused: CannotServe | None = None
         self.is_serving = False
-        #: That it has a lease under.
+        #: The incarnation of its current lease, if it has one.
         self.incarnations: list[str] = []
         self._channel = channel
         self._waiting: dict[int, asyncio.Future[Response | Scraped]] = {}
@@ -85,12 +87,17 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, settings: Settings, number: int, port: WorkersPort) -> WorkerProcess:
-        """Raises OSError, TidegateError."""
+        """Start the process and send it its settings.
+
+        Raises:
+            OSError: the process cannot be started.
+            TidegateError: the address of the public port cannot be bound.
+        """
         ours, theirs = socket.socketpair()
         with theirs, port.for_worker() as public:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    # -P: the working directory is no place to import from.
+                    # -P: do not import from the working directory.
                     *(sys.executable, "-P", "-m", "tidegate.runtime.worker"),
                     *(worker_name(settings.server.pod, number), str(theirs.fileno())),
                     str(public.fileno()),
@@ -105,8 +112,12 @@ class WorkerProcess:
         return cls(number, process, channel)
 
     async def run(self, on_serving: Callable[[], None], patience_s: float) -> int:
-        """Hear it until it has ended; its exit status. `patience_s`: from the end of its stream,
-        at which it drains if it lives, to the end of the process.
+        """Handle its messages until it has exited, and return the exit status.
+
+        Args:
+            on_serving: called when it starts to serve.
+            patience_s: how long it may take to exit after its channel was closed; then it is
+                killed. A worker that is still alive drains when the channel is closed.
         """
         while (message := await self._channel.receive()) is not None:
             match message:
@@ -134,27 +145,27 @@ class WorkerProcess:
             return await self.process.wait()
 
     def stop(self, *, hurry: bool) -> None:
-        """Have it drain and end."""
+        """Ask it to drain and exit; `hurry`: without waiting for its viewers."""
         self._channel.send(Stop(hurry))
 
     def end_leases(self, incarnations: list[str]) -> None:
-        """Have it end those of dead workers."""
+        """Ask it to release the leases of workers that have died."""
         self._channel.send(Died(incarnations))
 
     def kill(self) -> None:
-        """Now."""
+        """Send SIGKILL, unless it has exited."""
         if self.process.returncode is None:
             self.process.kill()
 
     async def ask(self, request: AdminRequest) -> WorkerAnswer | None:
-        """Its answer to a request of the admin port; None if it gives none in time."""
+        """Its response to a request of the admin port; None if there is none in `ANSWER_S`."""
         answer = await self._ask(lambda id_: Request(id_, *request))
         if not isinstance(answer, Response):
             return None
         return WorkerAnswer(answer.status, answer.headers, answer.body)
 
     async def scrape(self) -> list[FamilyRecord] | None:
-        """Its metrics; None as in `ask`."""
+        """Its metrics; None if there is no answer in `ANSWER_S`."""
         answer = await self._ask(Scrape)
         return answer.families if isinstance(answer, Scraped) else None
 
@@ -176,7 +187,7 @@ class WorkerProcess:
 
 
 class Supervisor:
-    """`run` until `stop`; what the admin port asks of it is `web.admin.workers.Workers`."""
+    """Runs the workers until `stop`. The admin port uses it as `web.admin.workers.Workers`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -186,11 +197,11 @@ class Supervisor:
         self._restarts = 0
         own = TableCollector([RESTARTS], lambda: {RESTARTS.name: self._restarts})
         self._own = new_process_registry(own)
-        #: Set when no more workers are started; `_hurry` when they are not waited for either.
+        #: Set when no more workers are started. `_hurry`: they are not to wait for their viewers.
         self._stopping = asyncio.Event()
         self._hurry = False
         self._complete = asyncio.Event()
-        #: Of dead workers, for the next one that serves.
+        #: Incarnations of dead workers, for the next worker that serves to release.
         self._dead_leases: list[str] = []
         self._failure: TidegateError | None = None
 
@@ -198,7 +209,7 @@ class Supervisor:
         """Serve until `stop`.
 
         Raises:
-            TidegateError: a port is taken, or a worker cannot start.
+            TidegateError: a port is in use, or a worker cannot start.
         """
         server = self._settings.server
         lowat = self._settings.viewer.notsent_lowat_bytes
@@ -231,7 +242,7 @@ class Supervisor:
                 await stopping
                 await asyncio.wait(kept, timeout=self._patience_s())
                 for worker in self._workers.values():
-                    log.warning("worker does not end; killed", worker=worker.number)
+                    log.warning("worker did not exit in time; killed", worker=worker.number)
                     worker.kill()
                 await asyncio.wait(kept)
                 answering.stop()
@@ -240,7 +251,7 @@ class Supervisor:
         log.info("stopped")
 
     def stop(self) -> None:
-        """Have all workers drain, and end. Said again, it is done without waiting."""
+        """Drain and stop all workers. A second call ends the drain."""
         self._hurry = self._stopping.is_set()
         self._stopping.set()
         for worker in self._workers.values():
@@ -249,7 +260,7 @@ class Supervisor:
     # -- workers -----------------------------------------------------------------------------------
 
     async def _keep(self, number: int, port: WorkersPort) -> None:
-        """Have a worker with this number until `stop`."""
+        """Keep a worker with this number running until `stop`."""
         backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_LONGEST_S)
         wait_s = 0.0
         while not self._stopping.is_set():
@@ -274,7 +285,7 @@ class Supervisor:
             wait_s = backoff.next_s()
 
     async def _run_one(self, number: int, port: WorkersPort) -> TidegateError:
-        """One worker to its end; what there is to say about it."""
+        """Run one worker until it exits, and return the reason as an error."""
         try:
             worker = await WorkerProcess.start(self._settings, number, port)
         except TidegateError as error:
@@ -290,7 +301,7 @@ class Supervisor:
             worker.kill()
             del self._workers[number]
             self._metrics.ended(number)
-        # Where it gave them up itself this changes nothing.
+        # Releasing a lease that the worker has released itself has no effect.
         self._dead_leases += worker.incarnations
         self._end_leases()
         refused = worker.refused
@@ -306,14 +317,14 @@ class Supervisor:
         self._end_leases()
 
     def _end_leases(self) -> None:
-        """A dead worker's slots count until its lease lapses, so that has to be at once."""
+        """The slots of a dead worker count until its lease expires, so it is released at once."""
         serving = self._serving()
         if serving and self._dead_leases:
             serving[0].end_leases(self._dead_leases)
             self._dead_leases = []
 
     def _fail(self, failure: TidegateError) -> None:
-        """The start has failed: the first reason counts, the others end at once."""
+        """The start has failed: keep the first error, and stop the other workers at once."""
         self._failure = self._failure or failure
         self.stop()
         self.stop()
@@ -350,7 +361,7 @@ class Supervisor:
         return {
             worker.number: answer
             for worker, answer in zip(workers, answers, strict=True)
-            # One that has ended meanwhile is not one that hangs.
+            # A worker that has exited meanwhile is left out: it does not hang.
             if answer is not None or worker.is_serving
         }
 

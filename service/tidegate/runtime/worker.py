@@ -1,8 +1,9 @@
-"""One worker process of a pod: a replica on the port that all workers share, whose admin port is
-the supervisor's. Started by `supervisor`, as `python -m tidegate.runtime.worker NAME FD FD`.
+"""One worker process of a pod: a replica that shares its public port with the other workers and
+whose admin port is that of the supervisor.
 
-It ends when it is told to, on SIGTERM, and when the supervisor is gone; each time it drains first.
-SIGINT is the supervisor's: a terminal sends it to both.
+`supervisor` starts it as `python -m tidegate.runtime.worker NAME FD FD`. It drains and exits when
+the supervisor asks for it, on SIGTERM, and when the supervisor has died. It ignores SIGINT, which a
+terminal sends to both processes: the supervisor handles it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ REFUSED_EXIT_CODE = 2
 
 
 def worker_settings(settings: Settings, number: int) -> Settings:
-    """Those of worker `number`: its name, and its part of what the others can absorb in a drain."""
+    """The settings of worker `number`: its name, and its share of `drain.absorb_per_s`."""
     server, drain = settings.server, settings.drain
     return settings.model_copy(
         update={
@@ -59,7 +60,7 @@ def worker_settings(settings: Settings, number: int) -> Settings:
 
 
 class Worker:
-    """Answers the supervisor, and is the `Seat` of its replica."""
+    """Handles the messages of the supervisor, and is the `Seat` of its replica."""
 
     def __init__(self, channel: WorkerChannel, start: Start, public: socket.socket) -> None:
         self._channel = channel
@@ -68,12 +69,16 @@ class Worker:
         self._admin: ASGIApp | None = None
         self._registry: CollectorRegistry | None = None
         self._replica: Replica | None = None
-        #: 1: to drain, 2: without waiting; and what the replica was told of it.
+        #: 1: drain, 2: drain without waiting. `_told`: how often `Replica.stop` was called.
         self._wanted = self._told = 0
         self._answers: set[asyncio.Task[None]] = set()
 
     async def run(self, settings: Settings) -> None:
-        """Raises `TidegateError`: it cannot serve."""
+        """Serve until the replica has stopped.
+
+        Raises:
+            TidegateError: it cannot serve.
+        """
         self._replica = replica = Replica(settings, self)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
@@ -90,7 +95,7 @@ class Worker:
         self._channel.send(Leased(incarnation))
 
     async def listen(self) -> None:
-        """Do what the supervisor says, until it is gone."""
+        """Handle messages until the supervisor closes the channel or dies."""
         while (message := await self._channel.receive()) is not None:
             match message:
                 case Stop(hurry):
@@ -102,16 +107,18 @@ class Worker:
                     if self._registry is not None:
                         self._channel.send(Scraped(id_, records(self._registry)))
                 case Request() as request:
-                    # Of this loop and not of the replica: it is asked to the very end.
+                    # A task of its own, not of the replica, which may have stopped before.
                     task = asyncio.create_task(self._answer(request), name="admin request")
                     self._answers.add(task)
                     task.add_done_callback(self._answers.discard)
         if not self._wanted:
-            log.warning("the supervisor is gone; draining")
+            log.warning("the supervisor has died; draining")
         self._stop()
 
     def _stop(self, *, hurry: bool = False) -> None:
-        """A second SIGTERM changes nothing: a service manager sends one to each process."""
+        """A second SIGTERM has no effect: service managers send one to each process, and the
+        supervisor sends `Stop`.
+        """
         self._wanted = max(self._wanted, 2 if hurry else 1)
         self._tell()
 
@@ -133,7 +140,7 @@ class Worker:
 
 
 async def _ask(app: ASGIApp, request: Request) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """What an application answers to a request without a body."""
+    """Call an ASGI application with a request without a body: status, headers, body."""
     status, headers, body = 500, [], bytearray()
 
     async def receive() -> dict[str, Any]:
@@ -171,9 +178,9 @@ async def _run(channel_fd: int, public_fd: int) -> int:
     public.settimeout(0)
     start = await channel.receive()
     if not isinstance(start, Start):
-        return 0  # the supervisor ended in this moment
+        return 0  # the supervisor has died
     sys.path[:] = start.path
-    settings: Settings = pickle.loads(start.settings)  # noqa: S301 - of the own supervisor
+    settings: Settings = pickle.loads(start.settings)  # noqa: S301 - from our own supervisor
     configure_logs(settings.log)
     settings = worker_settings(settings, start.number)
     raise_descriptor_limit(settings)
@@ -192,7 +199,7 @@ async def _run(channel_fd: int, public_fd: int) -> int:
 
 
 def main() -> None:
-    """The process."""
+    """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, _, channel_fd, public_fd = sys.argv
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

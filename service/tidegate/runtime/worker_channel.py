@@ -1,11 +1,11 @@
-"""What a supervisor and one of its workers say to each other, over a pair of connected sockets.
+"""The messages between the supervisor and one worker, over a pair of connected sockets.
 
     supervisor --Start; Request, Scrape, Died, Stop--> worker
     worker --Serving or CannotServe; Leased, Response, Scraped--> supervisor
 
-Messages are MessagePack with their length in front. Each side takes the end of the other's stream
-for its death, and a worker then drains. The pair is inherited: nobody else can speak on it, which
-is why the settings may come over it as a pickle.
+A message is MessagePack, preceded by its length as 4 bytes (big-endian). Each side treats the end
+of the stream as the death of the other; a worker then drains. The sockets are inherited, so no
+other process can write to them: that is why the settings may be sent as a pickle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from tidegate.telemetry.metric_merge import FamilyRecord
 
-#: The largest is an answer with 500 operations: some 150 KB.
+#: The largest message is a response with 500 operations: about 150 KB.
 MESSAGE_MAX_BYTES = 64 * 1_048_576
 _LENGTH_BYTES = 4
 
@@ -25,7 +25,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Serve. `settings` is a pickle of `Settings`, `path` is `sys.path`."""
+    """Start to serve. `settings` is a pickle of `Settings`; `path` is `sys.path`."""
 
     number: int
     path: list[str]
@@ -33,13 +33,13 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Drain and end; `hurry`: without waiting."""
+    """Drain and exit; `hurry`: without waiting for viewers."""
 
     hurry: bool
 
 
 class Request(msgspec.Struct, frozen=True, tag=True):
-    """One of the admin port."""
+    """A request to the admin port; it has no body."""
 
     id: int
     method: str
@@ -50,36 +50,36 @@ class Request(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scrape(msgspec.Struct, frozen=True, tag=True):
-    """Tell the metrics."""
+    """Asks for the metrics."""
 
     id: int
 
 
 class Died(msgspec.Struct, frozen=True, tag=True):
-    """Another worker is gone without having given up its leases."""
+    """Another worker has died; its leases are to be released."""
 
     incarnations: list[str]
 
 
 class Serving(msgspec.Struct, frozen=True, tag=True):
-    """Viewers are served from now on."""
+    """The worker accepts viewers."""
 
 
 class CannotServe(msgspec.Struct, frozen=True, tag=True):
-    """It ends because of this. `by_settings`: they cannot be used, one line for each problem."""
+    """The worker exits with this error. `by_settings`: `text` has a line per invalid setting."""
 
     text: str
     by_settings: bool
 
 
 class Leased(msgspec.Struct, frozen=True, tag=True):
-    """It has a lease under this name from now on."""
+    """The worker has acquired a lease."""
 
     incarnation: str
 
 
 class Response(msgspec.Struct, frozen=True, tag=True):
-    """To a `Request`."""
+    """The response to the `Request` with this id."""
 
     id: int
     status: int
@@ -88,7 +88,7 @@ class Response(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scraped(msgspec.Struct, frozen=True, tag=True):
-    """To a `Scrape`."""
+    """The metrics, in response to the `Scrape` with this id."""
 
     id: int
     families: list[FamilyRecord]
@@ -103,7 +103,9 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 class WorkerChannel:
-    """One end. `send` never waits: what is under way is bounded by the admin port's connections."""
+    """One end of the channel. `send` never waits: the connections of the admin port bound how many
+    messages are in flight.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -111,26 +113,26 @@ class WorkerChannel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> WorkerChannel:
-        """Takes the socket over."""
+        """A channel on this socket, which it closes."""
         reader, writer = await asyncio.open_unix_connection(sock=end)
         return cls(reader, writer)
 
     def send(self, message: Message) -> None:
-        """To the other side; nothing happens if it is gone."""
+        """Send a message; it is dropped if the other side has closed."""
         if self._writer.is_closing():  # uvloop raises RuntimeError then
             return
         data = _encode(message)
         self._writer.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
 
     async def flush(self) -> None:
-        """Wait until all of it has left, or cannot."""
+        """Wait until the send buffer has drained, or the other side has closed."""
         try:
             await self._writer.drain()
         except (OSError, RuntimeError):
             pass
 
     async def receive(self) -> Message | None:
-        """The next message; None when the other side is gone."""
+        """The next message; None if the other side has closed, or sent an invalid length."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             if length > MESSAGE_MAX_BYTES:
@@ -141,5 +143,5 @@ class WorkerChannel:
         return message
 
     def close(self) -> None:
-        """Any number of times."""
+        """Close the socket; may be called repeatedly."""
         self._writer.close()

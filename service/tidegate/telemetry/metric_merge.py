@@ -1,8 +1,8 @@
-"""The metrics of several worker processes as those of one: counters and histograms summed, gauges
-by the rule of their row.
+"""Merges the metrics of several worker processes: counters and histograms are summed, gauges are
+merged by the rule of their row.
 
-What a worker has counted stays counted when it has ended, up to its last scrape, so no counter
-falls. A worker that does not answer is taken as it was when it last did.
+When a worker has exited, its counters as of its last scrape are kept, so that no counter decreases.
+A worker that does not respond is represented by its last scrape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client.samples import Exemplar, Sample
 
 from tidegate.telemetry.metric_table import MergeRule, Row
 
-#: The client library's own; the others of these are sums.
+#: Metrics of the client library that are not summed.
 PROCESS_RULES: Mapping[str, MergeRule] = {
     "process_start_time_seconds": MergeRule.LOWEST,
     "python_info": MergeRule.HIGHEST,
@@ -25,7 +25,7 @@ _LASTING = ("counter", "histogram")
 
 
 class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One line of an exposition. `exemplar`: its labels and its value."""
+    """One line of an exposition. `exemplar`: the labels and the value of its exemplar."""
 
     name: str
     labels: dict[str, str]
@@ -34,7 +34,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FamilyRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One metric, fit to be sent to another process."""
+    """One metric, in a form that can be sent to another process."""
 
     name: str
     kind: str
@@ -43,7 +43,7 @@ class FamilyRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 def records(collector: Collector) -> list[FamilyRecord]:
-    """What a registry or collector has now."""
+    """The current metrics of a registry or collector."""
     return [
         FamilyRecord(
             family.name,
@@ -59,7 +59,7 @@ def records(collector: Collector) -> list[FamilyRecord]:
 
 
 def rules_of(table: Iterable[Row]) -> dict[str, MergeRule]:
-    """The rule of each metric that is not a sum."""
+    """The rule of each metric that is not summed, by name."""
     return {
         **PROCESS_RULES,
         **{row.name: row.merge for row in table if row.merge is not MergeRule.SUM},
@@ -67,20 +67,20 @@ def rules_of(table: Iterable[Row]) -> dict[str, MergeRule]:
 
 
 class MergedMetrics:
-    """Takes what workers answer, by their numbers, and tells what they have together."""
+    """Keeps the last scrape of each worker, and merges them."""
 
     def __init__(self, rules: Mapping[str, MergeRule]) -> None:
         self._rules = rules
         self._last: dict[int, Sequence[FamilyRecord]] = {}
-        #: Of workers that have ended; only what never falls.
+        #: Sums of the workers that have exited; only counters and histograms.
         self._ended: list[FamilyRecord] = []
 
     def update(self, worker: int, families: Sequence[FamilyRecord]) -> None:
-        """What this worker has now."""
+        """Store the latest scrape of a worker."""
         self._last[worker] = families
 
     def ended(self, worker: int) -> None:
-        """It is gone; the next one with its number begins at zero."""
+        """A worker has exited; the next one with this number starts at zero."""
         lasting = [one for one in self._last.pop(worker, ()) if one.kind in _LASTING]
         bare = [
             msgspec.structs.replace(
@@ -91,7 +91,7 @@ class MergedMetrics:
         self._ended = list(self._sum([self._ended, bare]))
 
     def together(self, own: Sequence[FamilyRecord] = ()) -> list[Metric]:
-        """All of them, and those of the process that asks."""
+        """The merged metrics of all workers, and `own`, those of the supervisor."""
         return [_metric(family) for family in self._sum([*self._last.values(), self._ended, own])]
 
     def _sum(self, sources: Iterable[Sequence[FamilyRecord]]) -> Iterator[FamilyRecord]:
@@ -112,7 +112,7 @@ class MergedMetrics:
 
 
 class Merged(Collector):
-    """For an exposition: what was merged already."""
+    """A collector of metrics that have been merged."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)

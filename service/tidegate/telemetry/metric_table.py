@@ -31,8 +31,8 @@ class Kind(enum.Enum):
 
 
 class MergeRule(enum.Enum):
-    """What the workers of one pod have together. A rate's or an amount's sum; of what all of them
-    see alike the highest, of what all need to have the lowest.
+    """How a gauge of several workers is merged: the sum for amounts and rates, the highest value
+    for what all of them observe alike, the lowest for what all of them need.
     """
 
     SUM = "sum"
@@ -47,7 +47,8 @@ class Row(NamedTuple):
         label: its label, or several as a tuple.
         values: all values of its only label, exposed from the start; empty: known only at run time.
         bounds: upper bounds of a histogram's buckets, in the unit of its name.
-        merge: of a gauge, for several worker processes; counters and histograms are summed.
+        merge: how a gauge of several worker processes is merged; counters and histograms are
+            summed.
     """
 
     name: str

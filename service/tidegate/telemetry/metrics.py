@@ -64,7 +64,7 @@ REFUSAL_CODES = (
     *("bad_request", "not_a_stream", "overloaded", "redis_unavailable"),
 )
 
-#: The only one that is the supervisor's, above its workers.
+#: Counted by the supervisor, not by its workers.
 RESTARTS = Row(
     "tidegate_worker_restarts_total",
     COUNTER,

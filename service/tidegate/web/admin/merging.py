@@ -1,6 +1,6 @@
-"""What several workers answer on the admin port, put together as if one process had answered.
+"""Merges the responses of several workers on the admin port into one, as of a single process.
 
-Each function takes the bodies of those that answered, by the number of the worker.
+Each function takes the bodies of the workers that have responded, by the number of the worker.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _SUMMED = ("live", "lagging", "catching_up", "outbox_items")
 
 
 def merged_readiness(bodies: Bodies, workers: int, *, has_been_complete: bool) -> Body:
-    """Ready while one worker is: viewers that another one refuses come back to it. Not before all
-    have been ready at once: the first one to start would take everybody.
+    """`/readyz`: ready while at least one worker is; viewers that another worker refuses retry and
+    reach it. Before all workers have been ready at once it is not: the first one to start would
+    receive all viewers.
     """
     ready = [number for number, body in bodies.items() if body["ready"]]
     others = [
@@ -42,7 +43,7 @@ def merged_readiness(bodies: Bodies, workers: int, *, has_been_complete: bool) -
 def merged_state(
     bodies: Bodies, pod: str, readiness: Body, metrics: Iterable[Metric], uptime_s: float
 ) -> Body:
-    """`/debug/state`: the pod's own figures, and those of each worker."""
+    """`/debug/state`: the merged figures of the pod, and those of each worker."""
     first = next(iter(bodies.values()))
     return {
         "pod": pod,
@@ -55,7 +56,9 @@ def merged_state(
 
 
 def merged_operations(bodies: Bodies, order: OperationOrder, most: int) -> Body:
-    """`/debug/operations`. `count` is a lower bound if a worker has left some out."""
+    """`/debug/operations`: at most `most`, in this order. `count` is a lower bound if a worker has
+    omitted some.
+    """
     rows: dict[str, Body] = {}
     for body in bodies.values():
         for row in body["operations"]:
@@ -75,7 +78,9 @@ def merged_operations(bodies: Bodies, order: OperationOrder, most: int) -> Body:
 
 
 def merged_operation(bodies: Bodies) -> Body:
-    """`/debug/operations/<id>`: as the worker has it that is furthest, with the viewers of all."""
+    """`/debug/operations/<id>`: the body of the worker with the highest cursor, with the viewers of
+    all workers.
+    """
     followed = [body for body in bodies.values() if body["followed"]]
     workers = [{"worker": number, **body} for number, body in bodies.items()]
     if not followed:
@@ -94,7 +99,7 @@ def merged_operation(bodies: Bodies) -> Body:
 
 
 def merged_tasks(bodies: Bodies, most: int) -> Body:
-    """`/debug/tasks`: the oldest first, then those whose age is unknown."""
+    """`/debug/tasks`: at most `most`, the oldest first, then those of unknown age."""
     names: Counter[str] = Counter()
     tasks: list[Body] = []
     for number, body in bodies.items():
@@ -111,7 +116,7 @@ def merged_tasks(bodies: Bodies, most: int) -> Body:
 
 
 def numbers_of(metrics: Iterable[Metric]) -> Body:
-    """The gateway's metrics for people, in the form that one replica shows them."""
+    """The metrics of the gateway as `/debug/state` of one replica shows them (`numbers`)."""
     found: Body = {}
     for metric in metrics:
         if not metric.name.startswith(_PREFIX):
@@ -125,7 +130,7 @@ def numbers_of(metrics: Iterable[Metric]) -> Body:
 
 
 def _histograms(metric: Metric) -> Body:
-    """One, or one for each value of the label."""
+    """The summary of a histogram, or one for each value of its label."""
     buckets: dict[str, dict[float, float]] = {}
     sums: dict[str, float] = {}
     for sample in metric.samples:

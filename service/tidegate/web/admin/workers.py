@@ -1,9 +1,10 @@
-"""The admin port of a pod with several worker processes: what each of them would answer, put
-together, and for all of `/debug` and `/admin` by their own rules of who may ask.
+"""The admin port of a pod with several worker processes, which merges the responses of all workers.
 
-    health, readiness, metrics      of all workers
-    /debug/state, operations, tasks asked of each worker with the same request, and merged
-    everything else                 answered by one worker: it is about all replicas anyway
+    health, readiness, metrics       of all workers
+    /debug/state, operations, tasks  the request is sent to each worker, and the responses merged
+    everything else                  answered by one worker, because it concerns all replicas
+
+Requests to `/debug` and `/admin` are authorized by the workers.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ OK, UNAVAILABLE = 200, 503
 
 
 class AdminRequest(NamedTuple):
-    """A request as a worker gets it; none has a body."""
+    """A request as it is sent to a worker; it has no body."""
 
     method: str
     path: str
@@ -49,7 +50,7 @@ class AdminRequest(NamedTuple):
 
 
 class WorkerAnswer(NamedTuple):
-    """What a worker answered."""
+    """The response of a worker."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -57,32 +58,32 @@ class WorkerAnswer(NamedTuple):
 
 
 class Workers(Protocol):
-    """Those that serve, and what is known of all."""
+    """The worker processes of a pod."""
 
     @property
     def count(self) -> int:
-        """How many there should be."""
+        """The configured number of workers."""
 
     @property
     def has_been_complete(self) -> bool:
-        """Whether all have served at once since the start."""
+        """Whether all workers have served at the same time since the start."""
 
     @property
     def uptime_s(self) -> float:
-        """Since the start of all."""
+        """Seconds since the start of the supervisor."""
 
     async def ask_each(self, request: AdminRequest) -> dict[int, WorkerAnswer | None]:
-        """Each that serves, by number; None of one that does not answer in time."""
+        """The responses of all workers that serve, by number; None for no response in time."""
 
     async def ask_one(self, request: AdminRequest) -> WorkerAnswer | None:
-        """Any of them; None: none answers."""
+        """The response of one worker; None if no worker serves or it does not respond in time."""
 
     async def metrics(self) -> Collector:
-        """Of all."""
+        """The merged metrics of all workers."""
 
 
 def workers_app(workers: Workers, pod: str, *, metrics_enabled: bool) -> ASGIApp:
-    """The application of the admin port; `pod` is their common name."""
+    """The application of the admin port of this pod."""
     view = _View(workers, pod)
 
     async def metrics(request: Request) -> Response:
@@ -115,7 +116,9 @@ class _View:
         self._pod = pod
 
     async def health(self, request: Request) -> Response:
-        """A worker that is being replaced is no reason to end the others; one that hangs is."""
+        """200 unless a worker hangs. A worker that is being replaced is no reason to restart the
+        others.
+        """
         answers = await self._workers.ask_each(_of(request))
         hang = [number for number, answer in answers.items() if answer is None]
         if not hang:
@@ -133,7 +136,7 @@ class _View:
     async def merged(
         self, request: Request, merge: Callable[[Request, Bodies], Awaitable[Body]]
     ) -> Response:
-        """What was refused by all is refused in the words of the first."""
+        """The merged responses. If all workers refuse, this is the response of the first one."""
         answers = await self._workers.ask_each(_of(request))
         given = {number: answer for number, answer in answers.items() if answer is not None}
         bodies = {
@@ -170,7 +173,7 @@ class _View:
 
 
 async def _operations(request: Request, bodies: Bodies) -> Body:
-    # Checked by the workers, which have answered.
+    # The parameters are valid: the workers have accepted them.
     order = OperationOrder(request.query_params.get("order", OperationOrder.VIEWERS))
     return merged_operations(
         bodies, order, int(request.query_params.get("limit", DEFAULT_OPERATIONS))
@@ -201,7 +204,7 @@ def _json(body: Mapping[str, Any], status: int = OK) -> Response:
 
 
 def _nobody() -> Response:
-    return _json({"detail": "no worker answers; retry in a second"}, UNAVAILABLE)
+    return _json({"detail": "no worker responds; retry in a second"}, UNAVAILABLE)
 
 
 def _as_it_is(answer: WorkerAnswer) -> Response:

@@ -1,4 +1,4 @@
-"""What a server knows of its connections, whatever they speak."""
+"""The connections of a server, of any protocol."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Protocol
 
 
 class ConnectionRegistry(Protocol):
-    """The connections of a server, which is told to end them."""
+    """The open connections of a server, which ends them at shutdown."""
 
     def add(self, connection: Any, /) -> None:
-        """This one is open."""
+        """Register an open connection."""
 
     def discard(self, connection: Any, /) -> None:
-        """It is not."""
+        """Remove a connection; nothing happens if it is not registered."""
 
 
 def descriptor(transport: asyncio.Transport) -> int:
-    """Of its socket; -1 where there is none."""
+    """The file descriptor of the transport's socket; -1 without a socket."""
     sock: Any = transport.get_extra_info("socket")
     return -1 if sock is None else int(sock.fileno())

@@ -1,8 +1,8 @@
-"""Answers WebSocket handshakes (RFC 6455 section 4.2) of our own server, without ASGI: no scope, no
-task and no queue, unless something has to be waited for.
+"""Answers WebSocket handshakes (RFC 6455 section 4.2) of our own server, without ASGI: there is no
+scope and no queue, and a task only where something has to be awaited.
 
-An ordinary handshake is answered from its parsed head; what is wrong with another one is said by
-`websockets`. Promises nothing about who may come in: the endpoint refuses on the open socket.
+A valid handshake is answered from its parsed head; the response to an invalid one comes from
+`websockets`. Authorization is not decided here: the endpoint refuses on the open socket.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ _BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class SocketApp(Protocol):
-    """The application whose endpoints get the sockets."""
+    """The application whose endpoints handle the sockets."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """The same through ASGI, for `server.sender` asgi."""
+        """The ASGI application, used if `server.sender` is `asgi`."""
 
     def socket_endpoint(self, path: str) -> SocketEndpoint:
-        """Of this path; one that no endpoint has is refused by the one that gets it."""
+        """The endpoint for this path. It refuses a path that it does not know."""
 
 
 class Acceptor:
-    """Of one port."""
+    """Accepts the WebSockets of one port."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Acceptor:
         settings: Settings,
         on_end: Callable[[], None],
     ) -> None:
-        """`on_end` is called for each connection that was accepted and is gone."""
+        """`on_end` is called when an accepted connection has ended."""
         self._app = app
         self._is_asgi = settings.server.sender == "asgi"
         self._limiter = limiter
@@ -80,14 +80,18 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]]
 
     def serve(self, members: ConnectionRegistry, tasks: set[asyncio.Task[None]]) -> None:
-        """Call before the first connection: which connections and tasks the server is to end."""
+        """Register connections and tasks in these, which the server ends at shutdown. Call it
+        before the first connection.
+        """
         self._shared = SocketsShared(self._viewer, members, self._on_end)
         self._tasks = tasks
 
     def accept(
         self, transport: asyncio.Transport, target: bytes, headers: RawHeaders, key: bytes
     ) -> WebSocketProtocol:
-        """Answer this handshake; `key` is as `find_key` has it. The transport is then its own."""
+        """Answer this handshake, whose `key` was found by `find_key`. The returned protocol takes
+        over the transport.
+        """
         raw_path, _, query = target.partition(b"?")
         path = raw_path.decode("latin-1")
         offered = [value for name, value in headers if name == b"sec-websocket-protocol"]
@@ -100,7 +104,7 @@ class Acceptor:
         head = RequestHead(unquote(path) if "%" in path else path, query, headers, subprotocols)
         try:
             rest = self._begin(protocol, head)
-        except Exception:  # noqa: BLE001 - a mistake of ours ends this socket and no other
+        except Exception:  # noqa: BLE001 - a bug of ours ends this socket only
             _failed(protocol)
         else:
             if rest is not None:
@@ -135,17 +139,17 @@ async def _run(rest: Coroutine[Any, Any, None], protocol: WebSocketProtocol) -> 
 
 
 def _failed(protocol: WebSocketProtocol) -> None:
-    """Our own mistake."""
+    """Log a bug of ours, and close the socket."""
     _log.exception("the WebSocket endpoint failed")
     if protocol.phase is Phase.OPEN:
         protocol.send_close(close_codes.KEEPALIVE.code, "")
 
 
 def find_key(headers: RawHeaders) -> bytes | None:
-    """The key of an ordinary handshake; None for any other request.
+    """The key of a valid handshake; None for any other request.
 
-    That there is `Upgrade: websocket` and `Connection: upgrade` is known already. `Host` is looked
-    at with the origin, by who admits.
+    The caller has checked `Upgrade: websocket` and `Connection: upgrade`. `Host` and `Origin` are
+    checked on admission.
     """
     once: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -172,11 +176,11 @@ def accept_value(key: bytes) -> bytes:
 
 
 def what_is_wrong(target: bytes, headers: RawHeaders) -> bytes:
-    """The answer to a handshake that is no ordinary one."""
+    """The HTTP response that refuses an invalid handshake."""
     conn = ServerProtocol(logger=logging.getLogger("websockets.server"))
     said = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
     response = conn.accept(Request(target.decode("latin-1"), said))
-    vars(conn).clear()  # a cycle through its parser
-    if response.status_code == 101:  # websockets is content with it
+    vars(conn).clear()  # breaks a reference cycle through its parser
+    if response.status_code == 101:  # websockets accepts a body
         return last_answer(400, "bad_request", "a handshake has no body", retry=False)
     return response.serialize()

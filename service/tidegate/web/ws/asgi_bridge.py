@@ -1,8 +1,8 @@
-"""A WebSocket of our own server for an ASGI application: what a foreign server would do.
+"""Connects a WebSocket of our own server to an ASGI application, as another ASGI server would.
 
-Used with `server.sender` `asgi`, so that the plain ASGI way keeps to the bounds of
-`web.ws.protocol`, under the same tests. The handshake is answered before the application is called,
-which has to accept; nothing more is read until it has taken what was.
+It is used if `server.sender` is `asgi`, so that the bounds of `web.ws.protocol` and their tests
+apply to plain ASGI as well. The handshake is answered before the application is called, so the
+application has to accept. Reading is paused until the application has received each message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tidegate.web.ws.protocol import Phase, WebSocketProtocol
 
 
 class AsgiBridge:
-    """Owns a socket; `receive` and `send` are for the application."""
+    """The owner of a socket; the application calls `receive` and `send`."""
 
     def __init__(self, protocol: WebSocketProtocol) -> None:
         self._protocol = protocol
@@ -27,7 +27,7 @@ class AsgiBridge:
         self._room = asyncio.Event()
         self._room.set()
         self._is_lost = False
-        #: Only for its code: the connection's own is the application's sender's.
+        #: Used for the close code only: the sender of the application has the connection's record.
         self.record = ConnectionRecord(ConnectionKind.WEBSOCKET, 0.0)
         protocol.owner = self
         protocol.on_text = self._on_text
@@ -42,7 +42,11 @@ class AsgiBridge:
         return await self._inbox.get()
 
     async def send(self, message: Message) -> None:
-        """See ASGI. Raises OSError when the socket is gone."""
+        """See ASGI.
+
+        Raises:
+            ConnectionResetError: the socket is closed.
+        """
         await self._room.wait()
         if self._is_lost or self._protocol.phase is not Phase.OPEN:
             raise ConnectionResetError("the WebSocket is closed")
@@ -81,7 +85,7 @@ class AsgiBridge:
 
 
 def scope_of(head: RequestHead) -> Scope:
-    """Of a handshake: as much as our application looks at."""
+    """The ASGI scope of a handshake, with the keys that our application reads."""
     return {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},

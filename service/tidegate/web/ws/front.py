@@ -1,13 +1,13 @@
-"""The first protocol of each connection of the public port: it counts the connection, waits for
-the first data, and gives the connection away.
+"""The first protocol of each connection to the public port: it counts the connection, waits for its
+first data, and hands it over.
 
-A whole ordinary WebSocket handshake goes to the `Acceptor`. Everything else goes to the bounded
-HTTP protocol with what was read already; that one gives handshakes away, too: those that come in
-pieces, behind an answered request, or with a mistake in them.
+If the data begins with a complete, valid WebSocket handshake, the `Acceptor` takes over. Otherwise
+the bounded HTTP protocol does, with the data that was read. It hands the remaining handshakes to
+the `Acceptor`: those that arrive in pieces, follow an answered request, or are invalid.
 
-    accepted --no room--> HTTP, which says so
-    accepted --first data, when it is its turn--> WebSocket or HTTP
-    accepted --nothing in time--> cut
+    accepted --no room--> HTTP, which refuses it
+    accepted --first data, after waiting for its turn--> WebSocket or HTTP
+    accepted --no data in time--> closed
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tidegate.web.server.connections import ConnectionRegistry, descriptor
 from tidegate.web.server.port import Port
 from tidegate.web.ws.acceptor import Acceptor, RawHeaders, find_key
 
-#: RFC 9112 section 3 and RFC 9110 section 5.5, strictly: what differs is for the HTTP parser.
+#: RFC 9112 section 3 and RFC 9110 section 5.5, without exceptions: everything else is left to the
+#: HTTP parser.
 _HEAD = re.compile(
     rb"GET (/[!-~]*) HTTP/1\.1\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
@@ -31,7 +32,7 @@ _BLANK = b" \t"
 
 
 class _Ordinary(NamedTuple):
-    """A handshake, and what stands behind it."""
+    """A handshake, and the data after it."""
 
     target: bytes
     headers: RawHeaders
@@ -40,7 +41,7 @@ class _Ordinary(NamedTuple):
 
 
 def read_handshake(data: bytes, max_bytes: int) -> _Ordinary | None:
-    """A whole ordinary handshake at the beginning of `data`; None for anything else."""
+    """The complete, valid handshake at the beginning of `data`; None for anything else."""
     found = _HEAD.match(data, 0, max_bytes)
     if found is None:
         return None
@@ -65,17 +66,19 @@ def read_handshake(data: bytes, max_bytes: int) -> _Ordinary | None:
 
 
 class BoundedHttp(Protocol):
-    """Who speaks HTTP."""
+    """The HTTP protocol that connections are handed to."""
 
     def carry_on(self, transport: asyncio.Transport, data: bytes, due: float) -> None:
-        """Take over a connection that is counted and waits for its first request."""
+        """Take over a connection that is counted and waits for its first request, of which `data`
+        has arrived; the whole head is due at this time of the event loop.
+        """
 
     def refuse(self, transport: asyncio.Transport, reason: str) -> None:
-        """Take over a connection that is counted and for which there is no room."""
+        """Take over a connection that is counted, and refuse it for this reason."""
 
 
 class FrontShared:
-    """What all connections of a port have in common; `http` makes a protocol for one."""
+    """What all connections of a port share; `http` creates the protocol of one connection."""
 
     __slots__ = ("acceptor", "http", "limiter", "loop", "members", "port")
 
@@ -96,7 +99,7 @@ class FrontShared:
 
 
 class Front:
-    """An asyncio protocol."""
+    """The asyncio protocol of a connection until it is handed over."""
 
     __slots__ = ("_clock", "_data", "_due", "_is_over", "_is_paused", "_shared", "_transport")
 
@@ -110,7 +113,7 @@ class Front:
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """It was accepted."""
+        """Count the connection, and refuse it if there is no room."""
         shared = self._shared
         port = shared.port
         self._transport = transport
@@ -126,7 +129,7 @@ class Front:
         self._clock = shared.loop.call_at(self._due, self._is_late)
 
     def data_received(self, data: bytes) -> None:
-        """Something of its first request."""
+        """Part of the first request, which is read when it is this connection's turn."""
         if self._is_over:
             return
         port = self._shared.port
@@ -140,33 +143,33 @@ class Front:
         port.pace.run(self._first)
 
     def eof_received(self) -> None:
-        """The transport closes itself."""
+        """Nothing to do: the transport closes itself."""
 
     def pause_writing(self) -> None:
-        """Of a refusal, behind which nothing is written."""
+        """Nothing to do: only a refusal is written here, and nothing after it."""
 
     def resume_writing(self) -> None:
         """As `pause_writing`."""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio has it
-        """It is gone."""
+        """Stop counting the connection."""
         if not self._is_over:
             self._give_up()
         self._shared.port.left()
 
     def make_room(self) -> None:
-        """It has no request, and somebody else has: see `Port`."""
+        """Close this idle connection, because another one needs its place; see `Port`."""
         self._give_up()
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """The server ends."""
+        """Close the connection, because the server shuts down."""
         if not self._is_over:
             self._give_up()
             self._transport.close()
 
     def _first(self) -> None:
-        """It is its turn."""
+        """Read the first request: it is this connection's turn."""
         if self._is_over:
             return
         shared, transport = self._shared, self._transport
@@ -176,7 +179,7 @@ class Front:
         data, self._data = self._data, b""
         self._give_up()
         if request is None:
-            shared.port.waiting += 1  # still: it is counted there now
+            shared.port.waiting += 1  # it still waits: the HTTP protocol counts it from now on
             shared.http().carry_on(transport, data, self._due)
             return
         refusal = shared.limiter.refusal(shared.loop.time())
@@ -195,7 +198,7 @@ class Front:
         self._transport.abort()
 
     def _give_up(self) -> None:
-        """Wait for nothing any more."""
+        """Stop waiting: cancel the timer, and unregister."""
         shared = self._shared
         self._is_over = True
         if self._clock is not None:

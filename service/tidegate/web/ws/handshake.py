@@ -1,9 +1,9 @@
-"""An open WebSocket for an endpoint: makes its sender and its record, and counts it at the
-connection limiter.
+"""Prepares a WebSocket for its endpoint: its sender, its record, and its place in the connection
+limiter.
 
-The same for every endpoint. `Handshake` does it on any ASGI server, for as long as the socket
-lives; on our own server `Acceptor` does it without ASGI, and what is left of an idle connection is
-its protocol, its sender and what `SocketHandlers.on_text` holds.
+`Handshake` does this on any ASGI server, and its call lasts as long as the socket. On our own
+server `Acceptor` does it without ASGI, where an idle connection consists of its protocol, its
+sender and what `SocketHandlers.on_text` references.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class SocketHandlers(NamedTuple):
     """What an endpoint does with an open socket.
 
     Attributes:
-        on_text: gets each text from the viewer, from now until the socket is gone.
-        run: does its work at the start, as far as nothing has to be waited for; returns the rest,
-            which may last for as long as the socket lives.
+        on_text: called with each text message of the viewer until the socket has ended.
+        run: called once. It does what needs no waiting, and returns a coroutine for the rest, if
+            there is any; that may run until the socket has ended.
     """
 
     on_text: Callable[[str], None]
@@ -38,12 +38,12 @@ class SocketHandlers(NamedTuple):
 
 
 class SocketEndpoint(Protocol):
-    """A way in."""
+    """Handles the sockets of one kind of path."""
 
     kind: ConnectionKind
 
     def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
-        """Of this socket, which is open."""
+        """The handlers of an open socket."""
 
 
 def admitted(
@@ -52,7 +52,7 @@ def admitted(
     endpoint: SocketEndpoint,
     head: RequestHead,
 ) -> SocketHandlers:
-    """Begin the connection's record, count it, and let the endpoint have it."""
+    """Create the record of the connection, count it, and let the endpoint begin."""
     sender.record = record = limiter.observer.came(endpoint.kind, head.headers)
     record.enter(Stage.ADMISSION)
     limiter.enter(sender)
@@ -60,7 +60,7 @@ def admitted(
 
 
 class Handshake:
-    """Makes sockets out of handshakes, on any ASGI server."""
+    """Accepts WebSocket handshakes on any ASGI server."""
 
     def __init__(self, limiter: ConnectionLimiter, settings: Settings) -> None:
         self._limiter = limiter
@@ -69,7 +69,7 @@ class Handshake:
     async def open(
         self, scope: Scope, receive: Receive, send: Send, endpoint: SocketEndpoint
     ) -> None:
-        """Accept, then let the endpoint talk; returns when the socket is gone."""
+        """Accept the socket and run the endpoint; returns when the socket has ended."""
         if (await receive())["type"] != "websocket.connect":
             return
         accept: dict[str, Any] = {"type": "websocket.accept"}

@@ -1,14 +1,14 @@
-"""When each WebSocket is pinged, and when it has waited too long for the pong: one timer for all.
+"""Pings of all WebSockets, and the timeouts of their pongs, with one timer for all of them.
 
-A timer for each socket is five objects and half a kilobyte, which most sockets have for nothing
-else. Here a socket is in one set: that of all that are due in the same slot of `SLOT_S`.
+A timer for each socket would be five objects and half a kilobyte. Instead each socket is a member
+of one set: the sockets that are due in the same slot of `SLOT_S`.
 
-    start -> waits for its turn --ping--> waits for the pong --pong--> waits for its turn
-                                               | too late
+    start -> waits for its ping --ping--> waits for the pong --pong--> waits for its ping
+                                               | timeout
                                                +--> keepalive_timeout
 
-Invariant: a socket is in at most one slot of one schedule; `stop` takes it out, so that nothing of
-a closed connection stays.
+Invariant: a socket is in at most one slot of one schedule. `stop` removes it, so that a closed
+connection is not referenced any more.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from typing import Protocol
 
 from tidegate.core.loop_clock import TICK_S
 
-#: Few enough pings at a time that no entry waits for them: 50 with 20,000 sockets and 20 s.
+#: Short enough that the pings of a slot delay no entry: 50 pings, with 20,000 sockets and an
+#: interval of 20 s.
 SLOT_S = 0.05
-#: In no slot.
+#: The value of `Pinged.slot` while the socket is in no slot.
 NOWHERE = -1
 
 
 class Pinged(Protocol):
-    """A socket; `slot` is kept by its `Keepalive`."""
+    """A socket. `slot` is used by `Keepalive` only."""
 
     slot: int
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Whose time counts."""
+        """The event loop whose clock is used."""
 
     def send_ping(self, payload: bytes) -> bool:
-        """Ping it; False when it is closing."""
+        """Send a ping; False if the socket is closing."""
 
     def keepalive_timeout(self) -> None:
-        """There was no pong in time."""
+        """No pong has arrived in time: close the socket."""
 
 
 class _Schedule:
-    """Who is due `after_s` from when it was added; slots are made in the order they fall due."""
+    """Calls each socket `after_s` after it was added. Slots are created in the order in which they
+    are due.
+    """
 
     def __init__(self, after_s: float, call: Callable[[Pinged], None]) -> None:
         self._after_s = after_s
@@ -51,7 +54,7 @@ class _Schedule:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, socket: Pinged) -> int:
-        """Due after the time, or up to a slot later."""
+        """Add a socket, which is due after `after_s` or up to `SLOT_S` later; returns its slot."""
         slot = int((socket.loop.time() + self._after_s) / SLOT_S) + 1
         together = self._slots.get(slot)
         if together is not None:
@@ -63,7 +66,7 @@ class _Schedule:
         return slot
 
     def discard(self, slot: int, socket: Pinged) -> bool:
-        """Whether it was there."""
+        """Remove a socket; whether it was in this slot."""
         together = self._slots.get(slot)
         if together is None or socket not in together:
             return False
@@ -86,26 +89,26 @@ class _Schedule:
                 socket.slot = NOWHERE
                 try:
                     self._call(socket)
-                except Exception as error:  # noqa: BLE001  # one socket's: all others have their turn
+                except Exception as error:  # noqa: BLE001  # of one socket: the others are called
                     said = {"message": "keepalive of one socket failed", "exception": error}
                     loop.call_exception_handler(said)
         self._start_timer(loop)
 
 
 class Keepalive:
-    """All sockets of one event loop."""
+    """Pings the sockets of one event loop."""
 
     def __init__(self, ping_interval_s: float, ping_timeout_s: float) -> None:
         self._turns = _Schedule(ping_interval_s, self._ping)
         self._pongs = _Schedule(ping_timeout_s, lambda socket: socket.keepalive_timeout())
 
     def start(self, socket: Pinged) -> None:
-        """It is pinged after the interval."""
+        """Ping this socket from now on, first after one interval."""
         self.stop(socket)
         socket.slot = self._turns.add(socket)
 
     def stop(self, socket: Pinged) -> None:
-        """Nothing is due any more; safe to call twice."""
+        """Do not ping this socket any more; may be called repeatedly."""
         slot = socket.slot
         if slot == NOWHERE:
             return
@@ -114,7 +117,7 @@ class Keepalive:
             self._pongs.discard(slot, socket)
 
     def answered(self, socket: Pinged, payload: bytes) -> bool:
-        """Whether this is the pong it waits for; then it has its next turn."""
+        """Handle a pong. True if it answers the last ping; the next ping is then scheduled."""
         slot = socket.slot
         if payload != _payload(slot) or not self._pongs.discard(slot, socket):
             return False
@@ -128,9 +131,9 @@ class Keepalive:
             if not socket.send_ping(_payload(slot)):
                 self.stop(socket)
         except (OSError, RuntimeError):  # uvloop 0.23 raises RuntimeError for a closed transport
-            pass  # it has no pong either
+            pass  # the pong will time out
 
 
 def _payload(slot: int) -> bytes:
-    """Tells a late pong from the one that is waited for."""
+    """The payload of a ping, which distinguishes its pong from a late one."""
     return (slot & 0xFFFFFFFF).to_bytes(4)

@@ -1,13 +1,13 @@
-"""One open WebSocket, on the transport itself: no ASGI, no task, no queue and no event for it.
+"""One open WebSocket as an asyncio protocol: without ASGI, and without a task, a queue or an event.
 
-Texts go to a callback, frames come from a sender (`SocketOwner`). Frames are parsed by
-`websockets`' sans-I/O protocol, through its public interface; it is made when the first data comes
-that is no lone pong and no lone close, so a viewer that only listens has none.
+Text messages go to a callback; a sender (`SocketOwner`) writes frames. Frames are parsed by the
+sans-I/O protocol of `websockets`, through its public interface. It is created with the first data
+that is not a single pong or a single close, so a viewer that only listens has none.
 
-    OPEN --our close--> CLOSING --its answer, or `close_timeout_s`--> ENDED
-    OPEN --its close, or what RFC 6455 does not allow--> ENDED
+    OPEN --close sent--> CLOSING --close received, or `close_timeout_s`--> ENDED
+    OPEN --close received, or a violation of RFC 6455--> ENDED
 
-Invariant: what is parsed after our close is bounded, and no data frame follows a close.
+Invariant: what is parsed after our close is bounded, and no data frame is sent after a close.
 """
 
 from __future__ import annotations
@@ -29,45 +29,46 @@ from tidegate.model.settings import ViewerSettings
 from tidegate.web.server.connections import ConnectionRegistry
 from tidegate.web.ws.keepalive import NOWHERE, Keepalive
 
-#: The reason of an end by a frame that RFC 6455 does not allow.
+#: The reason of a connection that ended because of a frame that RFC 6455 does not allow.
 PROTOCOL_ERROR = "protocol_error"
-#: What is parsed at a time. A read may bring 256 KiB, which are 37,000 frames of one byte and stop
-#: the loop for 170 ms; the bounds on messages end the connection after the first of these.
+#: How much is parsed at a time. A read may return 256 KiB, which can be 37,000 frames of one byte
+#: and would block the event loop for 170 ms; the limits on messages end the connection after the
+#: first piece.
 PIECE_BYTES = 1024
-#: Parsed after our close, for the peer's answer to it; a flood goes on for longer.
+#: How much is parsed after our close, to find the peer's close; the rest is ignored.
 LAST_WORDS_BYTES = 1024
 
 _log = logging.getLogger("websockets.server")
-#: Frames of a client as they are on the wire (RFC 6455 section 5.2): a pong of four bytes, a close
-#: with a code, and one without.
+#: How frames of a client begin (RFC 6455 section 5.2): a pong with a payload of four bytes, a close
+#: with a code, and one without; by the length of the frame.
 _PONG, _CLOSE, _BARE_CLOSE = b"\x8a\x84", b"\x88\x82", b"\x88\x80"
 _SMALL = {10: _PONG, 8: _CLOSE, 6: _BARE_CLOSE}
-#: Of the close of a browser that leaves; all others are checked by websockets.
+#: The codes with which browsers close; all others are checked by websockets.
 _USUAL_CODES = (1000, 1001)
 _NO_CODE = 1005
 
 
 class SocketOwner(Protocol):
-    """Who sends on a socket, and is told of it."""
+    """Sends on a socket, and is notified of its state."""
 
     record: ConnectionRecord
 
     @property
     def writable(self) -> bool:
-        """The buffer of the transport is below its mark."""
+        """Whether the buffer of the transport is below its high-water mark."""
 
     def paused(self) -> None:
-        """The buffer is above its mark."""
+        """The buffer has passed its high-water mark."""
 
     def resumed(self) -> None:
-        """It has drained."""
+        """The buffer has drained below its low-water mark."""
 
     def lost(self) -> None:
-        """Nothing can be sent any more."""
+        """The socket has ended: nothing can be sent any more."""
 
 
 class Phase(enum.Enum):
-    """Of a socket."""
+    """The phase of a socket; see the module."""
 
     OPEN = enum.auto()
     CLOSING = enum.auto()
@@ -75,10 +76,10 @@ class Phase(enum.Enum):
 
 
 class SocketsShared:
-    """What all sockets of a port have in common.
+    """What all sockets of a port share.
 
     Attributes:
-        on_end: called when one is gone.
+        on_end: called when a socket has ended.
     """
 
     __slots__ = ("keepalive", "loop", "members", "on_end", "settings")
@@ -94,24 +95,24 @@ class SocketsShared:
 
 
 class _Inbound:
-    """What a socket needs once its peer has said something."""
+    """What a socket needs once its peer has sent more than a single pong or close."""
 
     __slots__ = ("conn", "is_text", "last_words", "parts", "small", "small_since")
 
     def __init__(self, max_size: int) -> None:
         self.conn = ServerProtocol(state=State.OPEN, max_size=max_size, logger=_log)
-        #: Of a message that is not complete.
+        #: The fragments of an incomplete message.
         self.parts: list[bytes] = []
         self.is_text = False
-        #: Frames that are no message by themselves, within a second.
+        #: Pings, unexpected pongs and fragments in the second that began at `small_since`.
         self.small = 0
         self.small_since = 0.0
-        #: Bytes that were parsed after our close.
+        #: Bytes parsed after our close.
         self.last_words = 0
 
 
 class WebSocketProtocol:
-    """The socket, from the end of its handshake on; an asyncio protocol."""
+    """The asyncio protocol of a socket after its handshake."""
 
     __slots__ = (
         "_close_timer",
@@ -125,7 +126,7 @@ class WebSocketProtocol:
     )
 
     def __init__(self, transport: asyncio.Transport, shared: SocketsShared) -> None:
-        """It takes over `transport`, and is pinged from now on."""
+        """Take over `transport`, and start its keepalive."""
         self.transport = transport
         self._shared = shared
         self.owner: SocketOwner | None = None
@@ -135,7 +136,7 @@ class WebSocketProtocol:
         self._inbound: _Inbound | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         limits = shared.settings
-        # uvloop's default low mark is 16 bytes; a socket would wake up for every frame.
+        # uvloop's default low-water mark is 16 bytes: a socket would be resumed for each frame.
         transport.set_write_buffer_limits(limits.high_water_bytes, limits.low_water_bytes)
         transport.set_protocol(cast("asyncio.Protocol", self))
         shared.members.add(self)
@@ -149,14 +150,14 @@ class WebSocketProtocol:
     # -- for the owner ---------------------------------------------------------------------------
 
     def send_close(self, code: int, reason: str) -> None:
-        """Start the closing handshake; cut the connection if it takes too long."""
+        """Start the closing handshake; the connection is aborted after `close_timeout_s`."""
         if self.phase is not Phase.OPEN or self.transport.is_closing():
             return
         shared = self._shared
         shared.keepalive.stop(self)
         conn = self._reading().conn
         if conn.state is not State.OPEN:
-            return  # its own close came in the same piece, and is answered behind it
+            return  # its own close was in the same piece, and is answered after that
         self.phase = Phase.CLOSING
         conn.send_close(code, reason)
         self.transport.write(b"".join(conn.data_to_send()))
@@ -166,44 +167,44 @@ class WebSocketProtocol:
     # -- for the server --------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """The server ends: no handshake is waited for."""
+        """Close without waiting for the closing handshake, because the server shuts down."""
         if self.phase is Phase.OPEN:
             self._end(close_codes.DRAINING.code, close_codes.DRAINING.name)
             self.send_close(close_codes.DRAINING.code, "")
         self._stop_clocks()
         self.transport.close()
 
-    # -- what the transport tells ----------------------------------------------------------------
+    # -- for the transport -----------------------------------------------------------------------
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio has it
-        """It is gone."""
+        """Notify the owner, and release everything."""
         self.phase = Phase.ENDED
         self._stop_clocks()
         self._end(close_codes.ABNORMAL.code, close_codes.ABNORMAL.name)
         self._shared.members.discard(self)
         self._shared.on_end()
-        # Cycles, which only a full collection would free: its parser is a generator that holds it,
-        # its error holds the frames it came through, and what reads texts leads here.
+        # Break reference cycles, which only a full garbage collection would free: the parser is a
+        # generator that holds `conn`, its error holds stack frames, and `on_text` leads here.
         if self._inbound is not None:
             vars(self._inbound.conn).clear()
             self._inbound = None
         self.on_text = None
 
     def eof_received(self) -> None:
-        """The transport closes itself."""
+        """Nothing to do: the transport closes itself."""
 
     def pause_writing(self) -> None:
-        """Its buffer is above the mark."""
+        """The buffer has passed its high-water mark."""
         if self.owner is not None:
             self.owner.paused()
 
     def resume_writing(self) -> None:
-        """It has drained."""
+        """The buffer has drained below its low-water mark."""
         if self.owner is not None:
             self.owner.resumed()
 
     def data_received(self, data: bytes) -> None:
-        """Any part of any frames."""
+        """Parse data, which may end anywhere in a frame."""
         if self._inbound is None and _SMALL.get(len(data)) == data[:2] and self._is_read(data):
             return
         inbound = self._reading()
@@ -212,7 +213,7 @@ class WebSocketProtocol:
             return
         for at in range(0, len(data), PIECE_BYTES):
             if self.phase is Phase.ENDED or inbound.last_words > LAST_WORDS_BYTES:
-                return  # the rest is lost with the connection, or when its time to close is over
+                return  # the rest is ignored; the connection ends after `close_timeout_s`
             piece = data[at : at + PIECE_BYTES]
             if self.phase is Phase.CLOSING:
                 inbound.last_words += len(piece)
@@ -235,7 +236,7 @@ class WebSocketProtocol:
             self.phase = Phase.ENDED
             self.transport.write(_close_frame(code.code, "keepalive ping timeout"))
             self.transport.close()
-        self.transport.abort()  # its buffer will not drain
+        self.transport.abort()  # the buffer will not drain
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -246,8 +247,8 @@ class WebSocketProtocol:
         return inbound
 
     def _is_read(self, data: bytes) -> bool:
-        """All that most viewers ever say is a frame like this, alone and as a whole; whether it
-        could be read without websockets.
+        """Handle a single complete pong or close, which is all that most viewers send; False if it
+        has to be parsed by websockets.
         """
         if self.phase is not Phase.OPEN:
             return False
@@ -283,7 +284,7 @@ class WebSocketProtocol:
             self._leave(code or _code_of(replies), reason, b"".join(replies))
         elif self.phase is Phase.OPEN and (self.owner is None or self.owner.writable):
             self.transport.write(b"".join(replies))
-        # else it does not read, or was sent a close: a pong would only pile up
+        # else it does not read or a close was sent: replies would only fill the buffer
 
     def _on_data(self, inbound: _Inbound, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
@@ -300,7 +301,7 @@ class WebSocketProtocol:
         if self.phase is not Phase.OPEN or self.on_text is None:
             return
         if not inbound.is_text:
-            data = b""  # viewers speak in texts; answered as one that cannot be read
+            data = b""  # viewers send text messages only; handled as an invalid one
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -309,7 +310,7 @@ class WebSocketProtocol:
         self.on_text(text)
 
     def _too_many(self, inbound: _Inbound) -> bool:
-        """Bounds the frames that are no message by themselves: pings, pongs, parts of messages."""
+        """Count a ping, an unexpected pong or a fragment, and refuse too many per second."""
         if self.phase is not Phase.OPEN:
             return True
         now = self._shared.loop.time()
@@ -326,7 +327,7 @@ class WebSocketProtocol:
         self.send_close(code.code, "")
 
     def _leave(self, code: int, reason: str, reply: bytes) -> None:
-        """The peer has closed, has answered our close, or cannot be understood."""
+        """End the connection: the peer has sent a close, or data that RFC 6455 does not allow."""
         transport = self.transport
         if self.phase is Phase.OPEN:
             self._end(code, reason)
@@ -334,7 +335,7 @@ class WebSocketProtocol:
         self._stop_clocks()
         if transport.is_closing():
             return
-        if transport.get_write_buffer_size():  # it may never read what is before the reply
+        if transport.get_write_buffer_size():  # the peer may never read what precedes the reply
             shared = self._shared
             timeout = shared.settings.close_timeout_s
             self._close_timer = shared.loop.call_later(timeout, transport.abort)
@@ -343,7 +344,7 @@ class WebSocketProtocol:
         transport.close()
 
     def _end(self, code: int, reason: str) -> None:
-        """It has ended like this, unless it had ended before."""
+        """Record the end and notify the owner, once."""
         owner, self.owner = self.owner, None
         if owner is not None:
             owner.record.told(code, reason)
@@ -361,6 +362,6 @@ def _close_frame(code: int, reason: str) -> bytes:
 
 
 def _code_of(replies: list[bytes]) -> int:
-    """Of the close among them: why the peer cannot be understood."""
+    """The code of the close frame among the replies."""
     closes = [reply for reply in replies if reply[:1] == b"\x88" and len(reply) >= 4]
     return int.from_bytes(closes[-1][2:4]) if closes else close_codes.ABNORMAL.code
