@@ -15,14 +15,14 @@ relay:
 So an entry waits at most `follow_arm_s` + `follow_grace_s` for a follower when the leader dies
 (design: under 3 s).
 
-Publishers dispatch what they write in the same step, so their relays come with the ring and say
-nothing about a leader: a plain write behind them rings those who are armed, and nobody else
-answers. Who knows publishers only follows them as well, or each publish would cost a dispatch per
-replica, but with waits so short that nobody notices (`PUBLISHED_ARM_S`, `PUBLISHED_GRACE_S`).
+Publishers dispatch what they write in the same step, so their relays come with the ring and do not
+show whether a replica leads: a plain write after them rings the replicas that are armed, and none
+of them may answer. A replica that sees only publishers follows them as well, because otherwise each
+publish would cost a dispatch per replica, but with waits that are too short to be noticed
+(`PUBLISHED_ARM_S`, `PUBLISHED_GRACE_S`).
 
-Pure: `now` is an argument, the answer is a time or the wish to dispatch now. A
-dispatch in flight covers every ring that arrives before its reply, because the server sends both in
-order.
+Pure: `now` is an argument, and the result is a due time or that a dispatch is due now. A dispatch
+in flight covers every ring that arrives before its reply, because the server sends both in order.
 """
 
 from __future__ import annotations
@@ -45,21 +45,23 @@ class Origin(enum.Enum):
     SELF = "self"
     #: Another replica, which will dispatch the next ones too.
     REPLICA = "replica"
-    #: Whoever wrote them (`publish.lua`), and will not dispatch what others write.
+    #: The script that wrote them (`publish.lua`). It does not dispatch what others write.
     PUBLISHER = "publisher"
 
 
-#: Of an entry's way (see `model.frames`).
+#: Members of enums that each entry needs, as constants; see `model.frames`.
 _LEADING: Final = DispatchRole.LEADING
 _LISTENING: Final = DispatchRole.LISTENING
 _SELF: Final = Origin.SELF
-#: Armed again so long after a publisher's relay: at most 25 times a second for each replica and
-#: stream, of a tenth of what one publish costs Redis (`redis.dispatcher`, 1.3 of 11 us).
+#: The doorbell is armed again this long after the relay of a publisher, rounded down to
+#: `ARM_SLOT_S`: at most 25 times a second per replica and stream, for a tenth of what a publish
+#: costs Redis (`redis.dispatcher`, 1.3 of 11 us).
 PUBLISHED_ARM_S = 0.06
-#: All streams that are to be armed again within it are armed together, by one write: a wake-up of
-#: Redis for each costs more than what it is asked (docs/performance.md).
+#: Streams that are to be armed within the same slot are armed together, by one write: waking Redis
+#: for each would cost more than the command itself (docs/performance.md).
 ARM_SLOT_S = 0.02
-#: The relay of a publish comes with the ring, out of one script; a plain write has none.
+#: One script writes and relays, so the relay of a publish arrives with its ring. After this time
+#: the ring was that of a plain write.
 PUBLISHED_GRACE_S = 0.01
 
 
@@ -138,11 +140,11 @@ class Arming:
 
     @property
     def only_arms(self) -> bool:
-        """The call that is due is there to arm: nothing has been heard of that it might find."""
+        """Whether the call that is due is only to arm: no write is known that it could find."""
         return self.role is _LISTENING
 
     def sent(self) -> None:
-        """`dispatch`, or a look, is on its way; it arms the doorbell."""
+        """`dispatch` or `look` was sent; either arms the doorbell."""
         self.in_flight = True
         self._claims = self._rung or self.role is _LEADING or not self._has_leader
         self._rung = False

@@ -66,7 +66,9 @@ class RepairCause(enum.Enum):
 
 
 class Deliver:
-    """Send these frames to every live viewer, in this order. With `gap` it is that frame alone."""
+    """Send these frames to every live viewer, in this order. With `gap`, the gap frame is the only
+    one.
+    """
 
     __slots__ = ("frames", "gap")
 

@@ -448,7 +448,7 @@ class Channel:
 
 
 def stats_of(channels: Iterable[Channel]) -> ChannelStats:
-    """Of all of them together; here, because a scrape looks at 20,000 and more."""
+    """The sums over these channels. One loop, because a scrape may sum 20,000 channels and more."""
     live = lagging = behind = waiting = 0
     is_lagging = ViewerState.LAGGING
     for channel in channels:

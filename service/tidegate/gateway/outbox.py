@@ -104,7 +104,9 @@ class Measures:
     def __init__(
         self, counters: Counters, sampler: Sampler, acks: Acks, now: Callable[[], float]
     ) -> None:
-        """`sampler` chooses the items whose delivery is timed; `now` is monotonic time in s."""
+        """`sampler` chooses the items whose delivery is timed; `now` is a monotonic clock in
+        seconds.
+        """
         self.counters = counters
         self.sampler = sampler
         self.acks = acks
@@ -153,7 +155,7 @@ class ChannelOutbox:
         #: The last item still takes frames: nobody has joined behind it.
         self._open = False
         self._current: Item | None = None
-        #: Who is still to be sent the current item; the next one is the last.
+        #: The viewers that are still to be sent the current item, in reverse order.
         self._pass: list[ChannelViewer] = []
         self._done = start
         #: Of all items up to the current one.

@@ -26,7 +26,7 @@ DEFAULT_TYPE = "update"
 MALFORMED_TYPE = "malformed"
 MALFORMED_TEXT_MAX_CHARS = 4096
 TOO_LARGE = "too large to deliver"
-#: How the JSON of one begins.
+#: The first byte of a JSON object.
 _OBJECT = ord("{")
 _FOLD = b'"fold"'
 
@@ -42,8 +42,8 @@ class RawEntry:
         fields: Sequence[bytes] | None,
         size_bytes: int = 0,
     ) -> None:
-        """`size_bytes` is that of an entry that was too large to carry; `fields` are what was kept
-        of it then, or None.
+        """`size_bytes` is the size of an entry that was too large to relay, and 0 otherwise. Of
+        such an entry, `fields` are those that were kept, or None.
         """
         self.id = id
         self.fields = fields
@@ -52,7 +52,11 @@ class RawEntry:
 
     @property
     def position(self) -> StreamId:
-        """Its id, read once. Raises ValueError when it is none."""
+        """The parsed id.
+
+        Raises:
+            ValueError: it is not a stream id.
+        """
         position = self._position
         if position is None:
             position = self._position = stream_id(self.id)
@@ -60,7 +64,7 @@ class RawEntry:
 
 
 class Entry:
-    """An entry that was read."""
+    """A parsed entry."""
 
     __slots__ = ("data", "has_fold", "id", "is_whole", "status", "timestamp", "type")
 
@@ -76,13 +80,13 @@ class Entry:
     ) -> None:
         """
         Args:
-            id: its place in the stream.
+            id: the stream id.
             type: as the publisher wrote it.
-            timestamp: a JSON text.
-            data: a JSON text.
-            status: as the data has it.
-            is_whole: nothing of what the publisher wrote is lost.
-            has_fold: the data says how it is folded.
+            timestamp: as JSON.
+            data: as JSON.
+            status: the `status` of the data.
+            is_whole: whether everything that the publisher wrote is kept.
+            has_fold: whether the data has a `fold`.
         """
         self.id = id
         self.type = type
@@ -135,8 +139,8 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Said(msgspec.Struct, gc=False):
-    """What the gateway reads of the data: to parse past the rest is faster than to search for
-    these names in it.
+    """The fields of the data that the gateway reads. Parsing the data without keeping the rest is
+    faster than searching it for these names.
     """
 
     status: Any = None
@@ -270,8 +274,8 @@ def _time_of(entry_id: StreamId) -> bytes:
 
 @lru_cache(maxsize=64)
 def _second(seconds: int) -> bytes | None:
-    """A second since the epoch as ISO 8601; None where no calendar has it. Entries of the same
-    second follow each other.
+    """Seconds since 1970 as ISO 8601; None if that is out of range. It is cached because most
+    entries are of the same second as the one before.
     """
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()

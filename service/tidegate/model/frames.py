@@ -27,8 +27,8 @@ class FrameKind(enum.Enum):
     CONTROL = "stands nowhere in the stream: about the operation or the connection"
 
 
-#: Each entry passes a dozen members of enums. Before Python 3.12 the interpreter runs a function
-#: for each that is read from its class (0.15 us), so those are named on their own.
+#: An entry needs a dozen members of enums. Before Python 3.12, reading a member from its class runs
+#: a Python function (0.15 us), so they are constants here.
 ENTRY: Final = FrameKind.ENTRY
 PROGRESS: Final = FrameKind.PROGRESS
 APPEND: Final = FrameKind.APPEND
@@ -44,7 +44,7 @@ class GapReason(enum.Enum):
 
 
 class Frame:
-    """One frame, the same for every viewer; `id` is the position after it, `payload` JSON."""
+    """A frame, the same for every viewer. `id` is the position after it; `payload` is JSON."""
 
     __slots__ = ("id", "kind", "payload")
 
@@ -62,19 +62,19 @@ class StateFrame(Frame):
     def __init__(
         self, cursor: StreamId, payload: bytes, status: object, body: Mapping[str, object]
     ) -> None:
-        """`status` is as its data says; `body` is all of it."""
+        """`body` is the whole frame; `status` is that of its data."""
         super().__init__(cursor, payload, FrameKind.CONTROL)
         self.status = status
         self.body = body
 
     def with_data(self, data: Mapping[str, object]) -> StateFrame:
-        """The same with this for its `data`."""
+        """The same frame with other `data`."""
         body = {**self.body, "data": data}
         return StateFrame(self.id, orjson.dumps(body), data["status"], body)
 
 
 class ErrorFrame(Frame):
-    """Why a viewer is refused."""
+    """An `error` frame: why a viewer is refused."""
 
     __slots__ = ("code", "message")
 
@@ -85,7 +85,7 @@ class ErrorFrame(Frame):
 
 
 class ReconnectFrame(Frame):
-    """When a viewer is to come back."""
+    """A `reconnect` frame: when a viewer is to reconnect."""
 
     __slots__ = ("after_ms",)
 

@@ -46,7 +46,7 @@ class StreamId(NamedTuple):
 ZERO = StreamId(0, 0)
 
 
-#: What a named tuple's own constructor calls, which takes three times as long.
+#: The constructor of a named tuple calls this, and takes three times as long.
 _made: Final = tuple.__new__
 
 
@@ -57,7 +57,7 @@ def stream_id(raw: bytes) -> StreamId:
 
 
 def is_stream_id(raw: bytes) -> bool:
-    """Whether `stream_id` may read it: what claims to be an id that Redis wrote."""
+    """Whether this is an id as Redis writes them, so that `stream_id` may be called."""
     ms, _, seq = raw.partition(b"-")
     return ms.isdigit() and seq.isdigit() and len(ms) <= _DIGITS_MAX and len(seq) <= _DIGITS_MAX
 

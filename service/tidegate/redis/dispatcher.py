@@ -5,8 +5,8 @@
     refused    --> `Trouble` --> again, later, elsewhere, or not at all
 
 It has a link only while the primary is connected; without one it sends nothing. A lost ring delays
-an entry and never loses it: the primary's sweep looks at every stream. What the link
-hands out is taken in that order, which is the server's own.
+an entry and never loses it: the periodic check of the primary visits every stream. Pushes and
+replies are handled in the order of the link, which is that of the server.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ log = structlog.get_logger(__name__)
 #: What a link calls by their digests.
 SCRIPTS = (lua.DISPATCH, lua.ATTACH, lua.READ_WHOLE, lua.DISARM)
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
-#: Every fifth check of the sweep is a dispatch, once in 50 s: this replica's consumer reads then,
-#: and who has read within 60 s is alive for an operator that finds no lease.
+#: Every fifth periodic check of a stream is a dispatch, once in 50 s. It is a read by this
+#: replica's consumer, and an operator that finds no lease considers a consumer alive if it has read
+#: within 60 s.
 DISPATCH_EACH = 5
-#: The lag of dispatch is taken so often at the most.
+#: The dispatch lag is measured at most once in this time.
 LAG_EVERY_S = 0.01
 
 
@@ -79,10 +80,10 @@ class Dispatcher:
         self.doorbell = Doorbell.TRACKING
         #: By key.
         self.watches: dict[bytes, StreamSubscription] = {}
-        #: Those whose dispatch is on its way, has left something, or is to be tried again.
+        #: Streams whose dispatch is in flight, has left entries, or is to be retried.
         self._asked: set[StreamSubscription] = set()
-        #: No `Counter`, which has a `__delitem__` of its own: to add to one takes four times as
-        #: long for that, and an entry adds five times.
+        #: Not a `Counter`: adding to one takes four times as long, because it overrides
+        #: `__delitem__`, and each entry adds five times.
         self.counts: defaultdict[str, int] = defaultdict(int)
         self._pod = settings.server.pod.encode()
         self._group = settings.redis.group.encode()
@@ -94,7 +95,7 @@ class Dispatcher:
         return self.watches.get(watch.key) is watch
 
     def unlink(self) -> None:
-        """The link is lost, and with it all that was due."""
+        """The link is lost: forget it, and everything that was due."""
         self.link = None
         self._due.clear()
         self._asked.clear()
@@ -103,7 +104,7 @@ class Dispatcher:
 
     @property
     def leading(self) -> int:
-        """Streams whose rings are answered at once; it looks at all of them."""
+        """How many streams this replica dispatches. It iterates over all streams."""
         count, leading = 0, DispatchRole.LEADING
         for watch in self.watches.values():
             if watch.arming.role is leading:
@@ -112,8 +113,10 @@ class Dispatcher:
 
     @property
     def undispatched(self) -> int:
-        """Entries known to wait. It is told with each renewal of the lease, and to look at all of
-        20,000 streams would stop the loop for 10 ms.
+        """How many entries are known to wait for a dispatch.
+
+        It is read at each renewal of the lease, so it does not iterate over all streams: with
+        20,000 of them that would block the event loop for 10 ms.
         """
         self._asked = {watch for watch in self._asked if self.is_current(watch)}
         return sum([watch.left or int(not watch.armed) for watch in self._asked])
@@ -141,7 +144,7 @@ class Dispatcher:
             self.dispatch(watch)
 
     def check(self, watch: StreamSubscription) -> None:
-        """It is the stream's turn in the sweep."""
+        """The periodic check of a stream."""
         watch.checks += 1
         if watch.checks % DISPATCH_EACH:
             self.look(watch)
@@ -149,8 +152,10 @@ class Dispatcher:
             self.dispatch(watch)
 
     def look(self, watch: StreamSubscription) -> None:
-        """Dispatch if there is something, which is asked by a read that arms the doorbell as well:
-        it costs Redis a sixth of an empty dispatch (1.3 of 7.6 us).
+        """Check whether there is something to dispatch, and dispatch then.
+
+        The check is a read, which also arms the doorbell. It costs Redis a sixth of an empty
+        dispatch (1.3 of 7.6 us).
         """
         if not watch.relayed or self.doorbell is Doorbell.POLL:
             self.dispatch(watch)
@@ -203,7 +208,7 @@ class Dispatcher:
     def _relayed(self, watch: StreamSubscription, payload: bytes) -> None:
         relay = read_relay(payload)
         if relay is None:
-            # Perhaps a newer replica speaks a form that this one cannot read: look at the stream.
+            # It may be in the format of a newer version: read the stream instead.
             self.counts["relay_unreadable"] += 1
             self.dispatch(watch)
             return
@@ -230,9 +235,9 @@ class Dispatcher:
         if arming.due is not before:
             self._due.add(watch)
         if own and relay.by_attach:
-            return  # its reply says so, and comes before this or after it, as the server likes
+            return  # the reply to the attach says the same, and may arrive before or after this
         if relay.created and not own and self.link is not None:
-            # Whether it is still there tells after a lost link whether this is still the same log.
+            # After a lost link, an existing consumer shows that this is still the same log.
             register = pack("XGROUP", "CREATECONSUMER", watch.key, self._group, self._pod)
             self.link.send(register, ignore)
         if own and watch.asked_ns:
@@ -258,11 +263,11 @@ class Dispatcher:
         if found:
             self.counts["dispatch_found"] += 1
             self.counts["dispatched_entries"] += found
-            if armed:  # a write before this dispatch would have rung: the server sends in order
+            if armed:  # a write before this dispatch should have rung: the server sends in order
                 self.counts["rings_missed"] += 1
         else:
             self.counts["dispatch_empty"] += 1
-            watch.relayed = newest  # the listener asks for what it lacks
+            watch.relayed = newest  # the listener reads what it is missing
             if self.is_current(watch):
                 watch.listener.on_seen(newest)
         if more:
@@ -285,7 +290,7 @@ class Dispatcher:
     def refused(
         self, watch: StreamSubscription, error: Exception, again: Callable[[], None]
     ) -> None:
-        """A command for this stream was refused; `again` sends it once more, where that helps."""
+        """Handle an error reply to a command for this stream; `again` sends the command again."""
         if isinstance(error, TidegateError):
             return  # the link is lost; the next attach takes care
         trouble = trouble_of(error)

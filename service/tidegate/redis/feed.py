@@ -150,7 +150,7 @@ class RedisFeed:
 
     @property
     def undispatched(self) -> int:
-        """Entries known to wait."""
+        """How many entries are known to wait for a dispatch."""
         return sum(primary.undispatched for primary in self._primaries.values())
 
     @property
@@ -159,7 +159,7 @@ class RedisFeed:
         return any(primary.is_connected for primary in self._primaries.values())
 
     def stats(self) -> list[PrimaryStats]:
-        """One record for each primary; it looks at all streams."""
+        """One record for each primary. It iterates over all streams."""
         return [primary.stats() for primary in self._primaries.values()]
 
     def round_trips(self) -> dict[str, Histogram]:

@@ -25,23 +25,23 @@ from tidegate.redis.timer import HighResolutionTimer
 
 OnReply = Callable[[Any], None]
 OnPush = Callable[[list[Any]], None]
-#: What is expected in the place of a reply: a push of this kind for this channel (`_confirmation`),
-#: or one of the two marks below. An identity is compared, so it is no tuple: compiled code makes
-#: another one each time it passes one on.
+#: What is expected instead of a reply: a push of this kind on this channel (`_confirmation`), or
+#: one of the two markers below. Markers are compared by identity, so this is not a tuple, of which
+#: compiled code makes a copy whenever it is passed on.
 Confirms = bytes
 
-#: Stands where a confirmation would: this reply belongs to `send_together`.
+#: Takes the place of a confirmation: this reply belongs to `send_together`.
 TOGETHER: Confirms = b"together"
-#: Marks the PING behind an unsubscribe; see `Link.unsubscribe`.
+#: Marks the PING after an unsubscribe; see `Link.unsubscribe`.
 _FENCE: Confirms = b"fence"
-#: A hold shorter than this is not worth two system calls.
+#: Reading is not paused for less than this, which would not be worth two system calls.
 _SHORTEST_HOLD_S = 50e-6
-#: A pause counts as so many times the pace at the most, so that it is forgotten soon.
+#: A pause counts as at most this many times the pace, so that it is forgotten soon.
 _SPARSE = 4.0
 #: Weight of a new round in the mean spacing of commands (an exponential moving average).
 _SMOOTHING = 0.1
 _Push: Final = hiredis.PushNotification
-#: Pushes that stand in the place of a reply (RESP3 answers these commands with a push only).
+#: Pushes that take the place of a reply (RESP3 answers these commands with a push only).
 _CONFIRMATIONS = frozenset({b"ssubscribe", b"sunsubscribe", b"subscribe", b"unsubscribe"})
 
 
@@ -69,17 +69,17 @@ class Link(asyncio.Protocol):
         self._next: list[tuple[bytes, OnReply]] = []
         #: Replies owed to the commands that `send_together` has sent.
         self._together = 0
-        #: Commands of one round together at the most; see `in_flight`.
+        #: Maximum number of commands per round; see `in_flight`.
         self.at_once = sys.maxsize
         self._pace_s = pace_s
         self._timer: HighResolutionTimer | None = None
-        #: Before this time (of `perf_counter`) nothing leaves together.
+        #: Before this time (of `perf_counter`) no round is sent.
         self._hold_until = 0.0
         self._held = False
-        #: When the last round left, and the mean time between commands.
+        #: When the last round was sent, and the mean time between commands.
         self._round_at = 0.0
         self._spacing_s = _SPARSE * pace_s
-        #: The same of what is read while nothing is asked: relay messages of others.
+        #: The same for reads while no reply is owed: relay messages of other replicas.
         self._read_at = 0.0
         self._read_spacing_s = _SPARSE * pace_s
         self._flush_scheduled = False
@@ -174,9 +174,10 @@ class Link(asyncio.Protocol):
         return bool(self._waiting)
 
     def is_overdue(self, timeout_s: float) -> bool:
-        """Whether nothing has come for so long although a reply is owed, at two looks in a row.
+        """Whether a reply is owed and nothing has arrived for `timeout_s`, in two calls in a row.
 
-        After a time in which the event loop stood still, its timers come before what can be read.
+        One call is not enough: after the event loop was blocked, timers run before what has arrived
+        is read.
         """
         was_overdue = self._was_overdue
         quiet_s = self._loop.time() - self.alive_at
@@ -230,7 +231,7 @@ class Link(asyncio.Protocol):
         return True
 
     def _pace_reading(self, messages: int) -> None:
-        """So many have come unasked: from a certain rate on, what comes is read every `pace_s`."""
+        """Messages came while no reply was owed: above a certain rate, read every `pace_s`."""
         now = perf_counter()
         spacing_s = min((now - self._read_at) / messages, _SPARSE * self._pace_s)
         self._read_spacing_s += (spacing_s - self._read_spacing_s) * _SMOOTHING
@@ -334,7 +335,7 @@ class Link(asyncio.Protocol):
 
 
 def _confirmation(kind: bytes, channel: bytes) -> Confirms:
-    """The push that stands for a reply; kinds have no spaces."""
+    """The push that takes the place of a reply; kinds contain no spaces."""
     return kind + b" " + channel
 
 

@@ -244,10 +244,10 @@ class Pods:
             )
 
     async def end_leases(self, incarnations: Sequence[str]) -> None:
-        """Of processes that are known to be dead: their slots are free from now on.
+        """End the leases of processes that are known to be dead, which releases their slots.
 
         Raises:
-            RedisUnavailable: within `wait_s`; the leases then lapse by themselves.
+            RedisUnavailable: Redis did not respond; the leases then expire.
         """
         if incarnations:
             await self._pipeline(("ZREM", self._names.pods, *incarnations))

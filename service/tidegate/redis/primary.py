@@ -166,7 +166,7 @@ class Primary:
 
     @property
     def undispatched(self) -> int:
-        """Entries known to wait."""
+        """How many entries are known to wait for a dispatch."""
         return self.dispatcher.undispatched
 
     @property
@@ -175,7 +175,7 @@ class Primary:
         return tuple(self.dispatcher.watches.values())
 
     def stats(self) -> PrimaryStats:
-        """What it is doing now. It looks at all streams, so it is for those who ask."""
+        """The current figures. It iterates over all streams, so it is for scrapes and requests."""
         offset_s = self.clock.offset_s
         now = time.monotonic()
         return PrimaryStats(

@@ -1,7 +1,7 @@
-"""Two ways in which a stream's turn comes without a ring.
+"""The two timers that act on streams without a change notification.
 
-`DueTimes` is one timer over all streams that wait for a moment of their own (`Arming.due`).
-`PeriodicCheck` goes round all streams at an even pace, a few at each tick.
+`DueTimes` is one timer for all streams that have a due time of their own (`Arming.due`).
+`PeriodicCheck` visits all streams at a constant rate, a few at each tick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tidegate.redis.subscription import StreamSubscription
 
 
 class DueTimes:
-    """Calls `act` for each stream whose `arming.due` has come; one that was changed lapses."""
+    """Calls `act` for each stream that is due by `arming.due`. A due time that was changed
+    meanwhile is ignored.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, act: Callable[[StreamSubscription], None]
@@ -27,12 +29,12 @@ class DueTimes:
         self._act = act
         self._heap: list[tuple[float, int, StreamSubscription]] = []
         self._order = count()
-        # uvloop has no TimerHandle for less than half a millisecond: it has a plain Handle.
+        # For less than half a millisecond uvloop returns a Handle, which has no `when`.
         self._timer: asyncio.Handle | None = None
         self._timer_due = inf  # loop time
 
     def add(self, watch: StreamSubscription) -> None:
-        """Its due time was set."""
+        """Call this after the due time of a stream was set."""
         due = watch.arming.due
         if due is None:
             return
@@ -41,7 +43,7 @@ class DueTimes:
             self._set_timer()
 
     def clear(self) -> None:
-        """Nothing is due any more."""
+        """Forget all due times."""
         self._heap.clear()
 
     def _set_timer(self) -> None:
@@ -62,7 +64,7 @@ class DueTimes:
 
 
 class PeriodicCheck:
-    """Round and round over all streams."""
+    """Visits all streams, repeatedly."""
 
     def __init__(self) -> None:
         self._streams: deque[StreamSubscription] = deque()
@@ -70,7 +72,7 @@ class PeriodicCheck:
         self._owed = 0.0
 
     def add(self, watch: StreamSubscription) -> None:
-        """Look at this stream too, until it is no longer current."""
+        """Visit this stream until it is no longer current."""
         if watch not in self._known:
             self._known.add(watch)
             self._streams.append(watch)
@@ -84,7 +86,7 @@ class PeriodicCheck:
     def turn(
         self, looks: float, is_current: Callable[[StreamSubscription], bool]
     ) -> Iterator[StreamSubscription]:
-        """The streams whose turn it is; `looks` may be less than one and adds up."""
+        """The next streams; fractions of `looks`, how many there are, are carried over."""
         self._owed += looks
         number = min(int(self._owed), len(self._streams))
         self._owed -= int(self._owed)

@@ -69,12 +69,12 @@ class StreamSubscription:
         self.registered: bool | None = None
         #: Number of the page that is wanted now; an answer to an earlier one is dropped.
         self.question = 0
-        #: When `dispatch` was called last (Unix time), while entries are traced; 0 when the relay
-        #: message that came of it has arrived.
+        #: When `dispatch` was called last (Unix time in ns), while entries are traced; 0 after its
+        #: relay message has arrived.
         self.asked_ns = 0
-        #: How often the sweep has looked at it.
+        #: How often the periodic check has visited it.
         self.checks = 0
-        #: The id of the newest entry that a relay has brought, or an empty dispatch has told of.
+        #: The id of the newest entry in a relay message or in the reply to an empty dispatch.
         self.relayed = b""
         #: Wait before the next try after an error; 0 after a success.
         self.retry_s = 0.0

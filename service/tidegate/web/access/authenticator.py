@@ -49,7 +49,7 @@ class Principal(NamedTuple):
     token: Token | None
 
 
-#: What every connection begins with, once for all.
+#: The principal of a connection that is not authenticated yet, or need not be.
 NOBODY = Principal(ANONYMOUS, None)
 
 
@@ -114,7 +114,11 @@ class Authenticator:
         return Principal(await verifier.verify(token), token)
 
     def anonymous(self, headers: Headers) -> Principal:
-        """Who sends a request where nobody uses tokens. Raises Forbidden as `authenticate`."""
+        """The principal of a request without authentication (`server.auth` is `none`).
+
+        Raises:
+            Forbidden: the origin is not allowed.
+        """
         self._check_origin(headers, has_token=True)
         return NOBODY
 

@@ -127,7 +127,11 @@ class AuthorizedConnection:
         await self._admission.admit(self, head, counted=counted)
 
     def enter_freely(self, head: RequestHead) -> None:
-        """As `enter`, where nobody has to be asked (`is_free`). Raises Refused."""
+        """As `enter`, without waiting, if no authentication is required (`Admission.is_open`).
+
+        Raises:
+            Refused: host or origin is not allowed, or all anonymous connections are revoked.
+        """
         self._admission.admit_freely(self, head)
 
     def in_time(self) -> asyncio.Timeout:

@@ -33,7 +33,7 @@ EXPOSED = (
 MAX_AGE_S = 600
 
 _VARY = (b"vary", b"origin")
-#: On every answer. What a page asks for by the rules of CORS is not meant by the second one.
+#: In every response. The second one does not apply to requests with CORS.
 ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),

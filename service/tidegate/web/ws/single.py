@@ -32,8 +32,8 @@ PREFIX = "/ws/operations/"
 
 
 class OperationMessages(Mapping[str, Callable[[str], None]]):
-    """What a viewer of one operation may say besides `ping`: most say nothing, so what reads it is
-    made when it is asked for.
+    """The messages, besides `ping`, that a viewer of one operation may send. Their handlers are
+    created when they are needed, because most viewers send none.
     """
 
     __slots__ = ("_acks", "_authorized", "_cancels", "_only", "_sender", "_socket")
@@ -46,7 +46,7 @@ class OperationMessages(Mapping[str, Callable[[str], None]]):
         *,
         acks: bool,
     ) -> None:
-        """`acks`: it offers to acknowledge entries."""
+        """`acks`: whether the viewer offers to acknowledge entries."""
         self._socket = socket
         self._authorized = authorized
         self._sender = sender
@@ -55,7 +55,7 @@ class OperationMessages(Mapping[str, Callable[[str], None]]):
         self._only: OperationId | None = None
 
     def admitted(self, operation: OperationId) -> None:
-        """Its viewer is known, and watches this."""
+        """The viewer is authorized, and watches this operation."""
         self._only = operation
         if self._cancels is not None:
             self._cancels.admitted(operation)
@@ -127,8 +127,8 @@ class OperationSocket:
         head: RequestHead,
         messages: OperationMessages,
     ) -> Coroutine[Any, Any, None] | None:
-        """Join the operation that path and query name, if that may be; else refuse. What has to be
-        waited for is in what is returned.
+        """Join the operation of path and query, or refuse. If something has to be awaited, a
+        coroutine for the rest is returned.
         """
         try:
             if not head.path.startswith(PREFIX):
@@ -148,7 +148,7 @@ class OperationSocket:
         return None
 
     async def _in_time(self, joining: _Joining, head: RequestHead | None) -> None:
-        """What has to be waited for; `head` is None when it is admitted already."""
+        """Join with waiting; `head` is None if the viewer is admitted already."""
         authorized, sender, operation = joining.authorized, joining.sender, joining.operation
         try:
             async with authorized.in_time():
@@ -166,7 +166,7 @@ class OperationSocket:
             refuse(sender, authorized.refusal(error))
 
     def _join(self, joining: _Joining, known: Mapping[str, Any] | None = None) -> bool:
-        """False: the operation is not followed yet."""
+        """Join; False if this replica does not follow the operation yet."""
         authorized, sender, _, operation, ask = joining
         sender.record.enter(Stage.JOIN)
         ask = ask._replace(by=authorized.reads_as)
@@ -180,7 +180,7 @@ class OperationSocket:
 
 
 class _Joining(NamedTuple):
-    """A viewer on its way to its operation."""
+    """A viewer that is about to join its operation."""
 
     authorized: AuthorizedConnection
     sender: DirectSender | AsgiSender
