@@ -312,7 +312,7 @@ async def test_a_given_number_of_replicas_is_not_questioned() -> None:
     assert done.code == 0
     assert re.search(r"^replicas +1 +the limit is the number given", done.out, re.MULTILINE)
     text = " ".join(done.out.split())
-    assert "first to give way: connections of a replica" in text or "CPU of a replica" in text
+    assert "reached first: connections of a replica" in text or "CPU of a replica" in text
 
     told = json.loads((await size(*LOAD, "--replicas", "100", "--primaries", "32", "--json")).out)
     assert told["plan"]["redis"]["primaries"] == 32

@@ -124,7 +124,7 @@ class Cluster:
                 for line in await self._nodes(server):
                     if "myself" in line[2] and "master" in line[2] and _has_slot(line, slot):
                         return server
-        raise ClusterError(f"nobody serves slot {slot}")
+        raise ClusterError(f"no node serves slot {slot}")
 
     async def other_than(self, server: Server) -> Server:
         """Another primary, as a target of a move."""

@@ -236,7 +236,7 @@ def _connect_advice(error: httpx.HTTPError) -> str:
         return "the certificate is not valid for this name, or its CA is not known here"
     if isinstance(error, httpx.TimeoutException):
         return "packets are dropped on the way, or the proxy waits for a gateway that is not there"
-    return "check host, port and scheme; nothing that speaks HTTP answers there"
+    return "check host, port and scheme; no HTTP server answers there"
 
 
 def _words(error: Exception) -> str:

@@ -55,9 +55,7 @@ def run(
     ] = 6,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            "--minutes", metavar="N", min=0.01, max=525_600, help="End by itself after so long."
-        ),
+        typer.Option("--minutes", metavar="N", min=0.01, max=525_600, help="Exit after this time."),
     ] = None,
     open_page: Annotated[
         bool,
@@ -66,11 +64,13 @@ def run(
         ),
     ] = True,
     restart: Annotated[
-        bool, typer.Option("--restart/--no-restart", help="Start again what died.")
+        bool, typer.Option("--restart/--no-restart", help="Restart replicas that died.")
     ] = True,
     restart_after_s: Annotated[
         float,
-        typer.Option("--restart-after", metavar="SECONDS", min=0, help="Time to see what is lost."),
+        typer.Option(
+            "--restart-after", metavar="SECONDS", min=0, help="Time after which they are restarted."
+        ),
     ] = 10.0,
     log_level: options.LogLevel = "warning",
     config: options.Config = None,

@@ -124,21 +124,26 @@ def size(
         typer.Option(
             min=1,
             max=100_000,
-            help="Compute what so many use, and what gives way first, instead of how many are "
-            "needed.",
+            help="Compute the load of this number, and which limit is reached first, instead of "
+            "how many are needed.",
             rich_help_panel=_INSTALLATION,
         ),
     ] = None,
     primaries: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000, help="Of a Redis Cluster.", rich_help_panel=_INSTALLATION),
+        typer.Option(
+            min=1,
+            max=1_000,
+            help="Primaries of the Redis Cluster; default: as many as are needed.",
+            rich_help_panel=_INSTALLATION,
+        ),
     ] = None,
     crowd: Annotated[
         int,
         typer.Option(
             min=0,
             max=100_000_000,
-            help="Of the viewers, those who watch one and the same operation.",
+            help="How many of the viewers watch the same operation.",
             rich_help_panel=_LOAD,
         ),
     ] = 0,
@@ -150,8 +155,8 @@ def size(
 
     Each entry is sent to each viewer of its operation: 10,000 viewers of 1,000 operations with
     2,000 entries per second are 20,000 frames per second. The estimate uses figures that were
-    measured on one machine (docs/sizing.md has them, and how far off it may be); it is for a first
-    installation, not instead of a load test.
+    measured on one machine (docs/sizing.md has them, and their accuracy). It is for planning a
+    first installation, and does not replace a load test.
 
     Exit code: 0 an estimate; 1 no number of replicas is enough; 2 wrong usage.
 
@@ -165,7 +170,7 @@ def size(
     pages that show a list of ten operations each
 
     `tidegate size --viewers 1000000 --operations 100000 --entries-per-second 10000 --replicas 100
-    --primaries 32 --crowd 1000000` for what gives way first
+    --primaries 32 --crowd 1000000` to see which limit is reached first
     """
     from tidegate.cli.size_plan import Load, LoadTooLarge, size_plan
     from tidegate.model.errors import InvalidInput
@@ -209,7 +214,7 @@ def size(
 
 def _print(load: Load, plan: Plan) -> None:
     replica, redis = plan.replica, plan.redis
-    # What one replica has when none is missing; its size is for when some are.
+    # Connections of a replica while none is missing; its size is computed for when some are.
     usual = -(-load.viewers // plan.replicas)
     spare_replicas = load.spare_replicas * load.workers
     spare = f", {spare_replicas} of them spare" if spare_replicas else ""
@@ -262,20 +267,20 @@ def _uses(load: Load, plan: Plan) -> list[Use]:
 
 
 def _print_limits(found: list[Use]) -> None:
-    """Each resource, the first to give way on top."""
+    """Each resource and how much of its limit is used, the highest share first."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
-    table.add_row("used of its limit", "", "")
+    table.add_row("used, of the limit", "", "")
     for use in found:
         style = "bold red" if use.share > 1 else ""
         table.add_row(f"  {use.resource}", f"{use.share:.0%}", f"mostly {use.mostly}", style=style)
     stdout().print(table)
     first = found[0]
-    stdout().print(f"first to give way: {first.resource}; what helps: {first.remedy}")
+    stdout().print(f"reached first: {first.resource}; remedy: {first.remedy}")
 
 
 def _primaries(count: int) -> str:

@@ -1,14 +1,14 @@
-"""What work costs in CPU: amounts of each part, times the measured cost of one. Pure.
+"""CPU cost of work: the amount of each part, times its measured cost. Pure.
 
     all replicas = seconds x replicas + connections + operations x watching replicas
                    + entries on each watching replica + dispatches + deliveries + re-arms
     Redis        = seconds x replicas + operations x watching replicas
                    + entries + relays to further replicas + re-arms
 
-A replica that watches an operation without being the one that dispatches it arms its change
-notification again at most once in `REARM_S`, and at most once for each entry. Above
-`SINGLE_ENTRIES_PER_S` the entries of a process share wake-ups: each costs a share of a single one.
-`python -m bench.fleet_costs` measures all of it, and how far the sum is off.
+A replica that watches an operation without dispatching it arms its change notification again at
+most once in `REARM_S`, and at most once per entry. Above `SINGLE_ENTRIES_PER_S`, the entries of a
+process share wake-ups, so each costs only a share of what a single one does.
+`python -m bench.fleet_costs` measures the costs, and the error of the sum.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ REDIS_PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What all replicas together do in a second.
+    """The work of all replicas together, per second.
 
-    `following`: replicas that have viewers of an operation, on average. `primaries` share the
-    operations evenly.
+    `following`: average number of replicas with viewers of an operation. The operations are
+    distributed evenly over `primaries`.
     """
 
     replicas: int
@@ -56,23 +56,23 @@ class Work:
 
     @property
     def watched(self) -> float:
-        """Operations, times the replicas with viewers of each."""
+        """Pairs of an operation and a replica that has viewers of it."""
         return self.operations * self.following
 
     @property
     def rearms_per_second(self) -> float:
-        """Of replicas that watch and do not dispatch."""
+        """Re-arms by the replicas that watch an operation without dispatching it."""
         per_replica = min(self.entries_per_second, self.operations / REARM_S)
         return per_replica * max(0.0, self.following - 1)
 
     @property
     def entries_per_replica(self) -> float:
-        """Per second, on one of them."""
+        """Entries per second that one replica processes."""
         return self.entries_per_second * self.following / self.replicas
 
 
 def replica_amounts(work: Work, *, further_share: float) -> Sequence[float]:
-    """In the order of `REPLICA_PARTS`, per second, over all replicas."""
+    """Amounts in the order of `REPLICA_PARTS`, per second, of all replicas together."""
     entries = work.replicas * coalesced(work.entries_per_replica, further_share)
     return (
         work.replicas,
@@ -86,7 +86,7 @@ def replica_amounts(work: Work, *, further_share: float) -> Sequence[float]:
 
 
 def redis_amounts(work: Work, *, further_share: float) -> Sequence[float]:
-    """In the order of `REDIS_PARTS`, per second, over all primaries."""
+    """Amounts in the order of `REDIS_PARTS`, per second, of all primaries together."""
     each = work.entries_per_second / work.primaries
     entries = work.primaries * coalesced(each, further_share)
     return (
@@ -99,32 +99,32 @@ def redis_amounts(work: Work, *, further_share: float) -> Sequence[float]:
 
 
 def coalesced(per_second: float, further_share: float) -> float:
-    """As many single entries would cost as much."""
+    """The number of single entries per second that would cost as much as these."""
     single = min(per_second, figures.SINGLE_ENTRIES_PER_S)
     return single + (per_second - single) * further_share
 
 
 def replica_cpu(work: Work) -> float:
-    """Cores of the measured machine that one replica uses."""
+    """CPU of one replica, in cores of the measured machine."""
     amounts = replica_amounts(work, further_share=figures.FURTHER_SHARE)
     return _sum(amounts, figures.REPLICA_US) / work.replicas
 
 
 def redis_cpu(work: Work) -> float:
-    """Cores of the measured machine that all primaries use together."""
+    """CPU of all primaries together, in cores of the measured machine."""
     amounts = redis_amounts(work, further_share=figures.REDIS_FURTHER_SHARE)
     return _sum(amounts, figures.REDIS_US)
 
 
 def replica_parts(work: Work) -> dict[str, float]:
-    """Cores of one replica for each part."""
+    """CPU of one replica by part, in cores."""
     amounts = replica_amounts(work, further_share=figures.FURTHER_SHARE)
     cores = [a * c / 1e6 / work.replicas for a, c in zip(amounts, figures.REPLICA_US, strict=True)]
     return dict(zip(REPLICA_PARTS, cores, strict=True))
 
 
 def redis_parts(work: Work) -> dict[str, float]:
-    """Cores of one primary for each part."""
+    """CPU of one primary by part, in cores."""
     amounts = redis_amounts(work, further_share=figures.REDIS_FURTHER_SHARE)
     cores = [a * c / 1e6 / work.primaries for a, c in zip(amounts, figures.REDIS_US, strict=True)]
     return dict(zip(REDIS_PARTS, cores, strict=True))

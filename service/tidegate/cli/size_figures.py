@@ -1,4 +1,4 @@
-"""What `tidegate size` computes with: measured figures, each with its source.
+"""The figures of `tidegate size`, each with its source.
 
 All of them were measured on one machine (AMD EPYC, a virtual machine with 2 cores, CPython 3.11,
 Valkey 9.1) and are in docs/performance.md; a test holds each against that page. A core of another
@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Final
 
 # With the compiled engine on idle cores, 30 November 2026: `python -m bench.fleet_costs --rounds
-# 3`, but a replica's deliveries and entries, which are from `python -m bench -s 1x2000 -s 200x10
-# --centrifugo` on the same day and a tenth higher. A cost of 0 is one that cannot be seen in those
-# fleets: a dispatch and a re-arm are within what a replica uses for an entry.
+# 3`, except for the costs of deliveries and entries on a replica: these are from
+# `python -m bench -s 1x2000 -s 200x10 --centrifugo` on the same day, which found a tenth more.
+# A cost of 0 could not be distinguished in those fleets: dispatching and re-arming are included in
+# what a replica uses for an entry.
 
 #: Microseconds of CPU, in the order of `size_costs.REPLICA_PARTS`.
 REPLICA_US: Final = (5_550.0, 0.12, 4.9, 100.0, 0.0, 6.7, 0.0)
 #: In the order of `size_costs.REDIS_PARTS`.
 REDIS_US: Final = (2_200.0, 2.8, 102.0, 17.2, 10.9)
-#: What coalescing depends on: up to so many entries per second each is processed alone.
+#: Up to this rate of entries per second, each entry is processed by itself.
 SINGLE_ENTRIES_PER_S: Final = 1_000
-#: What an entry above costs, of a single one: on a replica, and in Redis.
+#: The cost of an entry above that rate, as a share of a single one: on a replica, and in Redis.
 FURTHER_SHARE: Final = 0.32
 REDIS_FURTHER_SHARE: Final = 0.42
 #: Connects per second of a core, with tokens and connection limits. `connects-jwt`, `-s connects
@@ -30,7 +31,7 @@ CONNECTS_PER_S: Final = 4_482
 # `python -m bench.memory`, 30 November 2026.
 
 REPLICA_BYTES: Final = 94_900_000
-#: The process above the workers of `server.workers`: resident memory of one with two workers.
+#: Resident memory of the supervisor of two worker processes (`server.workers`).
 SUPERVISOR_BYTES: Final = 68_500_000
 CONNECTION_BYTES: Final = 2_670
 #: With viewers on the replica, without its replay buffer.

@@ -1,7 +1,9 @@
-"""What gives way first in an installation of a given size: each resource, used beside its limit.
+"""Which limit an installation of a given size reaches first: the use of each resource, compared
+with its limit.
 
-For `tidegate size --replicas`, which asks what a number of replicas and primaries can do instead of
-how many are needed. Pure. Limits that are not measured are chosen below, with their reason.
+This is for `tidegate size --replicas`, which computes what a given number of replicas and primaries
+can carry instead of how many are needed. Pure. Limits that are not measured are chosen below, with
+their reason.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from tidegate.cli.size_costs import (
 )
 from tidegate.cli.size_plan import Load, frame_bytes, relayed_bytes, work_of
 
-#: What an ordinary virtual machine has.
+#: Network bandwidth of an ordinary virtual machine.
 NETWORK_BITS_PER_S = 10e9
-#: `maxclients` of Redis by default, without publishers.
+#: Default of `maxclients` in Redis. Publishers are not counted.
 REDIS_CLIENTS = 10_000
-#: `tracking-table-max-keys` of Redis by default: beyond it clients are told of changes that were
-#: none.
+#: Default of `tracking-table-max-keys` in Redis. Above it, Redis sends invalidations for keys that
+#: have not changed.
 TRACKED_KEYS = 1_000_000
-#: Until the last viewer of one operation has an entry: a person would see more.
+#: Time in which all viewers of an operation should have an entry: people notice a longer one.
 SPREAD_S = 1.0
 
 _FEWER_REPLICAS = (
@@ -49,7 +51,7 @@ _REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A resource: how much of its limit is used, what uses most of it, and what helps."""
+    """A resource: how much of its limit is used, what uses most of it, and the remedy."""
 
     resource: str
     used: float
@@ -60,12 +62,12 @@ class Use:
 
     @property
     def share(self) -> float:
-        """Above 1 it does not hold."""
+        """Used share of the limit; above 1 the installation is too small."""
         return self.used / self.limit
 
 
 def uses(load: Load, replicas: int, primaries: int) -> list[Use]:
-    """All resources, the first to give way first."""
+    """All resources, the one with the highest share first."""
     work = work_of(load, replicas, primaries=primaries)
     connections = load.viewers / replicas
     found = [
@@ -127,16 +129,16 @@ def uses(load: Load, replicas: int, primaries: int) -> list[Use]:
 
 
 def spread_s(viewers: int, replicas: int) -> float:
-    """From its dispatch until the last of these viewers has one entry: the primary sends it to each
-    replica, and each writes it to its viewers. Without other work.
+    """Seconds from the dispatch of an entry until the last of these viewers has it: the primary
+    sends it to each replica, and each replica writes it to its viewers. Without any other work.
     """
     relays = figures.REDIS_US[3] * (replicas - 1)
     return (relays + math.ceil(viewers / replicas) * figures.REPLICA_US[5]) / 1e6
 
 
 def replicas_of_least_spread(viewers: int) -> float:
-    """Where one more replica takes as long to be told as it saves: below this number there is
-    nothing to gain by telling some replicas through others.
+    """The number of replicas at which `spread_s` is lowest: sending the entry to one more replica
+    takes as long as that replica saves. With fewer replicas, a relay tree would gain nothing.
     """
     return math.sqrt(viewers * figures.REPLICA_US[5] / figures.REDIS_US[3])
 

@@ -1,9 +1,9 @@
 """How many replicas, how large, and what Redis needs: one pure function of the expected load.
 
-The model has two costs of CPU: one for each frame to a viewer, one for each entry on each replica
-that has viewers of its operation. More replicas share the frames; they do not share the entries of
-an operation that has viewers on all of them, so there are loads that no number of replicas can
-carry. The constants and their sources are in `size_figures`.
+Two costs of CPU decide: that of each frame to a viewer, and that of each entry on each replica with
+viewers of its operation. More replicas share the frames, but not the entries of an operation that
+has viewers on all of them, so there are loads that no number of replicas can carry. All costs are
+in `size_costs`, and the constants with their sources in `size_figures`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REPLICAS_MAX = 1_000
 #: Of a Redis Cluster, as its documentation recommends.
 PRIMARIES_MAX = 1_000
 _MIB = 2**20
-#: Far above any load; below it no figure overflows.
+#: Largest accepted value: far above any load, and no computation overflows.
 _LARGEST = 10**12
 
 
@@ -27,11 +27,23 @@ _LARGEST = 10**12
 class Load:
     """What is expected at the busiest time.
 
-    `viewers`: connections. `operations`: that have viewers and are updated, with
-    `entries_per_second` over all of them. `watches`: operations that each connection is subscribed
-    to. `kept_operations` and `kept_entries`: streams in Redis, and entries of each. `workers`:
-    replicas of each machine or pod, which fail together; `spare_replicas` counts these groups.
-    `cpu_scale`: CPU of the machine for the same work, relative to the measured one.
+    Attributes:
+        viewers: connections.
+        operations: operations that run and have viewers.
+        entries_per_second: over all operations.
+        entry_bytes: average size of an entry.
+        watches: operations that each connection is subscribed to.
+        kept_operations: streams in Redis; None: as many as `operations`.
+        kept_entries: entries kept of each stream.
+        connections_per_replica: maximum number of connections of a replica.
+        core_share: share of its core that a replica may use for this load.
+        spare_replicas: how many replicas may be missing; with `workers`, machines or pods.
+        replay_buffer_bytes: memory for the replay buffers of a replica.
+        cpu_scale: CPU of the machine for the same work, relative to the measured one.
+        workers: replicas of each machine or pod, which fail together.
+        replicas: compute for this number of replicas; None: as many as are needed.
+        primaries: the same for primaries of Redis.
+        crowd: viewers of one operation that has more viewers than the others; 0: there is none.
     """
 
     viewers: int
@@ -47,14 +59,15 @@ class Load:
     replay_buffer_bytes: int = 64 * _MIB
     cpu_scale: float = 1.0
     workers: int = 1
-    #: So many, whether that is enough or not; None: as many as are needed.
     replicas: int | None = None
     primaries: int | None = None
-    #: Viewers of a single operation, of all; 0: none that stands out.
     crowd: int = 0
 
     def __post_init__(self) -> None:
-        """Raises `InvalidInput` for what no computation can start from."""
+        """
+        Raises:
+            InvalidInput: a value is out of range.
+        """
         for name in ("viewers", "operations", "entries_per_second", "entry_bytes", "watches"):
             self._check(name, above=0)
         for name in ("kept_entries", "connections_per_replica", "core_share", "cpu_scale"):
@@ -73,11 +86,11 @@ class Load:
 
     @property
     def deliveries_per_second(self) -> float:
-        """Frames to viewers, by all replicas together."""
+        """Frames to viewers per second, of all replicas together."""
         return self.entries_per_second * self.viewers * self.watches / self.operations
 
     def _check(self, name: str, *, above: int) -> None:
-        if not above < getattr(self, name) <= _LARGEST:  # NaN is not either
+        if not above < getattr(self, name) <= _LARGEST:  # also false for NaN
             raise InvalidInput(name, f"a number above {above} and at most {_LARGEST:,}")
 
 
@@ -99,7 +112,7 @@ class ReplicaSize:
 
 @dataclass(frozen=True, slots=True)
 class RedisSize:
-    """All primaries together; `primaries` is how many are needed for the CPU."""
+    """All primaries together. CPU in cores; `primaries` is how many are needed for it."""
 
     cpu: float
     primaries: int
@@ -110,7 +123,9 @@ class RedisSize:
 
 @dataclass(frozen=True, slots=True)
 class GroupSize:
-    """A machine or pod with `workers` replicas and their supervisor."""
+    """Machines or pods, each with `workers` replicas and a supervisor: their number, and the size
+    of one.
+    """
 
     count: int
     workers: int
@@ -123,8 +138,8 @@ class GroupSize:
 class Plan:
     """`limit` names what determined the number of replicas: `cpu`, `connections`, or `given`.
 
-    `groups`: machines or pods; with one worker in each they are the replicas.
-    `reconnect_s`: CPU time in which the others accept the connections of a lost one.
+    `groups`: the machines or pods; with one worker each, these are the replicas.
+    `reconnect_s`: seconds that the others need to accept the connections of a lost one.
     """
 
     replicas: int
@@ -141,7 +156,7 @@ class LoadTooLarge(TidegateError):
 
 
 def size_plan(load: Load) -> Plan:
-    """The smallest number of replicas that carry this load, or what so many as are given use.
+    """Plan the smallest number of replicas that carry this load, or the number that is given.
 
     Raises:
         LoadTooLarge: there is no such number.
@@ -175,7 +190,7 @@ def _plan(load: Load, needed: int, replicas: int, limit: str) -> Plan:
 
 
 def _whole_groups(replicas: int, workers: int) -> int:
-    """At least so many replicas, in groups of `workers`."""
+    """The number of replicas, rounded up to whole groups of `workers`."""
     return math.ceil(replicas / workers) * workers
 
 
@@ -212,7 +227,7 @@ def _followed(load: Load, replicas: int) -> float:
 
 
 def work_of(load: Load, replicas: int, *, primaries: int = 1) -> Work:
-    """What so many replicas do together, viewers spread at random."""
+    """The work of this number of replicas, with viewers spread at random."""
     return Work(
         replicas=replicas,
         connections=load.viewers,
@@ -229,7 +244,9 @@ def _cpu(load: Load, replicas: int) -> float:
 
 
 def _entries_that_fit(load: Load) -> float:
-    """On each of many replicas that all watch the same operations, deliveries aside."""
+    """Entries per second that a replica can process if all of many replicas watch the same
+    operations, without deliveries.
+    """
     most = replace(load, viewers=load.operations)
 
     def cpu(per_second: float) -> float:
@@ -304,12 +321,12 @@ def _primaries(load: Load, replicas: int) -> tuple[float, int]:
 
 
 def frame_bytes(load: Load) -> int:
-    """On the network, with TLS."""
+    """Size of a frame on the network, with TLS."""
     return load.entry_bytes + figures.FRAME_EXTRA_BYTES + figures.PACKET_EXTRA_BYTES
 
 
 def relayed_bytes(load: Load) -> int:
-    """Of an entry, from Redis to one replica."""
+    """Size of an entry from Redis to one replica."""
     return load.entry_bytes + figures.RELAY_EXTRA_BYTES
 
 

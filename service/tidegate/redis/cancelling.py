@@ -67,7 +67,9 @@ class RedisCanceller:
         """As the port has it."""
         beside = cancel_key(self._prefix + operation)
         if beside is None:
-            raise SettingsError(("redis.key_prefix: has a brace, so no key fits beside a stream",))
+            raise SettingsError(
+                ("redis.key_prefix: contains a brace, so no other key can be in a stream's slot",)
+            )
         for _ in range(TRIES):
             seen = await self._still_runs(operation, by or operation)
             if isinstance(seen, CancelOutcome):

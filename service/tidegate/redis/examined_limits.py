@@ -26,7 +26,7 @@ def eviction(where: str, info: Mapping[str, str]) -> Finding:
     limit, used = _number(info.get("maxmemory")), _number(info.get("used_memory"))
     if not policy or limit is None or used is None:
         return Finding(
-            *(where, "eviction", FindingLevel.UNKNOWN, "INFO memory may not be read"),
+            *(where, "eviction", FindingLevel.UNKNOWN, "INFO memory is not permitted"),
             "check that maxmemory-policy is noeviction",
         )
     if limit == 0:
@@ -56,7 +56,7 @@ def output_buffer(where: str, limits: str | None) -> Finding:
     if len(numbers) != 3 or None in numbers:
         return Finding(
             *(where, "output buffer", FindingLevel.UNKNOWN, "CONFIG GET is refused"),
-            "nothing to do with the server's default, `pubsub 32mb 8mb 60`; less closes the "
+            "no change needed with the server's default, `pubsub 32mb 8mb 60`; less closes the "
             "connection of a replica under load",
         )
     hard, soft, seconds = (number or 0 for number in numbers)

@@ -123,7 +123,7 @@ class Topology:
         by_slot = []
         for slot in range(16384):
             if slot not in slots:  # in the middle of a failover
-                raise RedisUnavailable(f"nobody serves slot {slot}")
+                raise RedisUnavailable(f"no node serves slot {slot}")
             primary = slots[slot][0]
             node = known.get(primary.name)
             if node is None:

@@ -81,7 +81,7 @@ FRAMES: dict[str, Schema] = {
     ),
     "skipped": _frame(
         "skipped",
-        "So many superseded entries were skipped for this viewer, which reads too slowly.",
+        "This many superseded entries were skipped, because the viewer reads too slowly.",
         needs=("operation", "data"),
         **_ID,
         data=_data("count", count={**_COUNT, "minimum": 1}),
@@ -122,7 +122,7 @@ FRAMES: dict[str, Schema] = {
     ),
     "expiring": _frame(
         "expiring",
-        "The token of the connection expires in so many seconds; send `refresh`.",
+        "The token of the connection expires in this many seconds; send `refresh`.",
         needs=("data",),
         data=_data("in_s", in_s={"type": "number"}),
     ),
@@ -181,7 +181,7 @@ ALL_MESSAGES = {**MESSAGES, **_MANY_MESSAGES}
 _QUERY: Schema = {
     "type": "object",
     "properties": {
-        "last_event_id": {**POSITION, "description": "Resume behind this position"},
+        "last_event_id": {**POSITION, "description": "Resume after this position"},
         "history": {**HISTORY, "description": "Without a position: how much comes first"},
         "acks": {"enum": ["1"], "description": "This viewer answers `ack_request`"},
     },

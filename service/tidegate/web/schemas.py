@@ -67,7 +67,7 @@ EVENT = {
 }
 GAP = {
     "type": ["object", "null"],
-    "description": "Continuity is not proven in front of the first event.",
+    "description": "Continuity before the first event is not proven.",
     "required": ["after", "reason"],
     "properties": {
         "after": A_POSITION,
@@ -174,7 +174,7 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
             "text/event-stream": {},
         },
     },
-    204: {"description": "Nothing came while waiting", "headers": _OFFSETS},
+    204: {"description": "No event arrived while waiting", "headers": _OFFSETS},
     304: {"description": "Nothing has changed"},
     **_refusals("There is no stream of this operation"),
     410: _problem("Entries after this offset may be missing, or the stream has expired"),
@@ -197,7 +197,7 @@ VIEWER_SCHEME = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A viewer's token; also as a cookie or in the query where settings say so",
+        "description": "A viewer's token; the settings may also allow a cookie or the query",
     }
 }
 NEEDS_VIEWER: dict[str, Any] = {"security": [{"viewer": []}]}
@@ -240,7 +240,7 @@ EVENT_STREAM: dict[str, Any] = {
         "operationId": "event_stream",
         "parameters": [
             _parameter("operation_id", "path", "The operation", OPERATION_ID, required=True),
-            _parameter("last_event_id", "query", "Resume behind this position", POSITION),
+            _parameter("last_event_id", "query", "Resume after this position", POSITION),
             _parameter("history", "query", "Without a position: how much comes first", HISTORY),
             _parameter(
                 "Last-Event-ID", "header", "Takes precedence over `last_event_id`", POSITION
@@ -367,7 +367,7 @@ PUBLISH_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Done", "content": {"application/json": {"schema": _DONE}}},
     201: {"description": "Written", "content": {"application/json": {"schema": _DONE}}},
     202: {"description": "Not written", "content": {"application/json": {"schema": _DONE}}},
-    400: _problem("The id, the body or the key cannot be used"),
+    400: _problem("The id, the body or the key is invalid"),
     401: _problem("Without the service token"),
     403: _problem("Publishing over HTTP is off"),
     404: _problem("No such operation"),

@@ -112,7 +112,7 @@ def secret_key(secret: str) -> VerifyingKey:
     if not fitting:
         raise KeyUnusable(f"must have at least {HS_MIN_BYTES['HS256']} bytes")
     if b"-----BEGIN" in material or material.startswith((b"ssh-", b"ecdsa-sha2-")):
-        raise KeyUnusable("holds a public key, which is no secret: give its file as auth.key_file")
+        raise KeyUnusable("contains a public key, which is not a secret: use auth.key_file")
     return VerifyingKey(None, fitting, material)
 
 
@@ -172,7 +172,7 @@ def _jwk_key(jwk: object) -> VerifyingKey:
         raise KeyUnusable("is not a JSON object")
     kid, alg, operations = jwk.get("kid"), jwk.get("alg"), jwk.get("key_ops")
     if kid is not None and not isinstance(kid, str):
-        raise KeyUnusable("has a kid that is no text")
+        raise KeyUnusable("has a kid that is not a string")
     if jwk.get("use") not in (None, "sig"):
         raise KeyUnusable("is not for signatures")
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
@@ -180,7 +180,7 @@ def _jwk_key(jwk: object) -> VerifyingKey:
     key = public_key(_jwk_material(jwk))
     if alg is not None:
         if not isinstance(alg, str) or alg not in key.algorithms:
-            raise KeyUnusable("has an alg that does not fit it")
+            raise KeyUnusable("has an alg that does not match the key")
         # The issuer says what it signs with; only EdDSA has two names (RFC 9864).
         if alg not in ("EdDSA", "Ed25519", "Ed448"):
             key = key._replace(algorithms=frozenset({alg}))
@@ -197,14 +197,14 @@ _JWK_KINDS: Mapping[str, tuple[type[Any], tuple[str, ...]]] = {
 def _jwk_material(jwk: dict[str, object]) -> Any:
     kty = jwk.get("kty")
     if kty == "oct":
-        raise KeyUnusable("is a secret, and a secret that is published is none")
+        raise KeyUnusable("is a symmetric key, which must not be published")
     if not isinstance(kty, str) or kty not in _JWK_KINDS:
         raise KeyUnusable("has an unknown kty")
     kind, names = _JWK_KINDS[kty]
     # Only the public numbers: a private part, if there is one, is of no use here.
     numbers = {name: jwk.get(name) for name in names}
     if not all(isinstance(n, str) and len(n) <= _JWK_NUMBER_MAX_LENGTH for n in numbers.values()):
-        raise KeyUnusable("lacks its numbers, or they are too long")
+        raise KeyUnusable("has missing or oversized parameters")
     try:
         return kind.from_jwk({"kty": kty, **numbers})
     except (PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
@@ -233,4 +233,4 @@ def public_key(key: object) -> VerifyingKey:
         case ed448.Ed448PublicKey():
             return VerifyingKey(None, frozenset({"EdDSA", "Ed448"}), key)
         case _:
-            raise KeyUnusable("is of a kind that signs no tokens")
+            raise KeyUnusable("is of a type that cannot sign tokens")

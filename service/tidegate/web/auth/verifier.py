@@ -167,7 +167,7 @@ def _read_times(claims: Claims, settings: AuthSettings, now: float) -> float | N
     ends = _read_time(claims, "exp")
     if ends is None:
         if settings.require_exp:
-            raise _bad_claim("exp", "there: tokens without an expiry are not accepted")
+            raise _bad_claim("exp", "present: tokens without an expiry are not accepted")
         return None
     if ends + settings.leeway_s <= now:
         raise Unauthenticated("expired", "the token has expired")

@@ -47,7 +47,7 @@ def feed_routes(reading: ReadRoutes, reader: Reader, settings: Settings) -> APIR
         operation_id: OperationPath,
         request: Request,
         limit: int = Query(
-            default=DEFAULT_LIMIT, ge=1, le=LISTED_MAX, description="At most so many."
+            default=DEFAULT_LIMIT, ge=1, le=LISTED_MAX, description="Maximum number."
         ),
     ) -> Response:
         """Newest first, each with its state. For a live list, watch the feed."""

@@ -297,7 +297,7 @@ def reading_routes(reading: ReadRoutes, settings: Settings) -> APIRouter:
         request: Request,
         after: str = Query(
             default="",
-            description="Events behind this position: the `cursor` of the last page. "
+            description="Events after this position: the `cursor` of the last page. "
             "Else from the first event there is.",
             json_schema_extra=POSITION,
         ),
@@ -305,7 +305,7 @@ def reading_routes(reading: ReadRoutes, settings: Settings) -> APIRouter:
             default=min(DEFAULT_LIMIT, largest),
             ge=1,
             le=largest,
-            description="At most so many, each of those that are joined counted.",
+            description="Maximum number of events; those that are joined count individually.",
         ),
         joined: bool = Query(
             default=True,

@@ -208,7 +208,7 @@ class Publishing:
             raise PublishRejected(400, "bad_request", f"entry {number}: {reason}")
         if entry.type == MALFORMED_TYPE:
             raise PublishRejected(
-                400, "bad_request", f"entry {number}: this type is the gateway's own"
+                400, "bad_request", f"entry {number}: this type is reserved for the gateway"
             )
         return entry
 
