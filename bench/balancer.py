@@ -37,8 +37,6 @@ class Balancer:
     def __init__(self, backends: Sequence[Backend]) -> None:
         self.backends = backends
         self.port = 0
-        #: Connections that came while no replica was in rotation or reachable.
-        self.turned_away = 0
         self._turn = 0
         self._work: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -87,7 +85,6 @@ class Balancer:
             backend.connected_s.append(time.monotonic())
             front.meet(back)
             return
-        self.turned_away += 1
         front.end()
 
     def _next(self) -> Backend | None:

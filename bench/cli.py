@@ -2,36 +2,33 @@
 
 Exit status: 0 when everything was measured and everything arrived, 1 when a round of the gateway
 failed or lost something, 2 when the run could not be made, 130 or 143 when it was interrupted
-(what was measured until then is shown and saved). A missed target is not a failure: targets are
-for people.
+(what was measured until then is shown and saved). A missed target is not a failure.
 """
 
-import asyncio
 import shlex
-import signal
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
-    BarColumn,
     MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
 )
 
 from bench import comparison, machine, profile, report, results
 from bench.centrifugo import VERSION as PEER_VERSION
 from bench.centrifugo import centrifugo as peer
-from bench.errors import BenchError, NotPossible
+from bench.command import (
+    Interrupted,
+    JsonName,
+    RedisServer,
+    console,
+    errors_shown,
+    progress_bar,
+    until_interrupted,
+)
+from bench.errors import NotPossible
 from bench.measures import Bed, Round, play
 from bench.procfs import open_files_limit, require_linux
 from bench.results import Outcome
@@ -53,37 +50,27 @@ ROUNDS: Final = 3
 SECONDS: Final = 5.0
 QUICK_ROUNDS: Final = 1
 QUICK_SECONDS: Final = 2.0
-# More than viewers: a server's own files, and the baseline's connections to Redis.
+#: Beside those of viewers: files of a server, and connections of the baseline to Redis.
 SPARE_FILES: Final = 2_500
-NARROWEST: Final = 120
 SHOWN: Final = 25
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-T = TypeVar("T")
-console = Console()
-if not console.is_terminal:
-    console = Console(width=NARROWEST)
 
 Scenarios = Annotated[
     list[str] | None,
-    typer.Option("--scenario", "-s", help="Only this one (repeatable); --list names them."),
+    typer.Option(
+        "--scenario", "-s", help="Scenario to measure; may be repeated. --list names them."
+    ),
 ]
 Seconds = Annotated[
     float | None,
-    typer.Option(min=0.2, max=120, help=f"Length of a measured stretch ({SECONDS:g})."),
+    typer.Option(min=0.2, max=120, help=f"Length of each measurement ({SECONDS:g})."),
 ]
 ServerArgs = Annotated[
     str,
     typer.Option(
         help="Added to the gateway's command line, such as '--set viewer.ping_interval_s=5'."
     ),
-]
-RedisServer = Annotated[
-    str | None, typer.Option(help="Redis or Valkey binary (the embedded Valkey).")
-]
-JsonName = Annotated[
-    str | None,
-    typer.Option("--json", metavar="NAME", help="Write it to bench/results/NAME.json."),
 ]
 
 
@@ -99,7 +86,7 @@ def main(
         bool,
         typer.Option(
             "--quick",
-            help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s, smaller crowds: does it work?",
+            help=f"{QUICK_ROUNDS} round of {QUICK_SECONDS:g} s with fewer viewers, as a check.",
         ),
     ] = False,
     no_baseline: Annotated[
@@ -112,8 +99,7 @@ def main(
         bool,
         typer.Option(
             "--centrifugo",
-            help=f"Centrifugo {PEER_VERSION} in the same run, built from source the first time "
-            "(wants Go).",
+            help=f"Also measure Centrifugo {PEER_VERSION}, built once, from source (needs Go).",
         ),
     ] = False,
     centrifugo_binary: Annotated[
@@ -121,21 +107,21 @@ def main(
         typer.Option(
             "--centrifugo-binary",
             metavar="PATH",
-            help="The same with this binary of Centrifugo, which is not built.",
+            help="The same with this binary, instead of building it.",
         ),
     ] = None,
     by_script: Annotated[
         bool,
         typer.Option(
             "--by-script",
-            help="The gateway as well with entries that the script of the Python package writes.",
+            help="Also measure the gateway with entries that the script of the package writes.",
         ),
     ] = False,
     without_metrics: Annotated[
         bool,
         typer.Option(
             "--without-metrics",
-            help="The gateway scraped, beside the same one with metrics off: what they cost.",
+            help="Measure the cost of metrics: with scrapes, and with metrics disabled.",
         ),
     ] = False,
     faster: Annotated[
@@ -145,7 +131,7 @@ def main(
             metavar="FACTOR",
             min=0.01,
             max=100,
-            help="Multiply the entries per second, to see what can be sent at most.",
+            help="Multiply the entries per second, to find the maximum.",
         ),
     ] = None,
     workers: Annotated[
@@ -154,15 +140,16 @@ def main(
             "--workers",
             min=2,
             max=64,
-            help="The gateway with so many worker processes beside one process, neither pinned.",
+            help="Compare this number of worker processes with one process, neither pinned to a "
+            "core.",
         ),
     ] = None,
     load_for_each: Annotated[
         bool,
         typer.Option(
             "--load-for-each",
-            help="With --workers: so many times the operations, so that each worker has the load "
-            "of the one process.",
+            help="With --workers: multiply the operations by the number of workers, so that each "
+            "has the load of the one process.",
         ),
     ] = False,
     server_args: ServerArgs = "",
@@ -201,9 +188,9 @@ def main(
     if no_baseline and baseline_only:
         raise typer.BadParameter("--no-baseline and --baseline-only leave nothing to measure")
     if without_metrics and baseline_only:
-        raise typer.BadParameter("--without-metrics is about the gateway")
+        raise typer.BadParameter("--without-metrics needs the gateway to be measured")
     if workers and (without_metrics or baseline_only):
-        raise typer.BadParameter("--workers is a comparison of its own")
+        raise typer.BadParameter("--workers excludes --without-metrics and --baseline-only")
     if load_for_each and not workers:
         raise typer.BadParameter("--load-for-each needs --workers")
     chosen = choose(scenario)
@@ -231,7 +218,7 @@ def main(
         most = max(subject.times for subject in subjects)
         largest = [one.times(most) for one in chosen]
         bed = make_bed(redis_server, stretch_s, largest, watch=scraped)
-        if workers:  # each wants a core, so nobody has one to itself
+        if workers:  # each needs a core, so no process has one to itself
             bed = replace(bed, pinning=bed.pinning.loosened())
         plan = Plan(chosen, subjects, rounds or (QUICK_ROUNDS if quick else ROUNDS), bed)
         raise typer.Exit(measure(plan, save_as=json))
@@ -258,24 +245,26 @@ def compare(before: str, after: str) -> None:
 
 @app.command("profile")
 def profile_command(
-    scenario: Annotated[str, typer.Option("--scenario", "-s", help="Which; --list names them.")],
+    scenario: Annotated[
+        str, typer.Option("--scenario", "-s", help="Scenario to profile; --list names them.")
+    ],
     seconds: Seconds = None,
     native: Annotated[
-        bool, typer.Option("--native", help="C functions too: libuv, hiredis, system calls.")
+        bool, typer.Option("--native", help="Include C functions: libuv, hiredis, system calls.")
     ] = False,
     picture: Annotated[
-        bool, typer.Option("--svg", help="A flame graph to look at, instead of lists.")
+        bool, typer.Option("--svg", help="Write a flame graph instead of printing lists.")
     ] = False,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Look into the naive server instead.")
+        bool, typer.Option("--baseline", help="Profile the naive server instead.")
     ] = False,
     server_args: ServerArgs = "",
     redis_server: RedisServer = None,
 ) -> None:
-    """Play one scenario and sample where the server spends its time (py-spy; wants root)."""
+    """Play one scenario and sample where the server spends its time (py-spy; needs root)."""
     chosen = choose([scenario])
     if chosen[0].kind is Kind.REPLICAS:
-        raise typer.BadParameter("one server at a time is sampled; take another scenario")
+        raise typer.BadParameter("only one server can be sampled; choose another scenario")
     with errors_shown():
         subject = NAIVE if baseline else gateway(tuple(shlex.split(server_args)))
         suffix = "svg" if picture else "collapsed"
@@ -399,79 +388,6 @@ def show_head(about: dict[str, Any]) -> None:
     if beside := about["versions"].get(report.PEER):
         console.print(f"{report.PEER} in this run: {beside}", highlight=False)
     console.print(
-        "Column Centrifugo: 6.9.1, measured on two cores of another machine: a mark, not a result.",
+        "Column Centrifugo: 6.9.1, measured on two cores of another machine: a target.",
         style="dim",
     )
-
-
-def end(
-    json_name: str | None, document: dict[str, Any], wrong: Sequence[str], fine: str = ""
-) -> NoReturn:
-    """Save it where it was asked for, tell what was wrong, and exit with 0 or 1."""
-    if json_name is not None:
-        console.print(f"saved to {results.save(json_name, document)}", soft_wrap=True)
-    for text in wrong:
-        console.print(f"[bold red]{escape(text)}[/bold red]")
-    if fine and not wrong:
-        console.print(f"[green]{fine}[/green]")
-    raise typer.Exit(1 if wrong else 0)
-
-
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM, after everything was put away."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(status)
-
-
-def progress_bar(*more: ProgressColumn) -> Progress:
-    """Drawn twice a second only: each drawing is work on the core of the load."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *more,
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=2,
-    )
-
-
-def until_interrupted(
-    work: Coroutine[Any, Any, T],
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
-) -> T:
-    """Run `work`. Raises `Interrupted` after its own cleaning up when a signal ends it."""
-    got: list[int] = []
-
-    async def supervised() -> T:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-
-        def stop(number: int) -> None:
-            got.append(number)
-            if task is not None and len(got) == 1:
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-        return await work
-
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(supervised())
-    except asyncio.CancelledError:
-        raise Interrupted(128 + got[0] if got else 1) from None
-
-
-@contextmanager
-def errors_shown() -> Iterator[None]:
-    """Errors that are for the user end the command with their text and status 2."""
-    try:
-        yield
-    except BenchError as error:
-        console.print(f"[bold red]{escape(str(error))}[/bold red]", highlight=False)
-        raise typer.Exit(2) from error
-    except Interrupted as interrupted:
-        raise typer.Exit(interrupted.status) from None

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import results
-from bench.cli import (
+from bench.command import (
     JsonName,
     RedisServer,
     console,
@@ -113,12 +113,6 @@ def _happened(outcome: Outcome) -> str:
     happened = outcome.judged["happened"]
     lines = [f"{name} x {count:,}" for name, count in sorted(happened.items())]
     return "\n".join(lines) or "-"
-
-
-def connect_ratio(outcomes: list[Outcome], window_s: float) -> float | None:
-    """Paced by naive, over all other replicas together."""
-    first, second = (outcome.peaks[window_s] for outcome in outcomes)
-    return ratio(first, second)
 
 
 def main(

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bench import results
 from bench.child import Child, running
-from bench.cli import JsonName, RedisServer, console, end, errors_shown
+from bench.command import JsonName, RedisServer, console, end, errors_shown
 from bench.procfs import cpu_ns, require_linux, require_memory
 from bench.report import number
 from bench.stage import free_port, redis_alone, redis_binary, until_ready

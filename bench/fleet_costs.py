@@ -19,7 +19,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bench import results
-from bench.cli import JsonName, RedisServer, console, end, errors_shown, until_interrupted
+from bench.command import (
+    JsonName,
+    RedisServer,
+    console,
+    end,
+    errors_shown,
+    progress_bar,
+    until_interrupted,
+)
 from bench.fit import fit
 from bench.procfs import open_files_limit, require_linux
 from bench.report import number
@@ -300,7 +308,7 @@ def main(
             require_linux()
             open_files_limit(12_000)
             binary = redis_binary(redis_server)
-            with Progress(console=console, transient=True, refresh_per_second=2) as progress:
+            with progress_bar() as progress:
                 readings = until_interrupted(play(binary, rounds, seconds, progress))
             document = {"format": results.FORMAT, **results.about(binary)}
     measured = medians(readings)

@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from bench import results
-from bench.cli import JsonName, RedisServer, console, end, errors_shown
+from bench.command import JsonName, RedisServer, console, end, errors_shown
 from bench.mark import message_template
 from bench.procfs import require_linux, rss_bytes
 from bench.report import number

@@ -19,7 +19,6 @@ from bench.stats import Difference, Spread, judge
 from bench.subjects import UNMEASURED, WORKERS
 
 OURS: Final = "tidegate"
-BASELINE: Final = "naive"
 PEER: Final = "centrifugo"
 # A problem may hold the end of a log; the JSON file has it whole.
 MAX_PROBLEM_CHARS: Final = 2_000

@@ -18,7 +18,8 @@ import typer
 from rich.table import Table
 
 from bench import results
-from bench.cli import choose, console, errors_shown, make_bed, measure
+from bench.cli import choose, make_bed, measure
+from bench.command import console, errors_shown
 from bench.report import OURS, number
 from bench.runner import Plan
 from bench.subjects import gateway

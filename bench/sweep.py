@@ -28,7 +28,7 @@ from rich.table import Table
 
 from bench import results
 from bench.child import Child, running
-from bench.cli import JsonName, RedisServer, console, end, errors_shown
+from bench.command import JsonName, RedisServer, console, end, errors_shown
 from bench.errors import NotPossible
 from bench.procfs import cpu_ns, require_linux, require_memory, rss_bytes
 from bench.report import number

@@ -14,7 +14,7 @@ import uvloop
 from rich.table import Table
 
 from bench import results
-from bench.cli import (
+from bench.command import (
     Interrupted,
     JsonName,
     RedisServer,

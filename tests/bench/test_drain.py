@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from bench import drain, fleet
 from bench.balancer import peak
-from bench.drain import connect_ratio, delivery_table, storm_table
+from bench.drain import delivery_table, storm_table
 from bench.errors import ProcessFailed
 from bench.returning import Verdict, compare
 from bench.rolling import Outcome, Scene, Side, naive, paced, play
@@ -46,7 +46,6 @@ async def test_a_rolling_restart_loses_nobody_and_nothing() -> None:
     console = Console(width=120)
     console.print(delivery_table(scene, outcomes))
     console.print(storm_table(outcomes))
-    console.print(f"paced / naive over a second: {connect_ratio(outcomes, 1.0)}")
 
 
 @pytest.mark.real("valkey9")

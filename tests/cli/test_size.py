@@ -1,6 +1,7 @@
 """`tidegate size`: the calculation, its figures against the documentation, and the command."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from tidegate.cli.size_costs import (
     replica_cpu,
     replica_parts,
 )
-from tidegate.cli.size_limits import replicas_of_least_spread, spread_s, uses
+from tidegate.cli.size_limits import spread_s, uses
 from tidegate.cli.size_plan import Load, LoadTooLarge, size_plan, work_of
 from tidegate.model.entries import RawEntry, read_entry
 from tidegate.model.errors import InvalidInput
@@ -181,9 +182,14 @@ def test_primaries_share_the_operations() -> None:
     assert many[REDIS_PARTS[4]] == pytest.approx(one[REDIS_PARTS[4]] / 32)
 
 
+def replicas_of_least_spread(viewers: int) -> int:
+    """Sending an entry to one more replica takes as long as that replica saves."""
+    return round(math.sqrt(viewers * figures.REPLICA_US[5] / figures.REDIS_US[3]))
+
+
 @given(st.integers(10_000, 10**7))
 def test_a_relay_tree_gains_nothing_below_the_number_of_least_spread(viewers: int) -> None:
-    best = round(replicas_of_least_spread(viewers))
+    best = replicas_of_least_spread(viewers)
     assert spread_s(viewers, best) <= spread_s(viewers, max(1, best // 2)) * 1.001
     assert spread_s(viewers, best) <= spread_s(viewers, best * 2) * 1.001
 

@@ -136,13 +136,6 @@ def spread_s(viewers: int, replicas: int) -> float:
     return (relays + math.ceil(viewers / replicas) * figures.REPLICA_US[5]) / 1e6
 
 
-def replicas_of_least_spread(viewers: int) -> float:
-    """The number of replicas at which `spread_s` is lowest: sending the entry to one more replica
-    takes as long as that replica saves. With fewer replicas, a relay tree would gain nothing.
-    """
-    return math.sqrt(viewers * figures.REPLICA_US[5] / figures.REDIS_US[3])
-
-
 def _cpu(resource: str, parts: Mapping[str, float], limit: float, scale: float) -> Use:
     mostly = max(parts, key=lambda name: parts[name])
     remedy = _REMEDIES.get(mostly, "fewer replicas")
