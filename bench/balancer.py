@@ -58,12 +58,6 @@ class Balancer:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    async def until(self, backend: Backend, *, in_rotation: bool) -> None:
-        """Wait until the checks have seen it so."""
-        while backend.in_rotation is not in_rotation:
-            backend.changed.clear()
-            await backend.changed.wait()
-
     # --- connections ----------------------------------------------------------------------------
 
     def accepted(self, front: "_Side") -> None:

@@ -5,6 +5,7 @@ status 0, and a new process; that it is ready again is for the balancer to find 
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from bench.subjects import gateway
 
 #: What a pod has until it is killed; Kubernetes gives 30 s by default.
 GRACE_S: Final = 30.0
+#: How often it is checked that a replica which is to become ready still runs.
+LOOK_S: Final = 0.25
 
 
 class Replica:
@@ -89,6 +92,28 @@ class Replica:
             ) from None
         if status != 0:
             raise child.failed(f"ended with status {status} after SIGTERM")
+
+    async def rotation(self, *, in_rotation: bool, within_s: float) -> None:
+        """Wait until the balancer has it in rotation, or out of rotation.
+
+        Raises:
+            BenchError: that takes longer than `within_s`.
+            ProcessFailed: it has exited, instead of becoming ready.
+        """
+        backend = self.backend
+        try:
+            async with asyncio.timeout(within_s):
+                while backend.in_rotation is not in_rotation:
+                    if in_rotation:
+                        self.check()
+                    backend.changed.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await backend.changed.wait()
+        except TimeoutError:
+            self.check()
+            word = "ready" if in_rotation else "out of rotation"
+            raise BenchError(f"{self.name} was not {word} within {within_s:.0f} s") from None
 
     async def start_again(self) -> None:
         """A new process in the same place."""

@@ -202,7 +202,7 @@ async def _staged(scene: Scene, side: Side) -> AsyncIterator[_Stage]:
             Balancer([replica.backend for replica in replicas])
         )
         for replica in replicas:
-            await _rotation(balancer, replica, in_rotation=True)
+            await replica.rotation(in_rotation=True, within_s=ROTATION_S)
         python = (sys.executable, "-m")
         viewers = await start("viewers", *python, "bench.returning", talks=True)
         publisher = await start(
@@ -216,22 +216,12 @@ async def _restart(stage: _Stage, replica: Replica, side: Side, tell: Tell, done
     tell(f"{replica.name} sends its viewers away", done)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(replica.stop(side.drain_s))
-        tasks.create_task(_rotation(stage.balancer, replica, in_rotation=False))
+        tasks.create_task(replica.rotation(in_rotation=False, within_s=ROTATION_S))
     tell(f"{replica.name} starts again", done + 0.8 / REPLICAS)
     await replica.start_again()
-    await _rotation(stage.balancer, replica, in_rotation=True)
+    await replica.rotation(in_rotation=True, within_s=ROTATION_S)
     for one in stage.replicas:
         one.check()
-
-
-async def _rotation(balancer: Balancer, replica: Replica, *, in_rotation: bool) -> None:
-    try:
-        async with asyncio.timeout(ROTATION_S):
-            await balancer.until(replica.backend, in_rotation=in_rotation)
-    except TimeoutError:
-        replica.check()
-        word = "ready" if in_rotation else "out of rotation"
-        raise BenchError(f"{replica.name} was not {word} within {ROTATION_S:.0f} s") from None
 
 
 async def _publish(publisher: Child, scene: Scene, enough: asyncio.Event) -> int:

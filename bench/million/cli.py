@@ -1,7 +1,7 @@
-"""The command: what is asked for, cut to what the machine allows, played, shown and saved.
+"""The command: limits a run to what the machine allows, runs it, shows and saves the result.
 
-Exit status: 0 when everything asked for was done, 1 when viewers or entries were missing or a phase
-was not finished, 2 when it could not be run, 130 or 143 when it was interrupted.
+Exit status: 0 when everything that was requested was done, 1 when viewers or entries were missing
+or a phase was not finished, 2 when it could not run, 130 or 143 when it was interrupted.
 """
 
 import os
@@ -34,14 +34,18 @@ from bench.report import number
 from bench.stage import redis_binary
 
 MOST: Final = 1_000_000
-#: A viewer is pinged this often: at the default of 20 s a million would be pinged 50,000 times a
-#: second, which is more than two cores can do beside everything else.
+#: Interval of pings. With the default of 20 s a million viewers would need 50,000 pings a second,
+#: more than two cores can send in addition to everything else.
 PING_S: Final = 300.0
 PARTS: Final = ("servers", "kernel", "clients", "redis", "other", "total")
 
 
 async def play(scene: Scene, run: Run, tell: Tell) -> None:
-    """Into `run`, also what was measured before an error. Raises `BenchError`."""
+    """Run all phases. Results are added to `run`, also if an error ends it.
+
+    Raises:
+        BenchError: a process has failed, or memory is low.
+    """
     try:
         async with started(scene) as site:
             await Director(site, run, tell).play()
@@ -58,7 +62,7 @@ def _first(group: BaseExceptionGroup[BenchError]) -> BenchError:
 
 
 def memory_table(run: Run) -> Table:
-    """Whose memory the connected viewers are."""
+    """Memory of the connected viewers, by what it is used for."""
     table = Table(title="memory for the viewers", title_justify="left", title_style="bold")
     for name in ("part", "MiB", "bytes per viewer"):
         table.add_column(name, justify="left" if name == "part" else "right")
@@ -70,7 +74,7 @@ def memory_table(run: Run) -> Table:
 
 
 def phase_table(run: Run) -> Table:
-    """A row for each phase: time, CPU, and how long viewers waited."""
+    """A row for each phase: duration, CPU, and how long viewers waited."""
     table = Table(title=f"{run.viewers:,} viewers", title_justify="left", title_style="bold")
     columns = (
         "phase",
@@ -106,7 +110,7 @@ def _waits(figures: dict[str, float]) -> tuple[str, str, str, str]:
         return f"{figures['server_us_per_viewer_s']:.2f} us per viewer and s", "", "", ""
     if "came_back" in figures:
         return (
-            f"{figures['came_back']:,.0f} back, of {figures['viewers_of_it']:,.0f}",
+            f"{figures['came_back']:,.0f} reconnected, of {figures['viewers_of_it']:,.0f}",
             number(figures.get("away_p50_s")),
             number(figures.get("away_p99_s")),
             number(figures.get("last_back_s")),
@@ -120,13 +124,13 @@ def _waits(figures: dict[str, float]) -> tuple[str, str, str, str]:
 
 
 def gave_way(run: Run) -> list[str]:
-    """What did not hold, in the order in which it happened."""
+    """What failed or was late, in order."""
     found = [f"connect: {run.stopped_by}"] if run.stopped_by else []
     for phase in run.phases:
         late = phase.figures.get("gc_over_1s", 0), phase.figures.get("lag_over_1s", 0)
         if any(late):
             found.append(
-                f"{phase.name}: event loops of replicas stood still for more than 1 s: "
+                f"{phase.name}: event loops of replicas were blocked for more than 1 s: "
                 f"{late[0]:,.0f} garbage collections, {late[1]:,.0f} late timers"
             )
         if phase.happened:
@@ -137,14 +141,14 @@ def gave_way(run: Run) -> list[str]:
 
 
 def main(
-    viewers: Annotated[int, typer.Option(min=2, max=MOST, help="At the most.")] = MOST,
+    viewers: Annotated[int, typer.Option(min=2, max=MOST, help="Maximum number.")] = MOST,
     operations: Annotated[int, typer.Option(min=2, max=MOST)] = 100_000,
     replicas: Annotated[
         int,
         typer.Option(
             min=0,
             max=room.MOST_PROCESSES,
-            help="0: 4, or as many as the limit of open files asks for.",
+            help="0: 4, or more if the limit of open files requires it.",
         ),
     ] = 0,
     swarms: Annotated[
@@ -158,7 +162,9 @@ def main(
     crowd: Annotated[
         float, typer.Option(min=0, max=1, help="Share of viewers that watch one operation.")
     ] = 0.5,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long all hold.")] = 60.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="Length of the phase `hold`.")
+    ] = 60.0,
     ping_interval_s: Annotated[
         float, typer.Option(min=1, max=3600, help="viewer.ping_interval_s of the replicas.")
     ] = PING_S,
@@ -171,10 +177,10 @@ def main(
     redis_server: RedisServer = None,
     json: JsonName = None,
 ) -> None:
-    """Connect as many viewers as memory allows, to several replicas: hold, publish, kill, drain.
+    """Connect as many viewers to several replicas as memory allows; hold, publish, kill, drain.
 
-    The limit of open files is raised as far as allowed. Memory is looked at as viewers connect:
-    it stops 2 GiB before the last, with those it has. A million take 23 GiB and half an hour.
+    The limit of open files is raised as far as allowed. No more viewers are connected when 2 GiB of
+    memory are left. A million take 23 GiB and half an hour.
     """
     with errors_shown():
         require_linux()
@@ -188,9 +194,7 @@ def main(
         if found.viewers < 1:
             raise NotPossible(f"no viewer can connect: {found.because}")
         if found.because:
-            console.print(
-                f"[yellow]{found.viewers:,} viewers at the most: {found.because}[/yellow]"
-            )
+            console.print(f"[yellow]at most {found.viewers:,} viewers: {found.because}[/yellow]")
         scene = Scene(
             viewers=found.viewers,
             operations=operations,
@@ -228,7 +232,10 @@ def main(
 
 
 def _require_memory(scene: Scene, limits: room.Limits) -> None:
-    """Raises `NotPossible` where not even the first viewer fits."""
+    """
+    Raises:
+        NotPossible: there is not enough memory for the first viewer.
+    """
     base = room.base_bytes(
         operations=scene.operations, replicas=scene.replicas, swarms=scene.swarms
     )
@@ -236,12 +243,12 @@ def _require_memory(scene: Scene, limits: room.Limits) -> None:
         raise NotPossible(
             f"{limits.available_bytes / 2**30:.1f} GiB of memory are available; "
             f"{(base + room.RESERVE_BYTES) / 2**30:.1f} GiB are needed before the first viewer: "
-            "take fewer --viewers, --operations or --replicas, or end other programs"
+            "choose fewer --viewers, --operations or --replicas, or end other programs"
         )
 
 
 def _played(scene: Scene, run: Run) -> tuple[list[str], int]:
-    """Play it; what ended it early, if anything did, and the exit status if it was a signal."""
+    """Run the scene; the errors that ended it early, and the exit status if a signal did."""
     progress = progress_bar()
     with progress:
         task = progress.add_task("processes start", total=1.0)

@@ -1,9 +1,9 @@
-"""Where the memory went: servers, Redis, clients and the kernel.
+"""How memory is used: servers, Redis, clients and the kernel.
 
-Processes are resident memory, page by page. The kernel's part is what is allocated for sockets,
-files and their tables (`Slab`, `VmallocUsed`, `PageTables`, `Percpu`, pages of socket buffers); it
-has both ends of each connection, because both are on this machine. `other` is what `MemAvailable`
-lost besides, which is also what other programs took.
+Processes count with their resident memory. The kernel's part is what it allocates for sockets,
+files and their tables (`Slab`, `VmallocUsed`, `PageTables`, `Percpu`, pages of socket buffers),
+for both ends of each connection, because both are on this machine. `other` is the rest of the
+decrease of `MemAvailable`, which includes other programs.
 """
 
 import os
@@ -29,7 +29,7 @@ class Memory:
     available: int
 
     def since(self, before: "Memory") -> "Split":
-        """What came on top."""
+        """The increase since an earlier moment."""
         return Split(
             servers=self.servers - before.servers,
             redis=self.redis - before.redis,
@@ -41,7 +41,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Bytes that came on top, by whose they are; `total` is what the machine has less."""
+    """An increase in bytes, by owner; `total` is the decrease of available memory."""
 
     servers: int
     redis: int
@@ -54,13 +54,17 @@ class Split:
         return self.total - self.servers - self.redis - self.clients - self.kernel
 
     def per_viewer(self, viewers: int) -> dict[str, float]:
-        """Bytes of each, for one viewer."""
+        """Bytes per viewer, by owner."""
         parts = asdict(self) | {"other": self.other}
         return {name: part / max(1, viewers) for name, part in parts.items()}
 
 
 def read_memory(*, servers: Iterable[int], redis: int, clients: Iterable[int]) -> Memory:
-    """By pid. Raises `ProcessLookupError` when one is gone."""
+    """The memory of these processes, by their pids, and of the kernel.
+
+    Raises:
+        ProcessLookupError: a process has ended.
+    """
     figures = _meminfo()
     return Memory(
         servers=sum(map(_rss, servers)),

@@ -1,7 +1,7 @@
-"""How long the event loops of the replicas stood still, from their own metrics. Pure.
+"""How long the event loops of the replicas were blocked, by their own metrics. Pure.
 
-Two histograms are read: garbage collections, and timers of the event loop that were late. Of a
-phase the number above a second is what counts, and the time of all collections.
+Two histograms are read: garbage collections, and late timers of the event loop. For a phase, the
+numbers above one second and the total time of collections are reported.
 """
 
 import re
@@ -10,26 +10,26 @@ from typing import Final, NamedTuple
 
 GC: Final = "tidegate_gc_pause_seconds"
 LAG: Final = "tidegate_loop_lag_seconds"
-#: The bound of the histograms (`tidegate.core.bounds.PAUSE_S`) that is nearest to what hurts.
+#: Pauses above this count; a bound of the histograms (`tidegate.core.bounds.PAUSE_S`).
 LONG_S: Final = 1.0
 _LINE: Final = re.compile(r"^(\w+?)_(count|sum|bucket)(\{[^}]*\})? (\S+)", re.MULTILINE)
 _BOUND: Final = re.compile(r'le="([^"]+)"')
 
 
 class Pause(NamedTuple):
-    """Since a replica's start."""
+    """Sums since the start of a replica."""
 
     gc_s: float = 0.0
     gc_long: int = 0
     lag_long: int = 0
 
 
-#: By process, so that one that starts again is not taken for the one before.
+#: By pid, so that a restarted replica is not confused with the process before.
 Pauses = dict[int, Pause]
 
 
 def read_pauses(exposition: str) -> Pause:
-    """From the text of `/metrics`; nothing where metrics are off."""
+    """Parse the text of `/metrics`; zero if metrics are disabled."""
     seconds = 0.0
     long = {GC: 0.0, LAG: 0.0}
     for name, kind, labels, value in _LINE.findall(exposition):
@@ -47,7 +47,7 @@ def read_pauses(exposition: str) -> Pause:
 
 
 def late(before: Mapping[int, Pause], after: Mapping[int, Pause]) -> dict[str, float]:
-    """The figures of a phase; of a process that ended in it nothing is known."""
+    """The figures of a phase. Processes that ended in it are not counted."""
     seconds, collections, timers = 0.0, 0, 0
     for pid, now in after.items():
         then = before.get(pid, Pause())

@@ -1,15 +1,15 @@
-"""What is done with the viewers, one phase after the other.
+"""The phases of a run, in order.
 
-    connect   all that memory allows, as fast as they are accepted
-    hold      nothing but pings
-    each      one entry to each operation, as fast as Redis takes them
+    connect   as many viewers as memory allows, as fast as they are accepted
+    hold      only pings
+    each      one entry to each operation, as fast as Redis accepts them
     crowd     one entry to the operation that the crowd watches
     kill      SIGKILL to one replica, and an entry to the crowd while its viewers are away
-    drain-N   SIGTERM to one replica after the other, each started again before the next
-    after     one entry to each operation again: everybody has to get it as the next one
+    drain-N   SIGTERM to one replica after the other; each is restarted before the next
+    after     one entry to each operation again: every viewer has to receive it as the next one
 
-A phase that cannot be finished in its time says what is missing and the run goes on; it ends early
-only where memory runs out (`OutOfMemory`) or a process ends by itself.
+If a phase does not finish in time, what is missing is reported and the run continues. It ends early
+only if memory is low (`OutOfMemory`) or a process exits unexpectedly.
 """
 
 import asyncio
@@ -27,29 +27,29 @@ from bench.million.scene import in_crowd
 from bench.million.site import DRAIN_WINDOW_S, LOOK_S, MANY, Site, Tally
 from bench.stats import percentile
 
-#: Handshakes at a time, of all swarms: enough to keep the replicas busy.
+#: Concurrent handshakes of all swarms: enough to keep the replicas busy.
 IN_FLIGHT: Final = 512
-#: Nothing more arrives.
+#: Deliveries end when none has arrived for this time.
 QUIET_S: Final = 20.0
-#: Nobody more connects.
+#: Connecting ends when no viewer has connected for this time.
 STUCK_S: Final = 30.0
 BACK_S: Final = 900.0
 DELIVERED_S: Final = 600.0
 PUBLISH_S: Final = 600.0
-#: As fast as Redis takes them; the publisher holds back at 50,000 without an answer.
+#: Entries per second without a limit; the publisher waits while 50,000 are unanswered.
 UNPACED: Final = 1e6
 
-#: Shown while it goes on: a text, and how much of this phase is done.
+#: Shows progress: a text, and the finished share of the phase.
 Tell = Callable[[str, float], None]
 
 
 class OutOfMemory(BenchError):
-    """Half of the reserve is gone; what was measured until then is kept."""
+    """Half of the reserve is used; what was measured until then is kept."""
 
 
 @dataclass(slots=True)
 class Phase:
-    """`figures` by name; `problems` in words: what did not go as it should, in order."""
+    """One phase: its figures and events by name, and its problems as text."""
 
     name: str
     figures: dict[str, float] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Phase:
 
 @dataclass(slots=True)
 class Run:
-    """All phases so far, the memory per part, and why there are not more viewers."""
+    """All phases so far, memory by owner, and why there are not more viewers."""
 
     viewers: int = 0
     stopped_by: str = ""
@@ -72,7 +72,7 @@ class Run:
 
 
 class Director:
-    """Plays the phases on a site, into a `Run`."""
+    """Runs the phases on a site, and adds them to a `Run`."""
 
     def __init__(self, site: Site, run: Run, tell: Tell) -> None:
         self._site = site
@@ -81,7 +81,11 @@ class Director:
         self._tell = tell
 
     async def play(self) -> None:
-        """All of them. Raises `BenchError`."""
+        """Run all phases.
+
+        Raises:
+            BenchError: see the module.
+        """
         await self._site.publisher.ask(
             "fill", timeout_s=PUBLISH_S, operations=self._scene.operations, entries_each=1
         )
@@ -96,11 +100,11 @@ class Director:
 
     @asynccontextmanager
     async def _phase(self, name: str, deliveries: int = 0) -> AsyncIterator[Phase]:
-        """Its costs, and what happened to viewers meanwhile."""
+        """Measure a phase: its costs, and what happened to viewers in it."""
         phase = Phase(name)
         self._run.phases.append(phase)
         self._tell(name, 0.0)
-        # An entry comes to each viewer once.
+        # Each viewer receives an entry once.
         await self._site.reset(min(deliveries, self._scene.per_swarm))
         before, pauses = self._site.costs(), await self._site.pauses()
         try:
@@ -115,16 +119,21 @@ class Director:
             if tally.counts[name]:
                 phase.problems.append(f"{tally.counts[name]:,} entries {name}")
         if tally.happened["gap"]:
-            phase.problems.append(f"{tally.happened['gap']:,} gaps told")
+            phase.problems.append(f"{tally.happened['gap']:,} gaps reported")
         if tally.states["gone"]:
-            phase.problems.append(f"{tally.states['gone']:,} viewers were refused for good")
+            phase.problems.append(f"{tally.states['gone']:,} viewers were refused permanently")
 
     async def _look(self) -> Tally:
-        """Wait a moment, and see. Raises `OutOfMemory`."""
+        """Wait a moment, and return the current figures.
+
+        Raises:
+            OutOfMemory: memory is low.
+            ProcessFailed: a process has exited.
+        """
         await asyncio.sleep(LOOK_S * (1 + self._scene.swarms // MANY))
         free = room.available_bytes()
         if free < room.RESERVE_BYTES // 2:
-            raise OutOfMemory(f"stopped: {free / 2**30:.1f} GiB of memory are left")
+            raise OutOfMemory(f"stopped: only {free / 2**30:.1f} GiB of memory are left")
         self._site.costs()  # raises when a process has ended
         return await self._site.tally()
 
@@ -158,7 +167,7 @@ class Director:
                     )
                     break
                 if now - changed > STUCK_S:
-                    self._run.stopped_by = f"nobody more connected for {STUCK_S:.0f} s"
+                    self._run.stopped_by = f"no viewer has connected for {STUCK_S:.0f} s"
                     phase.problems.append(self._run.stopped_by)
                     break
                 rate = seen / max(0.001, now - began)
@@ -169,7 +178,7 @@ class Director:
                 tally = await self._look()
             self._run.viewers = tally.open
             if not tally.open:
-                raise BenchError(f"nobody could connect: {dict(tally.happened)}")
+                raise BenchError(f"no viewer could connect: {dict(tally.happened)}")
             seconds = time.monotonic() - began
             phase.figures["per_second"] = tally.open / seconds
             if half_s is not None and seconds > half_s:
@@ -206,7 +215,7 @@ class Director:
         figures["server_bytes_after"] = self._site.memory().servers
 
     async def _publish(self, name: str, operations: int) -> None:
-        """One entry to each of the first `operations`."""
+        """Publish one entry to each of the first `operations`, and measure the deliveries."""
         viewers = self._run.viewers
         expected = viewers if operations > 1 else in_crowd(viewers, self._scene.crowd)
         async with self._phase(name, expected) as phase:
@@ -240,7 +249,7 @@ class Director:
     async def _delivered(
         self, phase: Phase, expected: int, publishing: "asyncio.Task[dict[str, Any]]"
     ) -> None:
-        """Until all have it, or nothing more arrives."""
+        """Wait until all viewers have the entry, or nothing arrives any more."""
         deadline = time.monotonic() + DELIVERED_S
         seen, changed = -1, time.monotonic()
         while seen < expected and time.monotonic() < deadline:
@@ -273,12 +282,12 @@ class Director:
             delivered = (await site.tally()).counts["delivered"]
             phase.figures |= {"expected": crowd, "delivered": delivered}
             if delivered < crowd:
-                phase.problems.append(f"{crowd - delivered:,} did not get the entry of meanwhile")
+                phase.problems.append(f"{crowd - delivered:,} missed the entry published meanwhile")
             await self._again(replica)
 
     async def _drain(self) -> None:
         site = self._site
-        # The one that was killed comes last: it has nobody yet.
+        # The replica that was killed is last: it has no viewers yet.
         places = [*range(1, len(site.replicas)), 0]
         for place in places[: self._scene.drains]:
             replica = site.replicas[place]
@@ -296,13 +305,13 @@ class Director:
                 await self._again(replica)
 
     async def _again(self, replica: Any) -> None:
-        """In its place."""
+        """Restart a replica on the same ports, and wait until it is in rotation."""
         await self._site.until(replica, in_rotation=False)
         await replica.start_again()
         await self._site.until(replica, in_rotation=True)
 
     async def _back(self, phase: Phase, affected: int, since_ns: int) -> None:
-        """Until everybody is back, or nobody comes back any more."""
+        """Wait until all viewers have reconnected, at most `BACK_S`."""
         deadline = time.monotonic() + BACK_S
         while True:
             tally = await self._look()
@@ -312,7 +321,9 @@ class Director:
             if not missing and back >= affected:
                 break
             if time.monotonic() > deadline:
-                phase.problems.append(f"{missing:,} viewers were not back after {BACK_S:.0f} s")
+                phase.problems.append(
+                    f"{missing:,} viewers had not reconnected after {BACK_S:.0f} s"
+                )
                 break
         tally = await self._site.tally()
         phase.figures["came_back"] = tally.counts["returned"]

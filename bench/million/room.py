@@ -1,8 +1,7 @@
-"""What the machine allows: memory, descriptors and addresses. The arithmetic is pure.
+"""What the machine allows: memory, file descriptors and addresses. The arithmetic is pure.
 
-The bench never takes the last of the memory: it stops connecting where `RESERVE_BYTES` would be
-touched, and ends where half of that is gone, because the kernel would end a process next. Swap is
-not counted, so a machine that would swap stops as well.
+The run never uses all memory: it stops connecting viewers when only `RESERVE_BYTES` are left, and
+ends when half of that is used, before the kernel kills a process. Swap is not counted.
 """
 
 import resource
@@ -12,29 +11,28 @@ from typing import Final
 
 from bench.errors import NotPossible
 
-#: For what changes while viewers are connected: a replica that starts again, histories, the storm
-#: after a killed one, and everything else on the machine.
+#: Kept free for restarted replicas, histories, the reconnects after a kill, and other programs.
 RESERVE_BYTES: Final = 2 * 2**30
-#: One more viewer with everything: server, kernel, client, its part of an operation. Above what
-#: was measured (19 KiB), because it is for the next ones.
+#: Memory of one more viewer: server, kernel, client, and its share of an operation. More than was
+#: measured (19 KiB), as a margin.
 VIEWER_BYTES: Final = 24 * 2**10
-#: A replica, a swarm and Redis without viewers.
+#: Memory of a replica and a swarm without viewers, and of an operation.
 REPLICA_BYTES: Final = 100 * 2**20
 SWARM_BYTES: Final = 60 * 2**20
 OPERATION_BYTES: Final = 7 * 2**10
-#: Connections from one source address, which has 28,000 ports to one destination.
+#: Connections from one source address, which has 28,000 ports for one destination.
 PER_SOURCE: Final = 12_000
 SOURCES_PER_SWARM: Final = 250
-#: Descriptors of a replica or a swarm for what is no viewer; a replica keeps 128 for itself.
+#: File descriptors of a replica or a swarm besides viewers; a replica reserves 128.
 SPARE_FILES: Final = 1_000
-#: Without a reason for more.
+#: Number of replicas, unless more are needed.
 FEWEST_REPLICAS: Final = 4
 MOST_PROCESSES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of the machine and of a process of ours."""
+    """Available memory, and file descriptors: of a process of the run, and of the machine."""
 
     available_bytes: int
     process_files: int
@@ -42,7 +40,9 @@ class Limits:
 
 
 def read_limits(wanted_files: int) -> Limits:
-    """Raises our limit of descriptors to `wanted_files` where that is allowed; children inherit."""
+    """Raise the limit of file descriptors to `wanted_files` as far as allowed, also for child
+    processes, and return the limits.
+    """
     most = int(Path("/proc/sys/fs/nr_open").read_text())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(wanted_files, most)
@@ -61,7 +61,11 @@ def read_limits(wanted_files: int) -> Limits:
 
 
 def available_bytes() -> int:
-    """`MemAvailable`: what could be used without swapping."""
+    """`MemAvailable`: what can be used without swapping.
+
+    Raises:
+        NotPossible: the kernel does not report it.
+    """
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -69,21 +73,21 @@ def available_bytes() -> int:
 
 
 def base_bytes(*, operations: int, replicas: int, swarms: int) -> int:
-    """What is used before the first viewer."""
+    """Memory that is used before the first viewer connects."""
     return replicas * REPLICA_BYTES + swarms * SWARM_BYTES + operations * OPERATION_BYTES
 
 
 def affordable(
     open_now: int, wanted: int, available: int, *, viewer_bytes: int = VIEWER_BYTES
 ) -> int:
-    """How many viewers may be connected in all, with so much memory left."""
+    """How many viewers may be connected in total, with `available` bytes of memory left."""
     spare = max(0, available - RESERVE_BYTES)
     return min(wanted, open_now + spare // viewer_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """How many of each, how many viewers they have room for, and what allows no more."""
+    """Numbers of processes, how many viewers they have room for, and what limits that."""
 
     replicas: int
     swarms: int
@@ -92,9 +96,10 @@ class Processes:
 
 
 def processes(viewers: int, *, replicas: int, swarms: int, cores: int, limits: Limits) -> Processes:
-    """Of replicas and swarms, 0 means as many as `viewers` need and at least one for each core.
+    """How many processes there will be. For `replicas` and `swarms`, 0 means as many as the viewers
+    need, and at least `FEWEST_REPLICAS` and one swarm per core.
 
-    One replica may be missing: the others have room for all viewers.
+    If one replica is missing, the others have room for all viewers.
     """
     each = limits.process_files - SPARE_FILES
     if each < 1:
@@ -112,7 +117,7 @@ def processes(viewers: int, *, replicas: int, swarms: int, cores: int, limits: L
             max(0, limits.machine_files - SPARE_FILES * (replicas + swarms)) // 2,
             f"the machine has {limits.machine_files:,} descriptors left (fs.file-max)",
         ),
-        (swarms * SOURCES_PER_SWARM * PER_SOURCE, "there are no more source addresses"),
+        (swarms * SOURCES_PER_SWARM * PER_SOURCE, "no more source addresses are available"),
     ):
         if most < found.viewers:
             found = Processes(replicas, swarms, most, because)
@@ -120,6 +125,6 @@ def processes(viewers: int, *, replicas: int, swarms: int, cores: int, limits: L
 
 
 def files_wanted(viewers: int, *, replicas: int, swarms: int, cores: int) -> int:
-    """Descriptors of the process with the most, where the limit can be raised."""
+    """File descriptors that the process with the most viewers needs."""
     share = min(swarms or cores, max(1, (replicas or FEWEST_REPLICAS) - 1))
     return -(-viewers // share) + SPARE_FILES

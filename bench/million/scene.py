@@ -1,8 +1,8 @@
-"""What is played, and which viewer watches which operation. Pure.
+"""The parameters of a run, and which viewer watches which operation. Pure.
 
-A share of the viewers, the crowd, watches the first operation together; the others are dealt out
-over the rest in turn. A viewer is known by its number, from 0 over all swarms, so nothing has to be
-kept for it to know what it watches.
+A share of the viewers, the crowd, watches the first operation; the others are distributed over the
+rest, one after the other. The number of a viewer, from 0 over all swarms, determines its operation,
+so that nothing has to be stored.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ CROWDED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`crowd` is the share of viewers that watch one operation. `seconds`: how long all hold.
-    `drains`: how many replicas are restarted one after the other.
+    """The parameters. `crowd`: share of viewers that watch one operation. `seconds`: length of the
+    phase `hold`. `drains`: number of replicas that are restarted, one after the other.
     """
 
     viewers: int
@@ -34,7 +34,7 @@ class Scene:
 
     @property
     def per_swarm(self) -> int:
-        """Viewers of the largest swarm."""
+        """Number of viewers in the largest swarm."""
         return -(-self.viewers // self.swarms)
 
 
@@ -52,5 +52,5 @@ def watched(viewer: int, *, share: float, operations: int) -> int:
 
 
 def path(viewer: int, *, share: float, operations: int) -> str:
-    """Where it connects, without a query."""
+    """The path to which this viewer connects, without a query."""
     return f"/ws/operations/{operation_name(watched(viewer, share=share, operations=operations))}"

@@ -1,10 +1,10 @@
 """The processes of a run: Redis, the replicas, the publisher and the swarms.
 
-Nothing is pinned: with two cores and five processes at work the scheduler does better. `Site` also
-plays the readiness checks of a load balancer: it asks each replica's `/readyz` and tells the swarms
-which ones are in rotation.
+No process is pinned to a core: with five busy processes on two cores the scheduler does better.
+`Site` also performs the readiness checks of a load balancer: it requests `/readyz` of each replica
+and tells the swarms which ones are in rotation.
 
-Invariant: nothing of a run outlives the block of `started`.
+Invariant: no process of a run outlives the block of `started`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ import httpx
 
 from bench.balancer import CHECK_EVERY_S, is_ready
 from bench.child import Child, running
-from bench.errors import BenchError, NotPossible
+from bench.errors import NotPossible
 from bench.fleet import Replica
 from bench.million.memory import Memory, read_memory
 from bench.million.pauses import Pauses, read_pauses
@@ -37,21 +37,20 @@ from bench.stage import redis_alone
 
 ANSWER_S: Final = 120.0
 READY_S: Final = 120.0
-#: What each replica more adds to it, where all start at the same time.
+#: Added to it for each replica, because all start at the same time.
 STARTS_S: Final = 5.0
 LOOK_S: Final = 0.25
-#: Linux connects from 32,768 on.
+#: Ports of servers; Linux uses those from 32,768 on for outgoing connections.
 QUIET_FIRST: Final = 21_000
 QUIET_LAST: Final = 31_000
-#: So many processes more are asked so much less often.
+#: For each further group of this many processes, they are polled less often.
 MANY: Final = 8
-#: As many are asked to leave, and told when to come back, as the others take in.
 DRAIN_WINDOW_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """CPU seconds so far, by whose."""
+    """CPU seconds so far, by owner."""
 
     at_s: float
     servers_s: float
@@ -60,7 +59,7 @@ class Costs:
     machine_s: float
 
     def since(self, before: "Costs") -> dict[str, float]:
-        """Seconds on the clock and of CPU; `others` is all that is not of this run."""
+        """Elapsed seconds, and CPU seconds by owner; `others` is everything outside this run."""
         servers, redis, clients, machine = (
             self.servers_s - before.servers_s,
             self.redis_s - before.redis_s,
@@ -78,7 +77,7 @@ class Costs:
 
 @dataclass(slots=True)
 class Tally:
-    """What all swarms together say."""
+    """The figures of all swarms together."""
 
     states: Counter[str] = field(default_factory=Counter)
     at: Counter[int] = field(default_factory=Counter)
@@ -89,7 +88,7 @@ class Tally:
 
     @classmethod
     def of(cls, answers: list[dict[str, Any]]) -> "Tally":
-        """Pure."""
+        """The sum of the answers of all swarms."""
         total = cls()
         for answer in answers:
             total.states.update(answer["states"])
@@ -107,7 +106,7 @@ class Tally:
 
 
 class Site:
-    """Everything that runs."""
+    """The running processes."""
 
     def __init__(
         self,
@@ -130,7 +129,7 @@ class Site:
     # --- swarms ---------------------------------------------------------------------------------
 
     async def ask(self, do: str, **arguments: Any) -> list[dict[str, Any]]:
-        """The same of every swarm."""
+        """Send the same command to every swarm, and return the answers."""
 
         async def one(index: int) -> dict[str, Any]:
             async with self._turns[index]:
@@ -142,11 +141,11 @@ class Site:
         return Tally.of(await self.ask("tally"))
 
     async def reset(self, deliveries_each: int) -> None:
-        """Count from here on."""
+        """Start counting deliveries and absences at zero."""
         await self.ask("reset", capacity=deliveries_each)
 
     async def times_s(self) -> tuple[list[float], list[float]]:
-        """Delays of deliveries and absences since `reset`, ascending."""
+        """Delays of deliveries and absences of viewers since `reset`, in seconds, ascending."""
         await asyncio.gather(*(self._save(index) for index in range(len(self.swarms))))
         found: tuple[list[float], list[float]] = ([], [])
         for index in range(len(self.swarms)):
@@ -170,7 +169,7 @@ class Site:
         return self.folder / f"delays-{index}", self.folder / f"absences-{index}"
 
     async def begin(self) -> None:
-        """Tell each swarm its viewers, and none of them to connect yet."""
+        """Assign viewers to each swarm; none of them connects yet."""
         each = self.scene.per_swarm
         for index, swarm in enumerate(self.swarms):
             await swarm.ask(
@@ -186,7 +185,7 @@ class Site:
     # --- replicas -------------------------------------------------------------------------------
 
     async def check(self) -> None:
-        """Ask every replica whether it is ready, for ever, and tell the swarms of changes."""
+        """Check the readiness of every replica until cancelled, and tell the swarms of changes."""
         known: set[int] = set()
         while True:
             ready = await asyncio.gather(
@@ -209,31 +208,22 @@ class Site:
             await asyncio.sleep(CHECK_EVERY_S * (1 + len(self.replicas) // MANY))
 
     async def until(self, replica: Replica, *, in_rotation: bool) -> None:
-        """Wait for the checks. Raises `BenchError` when they do not see it."""
-        try:
-            async with asyncio.timeout(READY_S + STARTS_S * len(self.replicas)):
-                while replica.backend.in_rotation is not in_rotation:
-                    if in_rotation:
-                        replica.check()
-                    replica.backend.changed.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_S):
-                            await replica.backend.changed.wait()
-        except TimeoutError:
-            replica.check()
-            word = "ready" if in_rotation else "out of rotation"
-            raise BenchError(f"{replica.name} was not {word} within {READY_S:.0f} s") from None
+        """Wait until the readiness checks see this. Raises as `Replica.rotation`."""
+        within_s = READY_S + STARTS_S * len(self.replicas)
+        await replica.rotation(in_rotation=in_rotation, within_s=within_s)
 
     def alive(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.is_running]
 
     async def pauses(self) -> Pauses:
-        """Of every replica that answers now."""
+        """The pauses of every replica that responds, by pid."""
         found: Pauses = {}
 
         async def read(replica: Replica) -> None:
             url = f"http://127.0.0.1:{replica.backend.admin_port}/metrics"
-            with contextlib.suppress(httpx.HTTPError):  # one that does not answer says nothing
+            with contextlib.suppress(
+                httpx.HTTPError
+            ):  # a replica that does not respond is left out
                 found[replica.pid] = read_pauses((await client.get(url)).text)
 
         async with httpx.AsyncClient(timeout=ANSWER_S, trust_env=False) as client:
@@ -243,7 +233,11 @@ class Site:
     # --- costs ----------------------------------------------------------------------------------
 
     def costs(self) -> Costs:
-        """Raises `ProcessFailed` when a process has ended by itself."""
+        """The CPU time used so far.
+
+        Raises:
+            ProcessFailed: a process has exited unexpectedly.
+        """
         for child in (self.redis, self.publisher, *self.swarms):
             child.check()
         for replica in self.alive():
@@ -268,8 +262,11 @@ class Site:
 
 
 def quiet_ports() -> Iterator[int]:
-    """Ports that nobody listens at, below those of connections: a hundred servers that start while
-    others connect would lose some of these to them.
+    """Free ports below those that Linux uses for outgoing connections: otherwise connections of
+    some servers could take ports that others are about to listen on.
+
+    Raises:
+        NotPossible: there are no more.
     """
     for port in range(QUIET_FIRST, QUIET_LAST):
         with socket.socket() as probe:
@@ -282,14 +279,18 @@ def quiet_ports() -> Iterator[int]:
 
 
 def _ended_s() -> float:
-    """CPU of all children that have ended: of a run, replicas only."""
+    """CPU seconds of all child processes that have exited; in a run these are replicas only."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 @asynccontextmanager
 async def started(scene: Scene) -> AsyncIterator[Site]:
-    """All processes, ready, and the checks running. Raises `ProcessFailed`."""
+    """Start all processes, and the readiness checks; yields when all replicas are ready.
+
+    Raises:
+        ProcessFailed: a process did not start.
+    """
     cores = frozenset(os.sched_getaffinity(0))
     python = (sys.executable, "-m")
     settings = {
@@ -349,6 +350,6 @@ async def started(scene: Scene) -> AsyncIterator[Site]:
             finally:
                 checks.cancel()
                 await asyncio.wait([checks])
-                # All at once: one after the other, each would deal with the ends of the others.
+                # All at once: otherwise each would spend time on the viewers of those before it.
                 await asyncio.gather(*(replica.kill() for replica in replicas))
                 await asyncio.gather(*(swarm.end() for swarm in swarms))

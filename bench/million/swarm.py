@@ -1,10 +1,10 @@
-"""One process of viewers: non-blocking sockets under one epoll, and arrays instead of objects.
+"""One process of viewers: non-blocking sockets in one epoll loop, and arrays instead of objects.
 
-A viewer is its place in the arrays: about 40 bytes, and 8 for its descriptor. It follows the rules
-of the clients: it resumes after the last entry it had, waits as they do after a close, gives up an
-attempt after `OPEN_TIMEOUT_S`, and answers pings. A load balancer in front would hold a pair of
-sockets more for each, so its part is played here: a connection goes to the replica in rotation
-with the fewest of this swarm's, and one that refuses is passed over.
+A viewer is an index into the arrays: about 40 bytes, and 8 for its file descriptor. It follows the
+rules of the clients: it resumes after the last entry it received, waits as they do after a close,
+gives up an attempt after `OPEN_TIMEOUT_S`, and answers pings. A load balancer would need two more
+sockets per viewer, so its part is played here: a connection goes to the replica in rotation with
+the fewest connections of this swarm, and a replica that refuses is skipped.
 
     state     | what happens                | next
     ----------|-----------------------------|------------------------------------
@@ -15,17 +15,17 @@ with the fewest of this swarm's, and one that refuses is passed over.
     OPEN      | entries                     | OPEN, counted
     any       | close, reset, refusal       | AWAY, or GONE by the close code
 
-Invariant: a delivery counts once, and only if it is the next of its operation for that viewer;
-holes are `missed`, what was had before is `repeated`.
+Invariant: a delivery counts once, and only if it is the next entry of its operation for that
+viewer. Skipped entries are `missed`; those that it had before are `repeated`.
 
 Commands are JSON lines on standard input, answered at once on standard output:
 
-    begin      how many viewers there will be, and of which operations
-    rotation   the replicas that connections go to
-    open       connect so many in all, `in_flight` at a time
-    reset      count deliveries and absences from here on
+    begin      how many viewers there will be, and which operations they watch
+    rotation   the replicas that receive connections
+    open       connect `upto` viewers in total, `in_flight` at a time
+    reset      start counting deliveries and absences at zero
     tally      states and counts
-    save       delays and absences into a file, as raw 64-bit integers (ns)
+    save       write delays and absences into files, as 64-bit integers (ns)
 """
 
 import enum
@@ -54,13 +54,13 @@ from tidegate.model.close_codes import ABNORMAL
 STDIN: Final = 0
 READ_BYTES: Final = 1 << 18
 EVENTS: Final = 2048
-#: Of the browser client.
+#: As in the browser client.
 OPEN_TIMEOUT_S: Final = 10.0
-#: Reasons are texts from the server: keep a bounded number of different ones.
+#: Maximum number of different reasons, which are texts from the server.
 MAX_REASONS: Final = 50
-#: No entry yet, so any number is the next one.
+#: The expected number of a viewer without an entry: any number is the next one.
 ANY: Final = 0xFFFFFFFF
-#: Room for absences of which each viewer had a few; more are counted and not kept.
+#: Maximum number of absences kept, per viewer on average; further ones are only counted.
 ABSENCES_EACH: Final = 4
 NOBODY: Final = -1
 
@@ -75,7 +75,7 @@ class State(enum.IntEnum):
 
 
 class Swarm:
-    """The viewers of this process. Nothing waits except `serve`."""
+    """The viewers of this process. Only `serve` blocks."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -107,11 +107,11 @@ class Swarm:
         self._next = array("I", [ANY]) * viewers
         self._last_ms = array("Q", [0]) * viewers
         self._last_seq = array("I", [0]) * viewers
-        #: Milliseconds since `_epoch_ns`; 0: not away.
+        #: Since when each viewer is away, in milliseconds since `_epoch_ns`; 0: it is not.
         self._away = array("I", [0]) * viewers
         self._count = [0] * len(State)
         self._count[State.NEW] = viewers
-        #: Open connections, and all that have a socket, by the place of their replica.
+        #: Open connections, and all with a socket, by the place of their replica.
         self._at_place: Counter[int] = Counter()
         self._held: Counter[int] = Counter()
         self._epoch_ns = time.monotonic_ns() - 1_000_000
@@ -132,7 +132,7 @@ class Swarm:
 
     def rotation(self, *, targets: list[tuple[str, int, int]]) -> dict[str, Any]:
         """Host, port and place of each replica in rotation."""
-        # Swarms that begin at the same time do not all begin at the same replica.
+        # Swarms that start at the same time do not all start with the same replica.
         turn = self._swarm % max(1, len(targets))
         targets = targets[turn:] + targets[:turn]
         self._targets = [(host, port) for host, port, _ in targets]
@@ -177,7 +177,7 @@ class Swarm:
     # --- the loop -------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Until standard input ends."""
+        """Run until standard input is closed."""
         while self._serving:
             now = time.monotonic()
             for index in self._comebacks.due(now):
@@ -197,7 +197,7 @@ class Swarm:
                     self._read_commands()
 
     def _pause_s(self) -> float:
-        """Until something is due; for ever where nothing is."""
+        """Timeout for `poll`: until something is due, or -1 if nothing is."""
         dues = [one for one in (self._comebacks.next_s, self._timeouts.next_s) if one is not None]
         return max(0.0, min(dues) - time.monotonic()) if dues else -1.0
 
@@ -242,7 +242,7 @@ class Swarm:
     # --- connecting -----------------------------------------------------------------------------
 
     def _attempt(self, index: int, now: float) -> None:
-        """Connect to the next replica in rotation; one that refuses is passed over."""
+        """Connect to the replica with the fewest connections that does not refuse."""
         self._attempts[index] = (self._attempts[index] + 1) & 255
         for turn in sorted(range(len(self._targets)), key=self._fewest):
             if self._connect(index, turn):
@@ -254,10 +254,10 @@ class Swarm:
         return self._held[self._target_places[turn]]
 
     def _connect(self, index: int, turn: int) -> bool:
-        """Whether the attempt goes on."""
+        """Start to connect; False if the replica refuses at once."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        # Many source addresses, with the port chosen by `connect`, so that ports do not run out;
-        # and an end that leaves no TIME_WAIT behind.
+        # Use many source addresses and let `connect` choose the port, so that ports do not run out;
+        # and close without TIME_WAIT.
         sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         source = self._made // PER_SOURCE % 250
@@ -278,7 +278,7 @@ class Swarm:
         self._fd[index] = fd
         self._places[index] = place = self._target_places[turn]
         self._held[place] += 1
-        # Over loopback it is connected by now, unless the backlog is full.
+        # Over loopback it is connected at once, unless the backlog is full.
         try:
             os.write(fd, self._request(index))
         except BlockingIOError:
@@ -315,7 +315,7 @@ class Swarm:
             self._not_connected(index, "no answer", None, 0.0)
 
     def _forget_fd(self, index: int, fd: int) -> None:
-        os.close(fd)  # which takes it out of the epoll, too
+        os.close(fd)  # which also removes it from the epoll
         self._of_fd[fd] = NOBODY
         self._fd[index] = NOBODY
         self._held[self._places[index]] -= 1
@@ -334,7 +334,7 @@ class Swarm:
         self._away_for(index, delay_s)
 
     def _lost(self, index: int, code: int) -> None:
-        """An open connection has ended; 1006 is none of the server's codes."""
+        """An open connection has ended; 1006 if it was without a close frame."""
         self._note(f"close {code}" if code != ABNORMAL.code else "lost")
         delay_s = after_close_s(
             code,
@@ -426,7 +426,7 @@ class Swarm:
         try:
             os.write(fd, bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
         except OSError:
-            self._note("an answer was not taken")  # its end is read next
+            self._note("a reply could not be sent")  # the end of the connection is read next
 
     def _text(self, index: int, data: bytes, start: int, stop: int) -> None:
         mark = data.find(START, start, stop)
@@ -478,7 +478,7 @@ class Swarm:
         self._failures[index] = 0
         self._at_place[self._places[index]] += 1
         if not self._last_ms[index]:
-            # The cursor of a new viewer is before its history, so it resumes there until it has it.
+            # The cursor of a new viewer precedes its history: it resumes there until it has that.
             at = data.find(b'"cursor":"', start, stop)
             if at >= 0:
                 self._remember(index, data, at + 10)

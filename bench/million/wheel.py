@@ -1,6 +1,6 @@
-"""What is due when, for many small numbers: a slot for each 20 ms, and an array in each. Pure.
+"""Timers for many small numbers: a slot for each 20 ms, with an array of numbers. Pure.
 
-A heap of tuples would have some hundred bytes for each viewer that is away; this has eight.
+A timer takes eight bytes; in a heap of tuples it would take about a hundred.
 """
 
 from array import array
@@ -11,7 +11,7 @@ SLOT_S: Final = 0.02
 
 
 class Wheel:
-    """Numbers below 2**64, each due at a moment of the monotonic clock, to the slot."""
+    """Numbers below 2**64, each due at a time of the monotonic clock, rounded up to its slot."""
 
     def __init__(self) -> None:
         self._slots: dict[int, array[int]] = {}
@@ -22,18 +22,18 @@ class Wheel:
 
     @property
     def next_s(self) -> float | None:
-        """When something is due at the earliest; None where nothing is."""
+        """When the next number is due, in seconds of the clock; None if there is none."""
         return None if not self._slots else min(self._slots) * SLOT_S
 
     def add(self, due_s: float, number: int) -> None:
-        """`due` hands it out at this moment or up to a slot later."""
+        """Add a number, which `due` returns at this time or up to one slot later."""
         slot = int(due_s / SLOT_S) + 1
         if self._next is not None:
             slot = max(slot, self._next)
         self._slots.setdefault(slot, array("Q")).append(number)
 
     def due(self, now_s: float) -> Iterator[int]:
-        """Those that are due by now, each once; what is added meanwhile waits for the next call."""
+        """The numbers that are due, each once. Those added meanwhile are left for the next call."""
         until = int(now_s / SLOT_S)
         if self._next is None:
             self._next = min(self._slots, default=until)
