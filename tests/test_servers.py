@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.harness.waiting import until
+from tests.harness.waiting import PATIENCE_S, until
 from tests.servers import binaries, standalone
 from tests.servers.cluster import Cluster
 from tests.servers.ports import free_port, is_free
@@ -459,7 +459,7 @@ async def test_chosen_pushes_are_lost_or_repeated_and_the_rest_is_whole(
         client.pubsub(ignore_subscribe_messages=True) as ear,
     ):
         await ear.subscribe("news")
-        await ear.get_message(timeout=5)
+        await ear.get_message(timeout=PATIENCE_S)
         for number in range(6):
             await publisher.publish("news", number)
         heard = []

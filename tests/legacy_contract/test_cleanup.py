@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.harness.backend import Backend
-from tests.harness.waiting import until
+from tests.harness.waiting import PATIENCE_S, until
 from tests.legacy_contract.application import Application
 from tests.servers.ports import free_port
 from tests.servers.standalone import Server
@@ -129,7 +129,7 @@ async def test_close_connections_error_handling(
                     await redis_server.kill()
                 dying.vanish()
 
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     assert await app.manager.close_connections("42") in (2, 3)
                 _, close = await viewer.rest()
                 assert close.code == 1000

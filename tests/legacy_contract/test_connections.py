@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.backend import Backend
 from tests.harness.viewer import Viewer
-from tests.harness.waiting import until
+from tests.harness.waiting import PATIENCE_S, until
 from tests.legacy_contract.application import TIMEOUT_S, Application
 from tests.servers.standalone import Server
 
@@ -147,7 +147,7 @@ async def test_disconnect(redis_server: Server, backend: Backend) -> None:
 
 
 async def test_disconnect_no_connections(app: Application) -> None:
-    async with Viewer(f"ws://127.0.0.1:{app.port}/stray") as stray, asyncio.timeout(5):
+    async with Viewer(f"ws://127.0.0.1:{app.port}/stray") as stray, asyncio.timeout(PATIENCE_S):
         assert await stray.socket.recv() == '{"type":"disconnected"}'
 
     async with app.watch("42") as viewer:

@@ -10,6 +10,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 
 from tests.harness.backend import GROUP, PREFIX, Backend
+from tests.harness.waiting import PATIENCE_S
 from tests.redis.open_link import OpenLink
 from tests.servers.standalone import Server
 from tidegate.core.records import Page, Relay
@@ -49,14 +50,14 @@ class Ear:
     async def __aenter__(self) -> Ear:
         # redis-py's standalone client has no ssubscribe that works everywhere; the command does.
         await self._pubsub.execute_command("SSUBSCRIBE", KEY)
-        await self._pubsub.parse_response(timeout=5)
+        await self._pubsub.parse_response(timeout=PATIENCE_S)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._pubsub.aclose()
 
     async def next(self) -> Relay:
-        kind, channel, payload = await self._pubsub.parse_response(timeout=5)
+        kind, channel, payload = await self._pubsub.parse_response(timeout=PATIENCE_S)
         assert (kind, channel) == (b"smessage", KEY.encode())
         relay = read_relay(payload)
         assert relay is not None
