@@ -72,7 +72,7 @@ class Replica:
         return self._child.pid
 
     async def kill(self) -> None:
-        """SIGKILL: it says nothing to anybody."""
+        """SIGKILL: it says nothing to anyone."""
         if self._child is not None:
             child, self._child = self._child, None
             await child.end()

@@ -24,7 +24,7 @@ from bench.crowd import upgrade_request
 READ_BYTES: Final = 65_536
 CONNECT_S: Final = 10.0
 SMALL_BUFFER_BYTES: Final = 4096
-#: A member waits so long before it comes again, as somebody with few addresses has to.
+#: A member waits so long before it comes again, as someone with few addresses has to.
 PAUSE_S: Final = 0.5
 SLOWLY_S: Final = 0.05
 #: Of requests sent ahead, as much as a loop reads at once.

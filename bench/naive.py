@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 KEY_PREFIX = "operation-progress:"
 SUBPROTOCOL = "tidegate.v1"
 HISTORY_ENTRIES = 100
-# redis-py gives up on a reply after 5 s, so a longer block would fail for ever.
+# redis-py gives up on a reply after 5 s, so a longer block would fail forever.
 BLOCK_MS = 2000
 # redis-py's pool stops at 100 connections, and every watched operation needs one to block on.
 REDIS_CONNECTIONS = 20_000

@@ -155,7 +155,7 @@ class Part:
                     for number in range(WATCHES):
                         text = json.dumps({"type": "watch", "operation": f"job-{number}"})
                         await socket.send(text)
-                    await asyncio.sleep(1.0)  # what one may say in a second begins anew
+                    await asyncio.sleep(1.0)  # what one may say in a second begins again
                     while True:
                         await socket.send(refresh)
                         self._done["refresh"] += 1

@@ -1,7 +1,7 @@
 """A user who reads as much as one may: long histories on all sockets, or page after page.
 
 What is read is dropped at once, so that the replica and Redis are what sets the pace. One that has
-everything begins anew. Part of `bench.one_user`, which runs it in a process of its own.
+everything begins again. Part of `bench.one_user`, which runs it in a process of its own.
 """
 
 import asyncio

@@ -10,7 +10,7 @@ itself. Two habits: *polite* ones wait as long as `reconnect` told them and as `
 Commands are JSON lines on standard input, answers JSON lines on standard output:
 
     open     connect so many viewers, and wait until each had its first frame
-    forget   start counting times anew
+    forget   start counting times again
     back     wait until nobody is away                                         -> counts
     judge    wait for what is missing, then compare with the streams in a file -> verdict
 """

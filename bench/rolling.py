@@ -1,10 +1,10 @@
-"""One rolling restart under load: replicas, balancer, viewers that come back, and the verdict.
+"""A rolling restart under load: replicas, balancer, viewers that reconnect, and the verdict.
 
-    publisher --XADD--> Redis --> 3 replicas <-- balancer <-- viewers that come back
+    publisher --XADD--> Redis --> 3 replicas <-- balancer <-- viewers that reconnect
 
-Publishing goes on all the time, everybody is signed in with a token, and each user has exactly as
-many connections as are allowed, so that a slot that was not given back would show. At the end what
-each viewer got is compared with the streams themselves.
+Entries are published all the time. All viewers have a token, and each user has exactly as many
+connections as are allowed, so that a slot that is not released would show. At the end, what each
+viewer received is compared with the streams.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ BACK_S: Final = 60.0
 ROTATION_S: Final = 60.0
 JUDGE_S: Final = 30.0
 ANSWER_S: Final = 30.0
-#: Publishing goes on for so long after everybody is back.
+#: Publishing goes on for so long after everyone is back.
 AFTER_S: Final = 2.0
 
 Tell = Callable[[str, float], None]
@@ -52,7 +52,7 @@ class Side:
     name: str
     settings: Mapping[str, object]
     polite: bool
-    #: How long one replica may take to send everybody away.
+    #: How long one replica may take to send everyone away.
     drain_s: float
 
 
@@ -107,7 +107,7 @@ def paced(window_s: float, delay_s: float = 2.0) -> Side:
 
 
 def naive() -> Side:
-    """Everybody at once."""
+    """Everyone at once."""
     settings = {
         "drain.window_s": 0,
         "drain.delay_s": 0,

@@ -58,7 +58,7 @@ class Scenario:
     """One set-up: operations x viewers of each. `per_second` counts all operations' entries.
 
     With `sockets` the operations are shared by so many multiplexed ones. `server_args` are added to
-    the gateway's command line. With `connections_per_user` viewers are signed in, and each user has
+    the gateway's command line. With `connections_per_user` viewers have tokens, and each user has
     as many as are allowed. `gang` is the number of hostile viewers of each kind, or of each of
     `kinds`; with `history` they have an operation of their own with so many large entries. `attack`
     is what one user does to another. `arrivals` viewers come at once, each to an operation with

@@ -51,7 +51,7 @@ class Pinning:
         return replace(together, server=frozenset(cores[:1]), rest=frozenset(cores[1:2]))
 
     def loosened(self) -> "Pinning":
-        """All allowed cores for everybody."""
+        """All allowed cores for everyone."""
         return replace(self, server=self.allowed, rest=self.allowed)
 
     @property

@@ -1,4 +1,4 @@
-"""Viewers who are signed in: a secret, the settings that go with it, and a token for each user."""
+"""Authenticated viewers: a secret, the settings for it, and a token for each user."""
 
 import time
 from typing import Final

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 #: The Deployment's controller writes its status while we look: so often is the same scale tried
 #: with a newer version, as long as nobody else has written the number itself.
 SCALE_TRIES = 3
-#: An autoscaler of ours is written again after so long, in case somebody changed it by hand.
+#: An autoscaler of ours is written again after so long, in case someone changed it by hand.
 KEEP_AGAIN_S = 300.0
 _API = {Scaler.HPA: "hpa", Scaler.KEDA: "keda"}
 

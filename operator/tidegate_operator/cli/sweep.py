@@ -107,7 +107,7 @@ def sweep(
     without a lease counts as dead, and while no gateway runs none does. It can be stopped at any
     time, and run beside an operator.
 
-    A TIME is seconds, or a number with s, m, h or d behind it. What is kept for 0 is kept for ever.
+    A TIME is seconds, or a number with s, m, h or d behind it. What is kept for 0 is kept forever.
 
     Exit code: 0 done, 1 Redis could not be used, 2 refused, 130 Ctrl-C.
 

@@ -41,7 +41,7 @@ def deletion_costs(pods: Sequence[Pod], count: int) -> tuple[DeletionCost, ...]:
 
 
 def conflicts(pods: Sequence[Pod]) -> tuple[str, ...]:
-    """Pods that carry a deletion cost of somebody else's: then it is not ours to write any."""
+    """Pods that carry a deletion cost of someone else's: then it is not ours to write any."""
     return tuple(
         pod.name
         for pod in pods

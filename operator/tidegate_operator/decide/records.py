@@ -181,7 +181,7 @@ class Decision:
         remove: our scalers that have to go.
         keep: our scaler that has to be there, as the spec describes it.
         costs: to be written without a change of replicas: another one decides about those.
-        cost_conflict: pods whose deletion cost somebody else writes; we do not touch any then.
+        cost_conflict: pods whose deletion cost someone else writes; we do not touch any then.
         shed: for each pod at most one.
         balance: where rebalancing stands.
         demands: what each signal asks for.

@@ -26,7 +26,7 @@ def bounds_at(scaling: Scaling, wall: datetime) -> Bounds:
     open_now = [window for window in scaling.schedule if is_open(window, wall)]
     least = max([scaling.min, *(window.min for window in open_now)])
     tops = [window.max for window in open_now if window.max is not None]
-    # Of two windows one may ask for more than the other allows: somebody planned for that load.
+    # Of two windows one may ask for more than the other allows: someone planned for that load.
     return Bounds(least, max(least, *tops) if tops else max(least, scaling.max))
 
 

@@ -23,7 +23,7 @@ _SCALER_OF = {Mode.HPA: Scaler.HPA, Mode.KEDA: Scaler.KEDA}
 
 
 class Writing(NamedTuple):
-    """`reason` None: the operator writes. Else somebody else does, or nobody may now."""
+    """`reason` None: the operator writes. Else someone else does, or nobody may now."""
 
     reason: Reason | None
     message: str = ""

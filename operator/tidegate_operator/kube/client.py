@@ -2,7 +2,7 @@
 
 Over lightkube. What each call needs of the Role is in `permissions`, by which the chart's Role and
 the page are checked. Every call goes through `calls`, which counts it and limits its time, and
-raises one of `errors`. Writes name the version that was read wherever somebody else may write the
+raises one of `errors`. Writes name the version that was read wherever someone else may write the
 same.
 """
 
@@ -133,7 +133,7 @@ class Kube:
         """Carry a write of the election out.
 
         Raises:
-            ApiConflict: somebody was quicker.
+            ApiConflict: someone was quicker.
             ApiNotFound: it was deleted since it was read.
             KubeError
         """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: Which pod of a ReplicaSet goes first: the one with the lowest (beta since Kubernetes 1.22).
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-#: What we wrote there last: a value that differs is somebody else's.
+#: What we wrote there last: a value that differs is someone else's.
 OWN_COST = "tidegate.dev/pod-deletion-cost"
 #: On an autoscaler of ours: a digest of what was wanted when it was written.
 MARK = "tidegate.dev/wanted"

@@ -60,7 +60,7 @@ class Leader:
         self._clock = asyncio.get_running_loop().time
         self._stopping = asyncio.Event()
         self._last_error: str | None = None
-        #: When somebody last led, as far as this candidate knows.
+        #: When someone last led, as far as this candidate knows.
         self._led_at = self._clock()
         #: When the API server last answered, by the loop's clock; None: not yet.
         self.spoke_at: float | None = None
@@ -78,7 +78,7 @@ class Leader:
         return self._election.holder
 
     def leaderless_s(self) -> float:
-        """For how long this candidate neither led nor saw anybody lead, in seconds."""
+        """For how long this candidate neither led nor saw anyone lead, in seconds."""
         now = self._clock()
         return 0.0 if self._election.sees_leader(now) else now - self._led_at
 

@@ -10,7 +10,7 @@
 As in client-go, times of other machines are never compared with ours: a record is as old as the
 time since we last saw it change, by our own monotonic clock. A leader counts from the moment it
 *sent* a renewal, a candidate from the moment it *read* it, and `deadline_s` is below `duration_s`:
-so a leader knows that it leads no more before anybody else may begin. Every write carries the
+so a leader knows that it leads no more before anyone else may begin. Every write carries the
 version that was read, so of two candidates one is refused.
 """
 
@@ -79,11 +79,11 @@ class Election:
         return "" if self._record is None else self._record.holder
 
     def leads(self, now: float) -> bool:
-        """Whether this candidate leads now. The answer is false before anybody else's is true."""
+        """Whether this candidate leads now. The answer is false before anyone else's is true."""
         return self.phase is ElectionPhase.LEADING and now < self._leads_until
 
     def sees_leader(self, now: float) -> bool:
-        """Whether somebody leads, as far as is known: this one, or the holder of the Lease."""
+        """Whether someone leads, as far as is known: this one, or the holder of the Lease."""
         if self.leads(now):
             return True
         record = self._record

@@ -1,7 +1,7 @@
 """Says in the status of each Gateway that no replica of the operator leads.
 
 It is the only thing that a replica writes without leading, and only after a time in which neither
-it nor anybody else led: the leader is the one that would say all else. The version that was read
+it nor anyone else led: the leader is the one that would say all else. The version that was read
 goes with the write, so that of several replicas, or of one and a new leader, one is refused.
 """
 

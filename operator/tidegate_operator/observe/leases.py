@@ -1,6 +1,6 @@
 """What the leases tell: the figures of pods, and where they and Kubernetes disagree.
 
-They come from Redis, where anybody may write, so each figure is checked before it counts. A pod
+They come from Redis, where anyone may write, so each figure is checked before it counts. A pod
 with several worker processes has a lease for each: its figures are theirs together.
 """
 
@@ -17,7 +17,7 @@ from tidegate.redis.pods import PodRecord
 from tidegate_operator.decide.records import PodLoad
 from tidegate_operator.kube.objects import PodState
 
-#: More than any pod can have; beyond it somebody writes nonsense.
+#: More than any pod can have; beyond it someone writes nonsense.
 FIGURE_MAX = 1e9
 #: A pod may take so long to get its lease, and a lease to lapse after its pod, before it is told.
 DISAGREE_S = 45.0

@@ -306,7 +306,7 @@ class RedisConnector:
 
 
 def _is_of_one_secret(source: RedisSource) -> bool:
-    """Certificates may come from elsewhere: their key is not sent to anybody."""
+    """Certificates may come from elsewhere: their key is not sent to anyone."""
     passwords = (source.password_secret, source.sentinel_password_secret)
     address = source.url_secret
     return address is not None and {one.name for one in passwords if one} <= {address.name}

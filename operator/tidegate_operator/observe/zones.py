@@ -31,7 +31,7 @@ class Zones:
         self._none_until = float("-inf")
 
     async def of(self, pods: Iterable[PodState]) -> dict[str, str]:
-        """The zone of each pod, as far as anybody tells."""
+        """The zone of each pod, as far as anyone tells."""
         found: dict[str, str] = {}
         now = self._clock()
         for pod in pods:

@@ -23,7 +23,7 @@ class GatewayRuns(TidegateError):
     """A replica has a lease, so the gateway is not gone."""
 
     def __init__(self, incarnations: Collection[str]) -> None:
-        # Anybody may write to Redis, so a name may be anything.
+        # Anyone may write to Redis, so a name may be anything.
         pods = sorted("".join(filter(str.isprintable, pod_of(one)))[:63] for one in incarnations)
         shown = ", ".join(pods[:_NAMES_MAX]) + (", ..." if len(pods) > _NAMES_MAX else "")
         who = f"{len(pods)} replicas have a lease ({shown})" if pods else "a replica has a lease"

@@ -35,7 +35,7 @@ BATCH = 50
 #: A SCAN costs Redis as much as so many commands for each key that it passes (measured: 0.4 to 0.7
 #: us for a key, 1.2 to 1.7 for a command).
 SCAN_KEY_COST = 1 / 3
-#: The key's slot is, or will be, elsewhere: somebody else's turn.
+#: The key's slot is, or will be, elsewhere: someone else's turn.
 MOVED = (MovedError, AskError, TryAgainError)
 
 
@@ -121,7 +121,7 @@ class PrimaryClient:
             raise self._lost(error) from None
 
     async def together(self, commands: Sequence[Command]) -> list[Any]:
-        """Commands in one pipeline; an error in place of each reply that is one.
+        """Commands in one pipeline; an error instead of each reply that is one.
 
         Raises:
             RedisUnavailable: as a whole; some or all may have been executed.

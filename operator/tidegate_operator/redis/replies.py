@@ -126,7 +126,7 @@ def _lag(reply: int | None) -> int | None:
 
 def read_leases(reply: list[Any], lease_ms: int) -> Leases:
     """The answer of `leases.lua`. What is no number in it makes the view uncertain, not an error:
-    anybody may write there.
+    anyone may write there.
     """
     now_ms, since, last, order, *rows = reply
     try:

@@ -1,4 +1,4 @@
-"""The sweep's work on users' slots: those of pods that are dead for ever are given back."""
+"""The sweep's work on users' slots: those of pods that are dead forever are given back."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _samples(
 ) -> Iterator[ReplayedDecision]:
     memory = DecisionState()
     next_look_s = 0.0
-    # Everybody is there when the first decision is taken.
+    # Everyone is there when the first decision is taken.
     cluster.advance(0.0, trace[0])
     for now, after in pairwise((*trace, trace[-1]._replace(t_s=trace[-1].t_s + TICK_S))):
         while cluster.now_s + trace[0].t_s < after.t_s:

@@ -1,7 +1,7 @@
 """Which pods live, for the sweep: by their leases in Redis, and by Kubernetes.
 
 Dead = no lease **and** no such pod in Kubernetes, each by a source that is sure of itself. Idle
-times of consumers prove no death: before Redis 7.2 a consumer of a quiet stream looks idle for ever
+times of consumers prove no death: before Redis 7.2 a consumer of a quiet stream looks idle forever
 (redis/redis#9996). They prove life, though: one that read a moment ago is left alone.
 """
 

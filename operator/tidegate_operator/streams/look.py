@@ -104,7 +104,7 @@ class Look(NamedTuple):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether somebody else reads it with a group, and there is something in it that ours was
+        """Whether someone else reads it with a group, and there is something in it that ours was
         not given, or ours was never there. A mark of ours stands for a group that we removed.
         """
         if not self.other_groups:

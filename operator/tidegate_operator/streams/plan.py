@@ -25,7 +25,7 @@ class Expire:
         at_ms: server time of the expiry.
         least_ms: never sooner than this after the script runs.
         unwatched: only while nobody watches.
-        dead: consumers known to be dead; another one means that somebody came.
+        dead: consumers known to be dead; another one means that someone came.
     """
 
     state: RetentionState
@@ -37,7 +37,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """Take our own TTL back: the stream runs, is watched, or is somebody else's by now."""
+    """Take our own TTL back: the stream runs, is watched, or is someone else's by now."""
 
     mark: Mark
 

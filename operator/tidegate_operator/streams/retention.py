@@ -3,12 +3,12 @@
     others read it with a group, and ours was not given all of it --> FOREIGN
     has a terminal entry as its newest?  -- yes, of a failure --> FAILED
                                          -- yes --------------> FINISHED
-    somebody watches, its ids tell no time, or entries wait for others' consumers --> RUNNING
+    someone watches, its ids tell no time, or entries wait for others' consumers --> RUNNING
     nothing written for idleS, and it has a group --> IDLE
     nothing written for orphanS, and it has none  --> ORPHAN
     else --> RUNNING
 
-A foreign stream is somebody else's: of it only our own TTL is ever taken back. A running stream is
+A foreign stream is someone else's: of it only our own TTL is ever taken back. A running stream is
 kept, whatever else. The other states get a TTL and never a deletion: who reads
 or writes late finds the stream for a grace yet, and the next sweep takes the TTL back when it runs
 again. The age is that of the last id by the server's clock; ids that are no times (`1-0`, `2-0`)

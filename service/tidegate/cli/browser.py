@@ -1,6 +1,6 @@
 """A browser of this desktop, for the page of ``tidegate run``.
 
-Opened only where somebody sits: on a terminal, with a display. Over SSH, in CI and in a container
+Opened only where someone sits: on a terminal, with a display. Over SSH, in CI and in a container
 nothing is opened, and no browser of the terminal (w3m, lynx) is started in front of the demo's own
 output. A browser that cannot be opened is no error: the address was printed.
 """

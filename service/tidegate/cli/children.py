@@ -131,7 +131,7 @@ class Child:
                 self._process.send_signal(number)
 
     async def stop(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL after ``grace_s``. Somebody must be in ``run``."""
+        """SIGTERM, then SIGKILL after ``grace_s``. Someone must be in ``run``."""
         if self._process is None:
             return
         self.signal(signal.SIGTERM)

@@ -201,7 +201,7 @@ class Demo:
         return replicas
 
     def _environment(self, url: str) -> dict[str, str]:
-        """For replicas and backend: the way to Redis. In flags everybody could read passwords."""
+        """For replicas and backend: the way to Redis. In flags everyone could read passwords."""
         environment = dict(os.environ)
         for field in setting_fields().values():
             if field.group == "redis":

@@ -29,7 +29,7 @@ from tidegate.web.demo.requests import INDEX, REQUESTS, Kind, Wanted, read_reque
 
 INDEX_MAXLEN = 200
 _FIRST_LENGTHS_S = (3.0, 8.0, 20.0, 45.0, 90.0, 180.0)
-#: Of those that somebody asked for; what is above ends at once.
+#: Of those that someone asked for; what is above ends at once.
 REQUESTED_MAX = 20
 KEPT = 60
 STOPPED = "stopped by a viewer"
@@ -67,7 +67,7 @@ class DemoBackend:
         self._requests = requests
         self._rng = rng
         self._titles = rng.sample(list(WORK), len(WORK))
-        # Ids of an earlier run may still be in the server and in somebody's browser.
+        # Ids of an earlier run may still be in the server and in someone's browser.
         self._run = f"{int(time.time()):x}"
         self._count = 0
         self._pushed = 0

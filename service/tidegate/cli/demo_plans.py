@@ -1,6 +1,6 @@
 """What the demo backend makes up: operations of several kinds and lengths, some ending badly.
 
-Pure: the same random generator gives the same plans, and writing them is somebody else's.
+Pure: the same random generator gives the same plans, and writing them is someone else's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def plan_operation(
 
 
 def plan_kind(operation: OperationId, rng: random.Random, kind: Kind, length_s: float) -> DemoPlan:
-    """One operation of a kind that somebody has chosen."""
+    """One operation of a kind that someone has chosen."""
     title = rng.choice(list(WORK))
     match kind:
         case "text":

@@ -1,6 +1,6 @@
 """Free TCP ports, from a wanted one upwards.
 
-A free port is no promise: somebody may take it before the child binds it. Then the child says so.
+A free port is no promise: someone may take it before the child binds it. Then the child says so.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def per_s(before: ReplicaSample | None, now: ReplicaSample, metric: str) -> floa
     if before is None or not before.values or now.at_s <= before.at_s:
         return None
     grown = now.total(metric) - before.total(metric)
-    return grown / (now.at_s - before.at_s) if grown >= 0 else None  # less: it has started anew
+    return grown / (now.at_s - before.at_s) if grown >= 0 else None  # less: it has started again
 
 
 def quantile(

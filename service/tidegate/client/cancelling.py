@@ -28,7 +28,7 @@ _REFUSALS: Final[dict[int, type[ViewerRefused]]] = {401: SignInRequired, 404: Op
 
 
 class CancelRequested(NamedTuple):
-    """The entry that asks, and whether somebody had asked before."""
+    """The entry that asks, and whether someone had asked before."""
 
     id: str
     repeated: bool

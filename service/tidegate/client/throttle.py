@@ -25,7 +25,7 @@ class Throttle:
         self._held: dict[OperationId, bytes] = {}
 
     def offer(self, operation: OperationId, text: bytes, now: float) -> bool:
-        """True: send it now. False: it is held, in place of the one before."""
+        """True: send it now. False: it is held, instead of the one before."""
         if now < self._free_at.get(operation, now):
             self._held[operation] = text
             return False

@@ -1,7 +1,7 @@
 """A concurrency limit that is shared fairly between users.
 
 A semaphore gives the next turn to whoever has waited longest, so one user with a hundred slow
-requests keeps everybody waiting. Who is next here is `core.fair_share`'s to say; this makes tasks
+requests keeps everyone waiting. Who is next here is `core.fair_share`'s to say; this makes tasks
 wait for it. Who waits is bounded by the callers, each of which has a deadline.
 """
 

@@ -21,7 +21,7 @@ class CancelOutcome(enum.Enum):
     """What became of the request."""
 
     REQUESTED = "requested"
-    #: Somebody had asked before, and the operation has not ended since.
+    #: Someone had asked before, and the operation has not ended since.
     ALREADY_REQUESTED = "already_requested"
     ALREADY_ENDED = "already_ended"
     NO_STREAM = "no_stream"

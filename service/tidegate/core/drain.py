@@ -1,4 +1,4 @@
-"""How to send everybody away without a storm: a pure plan from counts and settings.
+"""How to send everyone away without a storm: a pure plan from counts and settings.
 
 Each tick closes as many as the one before, and the window is the most that it takes: few are gone
 sooner. Each viewer is told a delay of its own; the delays add the time that the other replicas need

@@ -5,7 +5,7 @@
 Who comes first is decided by user, so ten requests of one user get what one would: nobody holds
 more than `share` turns, and a free one goes to the user who holds the fewest, of those to the one
 whose turns have cost the least, of those to the one who has waited longest (start-time fair
-queueing: who comes anew begins at what the last turn's user had cost, so that a rest earns no
+queueing: who comes again begins at what the last turn's user had cost, so that a rest earns no
 credit). Every other turn goes to a newcomer if there is one: one small wish comes before the next
 of many, and however many newcomers there are, the others have half. Within a user it is first come,
 first served. Kept per user: its number of turns, and its cost until nobody wants anything.
@@ -145,7 +145,7 @@ class FairShare(Generic[W]):
             place = heapq.heappop(self._line)
             if place == self._place(place.user) and place.held < self._share:
                 return place.user
-            # Outdated, or has its share: with a turn given back it stands in the line anew.
+            # Outdated, or has its share: with a turn given back it stands in the line again.
         return None
 
     def _begin(self, user: str) -> None:

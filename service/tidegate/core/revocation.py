@@ -49,7 +49,7 @@ class Revocations:
         return self._count
 
     def tell(self, revocation: Revocation) -> bool:
-        """Somebody has revoked; False when the book is full and this is new."""
+        """Someone has revoked; False when the book is full and this is new."""
         if len(self._told) < REVOCATIONS_MAX:
             self._told.append(revocation)
         return self._add(revocation)

@@ -10,7 +10,7 @@ from random import random
 
 MANY_PER_S = 500
 STRIDE = 8
-#: Whether they are many is decided anew after so many.
+#: Whether they are many is decided again after so many.
 WINDOW = 64
 _WINDOW_S = WINDOW / MANY_PER_S
 

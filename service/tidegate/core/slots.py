@@ -2,7 +2,7 @@
 
 A slot is one live connection of a user, counted over all replicas. The keeper behind the port is
 `tidegate.redis.slots`; what it answers is closed over here so that the web layer needs no Redis
-type. A pod's incarnation is `<pod>.<order>.<random>`: unique, never re-used, and dead for ever once
+type. A pod's incarnation is `<pod>.<order>.<random>`: unique, never re-used, and dead forever once
 its lease has lapsed.
 """
 
@@ -54,7 +54,7 @@ class SlotKeeper(Protocol):
 
         Args:
             user: whose limit it is.
-            connection: unique over all replicas and for ever, see `new_connection_id`.
+            connection: unique over all replicas and forever, see `new_connection_id`.
             limit: of this connection's token; None for the setting, 0 for no limit (no slot).
 
         Raises:

@@ -2,7 +2,7 @@
 
 The one whose console is open sends a `SurveyRequest`; each answers with a `ReplicaReport`, which
 has the first of its operations and users, or for one operation with an `OperationReport`. Every
-field is bounded, because anybody with access to Redis can send a request or an answer.
+field is bounded, because anyone with access to Redis can send a request or an answer.
 `core.survey_merge` puts reports together.
 """
 
@@ -24,7 +24,7 @@ OPERATIONS_MAX = 100
 OPERATIONS_MAX_BYTES = 28_672
 USERS_MAX = 50
 USERS_MAX_BYTES = 12_288
-#: Characters of a text that somebody else has written, such as a status.
+#: Characters of a text that someone else has written, such as a status.
 TEXT_MAX = 80
 USER_MAX = 256
 INCARNATION_MAX = 512
@@ -181,7 +181,7 @@ def read_report(payload: bytes) -> Report:
 
 
 def clean(text: str, most: int = TEXT_MAX) -> str:
-    """A text that somebody else has written, within its bound and fit to be sent."""
+    """A text that someone else has written, within its bound and fit to be sent."""
     return text[:most].encode(errors="replace").decode()
 
 

@@ -128,7 +128,7 @@ class Merge:
 
 
 def _position(cursor: str) -> tuple[int, int]:
-    """To compare by; an answer may be of anybody, so it need not be a stream's."""
+    """To compare by; an answer may be of anyone, so it need not be a stream's."""
     ms, _, seq = cursor.partition("-")
     return int(ms), int(seq)
 

@@ -492,7 +492,7 @@ class Topic:
         stream.
 
         Ids that a server has made are times, so that no other log has them: where the last entry is
-        still there and the same, somebody has destroyed the group only. A backend may choose the
+        still there and the same, someone has destroyed the group only. A backend may choose the
         same ids again, and the same entries.
         """
         if self.last.ms >= OLDEST_TIME_MS and self._can_doubt:

@@ -1,4 +1,4 @@
-"""The port through which entries are appended on somebody's behalf, and its records.
+"""The port through which entries are appended on someone's behalf, and its records.
 
 An append is all or nothing, and never tried again by whoever implements this: `WriteUncertain` says
 that the answer was lost. With a `IdempotencyKey` the caller may try again as often as it likes.

@@ -31,7 +31,7 @@ FIELDS = {
     "completed_at": "completed_at",
     "error_message": "error_message",
 }
-#: A getter that does not answer must not hold a viewer for ever.
+#: A getter that does not answer must not hold a viewer forever.
 GETTER_PATIENCE_S = 5.0
 
 

@@ -255,7 +255,7 @@ class CatchUp:
         found = await self._patiently(viewer, lambda: self._read_page(viewer, after))
         viewer.reading = False
         if found is None or viewer.state is not ViewerState.CATCHING_UP:
-            return  # gone, or lagging again: the page is read anew when it has drained
+            return  # gone, or lagging again: the page is read again when it has drained
         page, frames = found
         if page is not None and (viewer.restart is None or topic.epoch == epoch):
             self._take(viewer, page, frames)  # else it may be of the log before
@@ -265,7 +265,7 @@ class CatchUp:
         self, viewer: ChannelViewer, after: StreamId
     ) -> tuple[Page | None, Sequence[Frame]] | None:
         """A page and its frames, as soon as it is this user's turn. No page when by then what is
-        wanted has been read for somebody else; None when the viewer has gone.
+        wanted has been read for someone else; None when the viewer has gone.
         """
         topic = viewer.owner.topic
         async with self._log.turn(topic.operation, viewer.by) as pages:

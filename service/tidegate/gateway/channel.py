@@ -101,7 +101,7 @@ class Channel:
         return not (self.live or self.behind or self.waiting)
 
     def viewers(self) -> list[ChannelViewer]:
-        """Everybody."""
+        """Everyone."""
         return [*self.live, *self.behind]
 
     def stats(self) -> ChannelStats:
@@ -182,7 +182,7 @@ class Channel:
             case Finished():
                 self._finish_later()
             case Reopened():
-                pass  # the timer looks again before it closes anybody
+                pass  # the timer looks again before it closes anyone
             case Vanished():
                 self._expire_later()
 

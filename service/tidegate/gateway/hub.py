@@ -148,7 +148,7 @@ class Hub:
         self.acks.acked(viewer if isinstance(viewer, ChannelViewer) else None, entry_id)
 
     def disconnect(self, operation: OperationId, reason: str) -> None:
-        """Close everybody who watches this operation here."""
+        """Close everyone who watches this operation here."""
         channel = self._channels.get(operation)
         if channel is not None:
             for viewer in channel.viewers():

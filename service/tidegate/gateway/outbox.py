@@ -2,7 +2,7 @@
 
 Live viewers share one position. Frames become items, numbered by `seq`; a viewer remembers the
 `seq` it was sent last, and an item goes to every live viewer with a smaller one. So a viewer that
-comes, falls behind or goes in the middle of a pass gets each item exactly once. When the first item
+comes, lags or goes in the middle of a pass gets each item exactly once. When the first item
 is put in, `wake` is called; whoever is woken calls `send_some` until `has_more` is false.
 """
 

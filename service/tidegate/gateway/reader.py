@@ -93,7 +93,7 @@ class StreamReader:
     # -- inside -----------------------------------------------------------------------------------
 
     def _followed(self, operation: OperationId) -> Topic | None:
-        """The topic, if it knows as much as anybody."""
+        """The topic, if it knows as much as anyone."""
         channel = self._channels.get(operation)
         if channel is None or not channel.ready or channel.stale_since is not None:
             return None

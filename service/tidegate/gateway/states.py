@@ -1,4 +1,4 @@
-"""The states of operations, for `current_state` and for who asks: folded from entries when somebody
+"""The states of operations, for `current_state` and for who asks: folded from entries when someone
 joins, never on the way of a live entry.
 
     now()   from what is in memory: a kept state and the ring behind it, or a ring that is whole
@@ -9,8 +9,8 @@ Of what is longer than `NEWEST_ENTRIES` the newest are read, and the state is pa
 What is kept is one state per operation with the position it holds for, so that each entry is folded
 once however many join. It is derived from entries only. It goes on where that is proven: in the
 topic that it was folded in, of the same epoch; else its last entry must still be in the stream,
-unchanged, and as many entries behind it as were added. Otherwise it is folded anew. All kept states
-together are bounded by `KEPT_MAX_BYTES`; the one asked for longest ago goes first.
+unchanged, and as many entries after it as were added. Otherwise it is folded again. All kept
+states together are bounded by `KEPT_MAX_BYTES`; the one that was used longest ago goes first.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class OperationStates:
             kept.topic = None
 
     def forget_all(self) -> None:
-        """Keep none; each is read again when somebody asks."""
+        """Keep none; each is read again when someone asks."""
         self._kept.clear()
         self.size_bytes = 0
 
@@ -170,7 +170,7 @@ class OperationStates:
         return fold_all(state, map(_parsed, frames))
 
     def _keep(self, operation: OperationId, kept: KeptState) -> KeptState:
-        """Keep it in place of the one before."""
+        """Keep it instead of the one before."""
         self._forget(operation)
         kept.state = bounded(replace(kept.state, cursor=str(kept.at)))
         kept.data = state_data(kept.state) | {"status": kept.status}

@@ -53,7 +53,7 @@ class Counters:
         self.replayed_entries = 0
         #: Entries that lagging viewers were not sent.
         self.skipped = 0
-        #: Times a viewer fell behind.
+        #: Times a viewer began to lag.
         self.lagged = 0
         #: Viewers that joined.
         self.joins = 0

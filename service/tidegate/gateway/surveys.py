@@ -5,7 +5,7 @@
 Who asks knows from the leases who should answer, and waits for `DEADLINE_S` at the most; who has
 not answered by then is in the result without a report. Both sides are limited: so many surveys and
 answers a second, reports of a bounded size, and a report that was just made is sent again instead
-of a new one. Pub/sub is at most once and open to anybody with access to Redis: what was not asked
+of a new one. Pub/sub is at most once and open to anyone with access to Redis: what was not asked
 for, comes twice or from nobody with a lease is counted and dropped.
 """
 
@@ -180,7 +180,7 @@ class Surveys:
         return self._pods.incarnation or self._pod
 
     def replied(self, payload: bytes) -> None:
-        """A report, or what somebody sent as one."""
+        """A report, or what someone sent as one."""
         try:
             report = read_report(payload)
         except ValueError:  # also what is no UTF-8
@@ -193,7 +193,7 @@ class Surveys:
     # -- answering ---------------------------------------------------------------------------------
 
     def heard(self, request: Request) -> None:
-        """Somebody asks; one's own requests come here as well."""
+        """Someone asks; one's own requests come here as well."""
         if request.reply_to == self._control.reply_to:
             return
         if not self._may_answer.take(self._clock()):

@@ -5,7 +5,7 @@
          +--> CLOSED from any state
 
 While LIVE its position is its owner's, told by `seq`; in the other states it is `cursor`, and
-that is all that is kept for it: a viewer that does not read costs the same memory for ever.
+that is all that is kept for it: a viewer that does not read costs the same memory forever.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class ChannelViewer:
         self.told_stale = False
         #: A read of the stream is on its way.
         self.reading = False
-        #: Loop time at which it fell behind.
+        #: Loop time at which it began to lag.
         self.lagging_since = 0.0
         #: Loop time at which it is given up unless the operation has begun by then; 0.0: never.
         self.waits_until = 0.0
-        #: Entries written to it since it joined or fell behind.
+        #: Entries written to it since it joined or began to lag.
         self.replayed = 0
         #: It answers an `ack_request`.
         self.acks = False

@@ -144,7 +144,7 @@ class Backlog:
         self.dropped = 0
 
     def progress(self, lane: Lane, item: WaitingItem, now: float) -> bool:
-        """Take an update in place of the one before; whether there is something new to do."""
+        """Take an update instead of the one before; whether there is something new to do."""
         waiting = self._lane(lane, now)
         known = waiting.held is not None
         waiting.held = item

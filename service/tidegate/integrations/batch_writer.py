@@ -71,7 +71,7 @@ class BatchWriter:
             appender.append(operation, batch.texts, once=key, bounds=BATCHES)
 
     def cancel_requested(self, operation: OperationId) -> bool:
-        """Whether somebody asks to cancel it. Raises RedisUnavailable."""
+        """Whether someone asks to cancel it. Raises RedisUnavailable."""
         return self._appender().cancel_requested(operation)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""When to look whether somebody asks to cancel an operation: pure, one look a second for each.
+"""When to look whether someone asks to cancel an operation: pure, one look a second for each.
 
-An operation is looked at while somebody asks about it (`ask`, within the last seconds), or has left
+An operation is looked at while someone asks about it (`ask`, within the last seconds), or has left
 a function to call (`watch`). That it was asked for stays known until the operation is forgotten.
 """
 

@@ -82,7 +82,7 @@ class ProgressTask(Task):
         return self.operation.publish(type, data)
 
     def raise_if_cancelled(self) -> None:
-        """End the task as revoked when somebody asks to cancel its operation."""
+        """End the task as revoked when someone asks to cancel its operation."""
         if not self.operation.cancel_requested():
             return
         request = self.request

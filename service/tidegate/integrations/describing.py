@@ -58,7 +58,7 @@ def describe_text(error: BaseException) -> str:
     """`ValueError: no such file`: the kind and what it says."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - somebody else's __str__
+    except Exception:  # noqa: BLE001 - someone else's __str__
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -99,11 +99,11 @@ class TaskOperation:
         return track_async(items, total, progress, count)
 
     def cancel_requested(self) -> bool:
-        """Whether somebody asks to cancel it; looked at once a second, in the background."""
+        """Whether someone asks to cancel it; looked at once a second, in the background."""
         return self.reporter.cancel_requested(self.id)
 
     def raise_if_cancelled(self) -> None:
-        """Raises OperationCancelled when somebody asks to cancel it."""
+        """Raises OperationCancelled when someone asks to cancel it."""
         if self.cancel_requested():
             raise OperationCancelled(self.id)
 

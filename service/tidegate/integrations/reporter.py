@@ -205,7 +205,7 @@ class TaskReporter:
     # -- Stop -------------------------------------------------------------------------------------
 
     def cancel_requested(self, operation: str) -> bool:
-        """Whether somebody asks to cancel it, as of the last look: one a second, in the background,
+        """Whether someone asks to cancel it, as of the last look: one a second, in the background,
         while this is called.
         """
         with self._wake:
@@ -215,7 +215,7 @@ class TaskReporter:
         return asked
 
     def on_cancel(self, operation: str, call: OnCancel) -> None:
-        """Call this once, from the reporter's thread, when somebody asks to cancel it."""
+        """Call this once, from the reporter's thread, when someone asks to cancel it."""
         with self._wake:
             self._looks.watch(parse_operation_id(operation), call, time.monotonic())
             self._notify()

@@ -27,7 +27,7 @@ class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
 
     Args:
         operation: the id of an operation that this bar starts and ends.
-        op: an operation that somebody else starts and ends.
+        op: an operation that someone else starts and ends.
     """
 
     def __init__(

@@ -192,7 +192,7 @@ class _Run:
         self._size += len(part.text)
 
     def flush(self, found: list[Frame]) -> None:
-        """One frame for all that is here; begin anew."""
+        """One frame for all that is here; begin again."""
         if len(self._frames) == 1:
             found += self._frames
         elif self._frames:

@@ -192,7 +192,7 @@ class Appender:
             raise translate(error) from None
 
     async def cancel_requested(self, operation: OperationId) -> bool:
-        """Whether somebody asks to cancel it, and it has not ended since. Raises RedisUnavailable,
+        """Whether someone asks to cancel it, and it has not ended since. Raises RedisUnavailable,
         StreamUnusable.
         """
         arguments = self._call.asked(operation)

@@ -69,7 +69,7 @@ class AttachQueue:
         """The server has ended the subscription: the slot moved away, or only just came here.
 
         A slot's new primary does it too when it learns late that the slot is its own, so the
-        stream may well stay here: without another attach its relay would be silent for ever.
+        stream may well stay here: without another attach its relay would be silent forever.
         """
         if watch.attached:
             watch.reset()
@@ -86,7 +86,7 @@ class AttachQueue:
         if leave and watch.attached:
             self._remove_consumer(link, watch)
         if leave and not watch.exists and self._dispatcher.doorbell is Doorbell.TRACKING:
-            # Else anybody could fill Redis' table with names that do not exist.
+            # Else anyone could fill Redis' table with names that do not exist.
             packed = pack("EVALSHA", lua.DISARM.sha, 1, watch.key, self._group)
             link.send(packed, ignore)
 

@@ -141,7 +141,7 @@ def end_if_cancelled() -> None:
     """For loops around redis-py: end now if a cancellation got lost on the way.
 
     Until Python 3.12 `asyncio.wait_for`, through which redis-py sends, drops a cancellation that
-    arrives in the moment its work is done (python/cpython#86296); the loop would go on for ever.
+    arrives in the moment its work is done (python/cpython#86296); the loop would go on forever.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -4,7 +4,7 @@ and whoever comes later waits.
 redis-py's pools differ in this: the one for a single server makes callers wait, those for Cluster
 and Sentinel raise an error at once, which looks as if Redis were away. With turns the pools never
 run out, and one kind of work does not take the connections of another. Where work is done for
-somebody, nobody has more than a share of the turns, and they go round among those who wait.
+someone, nobody has more than a share of the turns, and they go round among those who wait.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 JSON over a sharded channel of this gateway alone (`redis.names`). Pub/sub is at most once: who is
 not listening in that moment misses it, so `publish` tells how many were, and `on_gap` says when
-this replica may have missed something. Anybody with access to Redis can send anything: what is too
+this replica may have missed something. Anyone with access to Redis can send anything: what is too
 long, unknown or not as it should be is counted and dropped.
 
 Each replica also listens on a channel of its own beside it, for answers to what it has asked.
@@ -134,7 +134,7 @@ class Control:
         on_reply: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """`on_message` also gets one's own; `on_gap`: listening again, something may be missed.
-        `on_reply`: an answer to this replica, of anybody and at most `MESSAGE_MAX_BYTES`.
+        `on_reply`: an answer to this replica, of anyone and at most `MESSAGE_MAX_BYTES`.
         """
         self._topology = topology
         self._channel = topology.names.control
@@ -319,7 +319,7 @@ class Control:
 
 
 def _what_is_wrong(payload: bytes) -> str:
-    """A kind that we do not know comes from a newer replica; the rest is somebody's mistake."""
+    """A kind that we do not know comes from a newer replica; the rest is someone's mistake."""
     try:
         kind = msgspec.json.decode(payload, type=_Head).kind
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -24,7 +24,7 @@ from tidegate.redis.replies import read_info, read_page
 from tidegate.redis.topology import Topology
 
 ALL = -1
-#: A page is turned into frames in one go, for which everybody else waits: about a millisecond.
+#: A page is turned into frames in one go, for which everyone else waits: about a millisecond.
 PAGE_MAX_BYTES = 49_152
 NEWEST_MAX_BYTES = 262_144
 #: Entries that are passed over in one step to a position, and their bytes: a millisecond of Redis.

@@ -86,7 +86,7 @@ def same_slot(key: str) -> str:
 
 
 def cancel_key(stream: str) -> str | None:
-    """The key beside a stream that says that somebody asks to cancel its operation; None where the
+    """The key beside a stream that says that someone asks to cancel its operation; None where the
     key prefix allows none.
     """
     try:

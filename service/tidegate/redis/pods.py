@@ -4,7 +4,7 @@
     held --no renewal for lease_s--> lapsed --renew--> held, with a new incarnation
 
 `pod_renew.lua` extends the lease and answers with the view in the same moment, by the server's
-clock. A lapsed incarnation is dead for ever, here too: what others have decided by an older view
+clock. A lapsed incarnation is dead forever, here too: what others have decided by an older view
 stays true, and no view of theirs can be older than our new birth and still count us dead. So
 whoever comes back must assert what it has again (`on_return`). What is promised: an incarnation
 that is renewed in time is in every view taken after its birth.
@@ -154,7 +154,7 @@ class Pods:
         return str(self._incarnation)
 
     async def look_again(self, older_than_s: float) -> bool:
-        """Renew if the view is older than this, because somebody is about to be refused by it.
+        """Renew if the view is older than this, because someone is about to be refused by it.
 
         Returns whether the view is a new one. Raises RedisUnavailable.
         """
@@ -165,7 +165,7 @@ class Pods:
         return True
 
     def kick(self) -> None:
-        """Redis did not answer somebody: find out now. While it is away the pace stays."""
+        """Redis did not answer someone: find out now. While it is away the pace stays."""
         if not self._away:
             self._kick.set()
 

@@ -2,7 +2,7 @@
 
     connecting --hello, doorbell--> following --link lost--> waiting --> connecting
 
-Each link attaches all streams anew (`attach_queue`); what its pushes and replies lead to is
+Each link attaches all streams again (`attach_queue`); what its pushes and replies lead to is
 `dispatcher`'s. Here are the heartbeat, the server's clock, and the sweep: every stream is looked at
 once in `dispatch.sweep_s`, so a lost ring delays an entry and never loses it.
 """
@@ -228,7 +228,7 @@ class Primary:
                     ended_by="redis or the network" if link.ended_by_peer else "this replica",
                     reply_unfinished=link.cut_off,
                 )
-            # A demoted or dead primary: somebody else may have its keys by now.
+            # A demoted or dead primary: someone else may have its keys by now.
             self._on_misplaced()
             await asyncio.sleep(backoff.next_s())
 

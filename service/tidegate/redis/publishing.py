@@ -90,7 +90,7 @@ class EntryWriter(_Opened):
         return str(entry_id)
 
     def cancel_requested(self, operation: OperationId) -> bool:
-        """``EXISTS {<prefix><operation>}:cancel``: whether somebody asks to cancel it."""
+        """``EXISTS {<prefix><operation>}:cancel``: whether someone asks to cancel it."""
         key = cancel_key(self._prefix + operation)
         try:
             return key is not None and bool(self._client.exists(key))
@@ -122,7 +122,7 @@ class Listener(_Opened):
             if not self._last:
                 newest: Any = self._client.xrevrange(self._key, count=1)
                 self._last = newest[0][0] if newest else "0-0"
-            # Waiting must end before the client takes the silence for a fault; 0 is for ever.
+            # Waiting must end before the client takes the silence for a fault; 0 is forever.
             block_ms = max(1, int(min(seconds, self._timeout_s / 2) * 1000))
             found: Any = self._client.xread({self._key: self._last}, count=100, block=block_ms)
         except CLIENT_ERRORS as error:

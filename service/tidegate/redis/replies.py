@@ -1,6 +1,6 @@
 """What Redis answered, turned into records: pages, relay messages, and what an error asks for.
 
-Anybody who may publish on a channel can send anything, so a relay message is checked before it
+Anyone who may publish on a channel can send anything, so a relay message is checked before it
 becomes a record.
 """
 

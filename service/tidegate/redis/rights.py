@@ -211,7 +211,7 @@ def _asking_to_stop(key: bytes) -> Iterator[Command]:
 
 
 def _remembering_stops(key: bytes) -> Iterator[Command]:
-    """The keys that say that somebody asks to cancel an operation."""
+    """The keys that say that someone asks to cancel an operation."""
     yield ("get", key)
     yield ("set", key, "v", "ex", 1)
     yield ("unlink", key)

@@ -1,10 +1,11 @@
 """The connections of users that this replica has, and their slots in Redis.
 
-A connection's slot is a field of its user's hash. It is taken by one atomic script and given back
-in batches. Beyond that every user's hash is compared with what is here once per round, and at once
-when Redis is back or the lease had lapsed: what is missing is put back (or told to `on_over` when
-the limit is reached by now), what is too much goes, the key's TTL starts anew. So no lost reply and
-no lost write leaves a slot that nobody has, or a connection without one, for longer than that.
+A connection's slot is a field of its user's hash. It is taken by one atomic script and released in
+batches. In addition, every user's hash is compared with the connections here once per round, and at
+once when Redis reconnects or the lease had expired: missing slots are taken again (or reported to
+`on_over` if the limit is reached by now), surplus ones are removed, and the key's TTL starts again.
+So a lost reply or write leaves neither a slot without a connection nor a connection without a slot
+for longer than that.
 
 Order matters in one place only: releases and comparisons of this replica are sent by one task, one
 after the other. A command whose reply was lost may be executed any time later; its user stays

@@ -26,7 +26,7 @@ class Drainer:
         self._hurry.set()
 
     async def drain(self) -> None:
-        """Give load balancers a moment, let nobody in, then send everybody away.
+        """Give load balancers a moment, let nobody in, then send everyone away.
 
         The moment also when nobody is inside: who publishes or asks over HTTP never is.
         """

@@ -40,7 +40,7 @@ HISTORY_ENTRIES = 25
 HISTORY_DATA_MAX = 300
 #: Of one user.
 SLOTS_SHOWN = 100
-#: Figures of a lease, which are texts of anybody with access to Redis.
+#: Figures of a lease, which are texts of anyone with access to Redis.
 LEASE_FIGURES = ("connections", "deliveries_per_s", "loop_lag_ms", "undispatched", "ready")
 
 

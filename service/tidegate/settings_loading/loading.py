@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Group)
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value for ``path`` as somebody wrote it, and where: ``--port``, a variable, a file."""
+    """A value for ``path`` as someone wrote it, and where: ``--port``, a variable, a file."""
 
     path: str
     value: Any

@@ -54,9 +54,9 @@ class PublicApp:
         cancels: CancelService,
         settings: Settings,
     ) -> None:
-        opening = Handshake(limiter, settings)
-        self._sockets = OperationSocket(subscriptions, opening, admission, cancels, settings)
-        self._multiplex = MultiplexSocket(subscriptions, opening, admission, cancels, settings)
+        handshake = Handshake(limiter, settings)
+        self._sockets = OperationSocket(subscriptions, handshake, admission, cancels, settings)
+        self._multiplex = MultiplexSocket(subscriptions, handshake, admission, cancels, settings)
         sse: Any = SseEndpoint(subscriptions, limiter, admission, settings)
         self._sse = ServerErrorMiddleware(sse, handler=_failed)
         self._pages = _Pages(

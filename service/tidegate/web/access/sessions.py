@@ -205,13 +205,13 @@ class Admission:
 
     def __init__(
         self,
-        gate: Authenticator,
+        authenticator: Authenticator,
         slots: SlotKeeper,
         limiter: ConnectionLimiter,
         settings: Settings,
         spawn: Spawn,
     ) -> None:
-        self._authenticator = gate
+        self._authenticator = authenticator
         self._slots = slots
         self._limiter = limiter
         self._settings = settings
@@ -223,7 +223,7 @@ class Admission:
         self.revocations = Revocations()
         #: Tells other replicas of connections that lost their slots.
         self.on_victims: Callable[[tuple[Victim, ...]], None] = lambda _: None
-        #: Everybody may watch everything: nothing is asked per operation.
+        #: Everyone may watch everything: nothing is asked per operation.
         self.is_open = settings.server.auth == "none" and settings.source.kind in (None, "none")
         self.refusals: Counter[str] = Counter()
 

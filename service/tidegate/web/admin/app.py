@@ -118,7 +118,7 @@ def admin_app(
     async def disconnect_operation(
         operation: UserName, reason: Reason = "", authorization: Bearer = ""
     ) -> dict[str, int]:
-        """Close everybody who watches an operation, on all replicas."""
+        """Close everyone who watches an operation, on all replicas."""
         return await tell_all(authorization, lambda: disconnect("operation", operation, reason))
 
     return app

@@ -52,7 +52,7 @@ class Breaker:
         """
         if self.state is BreakerState.CLOSED:
             return True
-        if now - self._since >= self._open_s:  # the first try, or the tries begin anew
+        if now - self._since >= self._open_s:  # the first try, or the tries begin again
             self._enter(BreakerState.TRYING, now)
         if self.state is BreakerState.OPEN or user in self._failed:
             return False

@@ -37,7 +37,7 @@ def load_function(name: str) -> MayWatch:
     module, _, attribute = name.partition(":")
     try:
         function: Any = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001 - whatever somebody's module does on import
+    except Exception as error:  # noqa: BLE001 - whatever someone's module does on import
         text = f"cannot be imported: {type(error).__name__}: {error}"
         raise SettingsError((f"source.function: {name} {text}",)) from None
     call = getattr(function, "__call__", None)  # noqa: B004 - an object may have an async one
@@ -72,7 +72,7 @@ class CallableSource:
         except TimeoutError:
             raise _failed(operation, f"no response within {self._timeout_s:g} s") from None
         except Exception as error:
-            # Somebody else's code: its failure must not become ours. The text may hold anything.
+            # Someone else's code: its failure must not become ours. The text may hold anything.
             raise _failed(operation, type(error).__name__) from error
         if state is None:
             return Allowed()

@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 
 class HostRules:
-    """Whom viewers may ask for. With tokens: anybody, because no page of another site has one."""
+    """Whom viewers may ask for. With tokens: anyone, because no page of another site has one."""
 
     def __init__(self, server: ServerSettings) -> None:
         hosts = {host.lower() for host in server.allowed_hosts}

@@ -40,7 +40,7 @@ from tidegate.web.problem import NotFound, SourceFailed
 
 NOT_FOUND_HOLDS_S = 1.0
 #: Of `source.max_requests`, one user has this part at a time, so that several slow ones are needed
-#: before anybody waits.
+#: before anyone waits.
 SHARE = 1 / 4
 
 log = structlog.get_logger(__name__)

@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     cancels: tuple[str, ...] | None = None
 
 
-#: Everybody, with `server.auth` = none.
+#: Everyone, with `server.auth` = none.
 ANONYMOUS = Identity("anonymous")
 
 

@@ -3,7 +3,7 @@ is down.
 
 One task, `run`, does all fetching, so that no viewer's going away can break off a fetch that others
 wait for. It fetches when the keys are `max_age_s` old, and when a token names a key id that is not
-known; whoever asks, two fetches never start within `min_interval_s`, because everybody can make up
+known; whoever asks, two fetches never start within `min_interval_s`, because everyone can make up
 key ids. A failed fetch changes nothing; a good one replaces all keys, so a withdrawn key is
 forgotten.
 

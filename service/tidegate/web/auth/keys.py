@@ -33,7 +33,7 @@ from tidegate.model.errors import TidegateError
 KEYS_MAX = 64
 RSA_MIN_BITS = 2048
 RSA_MAX_BITS = 8192
-#: A public exponent above this makes each check slow; 65537 is what everybody uses.
+#: A public exponent above this makes each check slow; 65537 is what everyone uses.
 RSA_MAX_EXPONENT = 2**32
 HS_MIN_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 

@@ -1,13 +1,13 @@
 """Operation sources: may this user watch this operation, and what is its state now?
 
-The port, and the sources that need nobody else: `none` (everybody who got this far), `claims` (the
+The port, and the sources that need nobody else: `none` (everyone who got this far), `claims` (the
 token lists operations) and `redis` (a hash for each operation). Each answers `Allowed` or raises a
 refusal; a source that cannot tell raises `SourceFailed`, and nobody is let in.
 
 The hash of an operation, all fields optional text:
 
     owner        a user who may watch
-    users        a JSON list of users who may watch, or `*` for everybody who is signed in
+    users        a JSON list of users who may watch, or `*` for everyone who is authenticated
     may_cancel   a JSON list of those of them who may cancel, or `*` for all of them
     status       shown as `status` in the state
     state        a JSON object, the rest of the state
@@ -81,7 +81,7 @@ def forbidden() -> Forbidden:
 
 
 class AnySource:
-    """`none`: everybody who is signed in may watch everything."""
+    """`none`: everyone who is authenticated may watch everything."""
 
     async def check(
         self,

@@ -1,7 +1,7 @@
 """The files of the page, and a description of where the replicas are.
 
 The page is a client like any other, made with `@tidegate/client`, whose built file is
-``static/tidegate.js`` (`make page` takes it anew); it learns of new operations on an ordinary one.
+``static/tidegate.js`` (`make page` copies it); it learns of new operations on an ordinary one.
 Nothing is loaded from elsewhere, and its policy allows no script, style or connection but these.
 """
 

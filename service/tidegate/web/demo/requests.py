@@ -1,6 +1,6 @@
 """What the page and the demo backend have agreed on: two ordinary operations, and their entries.
 
-New operations are announced on ``INDEX``. On ``REQUESTS`` a replica appends what somebody wants to
+New operations are announced on ``INDEX``. On ``REQUESTS`` a replica appends what someone wants to
 see; the backend starts it, and does not believe a word more than ``read_request`` lets through.
 """
 
@@ -23,7 +23,7 @@ LONGEST_S = 180
 
 
 class Wanted(NamedTuple):
-    """One operation that somebody wants to see."""
+    """One operation that someone wants to see."""
 
     operation: OperationId
     kind: Kind

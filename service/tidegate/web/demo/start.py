@@ -2,7 +2,7 @@
 
 There only with ``server.demo`` and without sign-in. It starts nothing itself: it appends a request
 to a stream that the demo backend reads. The id is made here, so that nobody writes to an operation
-of somebody else; only pages of the demo may ask, and not often.
+of someone else; only pages of the demo may ask, and not often.
 """
 
 from __future__ import annotations

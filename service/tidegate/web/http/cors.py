@@ -4,7 +4,7 @@ Every answer says that it is what it says it is (`nosniff`), and that no page of
 put it into itself as if it were an image or a script.
 
 The pages of `auth.origins` may read answers, and send a token or a cookie with their requests: the
-list is the one that sockets go by, `*` is never said, and an origin is echoed as it came. Everybody
+list is the one that sockets go by, `*` is never said, and an origin is echoed as it came. Everyone
 else gets the same answers as ever, without the headers that would let a page read them. Whether a
 request is carried out is not decided here: a form needs no permission to be sent.
 """

@@ -1,7 +1,7 @@
 """`GET /operations/{id}` and `GET /operations/{id}/events`: for those who ask instead of watching.
 
 The state is small and may be asked for again with its `ETag`; a page of events may wait for the
-next one (long poll). Neither is cached by anybody in between. Errors are problem+json.
+next one (long poll). Neither is cached by anyone in between. Errors are problem+json.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 
 Nothing is sent before it is known that there is something to say, so that a refusal has a proper
 status, and so that a browser which comes back to an operation that is over is told so (204) instead
-of coming back for ever.
+of coming back forever.
 
 The response begins and ends through ASGI. On our own server what is in between goes straight to the
 transport, as chunks that are made once for all streams, as soon as what ASGI was given is sent: no

@@ -33,7 +33,7 @@ class MultiplexSocket:
     def __init__(
         self,
         subscriptions: SubscriptionService,
-        opening: Handshake,
+        handshake: Handshake,
         admission: Admission,
         cancels: CancelService,
         settings: Settings,
@@ -42,11 +42,11 @@ class MultiplexSocket:
         self._cancels = cancels
         self._subscriptions = subscriptions
         self._admission = admission
-        self._opening = opening
+        self._handshake = handshake
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self)
+        await self._handshake.open(scope, receive, send, self)
 
     def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
         """See `SocketEndpoint`."""

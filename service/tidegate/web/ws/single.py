@@ -96,7 +96,7 @@ class OperationSocket:
     def __init__(
         self,
         subscriptions: SubscriptionService,
-        opening: Handshake,
+        handshake: Handshake,
         admission: Admission,
         cancels: CancelService,
         settings: Settings,
@@ -105,11 +105,11 @@ class OperationSocket:
         self.cancels = cancels
         self.subscriptions = subscriptions
         self.admission = admission
-        self._opening = opening
+        self._handshake = handshake
         self._viewer = settings.viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._opening.open(scope, receive, send, self)
+        await self._handshake.open(scope, receive, send, self)
 
     def begin(self, sender: DirectSender | AsgiSender, head: RequestHead) -> SocketHandlers:
         """See `SocketEndpoint`."""

@@ -126,7 +126,7 @@ class Subscriptions:
         cancels: CancelService,
     ) -> None:
         self._subscriptions = subscriptions
-        self._guest = authorized
+        self._authorized = authorized
         authorized.on_denied = self._denied
         #: The viewer is known and has its slot; what it asks for before that waits.
         self._admitted = False
@@ -138,7 +138,7 @@ class Subscriptions:
         self._waiting: deque[Subscription] = deque()
         self._resuming: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
-        self._visit = sender.record
+        self._record = sender.record
         self.outbox = Outbox(sender)
         self.outbox.listener = self
         self._cancels = CancelMessages(cancels, authorized, self.outbox)
@@ -158,12 +158,12 @@ class Subscriptions:
 
     @property
     def is_open(self) -> bool:
-        """Everybody may watch everything."""
-        return self._guest.is_free
+        """Everyone may watch everything."""
+        return self._authorized.is_free
 
     def visit_of(self, operation: OperationId) -> ConnectionRecord:
         """What is told of the part that this operation is."""
-        return self._visit.fork(operation, self._loop.time())
+        return self._record.fork(operation, self._loop.time())
 
     # -- what the viewer says --------------------------------------------------------------------
 
@@ -228,13 +228,13 @@ class Subscriptions:
     def _denied(self, operation: OperationId, refused: Refused) -> None:
         watch = self._by_operation.get(operation)
         if watch is not None:
-            self._refuse(watch, self._guest.refusal(refused))
+            self._refuse(watch, self._authorized.refusal(refused))
 
     # -- joining ---------------------------------------------------------------------------------
 
     def _join(self, watch: Subscription) -> None:
         watch.state = WatchState.JOINED  # the join may already fill the buffer
-        watch.ask = watch.ask._replace(by=self._guest.reads_as)
+        watch.ask = watch.ask._replace(by=self._authorized.reads_as)
         if not watch.allowed or not self._subscriptions.join(watch.operation, watch, watch.ask):
             watch.state = WatchState.ENTERING
             watch.writable = False
@@ -244,12 +244,12 @@ class Subscriptions:
         watch.record.enter(Stage.JOIN)
         try:
             if not watch.allowed:
-                state = await self._guest.authorise(watch.operation)
+                state = await self._authorized.authorise(watch.operation)
                 watch.ask = watch.ask._replace(state=state)
                 watch.allowed = True
             await self._subscriptions.ready(watch.operation)
         except TidegateError as error:
-            self._refuse(watch, self._guest.refusal(error))
+            self._refuse(watch, self._authorized.refusal(error))
             return
         finally:
             watch.entering = None
@@ -288,13 +288,13 @@ class Subscriptions:
         watch.state = WatchState.ENDED
         watch.writable = False
         watch.write = drop
-        self._guest.unwatched(watch.operation)
+        self._authorized.unwatched(watch.operation)
         if watch.entering is not None:
             watch.entering.cancel()
         listener, watch.listener = watch.listener, None
         if listener is not None:
             listener.on_closed()
-        self._visit.join(watch.record)
+        self._record.join(watch.record)
 
     # -- SenderListener, called by the outbox ----------------------------------------------------
 
