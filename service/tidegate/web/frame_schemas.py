@@ -51,8 +51,8 @@ FRAMES: dict[str, Schema] = {
     "entry": {**EVENT, "description": "An entry, as a backend wrote it; it may have any type."},
     "unstored_entry": {
         **EVENT,
-        "description": "An entry that is in no stream, because Redis was away and its publisher "
-        "has allowed it: without an id, nobody can resume from it.",
+        "description": "An entry that is not stored, because Redis was unavailable and its "
+        "publisher allowed that. It has no id, so viewers cannot resume from it.",
         "required": [name for name in EVENT["required"] if name != "id"],
         "not": {"required": ["id"]},
     },
@@ -115,7 +115,7 @@ FRAMES: dict[str, Schema] = {
     ),
     "ack_request": _frame(
         "ack_request",
-        "Asks a viewer that offered it to answer with `ack` when it has displayed the entry.",
+        "Asks a viewer that supports it to send `ack` when it has displayed the entry.",
         needs=("operation", "data"),
         **_ID,
         data=_data("id", id=A_POSITION),
@@ -151,15 +151,20 @@ MESSAGES: dict[str, Schema] = {
     "ping": _frame("ping", "Answered with `pong`."),
     "ack": _frame(
         "ack",
-        "The viewer has displayed this entry. `operation` where there are several on the socket.",
+        "The viewer has displayed this entry. `operation` is required on a socket with several.",
         needs=("id",),
         **_ID,
         id=POSITION,
     ),
-    "refresh": _frame("refresh", "A new token of the same user.", needs=("token",), token=_TEXT),
+    "refresh": _frame(
+        "refresh",
+        "Replaces the token by a new one of the same user.",
+        needs=("token",),
+        token=_TEXT,
+    ),
     "cancel": _frame(
         "cancel",
-        "Ask to cancel an operation. `operation` may be left out where the socket is about one.",
+        "Ask to cancel an operation. `operation` may be omitted on a socket for one operation.",
         operation={"type": ["string", "null"]},
     ),
 }
@@ -182,7 +187,10 @@ _QUERY: Schema = {
     "type": "object",
     "properties": {
         "last_event_id": {**POSITION, "description": "Resume after this position"},
-        "history": {**HISTORY, "description": "Without a position: how much comes first"},
+        "history": {
+            **HISTORY,
+            "description": "History to send if there is no position to resume from",
+        },
         "acks": {"enum": ["1"], "description": "This viewer answers `ack_request`"},
     },
 }

@@ -51,17 +51,17 @@ EVENT = {
     "properties": {
         "id": A_POSITION,
         "operation": {"type": "string"},
-        "timestamp": {"description": "As it was written."},
+        "timestamp": {"description": "As the publisher wrote it."},
         "type": {"type": "string"},
         "fold": {
             "enum": ["append", "merge", "replace"],
-            "description": "How it changes the state, where its type does not tell.",
+            "description": "How the entry changes the state, if its type does not determine that.",
         },
-        "data": {"description": "As it was written."},
+        "data": {"description": "As the publisher wrote it."},
         "joined": {
             "type": "integer",
             "minimum": 2,
-            "description": "So many consecutive events as one, whose `data.text` is that of all.",
+            "description": "Number of consecutive events in this one; `data.text` is that of all.",
         },
     },
 }
@@ -85,8 +85,8 @@ _STATE = {
         "cursor": A_POSITION,
         "data": {
             "type": "object",
-            "description": "The state, over what the operation source knows; "
-            "what is not known is left out.",
+            "description": "The state, merged into what the operation source provides; "
+            "unknown fields are omitted.",
             "required": ["status"],
             "properties": {
                 "status": {"type": "string"},
@@ -104,7 +104,10 @@ _STATE = {
                     for name in ("started_ms", "updated_ms", "ended_ms", "estimated_end_ms")
                 },
                 "partial": {"const": True, "description": "Entries or parts are missing."},
-                "in_percent": {"const": True, "description": "Its figures are percentages."},
+                "in_percent": {
+                    "const": True,
+                    "description": "The figures of the operation are percentages.",
+                },
             },
         },
     },
@@ -116,7 +119,7 @@ _PAGE = {
         "operation": {"type": "string"},
         "events": {"type": "array", "items": EVENT},
         "cursor": A_POSITION,
-        "more": {"type": "boolean", "description": "There are events behind `cursor` already."},
+        "more": {"type": "boolean", "description": "There are more events after `cursor`."},
         "gap": GAP,
         "status": _STATUS,
         "finished": _FINISHED,
@@ -126,15 +129,15 @@ _PAGE = {
 
 def _refusals(not_found: str) -> dict[int | str, dict[str, Any]]:
     return {
-        400: _problem("The id or the query cannot be understood"),
-        401: _problem("The token is missing or bad"),
-        403: _problem("This operation may not be watched"),
+        400: _problem("The id or the query is invalid"),
+        401: _problem("The token is missing or invalid"),
+        403: _problem("The user may not watch this operation"),
         404: _problem(not_found),
         410: _problem("The operation's stream has expired"),
         429: _problem("Too many connections of this user"),
         503: _problem("Temporarily unavailable; `Retry-After` says when to retry"),
         # With it the framework does not claim to answer 422 in its own format.
-        "default": _problem("Anything else that is refused"),
+        "default": _problem("Any other refusal"),
     }
 
 
@@ -158,10 +161,10 @@ PAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
 _OFFSETS = {
     name: {"description": text, "schema": {"type": "string"}}
     for name, text in (
-        ("Stream-Next-Offset", "Read on from here."),
+        ("Stream-Next-Offset", "The offset at which to continue reading."),
         ("Stream-Up-To-Date", "`true`: there is nothing more at this moment."),
         ("Stream-Closed", "`true`: the operation has ended, and nothing follows."),
-        ("Stream-Cursor", "Of live reads: to be sent as `cursor` next."),
+        ("Stream-Cursor", "For live reads: the value of `cursor` for the next request."),
     )
 }
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -221,7 +224,7 @@ _EVENT_STREAM_EVENT = {
 }
 HISTORY = {
     "type": "string",
-    "description": "How many entries (at most `viewer.history_max_entries`), `all` or `none`",
+    "description": "Number of entries (at most `viewer.history_max_entries`), `all` or `none`",
     "pattern": "^([0-9]{1,3}|all|none)?$",
 }
 
@@ -241,7 +244,12 @@ EVENT_STREAM: dict[str, Any] = {
         "parameters": [
             _parameter("operation_id", "path", "The operation", OPERATION_ID, required=True),
             _parameter("last_event_id", "query", "Resume after this position", POSITION),
-            _parameter("history", "query", "Without a position: how much comes first", HISTORY),
+            _parameter(
+                "history",
+                "query",
+                "History to send if there is no position to resume from",
+                HISTORY,
+            ),
             _parameter(
                 "Last-Event-ID", "header", "Takes precedence over `last_event_id`", POSITION
             ),
@@ -251,8 +259,13 @@ EVENT_STREAM: dict[str, Any] = {
                 "description": "The frames of the protocol, one per event",
                 "content": {"text/event-stream": {"schema": _EVENT_STREAM_EVENT}},
             },
-            "204": {"description": "The operation has ended and everything was seen"},
-            **{str(status): row for status, row in _refusals("The key is no stream").items()},
+            "204": {
+                "description": "The operation has ended, and the client has received everything"
+            },
+            **{
+                str(status): row
+                for status, row in _refusals("The key does not hold a stream").items()
+            },
         },
     }
 }
@@ -300,8 +313,11 @@ _CANCELLING = {
     "properties": {
         "operation": {"type": "string"},
         "status": {"const": "cancelling"},
-        "id": {**A_POSITION, "description": "The entry that asks for it."},
-        "repeated": {"type": "boolean", "description": "It was being cancelled already."},
+        "id": {**A_POSITION, "description": "The id of the entry with the request."},
+        "repeated": {
+            "type": "boolean",
+            "description": "The operation was being cancelled already.",
+        },
     },
 }
 CANCEL_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -310,7 +326,7 @@ CANCEL_RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"schema": _CANCELLING}},
     },
     **_refusals("There is no stream of this operation"),
-    403: _problem("This operation may not be watched, or not be cancelled"),
+    403: _problem("The user may not watch, or not cancel, this operation"),
     409: _problem("The operation has ended already"),
     429: _problem("Too many requests of this user"),
 }
@@ -369,12 +385,14 @@ PUBLISH_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "Not written", "content": {"application/json": {"schema": _DONE}}},
     400: _problem("The id, the body or the key is invalid"),
     401: _problem("Without the service token"),
-    403: _problem("Publishing over HTTP is off"),
+    403: _problem("Publishing over HTTP is disabled"),
     404: _problem("No such operation"),
     408: _problem("The body did not arrive in time"),
-    409: _problem("The key holds no stream"),
-    413: _problem("Larger than a bound, which is named"),
+    409: _problem("The key does not hold a stream"),
+    413: _problem("The request exceeds a limit, which `detail` names"),
     415: _problem("Neither JSON nor NDJSON"),
-    422: _problem("The idempotency key was used for something else"),
-    503: _problem("Redis is away; with `code` `uncertain` it may have been written"),
+    422: _problem("The idempotency key was used for another request"),
+    503: _problem(
+        "Redis is unavailable; with the code `uncertain` the entries may have been written"
+    ),
 }

@@ -68,7 +68,7 @@ def admin_app(
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """The process answers. Says nothing of Redis: a restart would not bring it back."""
+        """200 while the process responds. Redis is not checked: a restart would not help."""
         return {"status": "ok"}
 
     @app.get("/readyz")
@@ -106,8 +106,8 @@ def admin_app(
         issued_before: IssuedBefore = None,
         authorization: Bearer = "",
     ) -> dict[str, int]:
-        """Close all connections of a user, on all replicas; or revoke one of the user's tokens, or
-        those issued before a time, and close the connections that came in with them.
+        """Close all connections of a user on all replicas. With `token_id` or `issued_before`,
+        revoke that token, or those issued before a time, and close the connections that use them.
         """
         if token_id is None and issued_before is None:
             return await tell_all(authorization, lambda: disconnect("user", user, reason))
@@ -118,7 +118,7 @@ def admin_app(
     async def disconnect_operation(
         operation: UserName, reason: Reason = "", authorization: Bearer = ""
     ) -> dict[str, int]:
-        """Close everyone who watches an operation, on all replicas."""
+        """Disconnect all viewers of an operation on all replicas."""
         return await tell_all(authorization, lambda: disconnect("operation", operation, reason))
 
     return app

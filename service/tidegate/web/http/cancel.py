@@ -35,9 +35,10 @@ def cancel_routes(admission: Admission, cancels: CancelService, settings: Settin
         response_class=Response,
     )
     async def cancel(operation_id: OperationPath, request: Request) -> Response:
-        """Its viewers see `cancelling`, and its worker is told; it ends when the worker stops.
+        """Viewers of the operation receive `cancelling`, and its worker is asked to stop; the
+        operation ends when the worker does.
 
-        To ask again changes nothing, so a request that was not answered may be repeated.
+        The request is idempotent: it may be repeated if there was no response.
         """
         authorized = AuthorizedConnection(admission, LongPollWaiter())
         scope = request.scope

@@ -334,9 +334,9 @@ def stream_routes(
         response_class=Response,
     )
     async def read(operation_id: OperationPath, request: Request) -> Response:
-        """Entries behind an offset, for clients of Durable Streams. With an offset,
-        `live=long-poll` waits for what is to come, and `live=sse` sends it as it comes; `cursor` is
-        the `Stream-Cursor` of the answer before.
+        """Entries after an offset, for clients of Durable Streams. With an offset,
+        `live=long-poll` waits for new entries, and `live=sse` sends them as they arrive; `cursor`
+        is the `Stream-Cursor` of the previous response.
         """
         return await streams.read(operation_id, request)
 

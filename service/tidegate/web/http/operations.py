@@ -279,9 +279,9 @@ def reading_routes(reading: ReadRoutes, settings: Settings) -> APIRouter:
         response_class=Response,
     )
     async def state(operation_id: OperationPath, request: Request) -> Response:
-        """Its status as folded from the stream, and the position it holds for.
+        """The state of the operation, computed from the stream, and the position that it is for.
 
-        With `If-None-Match` the answer is 304 as long as nothing has changed.
+        With `If-None-Match` the response is 304 if nothing has changed.
         """
         return await reading.state(operation_id, request)
 
@@ -298,7 +298,7 @@ def reading_routes(reading: ReadRoutes, settings: Settings) -> APIRouter:
         after: str = Query(
             default="",
             description="Events after this position: the `cursor` of the last page. "
-            "Else from the first event there is.",
+            "Without it, from the first event.",
             json_schema_extra=POSITION,
         ),
         limit: int = Query(

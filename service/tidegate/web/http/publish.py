@@ -296,8 +296,8 @@ def publishing_routes(
             str | None,
             Query(
                 pattern="^local$",
-                description="`local`: while Redis is away, give the entries to the viewers of "
-                "this replica only. The answer is 202 then, with how many had them.",
+                description="`local`: if Redis is unavailable, send the entries to the viewers of "
+                "this replica only; the response is then 202, with the number of viewers.",
             ),
         ] = None,
     ) -> Response:
@@ -315,7 +315,9 @@ def publishing_routes(
         response_class=Response,
     )
     async def remove(operation_id: OperationPath, credentials: Credentials) -> Response:
-        """Its viewers are told that it was cancelled, unless it had ended; its stream is gone."""
+        """Deletes the stream of the operation. Unless the operation had ended, it is cancelled, and
+        its viewers receive that as its last entry.
+        """
         token = None if credentials is None else credentials.credentials
         return await publishing.remove(operation_id, token)
 
