@@ -174,8 +174,9 @@ DRAIN = Board(
                 graph(
                     "Workers",
                     "Worker processes that serve, and those that were replaced: 1 and none unless "
-                    "server.workers is set. Fewer for longer than a few seconds: a worker does not "
-                    "start again; read the log. Runbook: TidegateWorkerRestarts.",
+                    "server.workers is set. If it stays below server.workers for more than a few "
+                    "seconds, a worker does not start: see the log. Runbook: "
+                    "TidegateWorkerRestarts.",
                     Query(total("tidegate_workers", by=REPLICA), REPLICA_LEGEND),
                     Query(
                         increase("tidegate_worker_restarts_total", by=REPLICA),

@@ -120,9 +120,9 @@ class ServerSettings(Group):
             ge=1,
             le=64,
             description="Number of worker processes that share both ports; each is a replica with "
-            "its own connections to Redis, and uses one core. For a machine with several cores and "
-            "no Kubernetes; there, run more pods. Limits of `replica` and `topic` apply to each "
-            "worker.",
+            "its own connections to Redis, and uses one core. For a machine with several cores "
+            "outside Kubernetes; on Kubernetes, run more pods. Limits of `replica` and `topic` "
+            "apply to each worker.",
         ),
     ] = 1
     auth: Annotated[
@@ -212,7 +212,7 @@ class ReplicaSettings(Group):
             le=1_000_000,
             description="Maximum number of open connections on the public port, of any protocol; "
             "an idle HTTP connection is closed to make room for a new one. An idle viewer uses "
-            "about 5 KiB, and 5 KiB more if nobody else watches its operation: 20,000 use at most "
+            "about 5 KiB, and 5 KiB more if no one else watches its operation: 20,000 use at most "
             "200 MiB. Each connection needs a file descriptor: "
             "`tidegate serve` raises the limit of the process as far as allowed, and reserves 128 "
             "for Redis and the admin port.",
