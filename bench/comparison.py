@@ -1,7 +1,7 @@
-"""Two saved results side by side: where each was made, what else ran there, and what differs.
+"""Compares two saved results: where each was made, what else ran there, and what differs.
 
-A ratio is told only where the ranges of the rounds do not overlap (`stats.judge`): anything else is
-"within the spread", however far the medians are apart.
+A ratio is shown only if the ranges of the rounds do not overlap (`stats.judge`). Otherwise the
+difference is "within the spread", however far apart the medians are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ from bench.report import cell, number
 from bench.stats import Difference, Spread, judge, ratio
 
 Result = Mapping[str, Any]
-#: Of a core: above this, what else ran there may be what is measured.
+#: Share of a core above which other programs may have affected the result.
 OTHERS_CORE_PCT: Final = 15.0
 OTHERS: Final = "others_core_pct"
 
 
 def where(result: Result, name: str) -> str:
-    """One line: machine, versions, rounds, and what other programs took meanwhile."""
+    """One line: machine, versions, rounds, and CPU used by other programs."""
     on, versions = result.get("machine", {}), result.get("versions", {})
     loads = others(result)
     load = f"{min(loads):.0f}..{max(loads):.0f} % of a core" if loads else "not measured"
@@ -27,12 +27,12 @@ def where(result: Result, name: str) -> str:
     return (
         f"{name}: {on.get('processor', 'unknown processor')}, {on.get('cores', '?')} cores, "
         f"{on.get('kernel', '?')}, {on.get('python', '?')}; commit {versions.get('commit', '?')}; "
-        f"{rounds} rounds of {seconds} s; other programs took {load}"
+        f"{rounds} rounds of {seconds} s; other programs used {load}"
     )
 
 
 def others(result: Result) -> list[float]:
-    """What other programs took in every round, in percent of a core."""
+    """CPU used by other programs in each round, in percent of a core."""
     return [
         one["figures"][OTHERS]
         for scenario in result["scenarios"]
@@ -45,15 +45,15 @@ def others(result: Result) -> list[float]:
 def warnings(before: Result, after: Result, names: Sequence[str]) -> Iterator[str]:
     """Why the two may not be comparable."""
     if before.get("machine") != after.get("machine"):
-        yield "made on different machines: trust no ratio"
+        yield "measured on different machines: the ratios are not reliable"
     for name, result in zip(names, (before, after), strict=True):
         loads = others(result)
         if loads and max(loads) > OTHERS_CORE_PCT:
-            yield f"{name}: other programs took up to {max(loads):.0f} % of a core"
+            yield f"{name}: other programs used up to {max(loads):.0f} % of a core"
 
 
 def comparison_tables(before: Result, after: Result, names: Sequence[str]) -> list[Table]:
-    """For each scenario and subject in both: medians, and their ratio where they differ."""
+    """For each scenario and subject in both results: medians, and the ratio if they differ."""
     tables = []
     old = {scenario["name"]: scenario for scenario in before["scenarios"]}
     for scenario in after["scenarios"]:
@@ -96,7 +96,7 @@ def comparison_tables(before: Result, after: Result, names: Sequence[str]) -> li
 def difference(
     a: Spread | None, b: Spread | None, *, rounds: int, lower_is_better: bool
 ) -> tuple[str, str]:
-    """The ratio and what it means, or only why there is none."""
+    """The ratio and its meaning, or an empty text and why there is no ratio."""
     if a is None or b is None:
         return "", ""
     found = judge(a, b, rounds=rounds)

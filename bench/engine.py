@@ -1,9 +1,9 @@
-"""What the engine itself costs per entry, without sockets: `python -m bench.engine`.
+"""The CPU of the engine per entry, without sockets: `python -m bench.engine`.
 
-A real link, dispatcher, hub and senders in one process. Redis' bytes are made beforehand and handed
-to the link as the event loop would do it, and what senders write goes nowhere. So the figure is the
-CPU of everything between `data_received` and `write`, and varies by a few percent where that of a
-server with its system calls varies by a third: for comparing two versions of the code.
+A real link, dispatcher, hub and senders in one process. The data from Redis is prepared beforehand
+and passed to the link as by the event loop, and what senders write is discarded. The result is the
+CPU of everything between `data_received` and `write`. It varies by a few percent, whereas that of a
+server with its system calls varies by a third, so it can compare two versions of the code.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import typer
 
 from tidegate.core.arming import ArmingRules
 from tidegate.core.clock import ServerClock
+from tidegate.core.compiled import engine
 from tidegate.core.latency import EntryLatency
 from tidegate.core.ports import Feed, Log
 from tidegate.core.records import Ask, Page, StreamInfo
@@ -36,12 +37,12 @@ from tidegate.web.ws.sender import DirectSender
 
 OPERATIONS = 200
 ROUNDS = 7
-#: The size of an entry's `data` is that of the other scenarios'.
+#: The `data` of an entry has the same size as in the other scenarios.
 MESSAGE = b'{"type":"progress","data":{"percent":%d,"step":"embedding","pad":"%s"}}'
 
 
 class NoTransport:
-    """Takes what is written; its buffer is never full."""
+    """Discards what is written; its buffer is never full."""
 
     def __init__(self) -> None:
         self.write = deque[bytes](maxlen=1).append
@@ -54,7 +55,7 @@ class NoTransport:
 
 
 class NoSocket:
-    """Of a viewer."""
+    """The socket of a viewer."""
 
     def __init__(self) -> None:
         self.transport = cast("asyncio.Transport", NoTransport())
@@ -64,7 +65,7 @@ class NoSocket:
 
 
 class Engine:
-    """A replica's, up to the sockets: so many operations, each with so many viewers."""
+    """The engine of a replica up to its sockets, with `viewers` of each of `OPERATIONS`."""
 
     def __init__(self, viewers: int) -> None:
         settings = Settings()
@@ -114,7 +115,7 @@ class Engine:
     # -- what happens
 
     async def fill(self) -> None:
-        """All viewers come."""
+        """Let all viewers join."""
         for operation in map(OperationId, self.operations):
             await self.hub.ready(operation)
             for _ in range(self._viewers):
@@ -122,7 +123,7 @@ class Engine:
         await asyncio.sleep(0)
 
     def bytes_of(self, entries: int, together: int) -> Iterator[tuple[bytes, bytes]]:
-        """For so many entries each: what rings, and what the answers to the dispatches are."""
+        """The invalidations, and the replies to the dispatches, for `entries` of each operation."""
         ids = [ZERO] * OPERATIONS
         for first in range(0, entries * OPERATIONS, together):
             rings, answers = [], []
@@ -153,17 +154,17 @@ def _bulk(text: bytes) -> bytes:
 
 async def measure(viewers: int, together: int, entries: int) -> float:
     """CPU per entry in microseconds."""
-    engine = Engine(viewers)
-    await engine.fill()
-    data = list(engine.bytes_of(entries, together))
-    receive = engine.link.data_received
+    replica = Engine(viewers)
+    await replica.fill()
+    data = list(replica.bytes_of(entries, together))
+    receive = replica.link.data_received
     before = process_time()
     for rings, answers in data:
         receive(rings)
         receive(answers)
     took = process_time() - before
     expected = entries * OPERATIONS
-    counters = engine.hub.counters
+    counters = replica.hub.counters
     if counters.entries != expected or counters.deliveries != expected * viewers:
         raise RuntimeError(f"{counters.deliveries} deliveries of {expected} x {viewers}")
     return took / expected * 1e6
@@ -171,9 +172,7 @@ async def measure(viewers: int, together: int, entries: int) -> float:
 
 def main(entries: int = 100, rounds: int = ROUNDS) -> None:
     """CPU per entry, in microseconds, of the code that is imported."""
-    import tidegate.core.topic as topic
-
-    print("compiled" if topic.__file__.endswith(".so") else "interpreted", sys.version.split()[0])
+    print(engine(), sys.version.split()[0])
     for viewers in (1, 10):
         for together in (1, 4, 20):
             found = [asyncio.run(measure(viewers, together, entries)) for _ in range(rounds)]

@@ -1,8 +1,7 @@
-"""Costs that explain measured totals: least squares of relative errors, none below zero. Pure.
+"""Fits non-negative costs to measured totals, by least squares of relative errors. Pure.
 
-Each observation is a row of amounts (how much of each work was done per second) and what it took
-in all. A cost that would be negative is set to 0 and the rest is solved again: a cost nobody can
-see in these rows is not there.
+Each observation is a row of amounts (how much of each kind of work was done per second) and the
+total cost. A cost that would be negative is set to 0, and the others are fitted again.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ def fit(rows: Sequence[Sequence[float]], totals: Sequence[float]) -> list[float]
     """
     columns = len(rows[0]) if rows else 0
     if len(rows) < columns or any(len(row) != columns for row in rows):
-        raise ValueError("at least as many rows as costs are needed, all of one length")
+        raise ValueError("needs at least as many rows as costs, all of the same length")
     if len(rows) != len(totals) or min(totals) <= 0:
         raise ValueError("each row needs a total above 0")
     free = list(range(columns))
@@ -48,7 +47,7 @@ def _solve(rows: Sequence[Sequence[float]]) -> list[float]:
         matrix[pivot], matrix[best] = matrix[best], matrix[pivot]
         top = matrix[pivot][pivot]
         if abs(top) < 1e-18:
-            raise ValueError("these rows do not tell the costs apart")
+            raise ValueError("these rows do not determine the costs")
         for row in range(size):
             if row != pivot:
                 factor = matrix[row][pivot] / top

@@ -1,11 +1,11 @@
-"""`python -m bench.fleet_costs`: what a fleet costs, part by part, and how well that adds up.
+"""`python -m bench.fleet_costs`: the CPU costs of a fleet by part, and the error of their sum.
 
-It plays small fleets (`POINTS`) in rounds, one after the other in each round, and reads the CPU of
-all replicas together and of Redis. Half of the points tell the costs that `tidegate size` counts
-with (`tidegate.cli.size_figures`), the others are not used for them and show how far the formula is
-off. `--json` keeps everything; with a saved result it only computes.
+In each round it runs small fleets (`POINTS`), one after the other, and reads the CPU of all
+replicas together and of Redis. The costs of `tidegate size` (`tidegate.cli.size_figures`) are
+fitted to some of the points; the others, which are not used for that, show the error of the
+formula. `--json` saves everything; with a saved result it only computes.
 
-Exit status: 0 when all checked points are within `ALLOWED`, 1 when not, 2 when it could not be run.
+Exit status: 0 when all checked points are within `ALLOWED`, 1 when not, 2 when it could not run.
 """
 
 import asyncio
@@ -46,30 +46,31 @@ ANSWER_S: Final = 120.0
 IN_FLIGHT: Final = 128
 WARM_UP_S: Final = 2.0
 QUIET_S: Final = 3.0
-#: Every operation is looked at once in ten seconds.
+#: Longer than the periodic check, which visits every operation once in ten seconds.
 IDLE_S: Final = 12.0
 ALLOWED: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A fleet: viewers of each operation on each replica, and entries per second over all."""
+    """A fleet. `viewers_each`: viewers of each operation on each replica. `per_second`: entries of
+    all operations. `is_check`: it is used to check the costs, not to find them.
+    """
 
     name: str
     replicas: int
     operations: int
     viewers_each: int
     per_second: float
-    #: Its costs are computed and not used to find them.
     is_check: bool = False
 
     @property
     def work(self) -> Work:
-        """All replicas together, at the rate that was asked for."""
+        """The work of all replicas together, at the nominal rate."""
         return self.work_at(self.per_second)
 
     def work_at(self, per_second: float) -> Work:
-        """At the rate that was had: on a busy machine the stretch takes longer."""
+        """The work at the rate that was reached, which is lower on a busy machine."""
         return Work(
             replicas=self.replicas,
             connections=self.replicas * self.operations * self.viewers_each,
@@ -100,7 +101,7 @@ POINTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Cores of one round, at so many entries per second."""
+    """CPU in one round, in cores, at `per_second` entries per second."""
 
     point: str
     per_second: float
@@ -110,7 +111,11 @@ class Reading:
 
 
 async def read(point: Point, binary: str, seconds: float) -> Reading:
-    """Play one point. Raises `BenchError`."""
+    """Run one point.
+
+    Raises:
+        BenchError: a process has failed.
+    """
     async with staged(
         gateway().with_args(NO_DOORMAN),
         redis_server=binary,
@@ -138,7 +143,9 @@ async def read(point: Point, binary: str, seconds: float) -> Reading:
 
 
 async def _entries(stage: Stage, point: Point, seconds: float) -> int:
-    """Publish for so long, until all have it; without entries only wait. How many it were."""
+    """Publish for this time, wait until all viewers have the entries, and return their number. At a
+    rate of 0, only wait.
+    """
     if not point.per_second:
         await asyncio.sleep(seconds)
         return 0
@@ -165,7 +172,7 @@ async def _entries(stage: Stage, point: Point, seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Microseconds of each part, by name, and the shares of what is coalesced."""
+    """Costs of the parts in microseconds, by name, and the shares of coalesced entries."""
 
     replica: Mapping[str, float]
     redis: Mapping[str, float]
@@ -174,7 +181,7 @@ class Costs:
 
 
 def medians(readings: list[Reading]) -> dict[str, Reading]:
-    """Of all rounds of a point."""
+    """The medians of all rounds, by point; of `others` the maximum."""
     found = {}
     for point in POINTS:
         mine = [one for one in readings if one.point == point.name]
@@ -190,7 +197,7 @@ def medians(readings: list[Reading]) -> dict[str, Reading]:
 
 
 def find_costs(measured: Mapping[str, Reading]) -> Costs:
-    """From the points that are no checks. Pure."""
+    """Fit the costs to the points that are not checks. Pure."""
     points = [point for point in POINTS if not point.is_check and point.name in measured]
 
     def best(kind: str) -> tuple[list[float], float]:
@@ -232,12 +239,12 @@ class Checked:
 
     @property
     def off(self) -> float:
-        """By how much the formula is off, of what was measured."""
+        """The relative error of the formula."""
         return self.computed / self.measured - 1
 
 
 def check(measured: Mapping[str, Reading], costs: Costs) -> Iterator[Checked]:
-    """Every point, also those the costs are from."""
+    """Compare every point with the formula, also those that the costs were fitted to."""
     for point in POINTS:
         if (one := measured.get(point.name)) is None:
             continue
@@ -251,7 +258,7 @@ def check(measured: Mapping[str, Reading], costs: Costs) -> Iterator[Checked]:
 
 
 def tables(measured: Mapping[str, Reading], costs: Costs) -> Iterator[Table]:
-    """The costs, and the points."""
+    """Tables of the costs and of the points."""
     shown = Table(title="costs", title_justify="left", title_style="bold")
     for name in ("part", "us"):
         shown.add_column(name, justify="left" if name == "part" else "right")
@@ -279,7 +286,7 @@ def tables(measured: Mapping[str, Reading], costs: Costs) -> Iterator[Table]:
 
 
 async def play(binary: str, rounds: int, seconds: float, progress: Progress) -> list[Reading]:
-    """All points in each round, so that a drift of the machine hits all of them."""
+    """Run all points in each round, so that a drift of the machine affects all of them."""
     found = []
     task = progress.add_task("", total=rounds * len(POINTS))
     for turn in range(1, rounds + 1):
@@ -292,14 +299,14 @@ async def play(binary: str, rounds: int, seconds: float, progress: Progress) -> 
 
 def main(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A saved result, to compute only.")
+        str | None, typer.Argument(metavar="NAME", help="A saved result; nothing is measured.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
     seconds: Annotated[float, typer.Option(min=1, max=60)] = 4.0,
     redis_server: RedisServer = None,
     json: JsonName = None,
 ) -> None:
-    """Measure the costs of a fleet part by part, and check that they add up."""
+    """Measure the costs of a fleet by part, and check their sum."""
     document: dict[str, Any] = {}
     with errors_shown():
         if name is not None:

@@ -32,7 +32,7 @@ def test_what_tells_nothing_is_refused() -> None:
         fit([(1, 2)], [1.0])
     with pytest.raises(ValueError, match="above 0"):
         fit([(1,), (2,)], [1.0, 0.0])
-    with pytest.raises(ValueError, match="apart"):
+    with pytest.raises(ValueError, match="do not determine"):
         fit([(1, 1), (2, 2), (3, 3)], [1.0, 2.0, 3.0])
 
 

@@ -159,11 +159,11 @@ def test_a_result_is_read_back_and_compared(tmp_path: Path) -> None:
     assert "0.51" in text
     assert "better" in text
     assert "2 cores" in where(before, "before")
-    assert "other programs took 43..53 % of a core" in where(before, "before")
+    assert "other programs used 43..53 % of a core" in where(before, "before")
     assert list(warnings(before, {**after, "machine": {}}, ("before", "after"))) == [
-        "made on different machines: trust no ratio",
-        "before: other programs took up to 53 % of a core",
-        "after: other programs took up to 53 % of a core",
+        "measured on different machines: the ratios are not reliable",
+        "before: other programs used up to 53 % of a core",
+        "after: other programs used up to 53 % of a core",
     ]
 
 
