@@ -46,10 +46,11 @@ log = logging.getLogger(__name__)
 
 
 class AsyncPublisher:
-    """Writes operations. Close it, or use it in an `async with`. Arguments as of `Publisher`.
+    """Publishes operations. Close it, or use it in an `async with` block. Arguments as of
+    `Publisher`.
 
     Raises:
-        SettingsError: the address cannot be used.
+        SettingsError: the address is invalid.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class AsyncPublisher:
         describe: Describe = describe_kind,
         **data: Any,
     ) -> AsyncIterator[AsyncOperation]:
-        """As `Publisher.operation`; a cancelled task ends it as cancelled."""
+        """As `Publisher.operation`; a cancelled task ends the operation as cancelled."""
         await self.start(operation, feed=feed, **data)
         running = AsyncOperation(self, operation)
         try:
@@ -283,7 +284,7 @@ class AsyncPublisher:
 
 
 class AsyncOperation:
-    """One operation of a publisher; `AsyncPublisher.operation` makes it."""
+    """An operation of a publisher, created by `AsyncPublisher.operation`."""
 
     def __init__(self, publisher: AsyncPublisher, operation: str) -> None:
         self._publisher = publisher
@@ -309,7 +310,9 @@ class AsyncOperation:
     def track(
         self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
     ) -> AsyncIterator[T]:
-        """As `Operation.track`, for an `async for`; the items may be of either kind."""
+        """As `Operation.track`, for an `async for`; the items may be an iterable or an async
+        iterable.
+        """
         return track_async(
             items,
             total,
@@ -318,15 +321,15 @@ class AsyncOperation:
         )
 
     async def completed(self, **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return await self._end("completed", data)
 
     async def failed(self, error: str = "", **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return await self._end("failed", {"error": error, **data} if error else data)
 
     async def cancelled(self, **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return await self._end("cancelled", data)
 
     async def cancel_requested(self) -> bool:

@@ -51,19 +51,19 @@ class _FeedConnection(Watching):
 
 
 class FeedViewer:
-    """An async iterator of lists, to be used in an `async with`.
+    """An async iterator over the lists of a feed. Use it in an `async with` block.
 
     Args:
-        feed: its id.
-        urls: addresses of replicas, or of their balancer.
+        feed: id of the feed.
+        urls: addresses of replicas, or of their load balancer.
         token: as of `Viewer`.
-        limit: operations at the most, the newest.
-        keep_ended_s: how long an operation that has ended stays in the list.
-        patience_s: how long nobody may answer.
+        limit: maximum number of operations; the newest are kept.
+        keep_ended_s: how long an operation stays in the list after it has ended, in seconds.
+        patience_s: give up if no replica responds for this long, in seconds.
         tls: for `wss://`.
 
     Raises:
-        InvalidInput: an id, an address or a number that cannot be.
+        InvalidInput: an id, an address or a number is invalid.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class FeedViewer:
         return self
 
     async def close(self) -> None:
-        """Leave. Safe to call twice."""
+        """Close the connection; may be called repeatedly."""
         await self._lists.aclose()
 
     async def __aenter__(self) -> Self:

@@ -58,18 +58,19 @@ _open: weakref.WeakSet[Publisher] = weakref.WeakSet()
 
 
 class Publisher:
-    """Writes operations. Safe to use from many threads; close it, or use it in a `with`.
+    """Publishes operations. It may be used from several threads. Close it, or use it in a `with`
+    block.
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
             or settings. None: the variable TIDEGATE_REDIS__URL.
-        cap: entries kept in a stream, about; 0 keeps all.
-        ttl_s: a stream is gone this long after its last entry; 0 keeps it.
-        progress_interval_s: least time between two progress entries of an operation.
+        cap: approximate number of entries kept in a stream; 0 keeps all.
+        ttl_s: time to live of a stream after its last entry, in seconds; 0 means no expiry.
+        progress_interval_s: minimum time between two progress entries of an operation, in seconds.
 
     Raises:
-        SettingsError: the address cannot be used.
-        RedisUnavailable: of a cluster nobody answers.
+        SettingsError: the address is invalid.
+        RedisUnavailable: no node of a cluster responds.
     """
 
     def __init__(
@@ -98,13 +99,14 @@ class Publisher:
         *,
         idempotency_key: str | None = None,
     ) -> str:
-        """Append an entry; its id. With a key, the same call again within a day appends nothing
-        and returns the first one's id.
+        """Append an entry, and return its id. With an idempotency key, repeating the call within a
+        day appends nothing and returns the id of the first entry.
 
         Raises:
-            RedisUnavailable: it was not written. Its kind WriteUncertain: perhaps it was.
-            InvalidInput: an id, a type, data or a key that cannot be used.
-            StreamUnusable: the key holds something else.
+            RedisUnavailable: the entry was not written. Its subclass WriteUncertain: it may have
+                been.
+            InvalidInput: the id, the type, the data or the key is invalid.
+            StreamUnusable: the key does not hold a stream.
         """
         text = message(type, data or {})
         parsed = parse_operation_id(operation)
@@ -114,17 +116,17 @@ class Publisher:
         return self._append(parsed, text, once)
 
     def progress(self, operation: str, fraction: float | None = None, **data: Any) -> None:
-        """How far it is, from 0 to 1, or `current=` and `total=`; sent at a bounded rate.
+        """Report progress: a fraction from 0 to 1, or `current=` and `total=`. The rate is limited.
 
-        Of the updates within an interval only the newest is sent, and always is.
+        Of several updates within `progress_interval_s` only the latest is sent, and it always is.
 
         Raises:
-            InvalidInput: an id or data that cannot be used. Nothing for Redis.
+            InvalidInput: the id or the data is invalid. Errors of Redis are not raised.
         """
         self._offer(parse_operation_id(operation), progress_data(fraction, data))
 
     def count(self, operation: str, current: float, **data: Any) -> None:
-        """How many are done, where nobody knows of how many; sent like progress."""
+        """Report how many items are done if their total is unknown; sent like progress."""
         self._offer(parse_operation_id(operation), count_data(current, data))
 
     def _offer(self, parsed: OperationId, data: Mapping[str, Any]) -> None:
@@ -141,13 +143,13 @@ class Publisher:
     def start(
         self, operation: str, *, feed: str | None = None, title: str = "", **data: Any
     ) -> str:
-        """It has started; the id of the entry that says so. `feed`: lists it there, such as in
-        `user:42`, so that who watches the feed sees it.
+        """Publish that the operation has started, and return the id of that entry. `feed`: the feed
+        in which to list it, such as `user:42`, so that viewers of the feed see it.
 
         Raises:
-            RedisUnavailable: perhaps it has started without being listed; to call it again lists
-                it once more, which changes nothing.
-            InvalidInput, StreamUnusable: as of `publish`.
+            RedisUnavailable: it may have started without being listed. Calling it again lists it
+                once more, which has no effect if it was listed.
+            InvalidInput, StreamUnusable: as in `publish`.
         """
         parsed = None if feed is None else parse_operation_id(feed)
         shown = {"title": title} if title else {}
@@ -158,15 +160,15 @@ class Publisher:
         return started
 
     def completed(self, operation: str, **data: Any) -> str:
-        """The operation has ended well; `data` goes with it. Raises as `publish`."""
+        """Publish that the operation has completed, with this `data`. Raises as `publish`."""
         return self.end(operation, "completed", data)
 
     def failed(self, operation: str, error: str = "", **data: Any) -> str:
-        """The operation has ended; `error` is for viewers to read. Raises as `publish`."""
+        """Publish that the operation has failed; viewers see `error`. Raises as `publish`."""
         return self.end(operation, "failed", {"error": error, **data} if error else data)
 
     def cancelled(self, operation: str, **data: Any) -> str:
-        """The operation was given up. Raises as `publish`."""
+        """Publish that the operation was cancelled. Raises as `publish`."""
         return self.end(operation, "cancelled", data)
 
     @contextmanager
@@ -178,14 +180,14 @@ class Publisher:
         describe: Describe = describe_kind,
         **data: Any,
     ) -> Iterator[Operation]:
-        """Says that it has started, and how it ended: completed; cancelled by OperationCancelled,
-        KeyboardInterrupt, SystemExit or GeneratorExit; failed by any other exception. An exception
-        goes on its way.
+        """Publish the start of an operation and its end: completed; cancelled by
+        OperationCancelled, KeyboardInterrupt, SystemExit or GeneratorExit; failed by any other
+        exception. Exceptions are not suppressed.
 
         Args:
-            feed: lists the operation there.
-            describe: the text that viewers get of an exception; `str` shows them all of it.
-            data: goes with the first entry.
+            feed: the feed in which to list it.
+            describe: returns the text that viewers see for an exception; `str` shows all of it.
+            data: data of the first entry.
         """
         self.start(operation, feed=feed, **data)
         running = Operation(self, operation)
@@ -204,17 +206,18 @@ class Publisher:
             running.completed()
 
     def cancel_requested(self, operation: str) -> bool:
-        """Whether a viewer has asked to cancel it, now; `Operation.cancel_requested` looks at a
-        bounded rate.
+        """Whether a viewer has requested the cancellation, by a read from Redis.
+        `Operation.cancel_requested` limits the rate of these reads.
 
         Raises:
-            RedisUnavailable: it cannot be told.
-            InvalidInput, StreamUnusable
+            RedisUnavailable: that is unknown at the moment.
+            InvalidInput: the id is invalid.
+            StreamUnusable: the key does not hold a stream.
         """
         return self._appender.cancel_requested(parse_operation_id(operation))
 
     def flush(self) -> None:
-        """Send all progress that is held. Raises as `publish`; what was not written stays held."""
+        """Send all held progress. Raises as `publish`; what was not written remains held."""
         with self._mutex:
             operations = self._throttle.held()
         for operation in operations:
@@ -225,7 +228,9 @@ class Publisher:
                     self._send(operation, text)
 
     def close(self) -> None:
-        """Send what is held, then close. Safe to call twice; raises as `publish`, but closes."""
+        """Send held progress, then close; may be called repeatedly. Raises as `publish`, but
+        closes.
+        """
         with self._mutex:
             if self._closed:
                 return
@@ -355,7 +360,7 @@ class Publisher:
 
 
 class Operation:
-    """One operation of a publisher; `Publisher.operation` makes it."""
+    """An operation of a publisher, created by `Publisher.operation`."""
 
     def __init__(self, publisher: Publisher, operation: str) -> None:
         self._publisher = publisher
@@ -379,8 +384,8 @@ class Operation:
         self._publisher.progress(self.id, fraction, **data)
 
     def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
-        """The items, with progress behind each; `data` goes with it. Without a total and a length
-        viewers get a count.
+        """Iterate over items, and report progress after each; `data` is added to it. If neither
+        `total` nor a length is known, viewers see a count.
         """
         return track(
             items,
@@ -390,20 +395,20 @@ class Operation:
         )
 
     def completed(self, **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return self._end("completed", data)
 
     def failed(self, error: str = "", **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return self._end("failed", {"error": error, **data} if error else data)
 
     def cancelled(self, **data: Any) -> str:
-        """End it before the block does."""
+        """End the operation before the block does."""
         return self._end("cancelled", data)
 
     def cancel_requested(self) -> bool:
-        """Whether a viewer has asked to cancel it. Looks into Redis once a second at the most, so
-        it may be called in every turn of a loop; raises nothing for Redis.
+        """Whether a viewer has requested the cancellation. It reads from Redis at most once a
+        second, so it may be called in each iteration of a loop. Errors of Redis are not raised.
         """
         looks = self._looks
         if looks.is_due(time.monotonic()):
@@ -414,7 +419,7 @@ class Operation:
         return looks.found
 
     def raise_if_cancelled(self) -> None:
-        """Raises OperationCancelled when `cancel_requested`; the block then ends as cancelled."""
+        """Raise OperationCancelled if `cancel_requested`; the block then ends as cancelled."""
         if self.cancel_requested():
             raise OperationCancelled(self.id)
 

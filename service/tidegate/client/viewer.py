@@ -60,10 +60,10 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 
 class ReceivedFrame(NamedTuple):
-    """What arrived: an entry, or a frame about them (docs/protocol.md).
+    """A received frame: an entry, or a control frame (docs/protocol.md).
 
     Attributes:
-        id: the entry's id; None for `current_state`, `gap`, `skipped`, `stale` and `live`.
+        id: the id of the entry; None for `current_state`, `gap`, `skipped`, `stale` and `live`.
         raw: the whole frame.
     """
 
@@ -74,19 +74,19 @@ class ReceivedFrame(NamedTuple):
 
 
 class Viewer:
-    """Iterate over it once. Close it, or use it in an `async with`.
+    """Watches an operation. Iterate over it once. Close it, or use it in an `async with` block.
 
     Args:
-        operation: what to watch.
-        urls: a replica's address (`ws`, `wss`, `http` or `https`), or several.
-        token: a JWT, or a function that gives one for each connection; with a function an expired
-            token is no refusal.
+        operation: id of the operation.
+        urls: address of a replica (`ws`, `wss`, `http` or `https`), or several.
+        token: a JWT, or a function that returns one for each connection; with a function, an
+            expired token is renewed instead of raising an error.
         last_event_id: start after this entry.
-        history: without it, how much history comes first: a number, `all` or `none`.
-        patience_s: give up when no replica answers for this long.
+        history: without `last_event_id`, how much history to receive: a number, `all` or `none`.
+        patience_s: give up if no replica responds for this long, in seconds.
 
     Raises:
-        InvalidInput: an id, an address or a history that cannot be.
+        InvalidInput: an id, an address or the history is invalid.
     """
 
     def __init__(
@@ -132,32 +132,36 @@ class Viewer:
 
     @property
     def operation(self) -> str:
-        """The operation's id."""
+        """The id of the operation."""
         return self._watching.operation
 
     @property
     def state(self) -> FoldedState:
-        """All that is known of it; another object when something has changed."""
+        """The state of the operation, as far as it is known; replaced by a new object when it
+        changes.
+        """
         return self._watching.state
 
     @property
     def status(self) -> str:
-        """The last status known: `unknown`, `running`, `completed` or what a backend set."""
+        """The latest known status: `unknown`, `running`, `completed`, or one that a backend has
+        set.
+        """
         return self._watching.status
 
     @property
     def finished(self) -> bool:
-        """Whether the operation has ended, as far as is known."""
+        """Whether the operation is known to have ended."""
         return self._watching.finished or self._ended
 
     @property
     def cursor(self) -> str | None:
-        """Where another viewer would go on: its `last_event_id`."""
+        """The position at which another viewer can resume, as its `last_event_id`."""
         return self._watching.cursor
 
     @property
     def reconnects(self) -> int:
-        """Connections after the first."""
+        """Number of connections after the first."""
         return self._watching.reconnects
 
     # -- frames -----------------------------------------------------------------------------------
@@ -180,25 +184,25 @@ class Viewer:
         return self
 
     async def result(self) -> str:
-        """Watch to the end, without looking; the final status. Raises as iterating does."""
+        """Watch until the operation ends, and return its final status. Raises as iteration does."""
         async for _ in self:
             pass
         return self.status
 
     async def cancel(self) -> CancelRequested:
-        """Ask the worker to stop; what becomes of it is in the frames. Asking twice is asking once.
+        """Ask the worker to stop the operation; frames show the result. The request is idempotent.
 
         Raises:
             ViewerRefused: it is not allowed, or there is nothing to cancel; `code` is the HTTP
                 status (409: the operation has ended).
-            GatewayUnreachable: no replica answered.
+            GatewayUnreachable: no replica responded.
         """
         token = await next_token(self._token)
         operation = parse_operation_id(self.operation)
         return await request_cancel(operation, self._bases, token=token, tls=self._tls)
 
     async def close(self) -> None:
-        """Leave. Safe to call twice."""
+        """Close the connection; may be called repeatedly."""
         await self._events.aclose()
 
     async def __aenter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Stored(enum.Enum):
-    """Whether an update is in the operation's stream."""
+    """Whether an update is in the stream of the operation."""
 
     YES = "yes"
     NO = "no"
@@ -15,14 +15,14 @@ class Stored(enum.Enum):
 
 
 class Sent(NamedTuple):
-    """The answer of `send_update`.
+    """The result of `send_update`.
 
     Attributes:
-        stored: only with YES will viewers on other processes and later ones see it.
-        id: the entry's id, when stored.
-        local_viewers: without YES, the viewers of this process that were given the update, as a
-            frame without an id; it comes from no stream, so it cannot be replayed.
-        reason: without YES, why.
+        stored: only with YES do viewers of other processes and later viewers receive the update.
+        id: the id of the entry, if it is stored.
+        local_viewers: unless stored, how many viewers of this process received the update, as a
+            frame without an id; it is in no stream, so it cannot be replayed.
+        reason: why it is not stored.
     """
 
     stored: Stored

@@ -67,7 +67,7 @@ COME_BACK_SPREAD_MS = 2_000
 
 
 class RedisStreamWebSocketManager:
-    """Viewers of this process. All methods belong to one event loop."""
+    """Serves viewers in this process. Call its methods from one event loop only."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class RedisStreamWebSocketManager:
         settings: Settings | None = None,
         patience_s: float = STARTUP_PATIENCE_S,
     ) -> bool:
-        """Start; whether Redis is there within `patience_s`. If not, everything works on this
-        process alone until it is. Again and again is the same as once.
+        """Start, and return whether Redis is connected within `patience_s`. Otherwise only viewers
+        of this process receive updates until it is. May be called repeatedly.
 
         Raises:
-            SettingsError: the URL, the settings or a `TIDEGATE_` variable cannot be used.
+            SettingsError: the URL, the settings or a `TIDEGATE_` variable is invalid.
         """
         if self._engine is None or not self._engine.is_running:
             self._redis_url = redis_url or self._redis_url
@@ -105,7 +105,7 @@ class RedisStreamWebSocketManager:
         return connected
 
     async def shutdown(self) -> None:
-        """Tell all viewers to come back, and end. Safe at any time, and more than once."""
+        """Ask all viewers to reconnect, and stop. May be called at any time, and repeatedly."""
         engine, self._engine = self._engine, None
         if engine is None or not engine.is_running:
             return
@@ -119,17 +119,20 @@ class RedisStreamWebSocketManager:
     # -- viewers ----------------------------------------------------------------------------------
 
     def set_operation_getter(self, getter: Getter | None) -> None:
-        """How an operation's state is told: see `tidegate.embed.state`. None: by its stream."""
+        """Set the function that returns the state of an operation (see `tidegate.embed.state`).
+        None: the state is computed from the stream.
+        """
         self._getter = getter
 
     async def connect(self, websocket: WebSocket, operation_id: str, user_id: str) -> bool:
-        """Accept the socket if the application has not, and let it watch: state, history, live.
+        """Accept the socket unless the application has, and send state, history and live entries.
 
-        `last_event_id` and `history` of its query are heeded. The application goes on to read the
-        socket, and calls `disconnect` when that ends.
+        The parameters `last_event_id` and `history` of its query are used. The application
+        continues to read from the socket, and calls `disconnect` when it ends.
 
         Returns:
-            False when it was refused: it was told why in an `error` frame, and closed.
+            False if the viewer was refused: it received an `error` frame, and the socket was
+                closed.
         """
         engine = await self._begin()
         if websocket.application_state is WebSocketState.CONNECTING:
@@ -172,13 +175,13 @@ class RedisStreamWebSocketManager:
         return not embedded.sender.closed
 
     async def disconnect(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:  # noqa: ARG002
-        """The socket is gone, or about to be. Unknown sockets are no error."""
+        """Forget a socket that has ended. Unknown sockets are ignored."""
         embedded = self._connections.get(websocket)
         if embedded is not None:
             self._gone(embedded)
 
     async def serve(self, websocket: WebSocket, operation_id: str, user_id: str) -> None:
-        """A whole endpoint: connect, answer pings within the bounds of a gateway, disconnect."""
+        """A complete endpoint: connect, answer pings within the limits of a gateway, disconnect."""
         if not await self.connect(websocket, operation_id, user_id):
             return
         embedded = self._connections[websocket]
@@ -193,7 +196,9 @@ class RedisStreamWebSocketManager:
             self._gone(embedded)
 
     async def close_connections(self, operation_id: str) -> int:
-        """Close all viewers of this operation in this process with 1000; how many there were."""
+        """Close all viewers of this operation in this process with 1000, and return their
+        number.
+        """
         await self._begin()
         found = [g for g in self._connections.values() if g.operation == operation_id]
         for embedded in found:
@@ -205,10 +210,10 @@ class RedisStreamWebSocketManager:
     async def send_update(
         self, operation_id: str, update_type: str, data: dict[str, object]
     ) -> Sent:
-        """Append an update to the operation's stream; without Redis give it to local viewers.
+        """Append an update to the stream of the operation; without Redis, send it to local viewers.
 
         Raises:
-            InvalidInput: an id, a type or data that cannot be written. Nothing else.
+            InvalidInput: the id, the type or the data is invalid. No other errors are raised.
         """
         operation = parse_operation_id(str(operation_id))
         text = message(update_type, data)
@@ -229,16 +234,16 @@ class RedisStreamWebSocketManager:
         return Sent(stored, None, self._say_here(engine, operation, text), reason)
 
     async def cancel(self, operation_id: str, user_id: str | None = None) -> CancelReply:
-        """Ask the operation's worker to stop; the application decides who may. `user_id` is shown
-        to all viewers as the one who asked.
+        """Ask the worker of the operation to stop. The application decides who may; viewers see
+        `user_id` as the requesting user.
 
         Returns:
-            The outcome, and the id of the entry that asks for it.
+            The outcome, and the id of the entry with the request.
 
         Raises:
-            InvalidInput: an id that cannot be used.
-            RedisUnavailable: perhaps it was asked; to ask again is safe.
-            StreamUnusable: the key holds something else.
+            InvalidInput: the id is invalid.
+            RedisUnavailable: the request may have been written; repeating it is safe.
+            StreamUnusable: the key does not hold a stream.
         """
         operation = parse_operation_id(str(operation_id))
         user = None if user_id is None else str(user_id)
@@ -248,7 +253,7 @@ class RedisStreamWebSocketManager:
         return await engine.canceller.cancel(operation, user=user, by=f"user {user}")
 
     async def cleanup_operation_stream(self, operation_id: str) -> bool:
-        """Delete the operation's stream; False when it may still be there."""
+        """Delete the stream of the operation; False if it may still exist."""
         operation = parse_operation_id(str(operation_id))
         engine = await self._begin()
         try:

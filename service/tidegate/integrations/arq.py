@@ -37,8 +37,8 @@ def report_jobs(
     """Report the jobs of a worker: wraps `functions`, `after_job_end` and `on_shutdown`.
 
     Args:
-        settings: the class of a worker's settings.
-        result: what viewers get of a return value; by default nothing.
+        settings: the settings class of the worker.
+        result: returns what viewers see of a return value; by default nothing.
     """
     reports = TaskReports(reporter, result)
     of: Any = settings

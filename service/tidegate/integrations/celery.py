@@ -50,27 +50,27 @@ OperationOf = Callable[[Any], str | None]
 
 
 class TaskCancelled(OperationCancelled, Ignore):
-    """Ends a task whose cancellation was asked for. Celery takes it for no failure, and does not
-    retry the task.
+    """Ends a task whose cancellation was requested. Celery neither treats it as a failure nor
+    retries the task.
     """
 
 
 class ProgressTask(Task):
-    """Base of tasks that report: the methods act on the operation of the task that runs."""
+    """Base class of tasks that report: its methods act on the operation of the running task."""
 
     abstract = True
 
     @property
     def operation(self) -> TaskOperation:
-        """Of the task that runs; one that reports nothing when the task is called directly."""
+        """The operation of the running task; it reports nothing if the task is called directly."""
         return current_operation()
 
     def progress(self, fraction: float | None = None, **data: Any) -> None:
-        """How far it is: from 0 to 1, or `current=` and `total=`."""
+        """Report progress: a fraction from 0 to 1, or `current=` and `total=`."""
         self.operation.progress(fraction, **data)
 
     def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
-        """The items, with progress behind each."""
+        """Iterate over items, and report progress after each."""
         return self.operation.track(items, total, **data)
 
     def publish(
@@ -78,11 +78,11 @@ class ProgressTask(Task):
         type: str,  # noqa: A002 - the name that the field has
         data: Mapping[str, Any] | None = None,
     ) -> bool:
-        """An entry of any type."""
+        """Append an entry of any type."""
         return self.operation.publish(type, data)
 
     def raise_if_cancelled(self) -> None:
-        """End the task as revoked when someone asks to cancel its operation."""
+        """End the task as revoked if a viewer has requested the cancellation."""
         if not self.operation.cancel_requested():
             return
         request = self.request
@@ -105,10 +105,10 @@ def report_tasks(
     """Report the tasks of an app, from its workers.
 
     Args:
-        operation: the id of a task's operation; by default the task's own.
-        result: what viewers get of a return value; by default nothing.
-        terminate: a task whose cancellation is asked for is also revoked with `terminate=True`, for
-            those that never look: its process gets SIGTERM.
+        operation: returns the id of a task's operation; by default the id of the task.
+        result: returns what viewers see of a return value; by default nothing.
+        terminate: also revoke a task whose cancellation is requested with `terminate=True`, for
+            tasks that never check: their process receives SIGTERM.
     """
     reports = TaskReports(reporter, result)
     adapter = _Adapter(app, reports, operation, terminate=terminate)
@@ -117,9 +117,9 @@ def report_tasks(
 
 
 def as_operation(canvas: Signature, operation: str, *, title: str = "") -> Signature:
-    """The same group, chain, chord or task, whose tasks are one operation when it is called.
+    """The same group, chain, chord or task, reported as one operation when it is called.
 
-    A task that is mapped into more of them at run time (`replace`) is not counted.
+    A task that is replaced by several at run time (`replace`) is not counted.
     """
     whole = canvas.clone()
     leaves = list(_leaves(whole))

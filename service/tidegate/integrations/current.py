@@ -58,15 +58,15 @@ _current: ContextVar[TaskOperation | None] = ContextVar("tidegate operation", de
 
 
 def current_operation() -> TaskOperation:
-    """Of the task that runs; outside of one, an operation that reports nothing."""
+    """The operation of the running task; outside of a task, one that reports nothing."""
     return _current.get() or TaskOperation(_Nobody(), "none")
 
 
 def enter(op: TaskOperation | None) -> Token[TaskOperation | None]:
-    """From now on this is the current one, in this thread or task."""
+    """Make this the current operation of this thread or task."""
     return _current.set(op)
 
 
 def leave() -> None:
-    """There is none any more."""
+    """Unset the current operation."""
     _current.set(None)

@@ -38,8 +38,8 @@ def report_messages(
 ) -> TaskReports:
     """Report the messages of a broker. Call it after the other middleware was added.
 
-    What happens after a message is asked of the middleware in reverse, so the one that reports is
-    the first of all: by then `Retries` has decided.
+    Middleware is called in reverse order after a message, so the reporting one is added first: when
+    it is called, `Retries` has decided.
     """
     reports = TaskReports(reporter, result)
     outcome = DramatiqReports(reports, operation)
@@ -52,7 +52,7 @@ def report_messages(
 
 
 class NoRetryOfCancelled(Middleware):
-    """A message whose cancellation was asked for is not tried again; stands behind `Retries`."""
+    """Prevents the retry of a message whose cancellation was requested; it follows `Retries`."""
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: Any = None
@@ -63,7 +63,7 @@ class NoRetryOfCancelled(Middleware):
 
 
 class DramatiqReports(Middleware):
-    """Stands in front of `Retries`; `report_messages` puts it there."""
+    """Reports messages. It precedes `Retries`; `report_messages` adds it."""
 
     def __init__(self, reports: TaskReports, operation: OperationOf | None = None) -> None:
         self._reports = reports

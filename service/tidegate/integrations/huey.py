@@ -45,7 +45,7 @@ _WITH_RETRIES = (
 def report_tasks(
     huey: Any, reporter: TaskReporter | None = None, *, operation: OperationOf | None = None
 ) -> TaskReports:
-    """Report the tasks of a Huey; its signals do not have return values, so viewers get none."""
+    """Report the tasks of a Huey. Its signals do not include return values, so viewers see none."""
     reports = TaskReports(reporter)
     adapter = _Adapter(reports, operation)
     huey.signal()(adapter.receive)

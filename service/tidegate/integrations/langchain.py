@@ -35,7 +35,7 @@ HIDDEN_TAG = "langsmith:hidden"
 
 
 class OperationCallback(BaseCallbackHandler):
-    """One operation; may be used for several calls one after the other."""
+    """Reports calls as one operation; may be used for several calls, one after the other."""
 
     def __init__(self, op: TaskOperation) -> None:
         self._op = op

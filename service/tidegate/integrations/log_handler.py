@@ -19,7 +19,7 @@ LOG = "log"
 
 
 class OperationHandler(logging.Handler):
-    """Publishes each record as `{"line", "level", "logger"}`."""
+    """Publishes each log record as `{"line", "level", "logger"}`."""
 
     def __init__(
         self, op: TaskOperation, level: int = logging.INFO, *, rate_max: int = RATE_MAX
@@ -29,7 +29,7 @@ class OperationHandler(logging.Handler):
         self._rate = LineRate(rate_max)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Never raises, as `logging` asks of a handler."""
+        """Publish a record. Never raises, as `logging` requires."""
         if record.name == "tidegate" or record.name.startswith("tidegate."):
             return
         try:

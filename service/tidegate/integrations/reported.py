@@ -45,7 +45,9 @@ class Reports(Protocol):
 
 
 class TaskOperation:
-    """Made by `TaskReporter.operation`. `ended` is the status with which it has ended here."""
+    """An operation, created by `TaskReporter.operation`. `ended`: the status with which it has
+    ended.
+    """
 
     def __init__(self, reporter: Reports, operation: str, *, part: TaskPart | None = None) -> None:
         self.reporter = reporter
@@ -54,7 +56,9 @@ class TaskOperation:
         self.ended = ""
 
     def progress(self, fraction: float | None = None, **data: Any) -> None:
-        """How far it is: from 0 to 1, or `current=` and `total=`. A few microseconds."""
+        """Report progress: a fraction from 0 to 1, or `current=` and `total=`. Takes a few
+        microseconds.
+        """
         if self._part is None:
             self.reporter.progress(self.id, fraction, **data)
             return
@@ -62,7 +66,9 @@ class TaskOperation:
         self.reporter.progress(self.id, fraction, part=part, **data)
 
     def count(self, current: float, **data: Any) -> None:
-        """How many are done, where nobody knows of how many. A part counts when it has ended."""
+        """Report how many items are done if their total is unknown. A part counts when it has
+        ended.
+        """
         if self._part is None:
             self.reporter.count(self.id, current, **data)
 
@@ -75,8 +81,8 @@ class TaskOperation:
         return self.reporter.publish(self.id, type, data)
 
     def track(self, items: Iterable[T], total: int | None = None, **data: Any) -> Iterator[T]:
-        """The items, with progress behind each; `data` goes with it. Without a total and a length
-        viewers get a count.
+        """Iterate over items, and report progress after each; `data` is added to it. If neither
+        `total` nor a length is known, viewers see a count.
         """
         return track(
             items,
@@ -88,7 +94,7 @@ class TaskOperation:
     def track_async(
         self, items: Iterable[T] | AsyncIterable[T], total: int | None = None, **data: Any
     ) -> AsyncIterator[T]:
-        """As `track`, for an `async for`; the items may be of either kind."""
+        """As `track`, for an `async for`; the items may be an iterable or an async iterable."""
 
         async def progress(figures: Figures) -> None:
             self.progress(**figures, **data)
@@ -99,16 +105,20 @@ class TaskOperation:
         return track_async(items, total, progress, count)
 
     def cancel_requested(self) -> bool:
-        """Whether someone asks to cancel it; looked at once a second, in the background."""
+        """Whether a viewer has requested the cancellation; checked in the background once a
+        second.
+        """
         return self.reporter.cancel_requested(self.id)
 
     def raise_if_cancelled(self) -> None:
-        """Raises OperationCancelled when someone asks to cancel it."""
+        """Raise OperationCancelled if a viewer has requested the cancellation."""
         if self.cancel_requested():
             raise OperationCancelled(self.id)
 
     def end(self, status: str, error: BaseException | str = "", **data: Any) -> None:
-        """End it, unless it has ended: `completed`, `failed` (with the error) or `cancelled`."""
+        """End the operation unless it has ended: `completed`, `failed` (with the error) or
+        `cancelled`.
+        """
         if self.ended:
             return
         self.ended = status

@@ -80,13 +80,13 @@ class TaskReporter:
 
     Args:
         redis, cap, ttl_s, progress_interval_s: as of `Publisher`.
-        describe: what viewers are told of an exception; by default its kind and text.
-        redact: takes secrets out of that text, of logged lines and of output.
-        buffer_bytes: entries that wait for Redis; further ones are counted, and viewers are told
-            how many are missing.
+        describe: returns the text that viewers see for an exception; by default its kind and text.
+        redact: removes secrets from that text, from log lines and from output.
+        buffer_bytes: maximum size of entries that wait for Redis. Further ones are dropped, and
+            viewers see how many are missing.
 
     Raises:
-        SettingsError: the address cannot be used.
+        SettingsError: the address is invalid.
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class TaskReporter:
     # -- reporting --------------------------------------------------------------------------------
 
     def started(self, operation: str, *, run: str | None = None, **data: Any) -> None:
-        """It runs. With `run`, a name of this run, the same call again writes nothing for a day."""
+        """Report the start. With `run`, the name of a run, repeating the call within a day has no
+        effect.
+        """
         text = message(STARTED, {"status": "running", **data})
         self._add(_lane(operation), WaitingItem(ItemKind.START, text, run or secrets.token_hex(8)))
 
@@ -125,11 +127,11 @@ class TaskReporter:
         part: TaskPart | None = None,
         **data: Any,
     ) -> None:
-        """As `Publisher.progress`. With `part`, how far this part of the operation is."""
+        """As `Publisher.progress`. With `part`, the progress of that part of the operation."""
         self._offer(_lane(operation, part), progress_data(fraction, data), part)
 
     def count(self, operation: str, current: float, **data: Any) -> None:
-        """How many are done, where nobody knows of how many; sent like progress."""
+        """Report how many items are done if their total is unknown; sent like progress."""
         self._offer(_lane(operation), count_data(current, data), None)
 
     def publish(
@@ -138,11 +140,13 @@ class TaskReporter:
         type: str,  # noqa: A002 - the name that the field has
         data: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Append an entry of any type; False: the buffer is full, viewers will be told."""
+        """Append an entry of any type; False if the buffer is full, which viewers see."""
         return self._add(_lane(operation), WaitingItem(ItemKind.ENTRY, message(type, data or {})))
 
     def completed(self, operation: str, *, part: TaskPart | None = None, **data: Any) -> None:
-        """It has ended well; with `part`, this part has, and with the last one the operation."""
+        """Report success. With `part`, that part has ended; the operation ends with its last
+        part.
+        """
         end = message(end_type("completed"), {"status": "completed", **_bounded(data)})
         if part is None:
             self._add(_lane(operation), WaitingItem(ItemKind.STEP, end))
@@ -152,7 +156,7 @@ class TaskReporter:
             self._add(_lane(operation, part), WaitingItem(ItemKind.STEP, text, part=done))
 
     def failed(self, operation: str, error: BaseException | str, **data: Any) -> None:
-        """It has ended; viewers get what `describe` and `redact` leave of the error."""
+        """Report failure. Viewers see the error as returned by `describe` and `redact`."""
         text = told(error, self._describe, self._redact)
         fields = {"status": "failed", **({"error": text} if text else {}), **data}
         self._add(_lane(operation), WaitingItem(ItemKind.STEP, message(end_type("failed"), fields)))
@@ -160,8 +164,8 @@ class TaskReporter:
     def retrying(
         self, operation: str, error: BaseException | str = "", *, attempt: int = 0, **data: Any
     ) -> None:
-        """It has failed and will run again, which is no end. With `attempt`, the number of the one
-        that failed, this is dropped when another worker has started the next one already.
+        """Report that a run has failed and will be repeated, which does not end the operation. With
+        `attempt`, the number of the failed run, it is ignored if the next run has already started.
         """
         text = told(error, self._describe, self._redact)
         number = {"attempt": attempt} if attempt else {}
@@ -172,7 +176,7 @@ class TaskReporter:
         self._add(_lane(operation), again)
 
     def cancelled(self, operation: str, **data: Any) -> None:
-        """It was given up."""
+        """Report that the operation was cancelled."""
         fields = {"status": "cancelled", **data}
         self._add(
             _lane(operation), WaitingItem(ItemKind.STEP, message(end_type("cancelled"), fields))
@@ -180,7 +184,9 @@ class TaskReporter:
 
     @contextmanager
     def operation(self, operation: str, **data: Any) -> Iterator[TaskOperation]:
-        """As `Publisher.operation`; `OperationCancelled` ends it as cancelled, and is raised on."""
+        """As `Publisher.operation`. `OperationCancelled` ends the operation as cancelled, and is
+        re-raised.
+        """
         running = TaskOperation(self, operation)
         self.started(operation, **data)
         try:
@@ -199,14 +205,14 @@ class TaskReporter:
         running.end("completed")
 
     def redact(self, text: str) -> str:
-        """A text for viewers."""
+        """Remove secrets from a text for viewers."""
         return told(text, self._describe, self._redact)
 
     # -- Stop -------------------------------------------------------------------------------------
 
     def cancel_requested(self, operation: str) -> bool:
-        """Whether someone asks to cancel it, as of the last look: one a second, in the background,
-        while this is called.
+        """Whether a viewer has requested the cancellation, as of the latest check. It is checked in
+        the background once a second for as long as this is called.
         """
         with self._wake:
             asked, is_new = self._looks.ask(parse_operation_id(operation), time.monotonic())
@@ -215,13 +221,15 @@ class TaskReporter:
         return asked
 
     def on_cancel(self, operation: str, call: OnCancel) -> None:
-        """Call this once, from the reporter's thread, when someone asks to cancel it."""
+        """Call a function once, in the thread of the reporter, when the cancellation is
+        requested.
+        """
         with self._wake:
             self._looks.watch(parse_operation_id(operation), call, time.monotonic())
             self._notify()
 
     def no_cancel(self, operation: str) -> None:
-        """Nobody is interested any more."""
+        """Stop checking for a request to cancel."""
         with self._wake:
             self._looks.forget(parse_operation_id(operation))
 
@@ -229,11 +237,13 @@ class TaskReporter:
 
     @property
     def dropped(self) -> int:
-        """Entries that were refused because the buffer was full."""
+        """Number of entries dropped because the buffer was full."""
         return self._backlog.dropped
 
     def flush(self, timeout_s: float = FLUSH_S, operation: str | None = None) -> bool:
-        """Wait until everything (of this operation) is written; whether it is."""
+        """Wait until everything, or everything of this operation, is written; False if it is not in
+        time.
+        """
         one = None if operation is None else parse_operation_id(operation)
         until = time.monotonic() + timeout_s
         with self._wake:
@@ -248,7 +258,9 @@ class TaskReporter:
         return True
 
     def close(self, timeout_s: float = FLUSH_S) -> bool:
-        """Flush and end the thread; whether all is written. A later report opens it again."""
+        """Flush, and stop the thread; whether everything is written. A later report starts it
+        again.
+        """
         until = time.monotonic() + timeout_s
         done = self.flush(timeout_s)
         with self._wake:

@@ -36,7 +36,7 @@ LOST = "the job's process ended unexpectedly, or its time was over"
 
 
 class ReportedJob(Job):
-    """A job that reports. `reports` is one for all jobs of a process."""
+    """A job that reports. `reports` is shared by all jobs of a process."""
 
     reports = TaskReports()
     _error: BaseException | str = LOST
@@ -111,7 +111,7 @@ class ReportedJob(Job):
 
 
 def report_success(job: Job, _connection: object, result: Any) -> None:
-    """For `on_success`."""
+    """The callback for `on_success`."""
     if not isinstance(job, ReportedJob):
         ReportedJob.reports.succeed(_task_of(job), result)
         ReportedJob.reports.flush()
@@ -120,7 +120,7 @@ def report_success(job: Job, _connection: object, result: Any) -> None:
 def report_failure(
     job: Job, _connection: object, _kind: object, error: BaseException, _traceback: object
 ) -> None:
-    """For `on_failure`; a job that RQ runs again has not ended."""
+    """The callback for `on_failure`. A job that RQ retries has not ended."""
     if isinstance(job, ReportedJob):
         return
     task = _task_of(job)
@@ -132,7 +132,7 @@ def report_failure(
 
 
 def report_stopped(job: Job, _connection: object) -> None:
-    """For `on_stopped`."""
+    """The callback for `on_stopped`."""
     if not isinstance(job, ReportedJob):
         ReportedJob.reports.cancel(_task_of(job))
         ReportedJob.reports.flush()

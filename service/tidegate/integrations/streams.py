@@ -37,7 +37,7 @@ class Appending:
         self._since = -JOIN_S
 
     def add(self, text: str) -> None:
-        """The first text goes out at once."""
+        """Add a text. The first one is sent at once."""
         if not text:
             return
         self._texts.append(text)
@@ -48,7 +48,7 @@ class Appending:
             self.flush()
 
     def flush(self) -> None:
-        """What is held goes out."""
+        """Send the texts that are held."""
         whole, self._texts, self._chars = "".join(self._texts), [], 0
         for start in range(0, len(whole), TEXT_MAX_CHARS):
             self._op.publish(APPEND, {"text": whole[start : start + TEXT_MAX_CHARS]})
@@ -57,10 +57,10 @@ class Appending:
 def append_chunks(
     op: TaskOperation, chunks: Iterable[C], *, text_of: TextOf | None = None
 ) -> Iterator[C]:
-    """Each chunk, after its text was appended to the operation.
+    """Yield each chunk after its text was appended to the operation.
 
     Args:
-        text_of: the text of a chunk; None for one without.
+        text_of: returns the text of a chunk; None for a chunk without text.
     """
     read = text_of or chunk_text
     appending = Appending(op)
@@ -87,7 +87,7 @@ async def append_chunks_async(
 
 
 def chunk_text(chunk: Any) -> str | None:
-    """The text of a chunk of a usual form, as an object or a mapping; None: it has none."""
+    """The text of a chunk in a common format, as an object or a mapping; None if it has none."""
     if isinstance(chunk, str):
         return chunk
     choices = _member(chunk, "choices")

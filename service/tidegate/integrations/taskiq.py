@@ -35,7 +35,7 @@ def report_tasks(
     result: ResultOf | None = None,
 ) -> Any:
     """Report the tasks of a broker, and return it. Call it after the other middlewares were added:
-    on errors the last one is asked first, and this one forbids to retry what was cancelled.
+    after an error the last one is called first, and this one prevents the retry of cancelled tasks.
     """
     broker.add_middlewares(TaskiqReports(TaskReports(reporter, result), operation))
     return broker

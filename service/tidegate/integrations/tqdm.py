@@ -23,11 +23,11 @@ from tidegate.integrations.shared import shared_reporter
 
 
 class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
-    """As `tqdm.auto.tqdm`.
+    """As `tqdm.auto.tqdm`, and reports its progress.
 
     Args:
         operation: the id of an operation that this bar starts and ends.
-        op: an operation that someone else starts and ends.
+        op: an operation that is started and ended elsewhere.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class tqdm(_tqdm):  # noqa: N801 - tqdm's own name
         self._report()
 
     def close(self) -> None:
-        """As tqdm; the operation that this bar started ends."""
+        """As tqdm; ends the operation that this bar has started."""
         self._close(None)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
