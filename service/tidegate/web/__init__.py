@@ -1,1 +1,3 @@
-"""The ways in for viewers and for people who run a replica: sockets, pages, the admin port."""
+"""The public port for viewers and the admin port for operators: sockets, event streams, HTTP,
+pages.
+"""

@@ -1,6 +1,6 @@
-"""The public port: sockets and event streams to their own endpoints, everything else to FastAPI.
+"""The public port: sockets and event streams have their own endpoints, everything else is FastAPI.
 
-Errors that the framework finds are problem+json like all others.
+Errors of the framework are problem+json as well.
 """
 
 from __future__ import annotations

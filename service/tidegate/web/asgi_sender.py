@@ -1,9 +1,8 @@
-"""Sends frames through ASGI, under the contract of every sender (`core.ports.Sender`).
+"""Sends frames through ASGI, as required of every sender (`core.ports.Sender`).
 
-`AsgiSender` works on any ASGI server: it hands the frames to `send` one by one, from one task. It
-reports a full buffer through `on_paused` before `write` returns, and takes no data after `close`.
-What else sends through ASGI (`sse.sender`) goes by it; on our own server a WebSocket has a sender
-without ASGI (`ws.sender`).
+`AsgiSender` works on any ASGI server: one task passes the frames to `send`, one by one. It reports
+a full buffer through `on_paused` before `write` returns, and accepts no data after `close`.
+`sse.sender` is based on it; on our own server a WebSocket has a sender without ASGI (`ws.sender`).
 """
 
 from __future__ import annotations

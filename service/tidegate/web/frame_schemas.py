@@ -1,8 +1,8 @@
-"""JSON Schemas of all that goes over a viewer's socket, and the AsyncAPI description made of them.
+"""JSON Schemas of everything that is sent on a viewer's socket, and the AsyncAPI description of it.
 
-Both ways: the frames that `model.frames` builds, and the messages that a socket accepts. Positions,
-entries and ids are those of the OpenAPI description (`schemas`), and close codes those of their
-table. The tests hold every frame of a real gateway against these.
+They cover the frames that `model.frames` creates, and the messages that a socket accepts.
+Positions, entries and ids are those of the OpenAPI description (`schemas`), close codes those of
+their table. Tests validate every frame of a real gateway against these schemas.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Why a viewer or a request is refused, and how that is told: one table for every way in.
+"""Refusals of viewers and requests: one table for sockets and HTTP.
 
     TidegateError --refusal_of--> Refusal --refuse-----> `error` frame and close code   (sockets)
                                           --problem_of-> status and problem+json        (HTTP)
 
-Refused                what admission raises, one class for each close code
-├── Unauthenticated    4401, or 1013 when it cannot be told now (keys not fetched)
+Refused                raised by admission, one class for each close code
+├── Unauthenticated    4401, or 1013 while the keys are not available
 ├── Forbidden          4403
 ├── NotFound           4404
-└── SourceFailed       1013: the operation source gave no answer, so nobody is let in
+└── SourceFailed       1013: the operation source did not answer
 
 problem+json is RFC 9457, with the names of the `error` frame: `code` is for programs, `detail` for
 people, `retry` says whether the same request may succeed later; when it may, `Retry-After` says

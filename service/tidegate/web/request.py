@@ -1,6 +1,6 @@
-"""A viewer's request: what its head said, and what it asks for, from path, query string or message,
-checked before it is used. `history=all` is bounded, too: the first frame says how much of how much
-is sent.
+"""The request of a viewer: its head, and what it asks for, from path, query or message, checked
+before it is used. `history=all` is limited as well; the first frame says how much of the history is
+sent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the OpenAPI description says: of reading, of the event stream, and of publishing.
+"""The OpenAPI description of reading, of event streams, and of publishing.
 
-Described only: what comes in is checked where it is read, the same for every way in. The event
-stream is no route of the framework's (see `sse.endpoint`), so its whole description is here.
+It only describes: input is validated where it is read. The event stream is not a route of the
+framework (see `sse.endpoint`), so its complete description is here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The gate: what an endpoint asks before it lets a viewer in, and whenever a token is renewed.
+"""Authentication and authorization of viewers, when they connect and whenever a token is renewed.
 
     origin -> token -> identity -> operation source -> Allowed
 
-Wires the parts of this package from the settings. Each question is answered or raises a `Refused`,
-which carries the close code. Tokens pass through: nothing here keeps one.
+It wires the parts of this package from the settings. Each question is answered or raises a
+`Refused`, which carries the close code. Tokens are not kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Cancelling for viewers: who may ask, how often, and what is told and logged of it.
+"""Cancelling by viewers: who may request it, how often, and how it is answered and logged.
 
-One `CancelService` for all ways in. A viewer has to be allowed to watch the operation, and then one
-of these: the policy, its token, the operation source. Every request is counted by its outcome and
-logged with who asked; those above the rate are counted only, so that nobody fills the log.
+One `CancelService` serves sockets and HTTP. A viewer must be allowed to watch the operation, and in
+addition be permitted by the policy, by its token or by the operation source. Every request is
+counted by its outcome and logged with its user; those above the rate limit are only counted, so
+that they cannot fill the log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The replica's own limits: which connections are accepted before anything is known of them, and
-which are open.
+"""The connection limits of a replica: which connections are refused before they are authenticated,
+and which are open.
 
-Refusals are plain HTTP answers (503 with `Retry-After`): they cost next to nothing, and another
-replica may well have room. `connections` is what a drain sends away.
+Refusals are plain HTTP responses (503 with `Retry-After`): they cost next to nothing, and another
+replica may have room. A drain disconnects `connections`.
 """
 
 from __future__ import annotations

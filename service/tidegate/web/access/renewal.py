@@ -1,9 +1,9 @@
-"""New tokens on an open connection, one at a time.
+"""Renewal of tokens on an open connection, one at a time.
 
-A new token is verified, and then everything that the connection watches is asked about again: up
-to 128 questions for one message. So one renewal is under way at a time; of the tokens that come
-meanwhile the newest follows, and for the others the viewer is told so. All of it ends with the
-connection.
+After a new token is verified, everything that the connection watches is authorized again: up to 128
+requests for one message. So only one renewal is in progress at a time. Of the tokens that arrive
+meanwhile the newest is used next, and the viewer is informed about the others. All of it ends with
+the connection.
 """
 
 from __future__ import annotations

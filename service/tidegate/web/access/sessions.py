@@ -1,12 +1,11 @@
-"""Who is let in, how many of one user, and for how long: the gate, the slots and the clock of a
-token, per connection.
+"""Admission of connections: authentication, the slots of each user, and the expiry of tokens.
 
-    knocking --origin, token--> known --slot--> inside --expiry, revoked, replaced, over the
-    limit--> closed
+    connecting --origin, token--> authenticated --slot--> admitted --expired, revoked, replaced,
+    over the limit--> closed
 
-There is one `Admission` per replica, which knows the connections by user; an
-`AuthorizedConnection` is what one connection is allowed to do. With `server.auth` none nobody is
-counted and nothing expires; only the origin is checked.
+There is one `Admission` per replica, which knows the connections of each user; an
+`AuthorizedConnection` is what one connection is allowed to do. If `server.auth` is `none`,
+connections are not counted and do not expire; only the origin is checked.
 """
 
 from __future__ import annotations

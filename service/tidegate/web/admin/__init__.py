@@ -1,1 +1,1 @@
-"""The admin port: health, metrics, and a look inside."""
+"""The admin port: health, metrics and debug endpoints."""

@@ -1,5 +1,5 @@
-"""The admin port: health, readiness, metrics and a look inside. Not for viewers; keep it off the
-public network.
+"""The admin port: health, readiness, metrics and debug endpoints. It is not for viewers and must
+not be reachable from public networks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The console: a page on the admin port that shows what ``/debug/gateway`` tells of all replicas,
-and asks ``/admin``.
+"""The console: a page on the admin port that shows all replicas (``/debug/gateway``) and sends
+requests to ``/admin``.
 
-The files hold nothing and are given to whoever reaches the port, so that there is a place to give
-the token; everything that the page shows is asked for with it, under the rules of those routes.
+The files contain no data and are served without authentication, so that there is a page on which to
+enter the token. Everything that the page shows is requested with that token.
 """
 
 from __future__ import annotations

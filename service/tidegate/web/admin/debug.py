@@ -1,8 +1,8 @@
-"""`GET /debug/...` on the admin port: a look inside a replica, for who runs it.
+"""`GET /debug/...` on the admin port: the internal state of a replica, for its operators.
 
-It names operations, so it is given only to whoever has `server.admin_token`; where that is not set,
-only on an admin port that is bound to loopback, and only when the request names loopback as its
-host too (a page that has its own name resolve to 127.0.0.1 could read it otherwise).
+It contains names of operations, so it requires `server.admin_token`. If that is not set, it is
+available only on an admin port that is bound to loopback, and only if the request names loopback as
+its host, because a page whose own name resolves to 127.0.0.1 could read it otherwise.
 """
 
 from __future__ import annotations

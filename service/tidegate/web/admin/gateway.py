@@ -1,7 +1,8 @@
-"""`GET /debug/gateway/...` on the admin port: all replicas, seen from any one of them.
+"""`GET /debug/gateway/...` on the admin port: all replicas, as seen by any one of them.
 
-For who may see `/debug` (`web.admin.debug.looking_inside`): it names operations and users. What is
-asked for costs every replica something, so answers are shared and limited (`GatewayInspector`).
+The rules of `/debug` apply (`web.admin.debug.looking_inside`), because it contains names of
+operations and users. Each request costs every replica something, so answers are shared and their
+rate is limited (`GatewayInspector`).
 """
 
 from __future__ import annotations

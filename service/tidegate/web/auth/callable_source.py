@@ -1,11 +1,11 @@
-"""The operation source `callable`: a function of the people who run the gateway.
+"""The operation source `callable`: a function provided by the operators of the gateway.
 
     async def may_watch(user: str, operation: str) -> dict | None
 
-A dict is the state (with `"may_cancel": True` in it the user may cancel the operation, too), None
-means that there is none; PermissionError: may not; LookupError: no such operation. Everything else
-that it does (another exception, another value, taking too long) is its failure and lets nobody in;
-False in particular does not mean "may watch".
+A dict is the state (with `"may_cancel": True` the user may also cancel the operation), None means
+that there is none. PermissionError: the user may not watch; LookupError: no such operation.
+Everything else (another exception, another value, a timeout) is a failure, and the viewer is
+refused; in particular, False does not mean "may watch".
 """
 
 from __future__ import annotations

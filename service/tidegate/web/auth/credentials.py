@@ -1,16 +1,16 @@
-"""Where a token may come from: the request's headers, its sub-protocols, its query, a cookie.
+"""Finds the token of a request: in its headers, its sub-protocols, its query or a cookie.
 
     Authorization: Bearer <jwt>
     Sec-WebSocket-Protocol: tidegate.v1, access_token.<jwt>    what browsers can send
     ?token=<jwt>                                               only with auth.token_in_query
     Cookie: <auth.cookie>=<jwt>                                only with auth.cookie
 
-Finds, and looks at length and characters; whether a token is any good is the verifier's business.
-The same token in two places is one token, different ones are refused: which of them counts must not
-depend on the order of headers. One that came in a cookie alone was put there by the browser, not by
-the page, and says so (`is_ambient`).
+It checks length and characters; the verifier checks the token itself. The same token in two places
+is one token, different ones are refused, because the order of headers must not decide between them.
+A token found only in a cookie was added by the browser, not by the page, and is marked as such
+(`is_ambient`).
 
-Invariant: a `Token` shows its text only to who asks for `.text`.
+Invariant: a `Token` shows its text only through `.text`.
 """
 
 from __future__ import annotations

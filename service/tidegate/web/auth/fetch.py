@@ -1,10 +1,10 @@
-"""A bounded HTTP GET: what the JWKS and the `http` operation source have in common.
+"""A bounded HTTP GET, used for the JWKS and the `http` operation source.
 
-One deadline for all of a request, connecting included; a bound on the answer's size and on the
-requests at a time, of which one user has a share only. No redirects (a token must not travel on to
-another host), no compression (a small answer could unpack to a large one), no cookies: the answer
-to one user's request must not decide about the next user's. Whatever goes wrong is a `FetchFailed`;
-no text of it holds a header.
+The whole request has one deadline, connecting included. The size of the response and the number of
+concurrent requests are limited, and each user has a share of the latter only. There are no
+redirects (a token must not be sent to another host), no compression (a small response could unpack
+to a large one) and no cookies (the response to one user must not affect the next). Every error is a
+`FetchFailed`, whose text contains no headers.
 """
 
 from __future__ import annotations

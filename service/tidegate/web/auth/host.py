@@ -1,10 +1,9 @@
-"""By which names a server without tokens may be asked for: the check of `Host` against DNS
-rebinding.
+"""The check of `Host` against DNS rebinding, for servers without authentication.
 
-Where nobody has to sign in, what protects a gateway is that only some can reach it. A page of any
-site can have its own name resolve to 127.0.0.1 or to an address of the company's network; for the
-browser that is one origin, so the page reads whatever is served there. Its requests carry that name
-as their `Host`, which no page can change.
+Without authentication, a gateway is protected only by who can reach it. A page of any site can have
+its own name resolve to 127.0.0.1 or to an address in a company network; for the browser that is one
+origin, so the page can read whatever is served there. Its requests carry that name as `Host`, which
+no page can change.
 """
 
 from __future__ import annotations

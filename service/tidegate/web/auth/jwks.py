@@ -1,15 +1,15 @@
-"""An issuer's published keys (RFC 7517): fetched at the start, kept fresh, and good while the URL
-is down.
+"""The published keys of an issuer (RFC 7517): fetched at the start, refreshed, and kept while the
+URL is unavailable.
 
-One task, `run`, does all fetching, so that no viewer's going away can break off a fetch that others
-wait for. It fetches when the keys are `max_age_s` old, and when a token names a key id that is not
-known; whoever asks, two fetches never start within `min_interval_s`, because everyone can make up
-key ids. A failed fetch changes nothing; a good one replaces all keys, so a withdrawn key is
+One task, `run`, does all fetching, so that a viewer that disconnects cannot cancel a fetch for
+which others wait. It fetches when the keys are `max_age_s` old, and when a token names an unknown
+key id. Two fetches never start within `min_interval_s`, because anyone can make up key ids. A
+failed fetch changes nothing; a successful one replaces all keys, so that a withdrawn key is
 forgotten.
 
-    asked for a kid    known                       the keys
+    requested kid      known                       the keys
                        unknown, fetch may start    wait for it, then: the keys, or no keys
-                       unknown, too early          refused with `retry`: it cannot be told now
+                       unknown, too early          refused with `retry`: unknown at the moment
 """
 
 from __future__ import annotations

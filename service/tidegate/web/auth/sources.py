@@ -1,18 +1,18 @@
-"""Operation sources: may this user watch this operation, and what is its state now?
+"""Operation sources: may this user watch this operation, and what is its state?
 
-The port, and the sources that need nobody else: `none` (everyone who got this far), `claims` (the
-token lists operations) and `redis` (a hash for each operation). Each answers `Allowed` or raises a
-refusal; a source that cannot tell raises `SourceFailed`, and nobody is let in.
+This is the port, and the sources without a backend: `none` (every authenticated user), `claims`
+(the token lists operations) and `redis` (a hash for each operation). Each returns `Allowed` or
+raises a refusal. A source that cannot decide raises `SourceFailed`, and the viewer is refused.
 
-The hash of an operation, all fields optional text:
+The hash of an operation; all fields are optional:
 
     owner        a user who may watch
-    users        a JSON list of users who may watch, or `*` for everyone who is authenticated
+    users        a JSON list of users who may watch, or `*` for every authenticated user
     may_cancel   a JSON list of those of them who may cancel, or `*` for all of them
     status       shown as `status` in the state
     state        a JSON object, the rest of the state
 
-No hash: no such operation. A hash that names nobody: nobody may watch.
+Without a hash there is no such operation. If the hash names no user, no one may watch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``POST /demo/operations``: the page's button that starts an operation.
+"""``POST /demo/operations``: starts an operation from the demo page.
 
-There only with ``server.demo`` and without sign-in. It starts nothing itself: it appends a request
-to a stream that the demo backend reads. The id is made here, so that nobody writes to an operation
-of someone else; only pages of the demo may ask, and not often.
+It exists only with ``server.demo`` and without authentication. It appends a request to a stream
+that the demo backend reads. The id is chosen here, so that no one can write to an operation of
+someone else. Only pages of the demo may call it, at a limited rate.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What a page of another origin may do over HTTP (CORS, Fetch standard section 3.2).
 
-Every answer says that it is what it says it is (`nosniff`), and that no page of another origin may
-put it into itself as if it were an image or a script.
+Every response declares that its content type is correct (`nosniff`), and that pages of other
+origins may not embed it as an image or a script.
 
-The pages of `auth.origins` may read answers, and send a token or a cookie with their requests: the
-list is the one that sockets go by, `*` is never said, and an origin is echoed as it came. Everyone
-else gets the same answers as ever, without the headers that would let a page read them. Whether a
-request is carried out is not decided here: a form needs no permission to be sent.
+The pages of `auth.origins` may read responses, and send a token or a cookie with their requests.
+The same list applies to sockets; `*` is never sent, and an allowed origin is echoed unchanged.
+Pages of other origins receive the same responses without these headers, and cannot read them.
+Whether a request is executed is not decided here: a form can be sent without permission.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A request that waits for the next entry: a `Sender` that only rings.
+"""A request that waits for the next entry: a `Sender` that only notifies.
 
-What it is sent is not kept. It wakes the request, which then reads its page like any other; so a
-long poll has the same order, bounds and gaps, and costs nothing while it waits but its place.
+What is sent to it is discarded. It wakes the request, which then reads its page like any other. So
+a long poll has the same order, limits and gaps, and costs only its connection while it waits.
 """
 
 from __future__ import annotations

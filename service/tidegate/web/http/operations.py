@@ -1,7 +1,9 @@
-"""`GET /operations/{id}` and `GET /operations/{id}/events`: for those who ask instead of watching.
+"""`GET /operations/{id}` and `GET /operations/{id}/events`: reading an operation without watching
+it.
 
-The state is small and may be asked for again with its `ETag`; a page of events may wait for the
-next one (long poll). Neither is cached by anyone in between. Errors are problem+json.
+The state is small and may be requested again with its `ETag`; a request for a page of events may
+wait for the next event (long poll). Responses must not be cached by proxies. Errors are
+problem+json.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """`POST /operations/{id}/events` and `DELETE /operations/{id}`: for backends without Redis.
 
 A request is one entry (a JSON object) or a batch (a JSON array, or NDJSON), and is written as a
-whole or not at all. The texts go into the stream as they came, after a check that a viewer will be
-able to read them. With an `Idempotency-Key` a request may be sent again and again for a day; that
-is decided in the same step as the write.
+whole or not at all. The texts are written unchanged, after a check that viewers can read them. With
+an `Idempotency-Key` a request may be repeated for a day; the key is checked in the same step as the
+write.
 
-Only whoever has the service token gets in; without one in the settings, nobody does.
+The service token is required; if it is not set, publishing is disabled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Requests that are still at work when the server's time to stop is over: uvicorn cancels them.
+"""Requests that are still in progress when the time for shutdown is over: uvicorn cancels them.
 
-By itself it logs a traceback for each and answers 500, as if the application were broken.
+Without this, it would log a traceback for each and respond with 500, as for an error of the
+application.
 """
 
 from __future__ import annotations

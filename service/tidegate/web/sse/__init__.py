@@ -1,1 +1,1 @@
-"""Server-sent events: the frames of a socket, over plain HTTP."""
+"""Server-sent events: the frames of a socket over plain HTTP."""

@@ -1,8 +1,8 @@
 """The message `cancel` of a socket: `{"type":"cancel","operation":"42"}`.
 
 It is answered with a frame `cancelling` or `error`, which names the operation, and the socket stays
-open. What comes before the viewer is known waits until it is. One request of a socket is under way
-at a time; a few wait, in order, and what is more than that is refused.
+open. Requests before the viewer is authenticated wait until it is. One request of a socket is
+processed at a time; a few wait, in order, and further ones are refused.
 """
 
 from __future__ import annotations

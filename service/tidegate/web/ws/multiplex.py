@@ -1,8 +1,7 @@
 """`GET /ws`: many operations on one socket, as a raw ASGI endpoint.
 
-It opens the socket and leaves the rest to `Subscriptions`. Unlike the endpoint of a single
-operation its task stays for as long as the socket: joins that have to wait belong to it, and there
-are few such sockets.
+It opens the socket; `Subscriptions` does the rest. Unlike that of a single operation, its task
+lasts as long as the socket: joins that have to wait belong to it, and there are few such sockets.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What is to be sent on one multiplexed socket: the frames of one turn of the loop, of all its
-operations together, go out in one write.
+"""The frames to be sent on one multiplexed socket: those of all its operations in one iteration of
+the event loop are sent in one write.
 
-It stands between the watches and the socket's own sender and is a `Sender` to the former. Frames
-keep their order. What waits is bounded by `WRITE_MAX_BYTES`: then it is written at once. Answers to
-a viewer that does not read are bounded by `HELD_MAX_BYTES`: then it is closed.
+It is a `Sender` between the subscriptions and the sender of the socket. Frames keep their order. At
+`WRITE_MAX_BYTES` they are written at once. Answers to a viewer that does not read are limited by
+`HELD_MAX_BYTES`: beyond that it is closed.
 """
 
 from __future__ import annotations

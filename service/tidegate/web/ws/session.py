@@ -1,10 +1,11 @@
-"""What a viewer may say on its socket, and how often: one small object per connection.
+"""The messages that a viewer may send on its socket, and their rate: one small object per
+connection.
 
-Texts are JSON objects with a `type`; `ping` is answered, a way in may know more types, everything
-else is told to be unknown. A message that makes much work counts as so many others.
+Messages are JSON objects with a `type`. `ping` is answered, endpoints may add types, and all others
+are answered as unknown. A message that causes much work counts as several.
 
-`{"type":"ack","id":...}` is what it says when it was asked whether it has an entry. Read strictly,
-because it comes from outside; the subscription service knows whether it was requested.
+`{"type":"ack","id":...}` acknowledges an entry. It is parsed strictly, because it is external
+input; the subscription service knows whether it was requested.
 """
 
 from __future__ import annotations

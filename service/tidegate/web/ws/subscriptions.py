@@ -4,10 +4,10 @@
        ^   \\--socket full--> QUEUED --room--> ENTERING or JOINED
        +-- not followed yet
 
-Every watch has its own cursor and its own end; what befalls one leaves the others alone. When the
-socket's buffer is full all of them are paused, and nothing is kept for them but their cursors. When
-it has room they come back a few at a time, so that a slow socket never has the pages of all its
-operations read at once only to drop them.
+Each has its own cursor and its own end, and does not affect the others. When the buffer of the
+socket is full, all of them are paused and only their cursors are kept. When it has room they resume
+a few at a time, so that a slow socket does not cause pages of all its operations to be read at once
+and then dropped.
 """
 
 from __future__ import annotations
