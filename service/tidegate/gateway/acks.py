@@ -1,8 +1,8 @@
-"""Asks a viewer now and then to say that it has an entry: the latency that people see.
+"""Asks viewers for acknowledgements of entries, which measure the latency that users see.
 
-Only viewers that offered to answer are asked, at a bounded pace over the whole replica, one of
-those who were just written to. A request is one more frame behind the entry. What was not answered
-in time is forgotten, so a viewer that never answers costs nothing.
+Only viewers that support it are asked, at a limited rate per replica; each time it is one of those
+that were just written to. A request is one more frame after the entry. A request that is not
+answered in time is forgotten, so a viewer that never answers costs nothing.
 """
 
 from __future__ import annotations

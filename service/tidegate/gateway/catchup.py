@@ -1,12 +1,12 @@
-"""The way of one viewer from its cursor to the live frames: from the ring if it reaches back far
-enough, else in pages.
+"""The path of one viewer from its cursor to the live frames: from the ring if it reaches back far
+enough, otherwise in pages.
 
 `proceed` never waits: it sends what the ring has and goes live, or starts one read of the stream,
-whose task ends with another `proceed`. A viewer whose buffer fills is left alone until it drains,
-so its memory is one page at the most. Every page is checked for continuity against the cursor it
-was asked for; what is not proven is announced by a `gap`. A page is made into frames in slices,
-between which others have their turn of the event loop (`gateway.slices`). Entries that append to a
-text are joined, and pages of them kept for the next viewer (`core.joined_history`).
+whose task ends with another `proceed`. A viewer whose buffer is full is not written to until it
+drains, so its memory is at most one page. Every page is checked for continuity with the cursor that
+it was requested for; if that is not proven, a `gap` precedes it. A page is made into frames in
+slices, between which the event loop does other work (`gateway.slices`). Entries that append to a
+text are joined, and pages of them are kept for the next viewer (`core.joined_history`).
 """
 
 from __future__ import annotations

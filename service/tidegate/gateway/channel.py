@@ -1,11 +1,11 @@
 """One operation on this replica: its topic, its viewers, and how long both are kept.
 
-It carries out the topic's effects, owns its viewers in all of their states (`outbox` sends to those
-who are live, `CatchUp` brings the others there) and its timers: the grace after the end, the linger
-after the last viewer, the wait for a stream that has not begun or is gone. About order it decides
-nothing.
+It carries out the effects of the topic, and owns its viewers in all of their states (`outbox` sends
+to live ones, `CatchUp` makes the others live) and its timers: the grace after the end, the linger
+after the last viewer, the wait for a stream that has not begun or is gone. It decides nothing about
+order.
 
-A timer is not taken back when its reason has gone: when it is due, it looks again.
+A timer is not cancelled when its reason is gone: when it is due, it checks again.
 """
 
 from __future__ import annotations

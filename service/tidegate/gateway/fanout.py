@@ -1,8 +1,9 @@
-"""Passes over the sockets, in turns, so that no crowd of viewers holds up the loop.
+"""Passes over the sockets, in slices, so that many viewers do not block the event loop.
 
-Whoever has something to send wakes it and is called until there is no more. After `WRITES_PER_TURN`
-writes the loop gets a turn (a write costs about 8 us of kernel time, so a turn is about 4 ms);
-frames that arrive meanwhile are joined into the next item, which is what keeps up with a burst.
+An outbox that has something to send wakes it, and is called until there is no more. After
+`WRITES_PER_TURN` writes the event loop continues with other work (a write costs about 8 us of
+kernel time, so a slice is about 4 ms). Frames that arrive meanwhile are joined into the next item,
+which keeps up with bursts.
 """
 
 from __future__ import annotations

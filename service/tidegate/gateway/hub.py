@@ -1,7 +1,7 @@
-"""Which operations are followed on this replica, and by whom they are joined.
+"""Which operations are followed on this replica, and their viewers.
 
-An operation is followed from its first viewer on; its channel says when it is not needed any more.
-What becomes of an entry and of a viewer is the channel's.
+An operation is followed from its first viewer on, until its channel reports that it is not needed
+any more. Entries and viewers are handled by the channel.
 """
 
 from __future__ import annotations

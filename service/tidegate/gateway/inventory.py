@@ -1,9 +1,9 @@
-"""What this replica follows and whom it serves, looked through for people: the first operations and
-users of many, in small steps.
+"""The operations and users of this replica, for debug endpoints and surveys: the first ones in an
+order, found in small steps.
 
-With 20,000 operations a look takes tens of milliseconds, which viewers must not notice: the loop
-gets its turn after each `TURN` of them, and there is one look at a time, so that two do not make
-the steps twice as long. What comes or goes meanwhile may be in it or not.
+With 20,000 operations this takes tens of milliseconds, which must not delay viewers: the event loop
+does other work after each `TURN` of them, and one search runs at a time, so that the steps do not
+add up. Operations that come or go meanwhile may be included or not.
 """
 
 from __future__ import annotations

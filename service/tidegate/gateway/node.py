@@ -1,9 +1,9 @@
 """What a replica and an embedded gateway share: the parts that follow streams, count connections
-and hear the other replicas, and the tasks that keep them going.
+and receive messages of other replicas, and their tasks.
 
-`running` owns all tasks. Redis is looked for from then on, with exponential backoff and jitter, so
-that beginning never fails and every loss heals without a restart. Before it is left, `leave` gives
-up what others need not wait for; `close` is for afterwards.
+`running` owns all tasks. Redis is connected in the background, with exponential backoff and jitter,
+so that the start never fails and every loss is recovered without a restart. `leave` releases what
+others need not wait for; `close` comes afterwards.
 """
 
 from __future__ import annotations

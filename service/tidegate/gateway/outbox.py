@@ -1,9 +1,9 @@
 """What is still to be sent to the live viewers of one channel, and the passes over them.
 
 Live viewers share one position. Frames become items, numbered by `seq`; a viewer remembers the
-`seq` it was sent last, and an item goes to every live viewer with a smaller one. So a viewer that
-comes, lags or goes in the middle of a pass gets each item exactly once. When the first item
-is put in, `wake` is called; whoever is woken calls `send_some` until `has_more` is false.
+`seq` that it was sent last, and an item is sent to every live viewer with a smaller one. So a
+viewer that joins, lags or leaves during a pass receives each item exactly once. With the first
+item, `wake` is called; its receiver then calls `send_some` until `has_more` is false.
 """
 
 from __future__ import annotations

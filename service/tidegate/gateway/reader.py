@@ -1,9 +1,10 @@
-"""Answers who reads without staying: from the topic and its ring where the operation is followed
-and they are current, else from the stream. Nothing is followed, kept or changed for it.
+"""Serves requests that read without watching: from the topic and its ring if the operation is
+followed and they are current, otherwise from the stream. Nothing is followed, kept or changed for
+them.
 
-Implements `core.reading.Reader`. Each page is one turn at the log, and is worked through in slices
-of the event loop's time (`gateway.slices`). The status that a page does not tell is that of
-`OperationStates`, which folds each entry once however many pages are asked for.
+Implements `core.reading.Reader`. Each page is one read from the log, and is processed in slices
+(`gateway.slices`). The status, if a page does not contain it, comes from `OperationStates`, which
+folds each entry once, however many pages are requested.
 """
 
 from __future__ import annotations

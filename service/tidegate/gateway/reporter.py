@@ -1,8 +1,8 @@
-"""This replica's reports for surveys (`core.survey`): itself, with the first of its operations and
-users; or one operation.
+"""The reports of this replica for surveys (`core.survey`): itself, with the first of its operations
+and users; or one operation.
 
-Texts that backends or servers have written are cut to their bounds here, and lists to theirs, so
-that no report is refused by who asked for it.
+Texts of backends and servers, and lists, are cut to their limits here, so that the requesting
+replica does not reject the report.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The time of the event loop for what is read from the log, in slices that users share fairly.
+"""Processes pages of the log in slices of the event loop's time, shared fairly between users.
 
-To make a page of 500 entries into frames takes milliseconds in which nothing else is done here, and
-ten readers at once would do so in every round of the loop. So pages are worked through in slices of
-a fraction of a millisecond, one in two rounds of the loop, each for the user whose slices have cost
-the least (`core.fair_share`): a user with ten connections has the share of one, and who reads a
-little goes before who reads much. Who waits here has a page and a turn at the log
+Making frames of a page of 500 entries takes milliseconds, in which nothing else is done; ten
+readers at once would need ten times that in every iteration of the event loop. So pages are
+processed in slices of a fraction of a millisecond, one in two iterations, each for the user whose
+slices have cost the least (`core.fair_share`): a user with ten connections has the share of one,
+and short reads precede long ones. Readers that wait here hold a page and a place at the log
 (`core.ports.Log`), so there are few.
 """
 

@@ -1,16 +1,16 @@
-"""The states of operations, for `current_state` and for who asks: folded from entries when someone
-joins, never on the way of a live entry.
+"""The states of operations, for `current_state` and for requests: folded from entries when a viewer
+joins, never in the path of a live entry.
 
     now()   from what is in memory: a kept state and the ring behind it, or a ring that is whole
     read()  from the stream in pages, one read per operation at a time; `now` has it afterwards
 
-Of what is longer than `NEWEST_ENTRIES` the newest are read, and the state is partial.
+Of a stream with more than `NEWEST_ENTRIES`, the newest are read, and the state is partial.
 
-What is kept is one state per operation with the position it holds for, so that each entry is folded
-once however many join. It is derived from entries only. It goes on where that is proven: in the
-topic that it was folded in, of the same epoch; else its last entry must still be in the stream,
-unchanged, and as many entries after it as were added. Otherwise it is folded again. All kept
-states together are bounded by `KEPT_MAX_BYTES`; the one that was used longest ago goes first.
+One state per operation is kept with its position, so that each entry is folded once, however many
+viewers join. It is derived from entries only. It is continued only if that is proven: in the topic
+in which it was folded, in the same epoch; otherwise its last entry must still be in the stream,
+unchanged, and as many entries must follow as were added. Otherwise it is folded again. All kept
+states together are bounded by `KEPT_MAX_BYTES`; the one that was used longest ago is dropped first.
 """
 
 from __future__ import annotations

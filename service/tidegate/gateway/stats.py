@@ -1,7 +1,7 @@
-"""What happened on this replica since it started, as plain integers that only grow.
+"""Counters of this replica since its start, as plain integers that only grow.
 
-Kept apart from any metrics library so that the hot path pays one addition; telemetry reads them
-when it is scraped.
+They do not depend on a metrics library, so that the hot path pays one addition; telemetry reads
+them when it is scraped.
 """
 
 from __future__ import annotations

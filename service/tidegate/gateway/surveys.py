@@ -1,12 +1,13 @@
-"""Surveys: this replica asks all others about themselves, and answers when it is asked.
+"""Surveys: this replica requests reports of all others, and answers their requests.
 
     request on the control channel --> each replica --report on the channel of the one who asked-->
 
-Who asks knows from the leases who should answer, and waits for `DEADLINE_S` at the most; who has
-not answered by then is in the result without a report. Both sides are limited: so many surveys and
-answers a second, reports of a bounded size, and a report that was just made is sent again instead
-of a new one. Pub/sub is at most once and open to anyone with access to Redis: what was not asked
-for, comes twice or from nobody with a lease is counted and dropped.
+The requesting replica knows from the leases which replicas should answer, and waits at most
+`DEADLINE_S`; a replica that has not answered by then is in the result without a report. Both sides
+are limited: the number of surveys and answers per second, and the size of reports; a report that
+was just made is sent again instead of a new one. Pub/sub delivers at most once and is open to
+anyone with access to Redis: answers that were not requested, arrive twice or come from a sender
+without a lease are counted and dropped.
 """
 
 from __future__ import annotations

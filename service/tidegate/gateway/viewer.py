@@ -1,11 +1,11 @@
-"""One viewer of one operation: where it stands and what it may be sent.
+"""One viewer of one operation: its position, and what it may be sent.
 
     CATCHING_UP --has everything--> LIVE --buffer full--> LAGGING --drained--> CATCHING_UP
          |  buffer full --> LAGGING
          +--> CLOSED from any state
 
-While LIVE its position is its owner's, told by `seq`; in the other states it is `cursor`, and
-that is all that is kept for it: a viewer that does not read costs the same memory forever.
+While it is LIVE, its owner has its position, given by `seq`. In the other states it is `cursor`,
+and nothing else is kept for it, so a viewer that does not read uses constant memory.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Commands of many callers in few round trips, through the redis-py client of `Topology`.
 
-Each primary has a lane: while one pipeline is on its way the commands of others gather for the
-next, so a storm of connects takes one connection and not all of the pool (and 28 us of CPU for each
-slot instead of 99: 3,000 at once), and a primary that hangs holds up its own keys only. Nothing is
-sent twice by this module except what the server refused with NOSCRIPT. A caller that is told
-`RedisUnavailable` knows nothing about its command: it may have been executed, or may yet be.
+Each primary has a lane: while one pipeline is in flight, the commands of others gather for the
+next. So a burst of connects uses one connection and not the whole pool (and 28 us of CPU for each
+slot instead of 99, with 3,000 at once), and a primary that hangs blocks only its own keys. This
+module sends nothing twice except what the server refused with NOSCRIPT. After `RedisUnavailable`,
+the command may have been executed, or may still be.
 """
 
 from __future__ import annotations

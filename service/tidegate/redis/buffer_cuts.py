@@ -1,9 +1,9 @@
-"""Whether Redis has ended a link because too much was on its way to it.
+"""Whether Redis has closed a link because of its output buffer limit.
 
-It does not say so to the client. Redis 7.2 and Valkey count such ends (of all clients together), so
-two looks at `INFO` tell; they are taken at the begin of each link and every minute. Redis 7.0 does
-not count, and `INFO` may be forbidden: then it is taken for the reason when the same server has
-ended the link while it owed a reply or was in the middle of one.
+Redis does not tell the client. Redis 7.2 and Valkey count these disconnects (of all clients
+together), so two readings of `INFO` show it; they are taken at the begin of each link and every
+minute. Redis 7.0 does not count them, and `INFO` may be forbidden: then it is assumed if the same
+server has closed the link while it owed a reply or was in the middle of one.
 """
 
 from __future__ import annotations

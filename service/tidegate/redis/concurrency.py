@@ -1,10 +1,9 @@
-"""A limit of concurrent commands at a server: so many of one kind are in flight to it at a time,
-and whoever comes later waits.
+"""Limits the concurrent commands of one kind at a server; further ones wait.
 
-redis-py's pools differ in this: the one for a single server makes callers wait, those for Cluster
-and Sentinel raise an error at once, which looks as if Redis were away. With turns the pools never
-run out, and one kind of work does not take the connections of another. Where work is done for
-someone, nobody has more than a share of the turns, and they go round among those who wait.
+The pools of redis-py differ in this: the one for a single server makes callers wait, those for
+Cluster and Sentinel raise an error at once, which looks like an unavailable Redis. With this limit
+the pools never run out, and one kind of work does not take the connections of another. Where work
+is done for a user, no user has more than a share, and waiting users alternate.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Messages between replicas: disconnect, revoke, replaced, rebalance, and surveys.
 
-JSON over a sharded channel of this gateway alone (`redis.names`). Pub/sub is at most once: who is
-not listening in that moment misses it, so `publish` tells how many were, and `on_gap` says when
-this replica may have missed something. Anyone with access to Redis can send anything: what is too
-long, unknown or not as it should be is counted and dropped.
+They are JSON on a sharded channel of this gateway (`redis.names`). Pub/sub delivers at most once: a
+replica that is not subscribed at that moment misses a message. So `publish` returns how many were,
+and `on_gap` is called when this replica may have missed something. Anyone with access to Redis can
+send anything: what is too long, unknown or malformed is counted and dropped.
 
-Each replica also listens on a channel of its own beside it, for answers to what it has asked.
+Each replica also subscribes to a channel of its own, for answers to its requests.
 
-It listens on a `Link` of its own, beside those of the feed: they belong to streams and come and go
-with them, and redis-py's asyncio pub/sub is three different things for one server, Sentinel and
-Cluster. A link is the same for all, notices a dead server by its heartbeat, and asks the topology
-where the channel lives now, which is what a failover or a moved slot needs.
+It uses a `Link` of its own, not those of the feed, which belong to streams and come and go with
+them; and redis-py's asyncio pub/sub differs between one server, Sentinel and Cluster. A link is the
+same for all, notices a dead server by its heartbeat, and asks the topology where the channel is, as
+a failover or a moved slot requires.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Which doorbell a server allows, found out by trying it on a new link.
+"""Which change notification (doorbell) a server allows, found by trying it on a new link.
 
     tracking   CLIENT TRACKING: the read in `dispatch` arms, the next write pushes `invalidate`
-    keyspace   keyspace notifications are on: one channel per key
-    poll       neither: every stream is looked at every `redis.poll_interval_s`
+    keyspace   keyspace notifications are enabled: one channel per key
+    poll       neither: every stream is read every `redis.poll_interval_s`
 
-Trying is surer than asking: CONFIG is often forbidden, and a server may know a command and not
-allow it.
+Trying is more reliable than asking: CONFIG is often forbidden, and a server may know a command
+without allowing it.
 """
 
 from __future__ import annotations

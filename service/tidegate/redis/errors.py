@@ -1,8 +1,8 @@
-"""Every error of redis-py becomes one of ours here, and nowhere else.
+"""Translates every error of redis-py into one of ours; no other module does.
 
-redis-py's texts name servers, keys and logins, and one lists the options of all its pools. None of
-that is for a viewer: the text of what `translate` returns is one of ours, chosen by the kind of the
-error; what redis-py said is its `detail`, for the log of whoever runs Redis.
+Texts of redis-py name servers, keys and logins, and one lists the options of all its pools. Viewers
+must not see that: `translate` returns one of our texts, chosen by the kind of the error, with the
+original as `detail` for the log of the operators of Redis.
 
     with a key that holds something else    StreamUnusable
     a write that may have happened          WriteUncertain

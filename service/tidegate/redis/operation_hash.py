@@ -1,7 +1,7 @@
-"""Reads an operation's hash for the operation source `redis`: who may watch, and its state.
+"""Reads the hash of an operation for the operation source `redis`: who may watch, and its state.
 
-Only the fields that count are asked for, so that whatever else a backend keeps in the hash costs
-nothing and goes nowhere. A hash that has none of them is not told from one that is not there.
+Only the fields that are used are read, so that whatever else a backend stores in the hash costs
+nothing and is not exposed. A hash without any of them is treated as one that does not exist.
 """
 
 from __future__ import annotations

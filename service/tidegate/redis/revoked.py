@@ -1,8 +1,8 @@
-"""The list of revoked tokens that all replicas share, and this replica's reading of it.
+"""The list of revoked tokens that all replicas share.
 
-A revocation is written to the list first and then told on the control channel: who hears it acts at
-once, and who did not listen, or starts later, reads it. The list is read at the start, when the
-channel was away, and every `READ_AGAIN_S` besides, because pub/sub is at most once.
+A revocation is written to the list first and then sent on the control channel: replicas that
+receive it act at once, and those that do not, or start later, read the list. It is read at the
+start, after the channel was lost, and every `READ_AGAIN_S`, because pub/sub delivers at most once.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Does the login have the rights in Redis that this replica needs? Tried at the start and then.
+"""Whether the login has the rights in Redis that this replica needs; tried at the start and
+periodically.
 
-An ACL that is too small shows late and in odd ways: a limit that counts nothing, a revocation that
-nobody hears. So each command is tried on a key that nobody has, in the part of the key space where
-it is needed; what the server refuses is said in the log, in `/readyz` and in a metric. A replica
-that has had all of its rights since the start stays ready when one is taken away later: to take all
-of them out of service at once would be worse than what is missing.
+An ACL that is too restrictive shows late and in strange ways: a limit that counts nothing, a
+revocation that nobody receives. So each command is tried on an unused key, in the part of the key
+space in which it is needed; what the server refuses is reported in the log, in `/readyz` and in a
+metric. A replica that had all rights at its start stays ready if one is removed later: taking all
+replicas out of service at once would be worse than what is missing.
 
-Nothing stays behind: a key that a command makes is gone, or runs out within a second.
+Nothing is left behind: a key that a command creates is deleted, or expires within a second.
 """
 
 from __future__ import annotations

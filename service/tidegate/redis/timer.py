@@ -1,7 +1,7 @@
-"""A timer that is exact to some ten microseconds.
+"""A timer that is accurate to some ten microseconds.
 
-The event loop's own timers count milliseconds, which is longer than an entry takes from Redis to
-the socket. Linux' timerfd is exact; elsewhere the loop's timer has to do.
+The timers of the event loop count milliseconds, which is longer than an entry takes from Redis to
+the socket. Linux has the accurate timerfd; elsewhere the timer of the event loop is used.
 """
 
 from __future__ import annotations

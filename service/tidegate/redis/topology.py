@@ -1,8 +1,7 @@
-"""Which primary has a key: asked of the one server, of Sentinel, or of the cluster, through
-redis-py.
+"""Finds the primary of a key through redis-py: a single server, by Sentinel, or in a cluster.
 
-Also the home of the redis-py client that reads history: discovery, pools, redirects, TLS and logins
-are its business.
+It also owns the redis-py client that reads history, which handles discovery, pools, redirects, TLS
+and logins.
 """
 
 from __future__ import annotations

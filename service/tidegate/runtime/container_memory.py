@@ -1,9 +1,8 @@
-"""The memory limit of the container that this process runs in, and how much of it is used: from the
-control group (cgroup), version 2 or 1, as the kernel's
-https://docs.kernel.org/admin-guide/cgroup-v2.html and .../cgroup-v1/memory.html describe them.
+"""The memory limit and usage of the container of this process, from its control group (cgroup),
+version 2 or 1: https://docs.kernel.org/admin-guide/cgroup-v2.html and .../cgroup-v1/memory.html.
 
-What counts is what the kernel cannot take back: the usage less the file pages that were not used
-lately, which is also what Kubernetes calls the working set.
+The usage excludes inactive file pages, which the kernel can reclaim; Kubernetes calls that the
+working set.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many files and sockets the process may have open at once: every connection is one."""
+"""The file descriptor limit of the process; every connection needs a descriptor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sends connections away at a pace: all of them at the end, some when there are too many."""
+"""Disconnects viewers at a limited rate: all of them at shutdown, or some for rebalancing."""
 
 from __future__ import annotations
 

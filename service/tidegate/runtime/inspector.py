@@ -1,7 +1,7 @@
-"""A look inside for people: one operation, and the tasks of the event loop. Implements
+"""The data of the debug endpoints: one operation, and the tasks of the event loop. Implements
 `web.admin.debug.Inspector`.
 
-Nothing is kept for it but when a task was made; what is asked for is gathered then, and bounded.
+Only the start times of tasks are kept for it; everything else is collected on request, and bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Keeps the replica below its container's memory limit: looks at what is used, more often the less
-is left, and does what the level of `core.memory_pressure` says.
+"""Keeps the replica below the memory limit of its container: it reads the usage, more often the
+less is left, and acts by the level of `core.memory_pressure`.
 
-Without a limit it does nothing, and in an embedded gateway it is not: the process is another's.
+Without a limit it does nothing. An embedded gateway does not have it, because the process belongs
+to another application.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is going on in a replica: readiness, the numbers of the metrics, the state for people."""
+"""The figures of a replica: readiness, the values of the metrics, and `/debug/state`."""
 
 from __future__ import annotations
 

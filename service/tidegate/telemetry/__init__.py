@@ -1,1 +1,1 @@
-"""What a replica tells about itself: logs and metrics."""
+"""Logs, metrics and traces of a replica."""

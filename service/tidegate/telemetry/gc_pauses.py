@@ -1,4 +1,4 @@
-"""How long the garbage collector stops the process, by generation (`gc.callbacks`)."""
+"""How long garbage collections pause the process, by generation (`gc.callbacks`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""So many lines of one kind a second: whoever makes a library complain of every request must not be
-able to fill a disk.
+"""Limits the log lines of one kind per second, so that a client that causes a library to log every
+request cannot fill a disk.
 
-A kind is a logger and its message without values. What is above the bound is counted, and the next
-line of the kind says how many were left out.
+A kind is a logger and its message without values. Lines above the limit are counted, and the next
+line of that kind says how many were omitted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What may stand in a log line: no secrets, nothing that steers a terminal, nothing endless.
+"""Cleans the values of log lines: no secrets, no control sequences of terminals, no unlimited
+texts.
 
-The second line of defence: nobody logs tokens or payloads on purpose, but an error's text or a
-library's message may quote what a viewer sent.
+It is a second line of defence: no code logs tokens or payloads on purpose, but an error text or a
+message of a library may quote what a viewer sent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Logs through structlog: pretty on a terminal, JSON lines elsewhere; the libraries' loggers and
-Python's own warnings go the same way.
+"""Logging through structlog: readable on a terminal, JSON lines elsewhere. Loggers of libraries and
+warnings of Python are handled in the same way.
 
 Every line has `timestamp`, `level`, `logger` and `event`; its values pass `log_values.clean`, and
-there are only so many of one kind a second (`log_quota`).
+the number of lines of one kind per second is limited (`log_quota`).
 """
 
 from __future__ import annotations

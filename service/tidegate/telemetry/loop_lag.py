@@ -1,8 +1,8 @@
-"""How late the event loop is: a timer that looks at the clock when it comes.
+"""The lag of the event loop: a timer that compares the clock with its due time.
 
-What a timer waits for, everything on the loop waits for: the mean is what a frame that arrives now
-loses to the work before it. A timer of libuv has whole milliseconds, so less than one is noise.
-Ten timers a second cost less than a thousandth of a core.
+Everything on the event loop waits as long as the timer does: the mean is how long a frame that
+arrives now waits for earlier work. Timers of libuv have a resolution of a millisecond, so less than
+that is noise. Ten timers a second use less than a thousandth of a core.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Spans on their way to the collector: a bounded queue and one thread that sends.
+"""Spans that wait for export: a bounded queue, and one thread that sends them.
 
-A collector that is slow, dead or gone costs the event loop nothing but an append: what does not fit
-is dropped and counted, and `close` waits no longer than it is told. OpenTelemetry's own
-`BatchSpanProcessor` does neither: it does not tell what it dropped, and its flush has no time limit
+A collector that is slow or unavailable costs the event loop only an append: spans that do not fit
+are dropped and counted, and `close` waits no longer than its timeout. OpenTelemetry's own
+`BatchSpanProcessor` does neither: it does not report what it dropped, and its flush has no timeout
 (open-telemetry/opentelemetry-python#4568, in 1.45).
 """
 
