@@ -17,7 +17,8 @@ from bench.scraping import scraped
 from bench.stage import Pinning, redis_binary
 from bench.subjects import NAIVE, Subject, gateway, with_and_without_metrics, with_workers
 
-pytestmark = pytest.mark.real("valkey9")
+#: A round starts several processes; 81 s for the longest one with a load of 9 on two cores.
+pytestmark = [pytest.mark.real("valkey9"), pytest.mark.timeout(400)]
 
 SECONDS = 0.5
 TINY = replace(scenario_named("200x10"), name="tiny", operations=2, viewers_each=3, per_second=200)
