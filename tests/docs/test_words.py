@@ -67,7 +67,6 @@ PHRASES = (
     Phrase(r"\bleft alone\b", "skipped, unchanged", "streams left alone"),
     Phrase(r"\b(by|in) turns\b", "alternating", "measured in turns"),
     Phrase(r"\bby hand\b", "manually", "scaled by hand"),
-    Phrase(r"\bg(ives?|ave) way\b", "reaches its limit", "what gives way first"),
     Phrase(r"\bat work\b", "busy, in progress", "requests that are at work"),
 )
 
