@@ -50,7 +50,6 @@ class FrontProxy(ABC):
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.tls: ssl.SSLContext = site.client_tls()
 
     @property
     @abstractmethod
@@ -64,6 +63,13 @@ class FrontProxy(ABC):
     def url(self) -> str:
         """Of the gateway, as viewers know it."""
         return f"https://localhost:{self.port}{PREFIX}"
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Made for each client: httpx sets in it which protocols are offered (ALPN), and a
+        WebSocket over one that offers HTTP/2 would get HTTP/2.
+        """
+        return self.site.client_tls()
 
     @property
     def address(self) -> Address:
