@@ -30,6 +30,12 @@ class Backend:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     connected_s: list[float] = field(default_factory=list)
 
+    async def until(self, *, in_rotation: bool) -> None:
+        """Wait until the readiness checks have seen this."""
+        while self.in_rotation is not in_rotation:
+            self.changed.clear()
+            await self.changed.wait()
+
 
 class Balancer:
     """Use as an async context manager; `port` is where viewers connect."""

@@ -106,10 +106,9 @@ class Replica:
                 while backend.in_rotation is not in_rotation:
                     if in_rotation:
                         self.check()
-                    backend.changed.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_S):
-                            await backend.changed.wait()
+                            await backend.until(in_rotation=in_rotation)
         except TimeoutError:
             self.check()
             word = "ready" if in_rotation else "out of rotation"

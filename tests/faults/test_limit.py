@@ -90,7 +90,7 @@ async def test_a_limit_of_ten_holds_while_replicas_are_killed(
         places = [Place(replica.port, replica.admin_port) for replica in replicas]
         async with Balancer(places) as balancer, redis_server.client() as client:
             for place in places:
-                await balancer.until(place, in_rotation=True)
+                await place.until(in_rotation=True)
             url = f"ws://127.0.0.1:{balancer.port}/ws/operations/42"
             crowd = Crowd(url, users.sign_in(secret, "ann"))
             async with asyncio.TaskGroup() as tasks:
@@ -98,12 +98,12 @@ async def test_a_limit_of_ten_holds_while_replicas_are_killed(
                 await crowd.until_open(LIMIT)
                 for replica, place in list(zip(replicas, places, strict=True))[:kills]:
                     await replica.kill()
-                    await balancer.until(place, in_rotation=False)
+                    await place.until(in_rotation=False)
                     # The dead one's slots are free a lease later, and taken by those who wait.
                     await crowd.until_open(LIMIT)
                     assert await client.hlen(NAMES.slots_prefix + b"ann") == LIMIT
                     await replica.start()
-                    await balancer.until(place, in_rotation=True)
+                    await place.until(in_rotation=True)
                 for member in members:
                     member.cancel()
         assert crowd.most == LIMIT
