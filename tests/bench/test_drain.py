@@ -32,6 +32,7 @@ def untold(_: str, __: float) -> None:
 @pytest.mark.full
 @pytest.mark.real("valkey9")
 @pytest.mark.faults
+@pytest.mark.timeout(400)  # 30 s alone; beside other work it has passed 120 s
 async def test_a_rolling_restart_loses_nobody_and_nothing() -> None:
     scene = Scene(300, 20, 40.0, redis_binary())
 
