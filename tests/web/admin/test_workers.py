@@ -128,6 +128,34 @@ async def test_what_workers_refuse_is_refused_in_their_words_and_nobody_is_503()
                 assert (await client.get(path)).status_code == 503
 
 
+@pytest.mark.parametrize("path", ["/debug/operations", "/debug/tasks"])
+async def test_a_number_that_the_workers_took_for_one_is_one_here(path: str) -> None:
+    """FastAPI takes 5.0 for 5, `int` does not."""
+    empty = {"count": 0, "by_name": {}, "omitted": 0, "operations": [], "tasks": []}
+    async with asking(FakeWorkers({path: (200, empty)})) as client:
+        assert (await client.get(path, params={"limit": "5.0"})).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[]", b'{"detail":"no', b"\xff"])
+async def test_a_worker_whose_answer_cannot_be_read_has_given_none(
+    monkeypatch: pytest.MonkeyPatch, wrong: bytes
+) -> None:
+    tasks = {"count": 0, "by_name": {}, "omitted": 0, "tasks": []}
+    workers = FakeWorkers({}, {"/debug/tasks": (200, tasks), "/readyz": (200, READY)})
+    answers = workers._answer
+    monkeypatch.setattr(
+        workers,
+        "_answer",
+        lambda paths, request: answers(paths, request) if paths else WorkerAnswer(200, [], wrong),
+    )
+    async with asking(workers) as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["ready"]) == (200, True)
+        assert "worker 1: no answer" in answer.json()["reason"]
+        answer = await client.get("/debug/tasks")
+        assert (answer.status_code, answer.json()["count"]) == (200, 0)
+
+
 async def test_everything_else_is_passed_on_as_it_came() -> None:
     path = "/admin/users/a%2Fb/disconnect"
     workers = FakeWorkers({"/admin/users/a/b/disconnect": (200, {"replicas": 2})}, {})

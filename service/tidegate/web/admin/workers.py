@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 from prometheus_client.registry import Collector
+from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -37,6 +38,10 @@ from tidegate.web.http.cors import ALWAYS, SafeAnswers
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OK, UNAVAILABLE = 200, 503
+HEALTH, READINESS = "/healthz", "/readyz"
+NO_ANSWER: Body = {"ready": False, "reason": "no answer"}
+#: As FastAPI reads a number, which takes `5.0` for one.
+_number = TypeAdapter(int).validate_python
 
 
 class AdminRequest(NamedTuple):
@@ -98,8 +103,8 @@ def workers_app(workers: Workers, pod: str, *, metrics_enabled: bool) -> ASGIApp
         return endpoint
 
     own = [
-        Route("/healthz", view.health),
-        Route("/readyz", view.ready),
+        Route(HEALTH, view.health),
+        Route(READINESS, view.ready),
         Route("/metrics", metrics),
         Route("/debug/state", merged(view.state)),
         Route("/debug/operations", merged(_operations)),
@@ -140,9 +145,9 @@ class _View:
         answers = await self._workers.ask_each(_of(request))
         given = {number: answer for number, answer in answers.items() if answer is not None}
         bodies = {
-            number: orjson.loads(answer.body)
+            number: body
             for number, answer in given.items()
-            if answer.status == OK and answer.body
+            if answer.status == OK and (body := _body_of(answer)) is not None
         }
         if bodies:
             return _json(await merge(request, bodies))
@@ -158,12 +163,7 @@ class _View:
     async def _readiness(self, request: Request) -> Body:
         answers = await self._workers.ask_each(_of(request)._replace(method="GET"))
         return self._merge_readiness(
-            {
-                number: orjson.loads(answer.body)
-                if answer is not None
-                else {"ready": False, "reason": "no answer"}
-                for number, answer in answers.items()
-            }
+            {number: _body_of(answer) or NO_ANSWER for number, answer in answers.items()}
         )
 
     def _merge_readiness(self, bodies: Bodies) -> Body:
@@ -175,9 +175,8 @@ class _View:
 async def _operations(request: Request, bodies: Bodies) -> Body:
     # The parameters are valid: the workers have accepted them.
     order = OperationOrder(request.query_params.get("order", OperationOrder.VIEWERS))
-    return merged_operations(
-        bodies, order, int(request.query_params.get("limit", DEFAULT_OPERATIONS))
-    )
+    limit = _number(request.query_params.get("limit", DEFAULT_OPERATIONS))
+    return merged_operations(bodies, order, limit)
 
 
 async def _operation(_: Request, bodies: Bodies) -> Body:
@@ -185,7 +184,7 @@ async def _operation(_: Request, bodies: Bodies) -> Body:
 
 
 async def _tasks(request: Request, bodies: Bodies) -> Body:
-    return merged_tasks(bodies, int(request.query_params.get("limit", DEFAULT_TASKS)))
+    return merged_tasks(bodies, _number(request.query_params.get("limit", DEFAULT_TASKS)))
 
 
 def _of(request: Request) -> AdminRequest:
@@ -197,6 +196,17 @@ def _of(request: Request) -> AdminRequest:
         scope["query_string"],
         request.headers.raw,
     )
+
+
+def _body_of(answer: WorkerAnswer | None) -> Body | None:
+    """None: there is no answer, or a mistake of ours in its place."""
+    if answer is None:
+        return None
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _json(body: Mapping[str, Any], status: int = OK) -> Response:
