@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -210,6 +211,29 @@ async def test_a_second_signal_cuts_the_drain_of_all_workers_short(redis_server:
             await viewer.wait_closed()
         assert {viewer.close_code for viewer in viewers} == {DRAINING.code}
         assert replica.mishaps() == []
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for its processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_all_processes_ended_a_start_as_a_failure(
+    redis_server: Server, number: signal.Signals
+) -> None:
+    """A service manager sends SIGTERM to each process, a terminal SIGINT: a worker that was still
+    importing was killed by it, or ended with a traceback.
+    """
+    replica = Replica(1, redis_server.url, WORKERS)
+    try:
+        replica.process.spawn()
+        pid = replica.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        await until(lambda: len(children.read_text().split()) == 2, "both workers are starting")
+        os.killpg(pid, number)
+        assert await replica.process.wait(STOP_TIMEOUT_S) == 0
+        assert replica.mishaps() == []
+        assert "was killed by" not in replica.process.log_file.read_text()
+    finally:
+        replica.close()
 
 
 @pytest.mark.full

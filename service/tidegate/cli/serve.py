@@ -62,5 +62,7 @@ def serve(
     from tidegate.runtime import serve as serve_replica
     from tidegate.runtime.event_loop import loop_factory
 
-    with failures_told(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+    # A process that uvloop starts inherits no blocked signals, and a supervisor serves no viewer.
+    factory = loop_factory() if loaded.settings.server.workers == 1 else None
+    with failures_told(), asyncio.Runner(loop_factory=factory) as runner:
         runner.run(serve_replica(loaded.settings))

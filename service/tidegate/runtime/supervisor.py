@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import signal
 import socket
 import sys
 import time
@@ -59,6 +60,8 @@ from tidegate.web.server.port import admin_port
 
 log = structlog.get_logger(__name__)
 
+#: Blocked in a worker until it has handlers for them.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Delay before a replacement is started. The first one is started at once, and a worker that ran
 #: for `STEADY_S` resets the backoff.
 BACKOFF_FIRST_S, BACKOFF_LONGEST_S = 1.0, 30.0
@@ -95,6 +98,8 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         with theirs, port.for_worker() as public:
+            # Inherited, so that what is sent to all processes at once ends no worker on its way.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
                 process = await asyncio.create_subprocess_exec(
                     # -P: do not import from the working directory.
@@ -107,6 +112,8 @@ class WorkerProcess:
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         channel = await WorkerChannel.open(ours)
         channel.send(Start(number, sys.path, pickle.dumps(settings)))
         return cls(number, process, channel)

@@ -84,6 +84,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         self._tell()
         await replica.run()
+        # The supervisor has blocked them, so that none ended the process before.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
     def serving(self, admin: ASGIApp, registry: CollectorRegistry) -> None:
         """See `Seat`."""
