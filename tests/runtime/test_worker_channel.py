@@ -25,7 +25,7 @@ async def pair() -> tuple[WorkerChannel, WorkerChannel]:
 async def test_messages_arrive_as_they_were_sent() -> None:
     supervisor, worker = await pair()
     messages: list[Message] = [
-        Start(2, ["/somewhere"], pickle.dumps(Settings())),
+        Start(2, [b"/some\xffwhere"], pickle.dumps(Settings())),
         Request(7, "GET", "/debug/état", b"/debug/%C3%A9tat", b"limit=1", [(b"host", b"\xff")]),
         Stop(hurry=True),
     ]

@@ -12,6 +12,7 @@ viewers reconnect to the other workers.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import signal
 import socket
@@ -54,7 +55,13 @@ from tidegate.telemetry.metric_merge import (
 )
 from tidegate.telemetry.metric_table import TableCollector, new_process_registry
 from tidegate.telemetry.metrics import RESTARTS, TABLE
-from tidegate.web.admin.workers import AdminRequest, WorkerAnswer, workers_app
+from tidegate.web.admin.workers import (
+    HEALTH,
+    READINESS,
+    AdminRequest,
+    WorkerAnswer,
+    workers_app,
+)
 from tidegate.web.server.http_protocol import bind_http
 from tidegate.web.server.port import admin_port
 
@@ -66,8 +73,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: for `STEADY_S` resets the backoff.
 BACKOFF_FIRST_S, BACKOFF_LONGEST_S = 1.0, 30.0
 STEADY_S = 60.0
-#: A worker that does not answer for this long is considered to hang.
+#: A worker that does not answer for this long, beyond what Redis may take for the request, is
+#: considered to hang. One that is known to hang has only `SILENT_S`.
 ANSWER_S = 5.0
+SILENT_S = 1.0
 #: How much longer than its drain and its timeouts a worker may take to exit before it is killed.
 GIVE_UP_S = 10.0
 
@@ -82,6 +91,8 @@ class WorkerProcess:
         self.process = process
         self.refused: CannotServe | None = None
         self.is_serving = False
+        #: It did not answer in time, and has sent nothing since.
+        self.is_silent = False
         #: The incarnation of its current lease, if it has one.
         self.incarnations: list[str] = []
         self._channel = channel
@@ -115,7 +126,8 @@ class WorkerProcess:
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         channel = await WorkerChannel.open(ours)
-        channel.send(Start(number, sys.path, pickle.dumps(settings)))
+        path = [os.fsencode(folder) for folder in sys.path]
+        channel.send(Start(number, path, pickle.dumps(settings)))
         return cls(number, process, channel)
 
     async def run(self, on_serving: Callable[[], None], patience_s: float) -> int:
@@ -127,6 +139,7 @@ class WorkerProcess:
                 killed. A worker that is still alive drains when the channel is closed.
         """
         while (message := await self._channel.receive()) is not None:
+            self.is_silent = False
             match message:
                 case Serving():
                     self.is_serving = True
@@ -164,30 +177,32 @@ class WorkerProcess:
         if self.process.returncode is None:
             self.process.kill()
 
-    async def ask(self, request: AdminRequest) -> WorkerAnswer | None:
-        """Its response to a request of the admin port; None if there is none in `ANSWER_S`."""
-        answer = await self._ask(lambda id_: Request(id_, *request))
+    async def ask(self, request: AdminRequest, patience_s: float) -> WorkerAnswer | None:
+        """Its response to a request of the admin port; None if there is none in `patience_s`."""
+        answer = await self._ask(lambda id_: Request(id_, *request), patience_s)
         if not isinstance(answer, Response):
             return None
         return WorkerAnswer(answer.status, answer.headers, answer.body)
 
     async def scrape(self) -> list[FamilyRecord] | None:
         """Its metrics; None if there is no answer in `ANSWER_S`."""
-        answer = await self._ask(Scrape)
+        answer = await self._ask(Scrape, ANSWER_S)
         return answer.families if isinstance(answer, Scraped) else None
 
-    async def _ask(self, message: Callable[[int], Request | Scrape]) -> Response | Scraped | None:
-        if not self.is_serving:
+    async def _ask(
+        self, message: Callable[[int], Request | Scrape], patience_s: float
+    ) -> Response | Scraped | None:
+        if not self.is_serving or self._channel.is_full:
             return None
         self._last_id += 1
         id_ = self._last_id
         waiting = self._waiting[id_] = asyncio.get_running_loop().create_future()
         self._channel.send(message(id_))
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(SILENT_S if self.is_silent else patience_s):
                 await asyncio.wait([waiting])
         except TimeoutError:
-            pass
+            self.is_silent = True
         finally:
             self._waiting.pop(id_, None)
         return waiting.result() if waiting.done() and not waiting.cancelled() else None
@@ -208,8 +223,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurry = False
         self._complete = asyncio.Event()
-        #: Incarnations of dead workers, for the next worker that serves to release.
-        self._dead_leases: list[str] = []
+        #: Incarnations of dead workers, and when their leases expire (monotonic time).
+        self._dead_leases: dict[str, float] = {}
         self._failure: TidegateError | None = None
 
     async def run(self) -> None:
@@ -309,7 +324,8 @@ class Supervisor:
             del self._workers[number]
             self._metrics.ended(number)
         # Releasing a lease that the worker has released itself has no effect.
-        self._dead_leases += worker.incarnations
+        until = time.monotonic() + self._settings.slots.lease_s
+        self._dead_leases |= dict.fromkeys(worker.incarnations, until)
         self._end_leases()
         refused = worker.refused
         if refused is None:
@@ -324,11 +340,14 @@ class Supervisor:
         self._end_leases()
 
     def _end_leases(self) -> None:
-        """The slots of a dead worker count until its lease expires, so it is released at once."""
-        serving = self._serving()
-        if serving and self._dead_leases:
-            serving[0].end_leases(self._dead_leases)
-            self._dead_leases = []
+        """The slots of a dead worker count until its lease expires, so it is released at once: by
+        every worker that serves, and those that serve later, because one of them may hang or die.
+        """
+        now = time.monotonic()
+        self._dead_leases = {one: until for one, until in self._dead_leases.items() if until > now}
+        if self._dead_leases:
+            for worker in self._serving():
+                worker.end_leases(list(self._dead_leases))
 
     def _fail(self, failure: TidegateError) -> None:
         """The start has failed: keep the first error, and stop the other workers at once."""
@@ -364,7 +383,8 @@ class Supervisor:
     async def ask_each(self, request: AdminRequest) -> dict[int, WorkerAnswer | None]:
         """See `Workers`."""
         workers = self._serving()
-        answers = await asyncio.gather(*(worker.ask(request) for worker in workers))
+        patience_s = self._answer_s(request)
+        answers = await asyncio.gather(*(worker.ask(request, patience_s) for worker in workers))
         return {
             worker.number: answer
             for worker, answer in zip(workers, answers, strict=True)
@@ -374,8 +394,8 @@ class Supervisor:
 
     async def ask_one(self, request: AdminRequest) -> WorkerAnswer | None:
         """See `Workers`."""
-        workers = self._serving()
-        return await workers[0].ask(request) if workers else None
+        workers = sorted(self._serving(), key=lambda worker: worker.is_silent)
+        return await workers[0].ask(request, self._answer_s(request)) if workers else None
 
     async def metrics(self) -> Collector:
         """See `Workers`."""
@@ -385,6 +405,12 @@ class Supervisor:
             if families is not None and worker.is_serving:
                 self._metrics.update(worker.number, families)
         return Merged(self._metrics.together(records(self._own)))
+
+    def _answer_s(self, request: AdminRequest) -> float:
+        """What a worker may take for it."""
+        if request.path in (HEALTH, READINESS):
+            return ANSWER_S
+        return ANSWER_S + self._settings.redis.reply_timeout_s
 
     def _admin_server(self) -> Server:
         settings = self._settings

@@ -9,6 +9,7 @@ terminal sends to both processes: the supervisor handles it.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import signal
 import socket
@@ -24,6 +25,7 @@ from tidegate.runtime.descriptors import raise_descriptor_limit
 from tidegate.runtime.event_loop import loop_factory
 from tidegate.runtime.replica import Replica
 from tidegate.runtime.worker_channel import (
+    ANSWER_MAX_BYTES,
     CannotServe,
     Died,
     Leased,
@@ -37,7 +39,7 @@ from tidegate.runtime.worker_channel import (
     WorkerChannel,
 )
 from tidegate.telemetry.logs import configure_logs
-from tidegate.telemetry.metric_merge import records
+from tidegate.telemetry.metric_merge import FamilyRecord, records
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -82,10 +84,10 @@ class Worker:
         self._replica = replica = Replica(settings, self)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
-        self._tell()
-        await replica.run()
         # The supervisor has blocked them, so that none ended the process before.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        self._tell()
+        await replica.run()
 
     def serving(self, admin: ASGIApp, registry: CollectorRegistry) -> None:
         """See `Seat`."""
@@ -106,8 +108,7 @@ class Worker:
                     if self._replica is not None:
                         self._replica.end_leases(incarnations)
                 case Scrape(id_):
-                    if self._registry is not None:
-                        self._channel.send(Scraped(id_, records(self._registry)))
+                    self._channel.send(Scraped(id_, self._scraped()))
                 case Request() as request:
                     # A task of its own, not of the replica, which may have stopped before.
                     task = asyncio.create_task(self._answer(request), name="admin request")
@@ -129,6 +130,14 @@ class Worker:
             self._told += 1
             self._replica.stop()
 
+    def _scraped(self) -> list[FamilyRecord] | None:
+        """A mistake in a metric is no reason to hear the supervisor no more."""
+        try:
+            return None if self._registry is None else records(self._registry)
+        except Exception:
+            log.exception("metrics failed")
+            return None
+
     async def _answer(self, request: Request) -> None:
         if self._admin is None:
             self._channel.send(Response(request.id, 503, [], b""))
@@ -137,6 +146,9 @@ class Worker:
             status, headers, body = await _ask(self._admin, request)
         except Exception:
             log.exception("admin request failed", path=request.path)
+            status, headers, body = 500, [], b""
+        if len(body) > ANSWER_MAX_BYTES:
+            log.error("admin answer too large", path=request.path, bytes=len(body))
             status, headers, body = 500, [], b""
         self._channel.send(Response(request.id, status, headers, body))
 
@@ -181,7 +193,7 @@ async def _run(channel_fd: int, public_fd: int) -> int:
     start = await channel.receive()
     if not isinstance(start, Start):
         return 0  # the supervisor has died
-    sys.path[:] = start.path
+    sys.path[:] = [os.fsdecode(folder) for folder in start.path]
     settings: Settings = pickle.loads(start.settings)  # noqa: S301 - from our own supervisor
     configure_logs(settings.log)
     settings = worker_settings(settings, start.number)

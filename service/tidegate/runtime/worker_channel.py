@@ -17,18 +17,24 @@ import msgspec
 
 from tidegate.telemetry.metric_merge import FamilyRecord
 
-#: The largest message is a response with 500 operations: about 150 KB.
+#: The largest message is a response with 500 operations: about 150 KB. A longer one than the limit
+#: ends the channel.
 MESSAGE_MAX_BYTES = 64 * 1_048_576
+ANSWER_MAX_BYTES = MESSAGE_MAX_BYTES // 2
+#: Unsent bytes above which no more requests are sent.
+UNREAD_MAX_BYTES = 1_048_576
 _LENGTH_BYTES = 4
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Start to serve. `settings` is a pickle of `Settings`; `path` is `sys.path`."""
+    """Start to serve. `settings` is a pickle of `Settings`; `path` is `sys.path`, which need not be
+    UTF-8.
+    """
 
     number: int
-    path: list[str]
+    path: list[bytes]
     settings: bytes
 
 
@@ -88,10 +94,10 @@ class Response(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scraped(msgspec.Struct, frozen=True, tag=True):
-    """The metrics, in response to the `Scrape` with this id."""
+    """The metrics, in response to the `Scrape` with this id; None if reading them failed."""
 
     id: int
-    families: list[FamilyRecord]
+    families: list[FamilyRecord] | None
 
 
 Message = (
@@ -103,8 +109,8 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 class WorkerChannel:
-    """One end of the channel. `send` never waits: the connections of the admin port bound how many
-    messages are in flight.
+    """One end of the channel. `send` never waits: callers check `is_full` before a request, and
+    there are as many responses as requests.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,6 +130,11 @@ class WorkerChannel:
         data = _encode(message)
         self._writer.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
 
+    @property
+    def is_full(self) -> bool:
+        """So much is unsent that the other side should get no more requests: it does not read."""
+        return self._writer.transport.get_write_buffer_size() > UNREAD_MAX_BYTES
+
     async def flush(self) -> None:
         """Wait until the send buffer has drained, or the other side has closed."""
         try:
@@ -132,13 +143,13 @@ class WorkerChannel:
             pass
 
     async def receive(self) -> Message | None:
-        """The next message; None if the other side has closed, or sent an invalid length."""
+        """The next message; None if the other side has closed, or sent something invalid."""
         try:
             length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
             if length > MESSAGE_MAX_BYTES:
                 return None
             message: Message = _decode(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
             return None
         return message
 
