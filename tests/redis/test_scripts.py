@@ -437,17 +437,18 @@ async def test_publish_did_not_say_that_its_entry_was_in_when_it_could_not_be_re
 ) -> None:
     await either.publish("42")
     await attach(either)
+    client: Any = either.client
     rights = ("+xadd", "+eval", "+client")
-    await either.client.execute_command(
+    await client.execute_command(
         "ACL", "SETUSER", "weak", "on", "nopass", "allkeys", "allchannels", "-@all", *rights
     )
     try:
-        await either.client.execute_command("AUTH", "weak", "")
+        await client.execute_command("AUTH", "weak", "")
         (written,) = await publish(either, '{"data":1}')
     finally:
-        await either.client.execute_command("AUTH", "default", "")
-        await either.client.execute_command("ACL", "DELUSER", "weak")
-    entries = await either.client.xrange(KEY)
+        await client.execute_command("AUTH", "default", "")
+        await client.execute_command("ACL", "DELUSER", "weak")
+    entries = await client.xrange(KEY)
     assert [id_ for id_, _ in entries][1:] == [written]
 
 
