@@ -57,6 +57,7 @@ class Parsed:
         ("Origin: https://app.example", "Sec-WebSocket-Protocol: tidegate.v1, access_token.x"),
         ("X-Empty:", "X-Blank:  \t ", "X-Inside: a : b\t c ", "X-Latin: \xe9"),
         ("connection: keep-alive, UPGRADE",),
+        ("connection: keep-alive", "Connection: Upgrade"),
     ],
 )
 def test_an_ordinary_handshake_is_read_as_by_the_http_parser(more: tuple[str, ...]) -> None:
@@ -78,6 +79,11 @@ OTHERS = {
     "a space in the target": head(*LINES, first="GET /a b HTTP/1.1"),
     "no upgrade": head(*LINES[:1], *LINES[2:]),
     "another upgrade": head(*LINES, "Upgrade: h2c"),
+    "an upgrade in two headers": head(*LINES[:1], "Upgrade: web", "Upgrade: socket", *LINES[2:]),
+    "two upgrades, one of them empty": head(*LINES, "Upgrade:"),
+    "a word of Connection in two headers": head(
+        *LINES[:2], "Connection: up", "Connection: grade", *LINES[3:]
+    ),
     "not in Connection": head(*LINES[:2], "Connection: keep-alive", *LINES[3:]),
     "no key": head(*LINES[:3], *LINES[4:]),
     "two keys": head(*LINES, LINES[3]),
@@ -101,7 +107,13 @@ def test_all_else_is_left_to_the_http_parser(data: bytes) -> None:
     assert read_handshake(data, MAX) is None
 
 
-LOCAL = head("Host: 127.0.0.1", *LINES[1:], "Sec-WebSocket-Protocol: tidegate.v1")
+LOCAL = head(
+    "Host: 127.0.0.1",
+    *LINES[1:3],
+    LINES[3] + " ",
+    *LINES[4:],
+    "Sec-WebSocket-Protocol: tidegate.v1",
+)
 
 
 @pytest.mark.parametrize("size", [1, 50, len(LOCAL), len(LOCAL) + 3, len(LOCAL) + len(PING)])

@@ -156,7 +156,7 @@ def find_key(headers: RawHeaders) -> bytes | None:
         if name in _ONCE:
             if name in once:
                 return None
-            once[name] = value
+            once[name] = value.strip(b" \t")  # httptools leaves what is behind it
         elif name in _BODY:
             return None
     key = once.get(b"sec-websocket-key", b"")

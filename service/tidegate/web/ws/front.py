@@ -46,18 +46,18 @@ def read_handshake(data: bytes, max_bytes: int) -> _Ordinary | None:
     if found is None:
         return None
     headers = []
-    upgrade = connection = b""
+    upgrade = connection = b""  # a comma before each: two headers are a list, not one word
     for line in found[2][:-2].split(b"\r\n"):
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(_BLANK)
         headers.append((name, value))
         if name == b"upgrade":
-            upgrade += value
+            upgrade += b"," + value
         elif name == b"connection":
-            connection += value
-    if upgrade.lower() != b"websocket":
+            connection += b"," + value
+    if upgrade.lower() != b",websocket":
         return None
-    if connection.lower() != b"upgrade" and b"upgrade" not in [
+    if connection.lower() != b",upgrade" and b"upgrade" not in [
         word.strip(_BLANK) for word in connection.lower().split(b",")
     ]:
         return None
