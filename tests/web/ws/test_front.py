@@ -27,6 +27,7 @@ LINES = (
 )
 PING = b"\x89\x80\x00\x00\x00\x00"
 PONG = b"\x8a\x00"
+CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
 
 
 def head(*lines: str, first: str = "GET /ws/operations/42?history=1 HTTP/1.1") -> bytes:
@@ -140,3 +141,18 @@ async def test_a_handshake_in_pieces_is_answered_as_one_that_is_whole(
             assert (port.open, port.waiting, len(port.idle)) == (1, 0, 0)
         await until(lambda: port.open == 0)
         assert replica.viewers == 0
+
+
+@pytest.mark.parametrize("sender", ["auto", "asgi"])
+async def test_one_that_leaves_behind_its_handshake_is_no_failure_of_the_endpoint(
+    redis_server: Server, caplog: pytest.LogCaptureFixture, sender: str
+) -> None:
+    async with Replica(redis_server.url, sender=sender) as replica:
+        async with connected(replica.settings.server.port) as wire:
+            await wire.send(LOCAL, CLOSE)
+            answer = await wire.answer()
+            assert answer.status == 101
+            assert (await wire.rest()).endswith(b"\x88\x02\x03\xe8")
+        port = replica.runtime._public_port
+        await until(lambda: port.open == 0 and len(replica.runtime._limiter) == 0)
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []

@@ -47,6 +47,8 @@ class AsgiBridge:
         Raises:
             ConnectionResetError: the socket is closed.
         """
+        if message["type"] == "websocket.accept":
+            return  # answered already, and the viewer may have left since
         await self._room.wait()
         if self._is_lost or self._protocol.phase is not Phase.OPEN:
             raise ConnectionResetError("the WebSocket is closed")
