@@ -5,6 +5,8 @@ the HTTP parser; the same is answered whichever of the two has read it.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from typing import Any, cast
 
 import httptools
 import pytest
@@ -14,7 +16,11 @@ from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
 from tests.web.server.wire import PATIENCE_S, connected
-from tidegate.web.ws.front import read_handshake
+from tidegate.model.settings import Settings
+from tidegate.web.access.limits import ConnectionLimiter
+from tidegate.web.server.port import public_port
+from tidegate.web.ws.acceptor import Acceptor
+from tidegate.web.ws.front import Front, FrontShared, read_handshake
 
 MAX = 16_384
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -156,3 +162,48 @@ async def test_one_that_leaves_behind_its_handshake_is_no_failure_of_the_endpoin
         port = replica.runtime._public_port
         await until(lambda: port.open == 0 and len(replica.runtime._limiter) == 0)
     assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
+
+
+class Paused:
+    """A transport that only remembers whether it is read."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def get_extra_info(self, _name: str) -> None:
+        """It has no socket."""
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+async def test_what_waits_for_its_turn_is_no_more_than_a_head() -> None:
+    """One read may bring 256 KiB, and a second one as much again."""
+    port = public_port(Settings(), 1_000, Counter())
+    given: list[bytes] = []
+
+    class Http:
+        def carry_on(self, _transport: asyncio.Transport, data: bytes, _due: float) -> None:
+            given.append(data)
+
+        def refuse(self, _transport: asyncio.Transport, reason: str) -> None:
+            given.append(reason.encode())
+
+    settings, no_app = Settings(), cast("Any", None)
+    limiter = ConnectionLimiter(settings.replica)
+    acceptor = Acceptor(no_app, limiter, settings, port.on_left)
+    front = Front(FrontShared(port, limiter, acceptor, set(), cast("Any", Http)))
+    transport = Paused()
+    front.connection_made(cast("asyncio.Transport", transport))
+    port.pace.run(lambda: None)  # somebody else's turn
+    data = b"x" * (port.limits.header_max_bytes + 1)
+    front.data_received(data)
+    assert transport.calls == ["pause"]
+    await until(lambda: given == [data])
+    assert transport.calls == ["pause", "resume"]

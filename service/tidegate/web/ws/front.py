@@ -135,12 +135,13 @@ class Front:
         port = self._shared.port
         if self._data:  # its turn has not come
             self._data += data
-            if not self._is_paused and len(self._data) > port.limits.header_max_bytes:
-                self._is_paused = True
-                self._transport.pause_reading()
-            return
-        self._data = data
-        port.pace.run(self._first)
+        else:
+            self._data = data
+            if port.pace.run(self._first):
+                return
+        if not self._is_paused and len(self._data) > port.limits.header_max_bytes:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         """Nothing to do: the transport closes itself."""
