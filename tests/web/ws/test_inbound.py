@@ -13,6 +13,7 @@ from tests.harness.raw_viewer import RawViewer
 from tests.harness.replica import Replica
 from tests.harness.waiting import until
 from tests.servers.standalone import Server
+from tidegate.web.ws.asgi_bridge import AsgiBridge
 
 MAX_MESSAGE = 65_536
 MESSAGES_PER_S = 50
@@ -120,6 +121,27 @@ async def test_a_flood_of_messages_is_4400(replica: Replica) -> None:
         assert frames[-1]["data"]["code"] == "too_many_messages"
         assert [f["type"] for f in frames[:-1]] == ["pong"] * MESSAGES_PER_S
     await until(lambda: replica.viewers == 0)
+
+
+async def test_what_waits_for_an_asgi_application_is_bounded(
+    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read of empty messages was 16,000 of them, and 0.2 s in which nobody else was served."""
+    waiting: list[int] = []
+    on_text = AsgiBridge._on_text
+
+    def counted(self: AsgiBridge, text: str) -> None:
+        on_text(self, text)
+        waiting.append(self._inbox.qsize())
+
+    monkeypatch.setattr(AsgiBridge, "_on_text", counted)
+    async with Replica(redis_server.url, sender="asgi") as replica:
+        with await replica.raw("42") as viewer:
+            await flood(viewer, Frame(Opcode.TEXT, b""), 40_000)
+            await viewer.until_end()
+        await until(lambda: replica.viewers == 0)
+    assert max(waiting) <= 4 * MESSAGES_PER_S
+    assert len(waiting) < 20 * MESSAGES_PER_S, "the rest is not even parsed"
 
 
 async def test_a_flood_of_control_frames_or_empty_parts_is_4400(

@@ -117,7 +117,8 @@ class Acceptor:
         self, protocol: WebSocketProtocol, head: RequestHead
     ) -> Coroutine[Any, Any, None] | None:
         if self._is_asgi:
-            bridge = AsgiBridge(protocol)
+            # So many that the application refuses them itself, with its words, where it can.
+            bridge = AsgiBridge(protocol, most=4 * int(self._viewer.messages_per_s))
             return self._app(scope_of(head), bridge.receive, bridge.send)
         sender = protocol.owner = DirectSender(protocol)
         sender.on_gone = self._on_gone

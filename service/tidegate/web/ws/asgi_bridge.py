@@ -2,7 +2,8 @@
 
 It is used if `server.sender` is `asgi`, so that the bounds of `web.ws.protocol` and their tests
 apply to plain ASGI as well. The handshake is answered before the application is called, so the
-application has to accept. Reading is paused until the application has received each message.
+application has to accept. Reading is paused until the application has received each message, and
+of one read no more messages are kept than it would refuse as a flood.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from starlette.types import Message, Scope
 from websockets.frames import Frame, Opcode
 
 from tidegate.core.connection_record import ConnectionKind, ConnectionRecord
+from tidegate.model.close_codes import BAD_REQUEST
 from tidegate.web.request import RequestHead
 from tidegate.web.ws.protocol import Phase, WebSocketProtocol
 
@@ -20,8 +22,10 @@ from tidegate.web.ws.protocol import Phase, WebSocketProtocol
 class AsgiBridge:
     """The owner of a socket; the application calls `receive` and `send`."""
 
-    def __init__(self, protocol: WebSocketProtocol) -> None:
+    def __init__(self, protocol: WebSocketProtocol, most: int) -> None:
+        """`most` is how many messages may wait for the application."""
         self._protocol = protocol
+        self._most = most
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._inbox.put_nowait({"type": "websocket.connect"})
         self._room = asyncio.Event()
@@ -81,6 +85,10 @@ class AsgiBridge:
             self._inbox.put_nowait({"type": "websocket.disconnect", "code": self.record.code})
 
     def _on_text(self, text: str) -> None:
+        if self._inbox.qsize() >= self._most:
+            self.record.told(BAD_REQUEST.code, BAD_REQUEST.name)
+            self._protocol.send_close(BAD_REQUEST.code, "")
+            return
         self._inbox.put_nowait({"type": "websocket.receive", "text": text})
         if not self._protocol.transport.is_closing():
             self._protocol.transport.pause_reading()
