@@ -9,11 +9,9 @@ import json
 import socket
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import pytest
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from tests.gateway.fake_socket import FakeSocket
 from tests.harness.text_frames import split_texts
@@ -26,7 +24,8 @@ from tidegate.model.frames import Frame, FrameKind
 from tidegate.model.ids import ZERO
 from tidegate.model.settings import Settings, ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.server.http_protocol import CONNECTION, HttpProtocol, bind_http
+from tidegate.web.server.exchange import CONNECTION, Answering
+from tidegate.web.server.http_protocol import HttpProtocol
 from tidegate.web.server.port import admin_port
 from tidegate.web.sse.sender import SseSender
 from tidegate.web.ws.protocol import SocketsShared, WebSocketProtocol
@@ -203,10 +202,8 @@ class DirectEvents(Direct):
             leaving.cancel()
             await running
 
-        config = Config(app, http=bind_http(admin_port(Settings(), 1024)), log_config=None)
-        config.load()
-        kind = cast("type[HttpProtocol]", config.http_protocol_class)
-        connection = kind(config=config, server_state=ServerState(), app_state={})
+        answering = Answering(app, set())
+        connection = HttpProtocol(admin_port(Settings(), 1024), answering, set())
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: connection, sock=self._ours)
         self._reading = asyncio.create_task(self._read())

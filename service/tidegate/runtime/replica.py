@@ -41,7 +41,7 @@ from tidegate.runtime.inspector import ReplicaInspector
 from tidegate.runtime.listening import listen
 from tidegate.runtime.memory_guard import MemoryGuard
 from tidegate.runtime.report import MetricsReport
-from tidegate.runtime.server import make_server
+from tidegate.runtime.server import Server
 from tidegate.telemetry.connections import Connections
 from tidegate.telemetry.metrics import new_registry
 from tidegate.web.access.authenticator import Authenticator
@@ -214,13 +214,12 @@ class Replica:
         app, settings, port = self._public_app(), self._settings, self._public_port
         acceptor = Acceptor(app, self._limiter, settings, port.on_left)
         trusted = settings.server.forwarded_allow_ips
-        viewers = make_server(
+        viewers = Server(
             ClientAddress(app, trusted) if trusted else app,
             settings,
-            http=bind_front(port, self._limiter, acceptor),
-            ws="none",
+            bind_front(port, self._limiter, acceptor),
         )
-        acceptor.serve(viewers.server_state.connections, viewers.server_state.tasks)
+        acceptor.serve(viewers.connections, viewers.tasks)
         registry = new_registry(self._report.numbers)
         inside = admin_app(
             self._settings.server,
@@ -231,7 +230,7 @@ class Replica:
             disconnect=self._disconnect,
             revoke=self._revoke,
         )
-        admins = make_server(inside, self._settings, http=bind_http(self._admin_port), ws="none")
+        admins = Server(inside, self._settings, bind_http(self._admin_port))
         self._report.start()
         self._memory.start()
         async with self._node.running(
@@ -239,9 +238,9 @@ class Replica:
             (self._rights.run(), "rights"),
             (self._authenticator.run(), "keys"),
         ) as tasks:
-            serving = tasks.create_task(viewers.serve(sockets=[public]), name="public")
+            serving = tasks.create_task(viewers.serve(public), name="public")
             if admin is not None:
-                tasks.create_task(admins.serve(sockets=[admin]), name="admin")
+                tasks.create_task(admins.serve(admin), name="admin")
             _settle_garbage()
             said = {
                 "version": __version__,

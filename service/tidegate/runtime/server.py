@@ -1,7 +1,6 @@
-"""uvicorn's server, which waits for events wherever uvicorn sleeps: a stop takes no fixed time.
+"""The server of one port: accepts connections, and ends them within the configured time.
 
-uvicorn 0.54 looks every 0.1 s whether it should end, then sleeps 0.1 s for its connections and
-looks every 0.1 s whether they have closed: 0.2 s for each of the two servers of a replica.
+It waits for events where uvicorn's own sleeps: a stop takes no fixed time.
 """
 
 from __future__ import annotations
@@ -9,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from tidegate.model.settings import Settings
 from tidegate.runtime.listening import BACKLOG
 from tidegate.web.http.shutdown_guard import ShutdownGuard
+from tidegate.web.server.exchange import Answering
+from tidegate.web.server.http_protocol import Bind
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +30,8 @@ DATE_S = 1.0
 CANCEL_S = 1.0
 
 
-class _ServerMembers(set[T]):
-    """A set that tells when it has become empty. uvicorn's protocols leave it both ways."""
+class _Members(set[T]):
+    """A set that tells when it has become empty."""
 
     def __init__(self, on_empty: Callable[[], None]) -> None:
         super().__init__()
@@ -42,88 +42,62 @@ class _ServerMembers(set[T]):
         if not self:
             self._on_empty()
 
-    def remove(self, member: T) -> None:
-        super().remove(member)
-        if not self:
-            self._on_empty()
 
+class Server:
+    """Serves until `stop`."""
 
-class Server(uvicorn.Server):
-    """Serves until `stop`; leaves the process's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, settings: Settings, bind: Bind) -> None:
+        """`bind` makes what makes a protocol for each connection."""
         self._stopping = asyncio.Event()
         #: Set when connections are accepted.
         self.listening = asyncio.Event()
         self._changed = asyncio.Event()
-        self.server_state.connections = _ServerMembers(self._changed.set)
-        self.server_state.tasks = _ServerMembers(self._changed.set)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        await super().startup(sockets)
-        self.listening.set()
+        #: Open ones, each with `shutdown`.
+        self.connections: set[Any] = _Members(self._changed.set)
+        #: Of requests that are at work.
+        self.tasks: set[asyncio.Task[None]] = _Members(self._changed.set)
+        self._answering = Answering(ShutdownGuard(app), self.tasks)
+        self._make = bind(self._answering, self.connections)
+        self._patience_s = max(1, round(settings.server.shutdown_timeout_s))
 
     def stop(self) -> None:
         """Accept nothing more, let requests finish for the configured time, and end."""
-        self.should_exit = True
         self._stopping.set()
 
-    async def main_loop(self) -> None:
-        """Until `stop`; the tick is what makes the `Date` header."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DATE_S):
-                    await self._stopping.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listeners and idle connections; cancel what is at work when time is over."""
-        for server in self.servers:
+    async def serve(self, listener: socket.socket) -> None:
+        """On this socket, which is closed then."""
+        self._answering.set_date()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(self._make, sock=listener, backlog=BACKLOG)
+        try:
+            self.listening.set()
+            while not self._stopping.is_set():
+                self._answering.set_date()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DATE_S):
+                        await self._stopping.wait()
+        finally:
             server.close()
-        for listener in sockets or ():
             listener.close()
-        for connection in list(self.server_state.connections):
+        await self._end()
+
+    async def _end(self) -> None:
+        """Close idle connections; cancel what is at work when time is over."""
+        for connection in list(self.connections):
             connection.shutdown()
         try:
-            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+            async with asyncio.timeout(self._patience_s):
                 await self._until_quiet()
         except TimeoutError:
             log.warning(
-                "shutdown timed out",
-                connections=len(self.server_state.connections),
-                requests=len(self.server_state.tasks),
+                "shutdown timed out", connections=len(self.connections), requests=len(self.tasks)
             )
-            if cancelled := list(self.server_state.tasks):
+            if cancelled := list(self.tasks):
                 for task in cancelled:
                     task.cancel()
                 await asyncio.wait(cancelled, timeout=CANCEL_S)
 
     async def _until_quiet(self) -> None:
-        state = self.server_state
-        while state.connections or state.tasks:
+        while self.connections or self.tasks:
             self._changed.clear()
             await self._changed.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Whoever made it handles signals."""
-        yield
-
-
-def make_server(app: ASGIApp, settings: Settings, **options: Any) -> Server:
-    """Of one port; `options` are uvicorn's."""
-    keep_alive_s: Any = settings.replica.keep_alive_s  # `int`, but any number will do
-    config = uvicorn.Config(
-        ShutdownGuard(app),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,  # `ClientAddress` does it, where it is asked for
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=keep_alive_s,
-        timeout_graceful_shutdown=max(1, round(settings.server.shutdown_timeout_s)),
-        **options,
-    )
-    return Server(config)

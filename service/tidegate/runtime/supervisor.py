@@ -32,7 +32,7 @@ from tidegate.model.errors import SettingsError, TidegateError
 from tidegate.model.settings import Settings
 from tidegate.runtime.descriptors import descriptor_limit
 from tidegate.runtime.listening import WorkersPort, listen
-from tidegate.runtime.server import Server, make_server
+from tidegate.runtime.server import Server
 from tidegate.runtime.worker_channel import (
     CannotServe,
     Died,
@@ -241,7 +241,7 @@ class Supervisor:
         ):
             answering = self._admin_server()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(answering.serve(sockets=[admin]), name="admin")
+                tasks.create_task(answering.serve(admin), name="admin")
                 numbers = range(1, server.workers + 1)
                 kept = [
                     tasks.create_task(self._keep(number, public), name=f"worker {number}")
@@ -416,4 +416,4 @@ class Supervisor:
         settings = self._settings
         app = workers_app(self, settings.server.pod, metrics_enabled=settings.metrics.enabled)
         port = admin_port(settings, descriptor_limit())
-        return make_server(app, settings, http=bind_http(port), ws="none")
+        return Server(app, settings, bind_http(port))

@@ -1,6 +1,4 @@
-"""Both directions of one HTTP connection: when more is read from it, and for how long what was
-written may stay unread.
-"""
+"""What is written to one HTTP connection: who writes past ASGI, and for how long it may stay unread."""
 
 from __future__ import annotations
 
@@ -8,11 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from uvicorn.protocols.http.flow_control import FlowControl
-
 
 class DirectWriter(Protocol):
-    """Who writes to the transport itself; told what uvicorn's flow control is told."""
+    """Who writes to the transport itself; told what the protocol is told."""
 
     def paused(self) -> None:
         """The buffer is above its mark."""
@@ -22,27 +18,6 @@ class DirectWriter(Protocol):
 
     def lost(self) -> None:
         """The connection is."""
-
-
-class Flow(FlowControl):
-    """uvicorn's, which resumes whenever an application asks for a body; here `goes_on` decides."""
-
-    def __init__(self, transport: asyncio.Transport, goes_on: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._goes_on: Callable[[], bool] | None = goes_on
-
-    def pause_reading(self) -> None:
-        if not self._transport.is_closing():
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        """A client that is gone is no reason to fail."""
-        if self._goes_on is not None and not self._transport.is_closing() and self._goes_on():
-            super().resume_reading()
-
-    def let_go(self) -> None:
-        """Break the cycle."""
-        self._goes_on = None
 
 
 class UnreadAnswers:

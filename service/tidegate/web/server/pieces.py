@@ -25,6 +25,9 @@ class Pieces:
     def __bool__(self) -> bool:
         return bool(self._data)
 
+    def __len__(self) -> int:
+        return len(self._data) - self._at
+
     def add(self, data: bytes) -> None:
         """It was read."""
         self._data = self._data[self._at :] + data if self._data else data

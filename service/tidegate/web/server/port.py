@@ -39,6 +39,7 @@ class PortLimits(NamedTuple):
     Attributes:
         max_waiting: of them, those that have not sent their first request.
         max_descriptor: a connection with this descriptor or a higher one is refused.
+        keep_alive_s: without a request, behind one.
         unread_timeout_s: for an answer of which nothing is read.
     """
 
@@ -47,6 +48,7 @@ class PortLimits(NamedTuple):
     max_descriptor: int
     header_max_bytes: int
     header_timeout_s: float
+    keep_alive_s: float
     unread_timeout_s: float
 
 
@@ -113,6 +115,7 @@ def _limits(settings: Settings, max_connections: int, max_waiting: int) -> PortL
         max_descriptor=0,
         header_max_bytes=replica.header_max_bytes,
         header_timeout_s=replica.header_timeout_s,
+        keep_alive_s=replica.keep_alive_s,
         # As an event stream, and a socket that answers no ping.
         unread_timeout_s=viewer.ping_interval_s + viewer.ping_timeout_s,
     )
