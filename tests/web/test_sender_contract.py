@@ -24,7 +24,7 @@ from tidegate.model.frames import Frame, FrameKind
 from tidegate.model.ids import ZERO
 from tidegate.model.settings import Settings, ViewerSettings
 from tidegate.web.asgi_sender import AsgiSender
-from tidegate.web.server.exchange import CONNECTION, Answering
+from tidegate.web.server.answering import CONNECTION, Answering
 from tidegate.web.server.http_protocol import HttpProtocol
 from tidegate.web.server.port import admin_port
 from tidegate.web.sse.sender import SseSender

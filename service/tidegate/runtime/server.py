@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from tidegate.model.settings import Settings
 from tidegate.runtime.listening import BACKLOG
 from tidegate.web.http.shutdown_guard import ShutdownGuard
-from tidegate.web.server.exchange import Answering
+from tidegate.web.server.answering import Answering
 from tidegate.web.server.http_protocol import Bind
 
 log = structlog.get_logger(__name__)

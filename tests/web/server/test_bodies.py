@@ -11,7 +11,7 @@ import pytest
 from tests.harness.backend import Backend
 from tests.harness.replica import Replica
 from tests.servers.standalone import Server
-from tidegate.web.server.http_protocol import UNREAD_MAX_BYTES
+from tidegate.web.server.unread_body import UNREAD_MAX_BYTES
 
 SERVICE = "s" * 32
 #: Longer than a busy machine takes for an answer that should come before it.

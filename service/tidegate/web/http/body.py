@@ -11,7 +11,7 @@ import asyncio
 
 from starlette.requests import ClientDisconnect, Request
 
-from tidegate.web.server.exchange import READS_BODY
+from tidegate.web.server.answering import READS_BODY
 
 #: Of a refused body: read and dropped, before the connection is closed instead.
 SKIP_MAX_BYTES = 16 * 1_048_576

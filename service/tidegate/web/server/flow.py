@@ -1,10 +1,17 @@
-"""What is written to one HTTP connection: who writes past ASGI, and for how long it may stay unread."""
+"""Both directions of one HTTP connection: whether it is read from, and for how long what was
+written may stay unread.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+import socket
+import struct
+from typing import Any, Protocol
+
+from tidegate.web.server.port import Port
+
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class DirectWriter(Protocol):
@@ -20,15 +27,35 @@ class DirectWriter(Protocol):
         """The connection is."""
 
 
-class UnreadAnswers:
-    """Cuts a connection of whose answers nothing is read for `timeout_s`."""
+class Reading:
+    """Whether more is read. A client that is gone is no reason to fail."""
 
-    def __init__(
-        self, transport: asyncio.Transport, timeout_s: float, on_cut: Callable[[], None]
-    ) -> None:
+    __slots__ = ("_is_paused", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._timeout_s = timeout_s
-        self._on_cut: Callable[[], None] | None = on_cut
+        self._is_paused = False
+
+    def pause(self) -> None:
+        """Leave what comes in the kernel."""
+        if not self._is_paused and not self._transport.is_closing():
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._is_paused and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+
+
+class UnreadAnswers:
+    """Cuts a connection of whose answers nothing is read in time."""
+
+    def __init__(self, transport: asyncio.Transport, port: Port) -> None:
+        self._transport = transport
+        self._port = port
+        self._is_over = False
         self._clock: asyncio.TimerHandle | None = None
         #: When it was looked at last: how much was unsent, and whether all of it went since.
         self._unsent_bytes = 0
@@ -36,13 +63,13 @@ class UnreadAnswers:
 
     def bound(self) -> None:
         """If something is unsent: it has to become less, in time."""
-        if self._clock is not None or self._on_cut is None:
+        if self._clock is not None or self._is_over:
             return
         unsent = self._transport.get_write_buffer_size()
         if unsent:
             self._unsent_bytes, self._has_drained = unsent, False
             loop = asyncio.get_running_loop()
-            self._clock = loop.call_later(self._timeout_s, self._look)
+            self._clock = loop.call_later(self._port.limits.unread_timeout_s, self._look)
 
     def drained(self) -> None:
         """More may be written."""
@@ -50,7 +77,7 @@ class UnreadAnswers:
 
     def let_go(self) -> None:
         """The connection is lost, or another protocol's."""
-        self._on_cut = None
+        self._is_over = True
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
@@ -59,8 +86,13 @@ class UnreadAnswers:
         self._clock = None
         unsent = self._transport.get_write_buffer_size()
         if unsent and unsent >= self._unsent_bytes and not self._has_drained:
-            if self._on_cut is not None:
-                self._on_cut()
-            self._transport.abort()
+            self._cut()
         else:
             self.bound()
+
+    def _cut(self) -> None:
+        self._port.refusals["unread_answer"] += 1
+        sock: Any = self._transport.get_extra_info("socket")
+        if sock is not None:  # or the kernel keeps what it has for a quarter of an hour
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()

@@ -11,31 +11,27 @@ behind it waits as bytes until it is answered, and when these are many, nothing 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
 from tidegate.web.problem import last_answer
+from tidegate.web.server.answering import Answering
 from tidegate.web.server.connections import ConnectionRegistry, descriptor
-from tidegate.web.server.exchange import Answering, Exchange
-from tidegate.web.server.flow import DirectWriter, UnreadAnswers
+from tidegate.web.server.exchange import Exchange, addresses_of
+from tidegate.web.server.flow import DirectWriter, Reading, UnreadAnswers
 from tidegate.web.server.framing import Framing, NotHttp
+from tidegate.web.server.idle_time import IdleTime
 from tidegate.web.server.lingering import Lingering
 from tidegate.web.server.pieces import Pieces
 from tidegate.web.server.port import Port
+from tidegate.web.server.unread_body import UnreadBody
 
-#: Of a body that nobody reads. More than the loop reads at once (256 KiB), so that one that is to
-#: be read has been asked for before.
-UNREAD_MAX_BYTES = 1_048_576
 #: Of what waits behind the request that is answered, and of its body; more stays in the kernel. One
 #: that sends less is read from, so that it is noticed when it goes.
 AHEAD_MAX_BYTES = 65_536
 
 #: Makes what makes a protocol for each connection of a server.
-Bind = Callable[[Answering, ConnectionRegistry], Callable[[], asyncio.BaseProtocol]]
-
-_NO_LINGER = struct.pack("ii", 1, 0)
+Bind = Callable[[Answering, ConnectionRegistry], Callable[[], Any]]
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -55,19 +51,12 @@ class HttpProtocol(asyncio.Protocol):
     _is_over = False
     #: What comes from now on is dropped; what has come as a whole is answered.
     _is_shut = False
-    _is_read_paused = False
     _lingering: Lingering | None = None
     _feeding: asyncio.Handle | None = None
     #: What is parsed now came before the answer to the request in front of it.
     _is_ahead = False
     #: The request that is not answered.
     _exchange: Exchange | None = None
-    #: Whether somebody reads the newest request's body.
-    _body_is_read = False
-    #: For a head that is due, for a body that nobody reads, and between requests.
-    _head_clock: asyncio.TimerHandle | None = None
-    _body_clock: asyncio.TimerHandle | None = None
-    _rest_clock: asyncio.TimerHandle | None = None
 
     def __init__(self, port: Port, answering: Answering, members: ConnectionRegistry) -> None:
         self.port = port
@@ -76,6 +65,9 @@ class HttpProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._pieces = Pieces()
         self._framing = Framing()
+        self._idle = IdleTime(self, port)
+        self._body = UnreadBody(self, port)
+        self._reading: Reading
         self._unread: UnreadAnswers
         self._addresses: dict[str, object] | None = None
 
@@ -86,8 +78,7 @@ class HttpProtocol(asyncio.Protocol):
         self._start(transport)
         reason = self.port.take_in(descriptor(transport))
         if reason is None:
-            self._expect_head()
-            self.port.idle[self] = None
+            self._idle.first()
         else:
             self._refuse(reason)
 
@@ -98,8 +89,7 @@ class HttpProtocol(asyncio.Protocol):
         self._start(transport)
         transport.set_protocol(self)
         self._is_new = False
-        self._head_clock = self._loop.call_at(due, self._head_is_late)
-        self.port.idle[self] = None
+        self._idle.first_is_due(due)
         self._pieces.add(data)
         self._feed()
 
@@ -112,7 +102,8 @@ class HttpProtocol(asyncio.Protocol):
     def _start(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self._members.add(self)
-        self._unread = UnreadAnswers(transport, self.port.limits.unread_timeout_s, self._is_unread)
+        self._reading = Reading(transport)
+        self._unread = UnreadAnswers(transport, self.port)
 
     def _refuse(self, reason: str) -> None:
         self._is_over = True
@@ -132,10 +123,8 @@ class HttpProtocol(asyncio.Protocol):
         self._is_over = True
         self._members.discard(self)
         self._pieces.clear()
-        self._head_is_read()
-        self._stop_body_clock()
-        self._stop_rest()
-        self.port.idle.pop(self, None)
+        self._idle.let_go()
+        self._body.let_go()
         if self._feeding is not None:
             self._feeding.cancel()
         if self._lingering is not None:
@@ -182,7 +171,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._is_new:
             self._is_new = False
             if not self.port.pace.run(self._feed_first):
-                self._pause_reading()
+                self._reading.pause()
         else:
             self._feed()
 
@@ -198,14 +187,14 @@ class HttpProtocol(asyncio.Protocol):
             self._parse(self._pieces.next(self._framing.body_left))
         if self._is_over:
             self._pieces.clear()
-        elif self._framing.is_body_due and not self._body_is_read:
-            self._bound_body()
+        elif self._framing.is_body_due:
+            self._body.bound(self._framing.body_bytes)
         if self._is_shut:
             self._end_if_shut()
         if len(self._pieces) > AHEAD_MAX_BYTES:
-            self._pause_reading()
+            self._reading.pause()
         else:
-            self._resume_reading()
+            self._reading.resume()
 
     def _waits(self) -> bool:
         """Whether the next piece has to wait for the answer, or for who reads the body."""
@@ -233,19 +222,18 @@ class HttpProtocol(asyncio.Protocol):
         head = framing.take_head()
         if head is not None:
             self._begin(head)
-        elif framing.is_in_head and self._head_clock is None:  # not the first one
-            self._stop_rest()
-            self._expect_head()
+        elif framing.is_in_head:
+            self._idle.head_begins()
 
     def _parse_body(self, piece: bytes) -> None:
         framing, most = self._framing, self.port.limits.header_max_bytes
         try:
             framing.feed(piece)
         except NotHttp:
-            self._refuse_body("bad_request", 400, "not an HTTP/1.1 request")
+            self.refuse_body("bad_request", 400, "not an HTTP/1.1 request")
             return
         if framing.is_body_due and framing.unended_bytes > most:  # or between two chunks
-            self._refuse_body("header_size", 431, f"the trailers have more than {most} bytes")
+            self.refuse_body("header_size", 431, f"the trailers have more than {most} bytes")
             return
         if self._exchange is not None:
             self._exchange.feed(piece)
@@ -254,21 +242,18 @@ class HttpProtocol(asyncio.Protocol):
 
     def _begin(self, head: bytes) -> None:
         """It is whole."""
-        self._head_is_read()
-        self._stop_rest()
-        self.port.idle.pop(self, None)
-        self._body_is_read = False
+        self._idle.is_over()
+        self._body.begin()
         self.is_last = self.is_last or not self._framing.keeps_alive
         if self._addresses is None:
-            self._addresses = _addresses(self.transport)
-        exchange = Exchange(self, self._addresses, self._answering, self._framing.version)
-        self._exchange = exchange
-        exchange.begin(head)
+            self._addresses = addresses_of(self.transport)
+        exchange = self._exchange = Exchange(self, self._addresses, self._framing.version)
+        exchange.begin(self._answering.protocol(exchange), head)
         if not self._framing.is_body_due:
             self._request_is_whole()
 
     def _request_is_whole(self) -> None:
-        self._stop_body_clock()
+        self._body.is_over()
         self._is_over = self.is_last
         self._rest()
 
@@ -296,18 +281,6 @@ class HttpProtocol(asyncio.Protocol):
         """Of a port that takes sockets."""
         raise NotImplementedError
 
-    # -- reading ----------------------------------------------------------------------------------
-
-    def _pause_reading(self) -> None:
-        if not self._is_read_paused and not self.transport.is_closing():
-            self._is_read_paused = True
-            self.transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._is_read_paused and not self.transport.is_closing():
-            self._is_read_paused = False
-            self.transport.resume_reading()
-
     def go_on(self) -> None:
         """More of a body is taken; what waits here comes first."""
         if self._pieces and self._feeding is None:
@@ -333,70 +306,34 @@ class HttpProtocol(asyncio.Protocol):
         """If there is nothing to do: wait for the next request, but not for ever."""
         if self._is_over or self._exchange is not None or self._framing.is_body_due:
             return
-        if self._head_clock is None and self._rest_clock is None:
-            self.port.idle[self] = None
-            self._rest_clock = self._loop.call_later(self.port.limits.keep_alive_s, self.end)
+        self._idle.rest()
 
-    def _stop_rest(self) -> None:
-        if self._rest_clock is not None:
-            self._rest_clock.cancel()
-            self._rest_clock = None
+    def head_is_late(self) -> None:
+        """The connection is of no use."""
+        self.port.refusals["header_time"] += 1
+        self.transport.abort()
 
     def _end_with(self, code: str, status: int, detail: str, *, retry: bool = False) -> None:
         """An answer of our own, and the end; nothing more is parsed."""
         self.port.refusals[code] += 1
-        self._head_is_read()
-        self._stop_body_clock()
+        self._idle.head_is_whole()
+        self._body.is_over()
         if not self.transport.is_closing():
             self.transport.write(last_answer(status, code, detail, retry=retry))
         self.end()
 
-    # -- time for a head --------------------------------------------------------------------------
-
-    def _expect_head(self) -> None:
-        self.port.waiting += 1
-        self._head_clock = self._loop.call_later(
-            self.port.limits.header_timeout_s, self._head_is_late
-        )
-
-    def _head_is_read(self) -> None:
-        if self._head_clock is not None:
-            self._head_clock.cancel()
-            self._head_clock = None
-            self.port.waiting -= 1
-
-    def _head_is_late(self) -> None:
-        self.port.refusals["header_time"] += 1
-        self.transport.abort()
-
     # -- bodies that nobody reads -----------------------------------------------------------------
-
-    def _bound_body(self) -> None:
-        """It is not here as a whole, and nobody has asked for it."""
-        if self._framing.body_bytes > UNREAD_MAX_BYTES:
-            self._refuse_body("body_size", 413, "this request takes no body")
-        elif self._body_clock is None:
-            self._body_clock = self._loop.call_later(
-                self.port.limits.header_timeout_s,
-                self._refuse_body,
-                *("body_time", 408, "the body did not arrive in time"),
-            )
 
     def body_is_read(self) -> None:
         """The newest request's, by somebody with bounds of his own."""
-        self._body_is_read = True
-        self._stop_body_clock()
+        self._body.is_read()
 
-    def _stop_body_clock(self) -> None:
-        if self._body_clock is not None:
-            self._body_clock.cancel()
-            self._body_clock = None
-
-    def _refuse_body(self, code: str, status: int, detail: str) -> None:
+    def refuse_body(self, code: str, status: int, detail: str) -> None:
+        """Nothing more of the newest request's is read, and nothing behind it."""
         exchange = self._exchange
-        if exchange is None or exchange.has_begun:  # now the rest of its answer is lost, or was sent
+        if exchange is None or exchange.has_begun:  # the rest of its answer is lost, or was sent
             self.port.refusals[code] += 1
-            self._stop_body_clock()
+            self._body.is_over()
             self.end()
             return
         self._exchange = None
@@ -422,21 +359,6 @@ class HttpProtocol(asyncio.Protocol):
             self._exchange.resume_writing()
         if self.writer is not None:
             self.writer.resumed()
-
-    def _is_unread(self) -> None:
-        self.port.refusals["unread_answer"] += 1
-        sock: Any = self.transport.get_extra_info("socket")
-        if sock is not None:  # or the kernel keeps what it has for a quarter of an hour
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-
-
-def _addresses(transport: asyncio.Transport) -> dict[str, object]:
-    """As asyncio has them, without what IPv6 adds to them."""
-    found: dict[str, object] = {}
-    for name in ("peername", "sockname"):
-        value = transport.get_extra_info(name)
-        found[name] = value[:2] if isinstance(value, tuple) else value
-    return found
 
 
 def bind_http(port: Port) -> Bind:

@@ -27,7 +27,7 @@ from tidegate.web.access.limits import ConnectionLimiter
 from tidegate.web.access.sessions import Admission, AuthorizedConnection
 from tidegate.web.problem import Refusal, problem, problem_of, send_response
 from tidegate.web.request import RequestHead, read_ask
-from tidegate.web.server.exchange import CONNECTION
+from tidegate.web.server.answering import CONNECTION
 from tidegate.web.sse.sender import SseSender
 
 PREFIX = "/sse/operations/"

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tidegate.web.access.limits import ConnectionLimiter, unavailable
+from tidegate.web.server.answering import Answering
 from tidegate.web.server.connections import ConnectionRegistry
-from tidegate.web.server.exchange import Answering
 from tidegate.web.server.http_protocol import Bind, HttpProtocol
 from tidegate.web.server.port import Port
 from tidegate.web.ws.acceptor import Acceptor, find_key, what_is_wrong
@@ -44,13 +44,13 @@ class PublicHttp(HttpProtocol):
         if refusal is not None or key is None:
             if refusal is None:
                 self.port.refusals["bad_request"] += 1
-            self._head_is_read()
+            self._idle.head_is_whole()
             transport.write(
                 what_is_wrong(target, headers) if refusal is None else unavailable(refusal)
             )
             self.end()
             return
-        self._resume_reading()  # paused by what came before, which is answered
+        self._reading.resume()  # paused by what came before, which is answered
         self._let_go()
         self._acceptor.accept(transport, target, headers, key)
 
