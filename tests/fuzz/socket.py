@@ -19,7 +19,9 @@ _MAY_BE_SENT = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 _VIEWER = ViewerSettings(max_message_bytes=1024)
 
 
-class _Transport(asyncio.Transport):
+class Transport(asyncio.Transport):
+    """Only remembers."""
+
     def __init__(self) -> None:
         super().__init__()
         self.out = bytearray()
@@ -32,6 +34,9 @@ class _Transport(asyncio.Transport):
         self.closing = True
 
     abort = close
+
+    def write_eof(self) -> None:
+        """Nobody reads."""
 
     def is_closing(self) -> bool:
         return self.closing
@@ -52,16 +57,16 @@ class _Transport(asyncio.Transport):
         """Nothing is read."""
 
 
-_LOOP = asyncio.new_event_loop()
+LOOP = asyncio.new_event_loop()
 
 
 def feed(data: bytes) -> None:
     """The first byte says in pieces of which size the rest arrives."""
-    _LOOP.run_until_complete(_feed(data))
+    LOOP.run_until_complete(_feed(data))
 
 
 async def _feed(data: bytes) -> None:
-    transport = _Transport()
+    transport = Transport()
     members: set[WebSocketProtocol] = set()
     protocol = WebSocketProtocol(transport, SocketsShared(_VIEWER, members, lambda: None))
     sender = protocol.owner = DirectSender(protocol)

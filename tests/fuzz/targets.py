@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import orjson
 
+from tests.fuzz.http import feed as feed_http
 from tests.fuzz.socket import feed
 from tidegate.model.entries import RawEntry, read_entry
 from tidegate.model.errors import InvalidInput
@@ -175,12 +176,19 @@ def frames(data: bytes) -> None:
     feed(data)
 
 
+def http(data: bytes) -> None:
+    """Any bytes on a connection of HTTP: answers are whole, and nothing of it stays."""
+    feed_http(data)
+
+
 def _masked(text: bytes, opcode: int = 0x81) -> bytes:
     return bytes([opcode, 0x80 | len(text)]) + b"\0\0\0\0" + text
 
 
 _JWT = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl"
 _PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+_GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 
 TARGETS: dict[str, Target] = {
     "ids": Target(ids, (b"42", b"a.b:c@d~e+f=g-h", b"1795-0", b"18446744073709551615-1")),
@@ -222,6 +230,17 @@ TARGETS: dict[str, Target] = {
             b"\x01" + _masked(b"a", 0x01) + _masked(b"b", 0x00) + _masked(b"c", 0x80),
             b"\x00" + _masked(b"\x03\xe8", 0x88),
             b"\x02" + _masked(b'{"type":"watch","operation":"42"}') + _masked(b"\xff"),
+        ),
+    ),
+    "http": Target(
+        http,
+        (
+            b"\xff" + _GET * 3,
+            b"\x07" + _GET + b"POST /read HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + _GET,
+            b"\x40POST /read HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            b"\x30GET /x HTTP/1.0\r\n\r\n",
+            b"\x21POST /read HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+            b"Content-Length: 2\r\n\r\nab" + _GET,
         ),
     ),
 }

@@ -15,16 +15,36 @@ from tests.web.server.wire import connected, request
 from tidegate.web.server.exchange import Exchange
 from tidegate.web.server.http_protocol import HttpProtocol
 from tidegate.web.server.unchunked import Unchunked
+from tidegate.web.ws.public_http import PublicHttp
 
 KINDS = (HttpProtocol, Exchange, HttpToolsProtocol, Unchunked)
 
 
-def protocols() -> int:
+def protocols() -> list[object]:
     """What there is of connections and requests."""
-    return sum(isinstance(thing, KINDS) for thing in gc.get_objects())
+    return [thing for thing in gc.get_objects() if isinstance(thing, KINDS)]
+
+
+async def test_a_connection_that_waits_for_a_request_keeps_nothing_of_the_last(
+    redis_server: Server, backend: Backend
+) -> None:
+    await backend.publish("42")
+    async with (
+        Replica(redis_server.url) as replica,
+        connected(replica.settings.server.port) as wire,
+    ):
+        gc.collect()
+        gc.disable()
+        try:
+            await wire.send(request("GET", "/operations/42", body=b"x" * 100))
+            await wire.answer()
+            await until(lambda: [type(one) for one in protocols()] == [PublicHttp])
+        finally:
+            gc.enable()
 
 
 WAYS = ["answered", "in the pipe", "streamed", "no request", "upgraded", "refused"]
+WAYS += ["HTTP/1.0", "half a body", "half a head"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -39,7 +59,7 @@ async def test_nothing_of_a_closed_connection_waits_for_the_collector(
             if way == "upgraded":
                 async with replica.watch("42") as viewer:
                     await viewer.state()
-                    assert protocols() == 0
+                    assert not protocols()
                 return
             async with connected(replica.settings.server.port) as wire:
                 if way == "answered":
@@ -58,11 +78,20 @@ async def test_nothing_of_a_closed_connection_waits_for_the_collector(
                     await until(lambda: stream._write_chunk is not None)  # type: ignore[attr-defined]
                     await backend.publish("42", "log")
                     del stream
+                elif way == "HTTP/1.0":
+                    await wire.send(request("GET", "/operations/42", version="1.0"))
+                    await wire.answer()
+                elif way == "half a body":
+                    await wire.send(request("POST", "/operations/42/events", body=b"{}")[:-1])
+                    await until(lambda: bool(protocols()))
+                elif way == "half a head":
+                    await wire.send(request("GET", "/operations/42")[:-1])
+                    await until(lambda: bool(protocols()))
                 elif way == "refused":
                     await wire.send(b"no request\r\n\r\n")
                     await wire.answer()
             await until(lambda: replica.runtime._public_port.open == 0)
             await until(lambda: replica.viewers == 0)
-            await until(lambda: protocols() == 0, "a cycle keeps it")
+            await until(lambda: not protocols(), "a cycle keeps it")
         finally:
             gc.enable()

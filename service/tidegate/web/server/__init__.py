@@ -1,1 +1,1 @@
-"""Below the application: TCP connections and HTTP as uvicorn speaks it, within bounds."""
+"""Below the application: TCP connections, and HTTP within bounds, which uvicorn answers."""
