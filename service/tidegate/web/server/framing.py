@@ -1,22 +1,25 @@
-"""Where the requests of one connection begin and end, and what their heads say.
+"""Where the requests of one connection begin and end.
 
 It is fed piece by piece (`web.server.pieces`), so that it is never further than the bounds allow.
 Nothing is answered here, and nothing of a body is kept.
 
     between requests --first byte--> head --empty line--> body --its end--> between requests
 
-An upgrade that is not spoken here is ignored (RFC 9110 section 7.8): the parser takes what is
-behind such a head for another protocol, so a new one is given the head without the upgrade.
+A head that asks for another protocol is read again (`web.server.upgrade`), and goes on without
+that if it is not spoken here: the parser takes what is behind it for another protocol.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httptools
 
-#: Of a head, for another protocol; neither goes on to the application.
-_UPGRADE_WORDS = frozenset({b"upgrade", b"http2-settings"})
+from tidegate.web.server.upgrade import Upgrade
+
+#: The parser has checked that there is one at the most, and that it is a number.
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 
 
 class NotHttp(Exception):
@@ -34,13 +37,9 @@ class Framing:
         self._head: bytes | None = None
         #: The first byte of a head is here, the last one is not.
         self.is_in_head = False
-        #: The head asks for another protocol, see `ignore_upgrade`.
-        self.is_upgrade = False
+        #: The head asks for another protocol; nothing is fed until that is answered or ignored.
+        self.upgrade: Upgrade | None = None
         self.is_body_due = False
-        self.target = b""
-        #: Names in lower case.
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.method = ""
         self.version = ""
         #: Whether another request may follow.
         self.keeps_alive = False
@@ -60,7 +59,7 @@ class Framing:
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self.is_upgrade = True
+            self.upgrade = Upgrade(b"".join(self._pieces))
         except httptools.HttpParserError:
             raise NotHttp from None
 
@@ -69,18 +68,12 @@ class Framing:
         head, self._head = self._head, None
         return head
 
-    def is_websocket(self) -> bool:
-        """Whether an upgrade is a handshake; with another method, version or word it is none."""
-        upgrades = [value.lower() for name, value in self.headers if name == b"upgrade"]
-        return self.version == "1.1" and self.method == "GET" and upgrades == [b"websocket"]
-
-    def ignore_upgrade(self) -> None:
+    def ignore_upgrade(self, upgrade: Upgrade) -> None:
         """Read the head without it. Raises `NotHttp`."""
-        text = self._head_without_upgrade()
-        self.is_upgrade = False
+        self.upgrade = None
         self._pieces.clear()
         self._parser = self._new_parser()
-        self.feed(text)
+        self.feed(upgrade.head_without())
 
     def let_go(self) -> None:
         """Break the cycle with the parser; nothing is fed any more."""
@@ -94,50 +87,28 @@ class Framing:
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
-    def _head_without_upgrade(self) -> bytes:
-        first = f" HTTP/{self.version}\r\n".encode()
-        lines = [self.method.encode(), b" ", self.target, first]
-        for name, value in self.headers:
-            if name == b"connection":
-                words = [word.strip() for word in value.split(b",")]
-                value = b", ".join(w for w in words if w.lower() not in _UPGRADE_WORDS)
-            if name not in _UPGRADE_WORDS:
-                lines += [name, b": ", value, b"\r\n"]
-        return b"".join([*lines, b"\r\n"])
-
     # -- the parser's callbacks -------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """See httptools."""
         self.is_in_head = True
-        self.target = b""
-        self.headers = []
-        self.body_bytes = self.body_left = 0
-
-    def on_url(self, url: bytes) -> None:
-        """See httptools."""
-        self.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
-        name = name.lower()
-        if name == b"content-length":
-            self.body_left = int(value)  # the parser has checked that it is a number
-        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """See httptools. What is raised here makes it no request."""
         parser = self._parser
-        self.method = parser.get_method().decode("ascii")
-        self.version = parser.get_http_version()
         if parser.should_upgrade():
             return
-        httptools.parse_url(self.target).path.decode("ascii")
+        head = b"".join(self._pieces)
+        httptools.parse_url(head.split(b" ", 2)[1]).path.decode("ascii")
+        length = _LENGTH.search(head)
+        self.version = parser.get_http_version()
         self.keeps_alive = self.version == "1.1" and parser.should_keep_alive()
         self.is_in_head = False
         self.is_body_due = True
+        self.body_bytes = 0
+        self.body_left = 0 if length is None else int(length[1])
         self.unended_bytes = 0
-        self._head = b"".join(self._pieces)
+        self._head = head
         self._pieces.clear()
 
     def on_body(self, body: bytes) -> None:

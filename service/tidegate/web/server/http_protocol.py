@@ -25,6 +25,7 @@ from tidegate.web.server.lingering import Lingering
 from tidegate.web.server.pieces import Pieces
 from tidegate.web.server.port import Port
 from tidegate.web.server.unread_body import UnreadBody
+from tidegate.web.server.upgrade import Upgrade
 
 #: Of what waits behind the request that is answered, and of its body; more stays in the kernel. One
 #: that sends less is read from, so that it is noticed when it goes.
@@ -37,7 +38,7 @@ Bind = Callable[[Answering, ConnectionRegistry], Callable[[], Any]]
 class HttpProtocol(asyncio.Protocol):
     """An asyncio protocol; see `bind_http`."""
 
-    #: Handshakes are taken by `handle_websocket_upgrade`.
+    #: Handshakes are taken by `handle_handshake`.
     takes_sockets = False
     #: Who writes the answer past ASGI, if anybody does.
     writer: DirectWriter | None = None
@@ -212,8 +213,8 @@ class HttpProtocol(asyncio.Protocol):
             return
         try:
             framing.feed(piece)
-            if framing.is_upgrade:
-                self._upgrade()
+            if framing.upgrade is not None:
+                self._upgrade(framing.upgrade)
         except NotHttp:
             self._end_with("bad_request", 400, "not an HTTP/1.1 request")
             return
@@ -267,17 +268,16 @@ class HttpProtocol(asyncio.Protocol):
             self.is_last = True
             self._is_over = not self._framing.is_body_due
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, upgrade: Upgrade) -> None:
         """The head asks for another protocol. Raises `NotHttp`."""
-        framing = self._framing
-        if framing.method == "CONNECT":
+        if upgrade.method == "CONNECT":
             self._end_with("bad_request", 501, "CONNECT is not supported")
-        elif self.takes_sockets and framing.is_websocket():
-            self.handle_websocket_upgrade()
+        elif self.takes_sockets and upgrade.is_websocket():
+            self.handle_handshake(upgrade)
         else:
-            framing.ignore_upgrade()
+            self._framing.ignore_upgrade(upgrade)
 
-    def handle_websocket_upgrade(self) -> None:
+    def handle_handshake(self, handshake: Upgrade) -> None:
         """Of a port that takes sockets."""
         raise NotImplementedError
 
@@ -297,9 +297,10 @@ class HttpProtocol(asyncio.Protocol):
         if self.is_last:
             self.end()
             return
-        self._is_ahead = True
-        self._feed()
-        self._is_ahead = False
+        if self._pieces or self._is_shut:
+            self._is_ahead = True
+            self._feed()
+            self._is_ahead = False
         self._rest()
 
     def _rest(self) -> None:

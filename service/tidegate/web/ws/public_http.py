@@ -11,6 +11,7 @@ from tidegate.web.server.answering import Answering
 from tidegate.web.server.connections import ConnectionRegistry
 from tidegate.web.server.http_protocol import Bind, HttpProtocol
 from tidegate.web.server.port import Port
+from tidegate.web.server.upgrade import Upgrade
 from tidegate.web.ws.acceptor import Acceptor, find_key, what_is_wrong
 from tidegate.web.ws.front import Front, FrontShared
 
@@ -32,13 +33,13 @@ class PublicHttp(HttpProtocol):
         self._limiter = limiter
         self._acceptor = acceptor
 
-    def handle_websocket_upgrade(self) -> None:
-        """The head is a handshake."""
+    def handle_handshake(self, handshake: Upgrade) -> None:
+        """See `HttpProtocol`."""
         if self._is_ahead:
             text = "a WebSocket handshake must not be pipelined behind pending requests"
             self._end_with("bad_request", 400, text)
             return
-        transport, target, headers = self.transport, self._framing.target, self._framing.headers
+        transport, target, headers = self.transport, handshake.target, handshake.headers
         refusal = self._limiter.refusal(self._loop.time())
         key = find_key(headers)
         if refusal is not None or key is None:
