@@ -35,6 +35,7 @@ class Framing:
         self._pieces: list[bytes] = []
         #: A head that is whole, until it is taken.
         self._head: bytes | None = None
+        self._target = b""
         #: The first byte of a head is here, the last one is not.
         self.is_in_head = False
         #: The head asks for another protocol; nothing is fed until that is answered or ignored.
@@ -92,6 +93,11 @@ class Framing:
     def on_message_begin(self) -> None:
         """See httptools."""
         self.is_in_head = True
+        self._target = b""
+
+    def on_url(self, url: bytes) -> None:
+        """See httptools."""
+        self._target += url
 
     def on_headers_complete(self) -> None:
         """See httptools. What is raised here makes it no request."""
@@ -99,7 +105,7 @@ class Framing:
         if parser.should_upgrade():
             return
         head = b"".join(self._pieces)
-        httptools.parse_url(head.split(b" ", 2)[1]).path.decode("ascii")
+        httptools.parse_url(self._target).path.decode("ascii")
         length = _LENGTH.search(head)
         self.version = parser.get_http_version()
         self.keeps_alive = self.version == "1.1" and parser.should_keep_alive()
