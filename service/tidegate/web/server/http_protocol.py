@@ -27,8 +27,8 @@ from tidegate.web.server.port import Port
 from tidegate.web.server.unread_body import UnreadBody
 from tidegate.web.server.upgrade import Upgrade
 
-#: Of what waits behind the request that is answered, and of its body; more stays in the kernel. One
-#: that sends less is read from, so that it is noticed when it goes.
+#: Of what waits behind the request that is answered; more stays in the kernel. One that sends less
+#: is read from, so that it is noticed when it goes.
 AHEAD_MAX_BYTES = 65_536
 
 #: Makes what makes a protocol for each connection of a server.
@@ -192,7 +192,8 @@ class HttpProtocol(asyncio.Protocol):
             self._body.bound(self._framing.body_bytes)
         if self._is_shut:
             self._end_if_shut()
-        if len(self._pieces) > AHEAD_MAX_BYTES:
+        exchange = self._exchange
+        if len(self._pieces) > AHEAD_MAX_BYTES or (exchange is not None and exchange.is_full):
             self._reading.pause()
         else:
             self._reading.resume()
@@ -283,7 +284,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def go_on(self) -> None:
         """More of a body is taken; what waits here comes first."""
-        if self._pieces and self._feeding is None:
+        if self._feeding is None:
             self._feeding = self._loop.call_soon(self._feed)
 
     # -- answers ----------------------------------------------------------------------------------
@@ -301,6 +302,8 @@ class HttpProtocol(asyncio.Protocol):
             self._is_ahead = True
             self._feed()
             self._is_ahead = False
+        else:
+            self._reading.resume()
         self._rest()
 
     def _rest(self) -> None:
