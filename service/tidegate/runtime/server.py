@@ -44,7 +44,7 @@ class _Members(set[T]):
 
 
 class Server:
-    """Serves until `stop`."""
+    """Accepts connections of one port until `stop`."""
 
     def __init__(self, app: ASGIApp, settings: Settings, bind: Bind) -> None:
         """`bind` makes what makes a protocol for each connection."""
@@ -65,7 +65,7 @@ class Server:
         self._stopping.set()
 
     async def serve(self, listener: socket.socket) -> None:
-        """On this socket, which is closed then."""
+        """Serve on a bound socket until `stop`; then close it, and end all connections."""
         self._answering.set_date()
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self._make, sock=listener, backlog=BACKLOG)

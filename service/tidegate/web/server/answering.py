@@ -30,10 +30,10 @@ _CLOSE = (b"connection", b"close")
 
 
 class Answering:
-    """uvicorn's part of one port: makes a protocol for each request."""
+    """Makes a uvicorn protocol for each request of one port."""
 
     def __init__(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
-        """`tasks`: one for each request that is at work."""
+        """`tasks` receives the task of each request while it runs."""
         told: Any = _Told(app)
         self._config = uvicorn.Config(
             told,
@@ -50,12 +50,12 @@ class Answering:
         self._state.tasks = tasks
 
     def set_date(self) -> None:
-        """Of the answers from now on."""
+        """Set the `Date` header of answers to the current time."""
         date = formatdate(time.time(), usegmt=True).encode()
         self._state.default_headers = [(b"date", date)]
 
     def protocol(self, exchange: Exchange) -> asyncio.Protocol:
-        """For this one."""
+        """Return a new protocol that answers the request of `exchange`."""
         made: asyncio.Protocol = self._make(
             config=self._config, server_state=self._state, app_state={_EXCHANGE: exchange}
         )

@@ -24,20 +24,20 @@ class Owner(Protocol):
     is_write_paused: bool
 
     def answered(self) -> None:
-        """The answer is written as a whole."""
+        """Called when the complete answer has been written."""
 
     def end(self) -> None:
-        """Nothing is behind what was written."""
+        """Close the connection behind what was written."""
 
     def body_is_read(self) -> None:
-        """Whoever reads it has bounds of its own."""
+        """The application reads the body, within bounds of its own."""
 
     def go_on(self) -> None:
-        """More of the body is taken."""
+        """Pass on more of the body."""
 
 
 class Exchange(asyncio.Transport):
-    """Of one request: the transport of its uvicorn protocol."""
+    """The transport of the uvicorn protocol that answers one request."""
 
     def __init__(self, owner: Owner, addresses: dict[str, object], version: str) -> None:
         """`addresses` are as `addresses_of` has them."""
@@ -53,7 +53,7 @@ class Exchange(asyncio.Transport):
     # -- for the connection -----------------------------------------------------------------------
 
     def begin(self, inner: asyncio.Protocol, head: bytes) -> None:
-        """Have the request with this head answered by this one."""
+        """Give the request head to the uvicorn protocol `inner`."""
         self._inner = inner
         inner.connection_made(self)
         if self._owner is not None and self._owner.is_write_paused:
@@ -61,7 +61,7 @@ class Exchange(asyncio.Transport):
         inner.data_received(head)
 
     def feed(self, piece: bytes) -> None:
-        """It belongs to the body."""
+        """Pass on a piece of the body."""
         if self._inner is not None:
             self._inner.data_received(piece)
 
@@ -76,7 +76,7 @@ class Exchange(asyncio.Transport):
             self._inner.resume_writing()
 
     def let_go(self) -> None:
-        """It is answered, the client is gone, or is not listened to any more."""
+        """Detach both sides: the request is answered, refused, or its client is gone."""
         self._owner = None
         inner, self._inner = self._inner, None
         if inner is not None:
@@ -102,7 +102,7 @@ class Exchange(asyncio.Transport):
             self._owner.body_is_read()
 
     def answered(self) -> None:
-        """The end of the answer is written."""
+        """The answer is complete: detach, and tell the connection."""
         owner = self._owner
         if owner is not None:
             self.let_go()

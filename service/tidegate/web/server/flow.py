@@ -28,7 +28,7 @@ class DirectWriter(Protocol):
 
 
 class Reading:
-    """Whether more is read. A client that is gone is no reason to fail."""
+    """Pauses and resumes reading; on a closing transport it does nothing."""
 
     __slots__ = ("_is_paused", "_transport")
 
@@ -37,13 +37,13 @@ class Reading:
         self._is_paused = False
 
     def pause(self) -> None:
-        """Leave what comes in the kernel."""
+        """Stop reading; what comes waits in the kernel."""
         if not self._is_paused and not self._transport.is_closing():
             self._is_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue reading."""
         if self._is_paused and not self._transport.is_closing():
             self._is_paused = False
             self._transport.resume_reading()

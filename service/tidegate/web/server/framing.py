@@ -23,11 +23,11 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 
 
 class NotHttp(Exception):
-    """These bytes are no request."""
+    """The bytes are not an HTTP request."""
 
 
 class Framing:
-    """Of one connection. The attributes are those of the newest request."""
+    """Parser of one connection; the attributes describe the newest request."""
 
     def __init__(self) -> None:
         self._parser = self._new_parser()
@@ -53,7 +53,7 @@ class Framing:
         self.unended_bytes = 0
 
     def feed(self, piece: bytes) -> None:
-        """It came. Raises `NotHttp`."""
+        """Parse the next bytes. Raises `NotHttp`."""
         self.unended_bytes += len(piece)
         if not self.is_body_due:
             self._pieces.append(piece)
@@ -65,19 +65,19 @@ class Framing:
             raise NotHttp from None
 
     def take_head(self) -> bytes | None:
-        """The head, once, as soon as it is whole."""
+        """Return the complete head, once; None before."""
         head, self._head = self._head, None
         return head
 
     def ignore_upgrade(self, upgrade: Upgrade) -> None:
-        """Read the head without it. Raises `NotHttp`."""
+        """Parse the head again without the upgrade. Raises `NotHttp`."""
         self.upgrade = None
         self._pieces.clear()
         self._parser = self._new_parser()
         self.feed(upgrade.head_without())
 
     def let_go(self) -> None:
-        """Break the cycle with the parser; nothing is fed any more."""
+        """Break the reference cycle with the parser; `feed` must not be called any more."""
         nothing: Any = None
         self._parser = nothing
         self._pieces.clear()

@@ -36,7 +36,7 @@ Bind = Callable[[Answering, ConnectionRegistry], Callable[[], Any]]
 
 
 class HttpProtocol(asyncio.Protocol):
-    """An asyncio protocol; see `bind_http`."""
+    """The asyncio protocol of one HTTP connection; see `bind_http`."""
 
     #: Handshakes are taken by `handle_handshake`.
     takes_sockets = False
@@ -75,7 +75,7 @@ class HttpProtocol(asyncio.Protocol):
     # -- the connection ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """It was accepted."""
+        """Count the connection, and wait for its first request or refuse it."""
         self._start(transport)
         reason = self.port.take_in(descriptor(transport))
         if reason is None:
@@ -112,7 +112,7 @@ class HttpProtocol(asyncio.Protocol):
         self._unread.bound()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as asyncio has it
-        """It is gone."""
+        """Tell whoever answers, and release everything."""
         self.port.left()
         writer, self.writer = self.writer, None
         if writer is not None:
@@ -137,12 +137,12 @@ class HttpProtocol(asyncio.Protocol):
         self._unread.let_go()
 
     def make_room(self) -> None:
-        """It has no request, and somebody else has: see `Port`."""
+        """Abort, so that another connection has room; see `Port`."""
         self._is_over = True
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """What has come as a whole is answered, and nothing behind it."""
+        """Answer the requests that are complete, and close behind the last one."""
         self._is_shut = True
         if self._exchange is None:
             self._pieces.clear()
@@ -153,7 +153,7 @@ class HttpProtocol(asyncio.Protocol):
             self._end_if_shut()
 
     def end(self) -> None:
-        """Behind what was written."""
+        """Close the connection behind what was written."""
         self._is_over = True
         self.transport.close()
         self._unread.bound()
@@ -279,18 +279,18 @@ class HttpProtocol(asyncio.Protocol):
             self._framing.ignore_upgrade(upgrade)
 
     def handle_handshake(self, handshake: Upgrade) -> None:
-        """Of a port that takes sockets."""
+        """Answer a WebSocket handshake, where `takes_sockets`."""
         raise NotImplementedError
 
     def go_on(self) -> None:
-        """More of a body is taken; what waits here comes first."""
+        """Pass on more of a body, first what waits here."""
         if self._feeding is None:
             self._feeding = self._loop.call_soon(self._feed)
 
     # -- answers ----------------------------------------------------------------------------------
 
     def answered(self) -> None:
-        """The newest request is: all of it is written."""
+        """The answer of the newest request is complete: go on with the next one."""
         self._exchange = None
         self._unread.bound()
         if self.transport.is_closing():
@@ -313,7 +313,7 @@ class HttpProtocol(asyncio.Protocol):
         self._idle.rest()
 
     def head_is_late(self) -> None:
-        """The connection is of no use."""
+        """Abort: no complete head came in time."""
         self.port.refusals["header_time"] += 1
         self.transport.abort()
 
@@ -329,11 +329,11 @@ class HttpProtocol(asyncio.Protocol):
     # -- bodies that nobody reads -----------------------------------------------------------------
 
     def body_is_read(self) -> None:
-        """The newest request's, by somebody with bounds of his own."""
+        """The application reads the newest body, within bounds of its own."""
         self._body.is_read()
 
     def refuse_body(self, code: str, status: int, detail: str) -> None:
-        """Nothing more of the newest request's is read, and nothing behind it."""
+        """Refuse the newest body with this status, and end the connection."""
         exchange = self._exchange
         if exchange is None or exchange.has_begun:  # the rest of its answer is lost, or was sent
             self.port.refusals[code] += 1
@@ -366,7 +366,7 @@ class HttpProtocol(asyncio.Protocol):
 
 
 def bind_http(port: Port) -> Bind:
-    """Of this port, for `runtime.server`."""
+    """Return what makes protocols for this port, for `runtime.server.Server`."""
 
     def bind(answering: Answering, members: ConnectionRegistry) -> Callable[[], HttpProtocol]:
         return lambda: HttpProtocol(port, answering, members)

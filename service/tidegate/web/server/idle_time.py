@@ -14,14 +14,14 @@ class Waiting(Idle, Protocol):
     """The connection."""
 
     def head_is_late(self) -> None:
-        """It has not come as a whole in time."""
+        """Called when the head is not complete in time."""
 
     def end(self) -> None:
-        """Without a request for too long."""
+        """Close: no request came within `keep_alive_s`."""
 
 
 class IdleTime:
-    """Of one connection."""
+    """The timers of one connection."""
 
     __slots__ = ("_connection", "_head_clock", "_loop", "_port", "_rest_clock")
 
@@ -33,18 +33,18 @@ class IdleTime:
         self._rest_clock: asyncio.TimerHandle | None = None
 
     def first(self) -> None:
-        """Its first request is due."""
+        """Wait for the first head, for `header_timeout_s`."""
         self._port.waiting += 1
         self.first_is_due(self._loop.time() + self._port.limits.header_timeout_s)
 
     def first_is_due(self, due: float) -> None:
-        """At this loop time; that it waits is counted already."""
+        """Wait for the first head until this loop time; `Port.waiting` counts it already."""
         if self._connection is not None:
             self._head_clock = self._loop.call_at(due, self._connection.head_is_late)
             self._port.idle[self._connection] = None
 
     def rest(self) -> None:
-        """All requests are answered."""
+        """Wait for the next request, for `keep_alive_s`."""
         if self._connection is None or self._head_clock is not None or self._rest_clock is not None:
             return
         self._port.idle[self._connection] = None
@@ -52,7 +52,7 @@ class IdleTime:
         self._rest_clock = self._loop.call_later(seconds, self._connection.end)
 
     def head_begins(self) -> None:
-        """Its first byte is here."""
+        """Wait for the rest of a head, for `header_timeout_s` from its first byte on."""
         self._stop_rest()
         if self._connection is not None and self._head_clock is None:  # not the first one
             self._port.waiting += 1
@@ -60,21 +60,21 @@ class IdleTime:
             self._head_clock = self._loop.call_later(seconds, self._connection.head_is_late)
 
     def head_is_whole(self) -> None:
-        """Or nothing more of it is read."""
+        """Stop waiting for a head."""
         if self._head_clock is not None:
             self._head_clock.cancel()
             self._head_clock = None
             self._port.waiting -= 1
 
     def is_over(self) -> None:
-        """There is a request."""
+        """Stop all timers: a request has come."""
         self.head_is_whole()
         self._stop_rest()
         if self._connection is not None:
             self._port.idle.pop(self._connection, None)
 
     def let_go(self) -> None:
-        """The connection is lost, or another protocol's."""
+        """Stop all timers, and break the reference cycle with the connection."""
         self.is_over()
         self._connection = None
 

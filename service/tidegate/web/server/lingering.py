@@ -16,7 +16,7 @@ DROPPED_MAX_BYTES = 65_536
 
 
 class Lingering:
-    """One of them."""
+    """Refuses one connection, answers its first data, and ends it after `LINGER_S`."""
 
     def __init__(self, transport: asyncio.Transport, port: Port, reason: str) -> None:
         self._transport = transport
@@ -32,7 +32,7 @@ class Lingering:
             self._clock = asyncio.get_running_loop().call_later(LINGER_S, self._end)
 
     def received(self, size_bytes: int) -> None:
-        """Something came, and is dropped."""
+        """Count received bytes, which are dropped; the first ones are answered."""
         if self._clock is None:
             return
         if self._answer is not None:
@@ -43,7 +43,7 @@ class Lingering:
             self._transport.close()
 
     def let_go(self) -> None:
-        """The connection is lost."""
+        """Stop the timer: the connection is lost."""
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None

@@ -12,7 +12,7 @@ _CHUNKS = b"transfer-encoding"
 
 
 class Unchunked:
-    """One answer; `feed` takes what uvicorn writes and gives what is to be sent."""
+    """Converts one answer of uvicorn to the form without chunks."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -21,14 +21,14 @@ class Unchunked:
         self._out: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
-        """As much as can be sent now."""
+        """Return what is to be sent for these bytes of uvicorn's."""
         self._parser.feed_data(data)
         out = b"".join(self._out)
         self._out.clear()
         return out
 
     def let_go(self) -> None:
-        """Break the cycle with the parser."""
+        """Break the reference cycle with the parser."""
         nothing: Any = None
         self._parser = nothing
 

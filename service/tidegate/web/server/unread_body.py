@@ -16,11 +16,11 @@ class Refusing(Protocol):
     """The connection."""
 
     def refuse_body(self, code: str, status: int, detail: str) -> None:
-        """Nothing more of it is read."""
+        """Answer with this status and end the connection."""
 
 
 class UnreadBody:
-    """The newest request's of one connection."""
+    """Bounds the body of the newest request of one connection."""
 
     __slots__ = ("_clock", "_connection", "_is_read", "_loop", "_port")
 
@@ -32,11 +32,11 @@ class UnreadBody:
         self._is_read = False
 
     def begin(self) -> None:
-        """A request has."""
+        """A new request has begun, and nothing reads its body yet."""
         self._is_read = False
 
     def bound(self, size_bytes: int) -> None:
-        """So much of it is here, which is not all."""
+        """Check a body of which `size_bytes` came, but not all; start its timer."""
         if self._is_read or self._connection is None:
             return
         if size_bytes > UNREAD_MAX_BYTES:
@@ -49,17 +49,17 @@ class UnreadBody:
             )
 
     def is_read(self) -> None:
-        """By somebody with bounds of his own."""
+        """The application reads it, within bounds of its own."""
         self._is_read = True
         self.is_over()
 
     def is_over(self) -> None:
-        """All of it is here, or nothing more is read."""
+        """Stop the timer: the body is complete, or refused."""
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
 
     def let_go(self) -> None:
-        """The connection is lost, or another protocol's."""
+        """Stop the timer, and break the reference cycle with the connection."""
         self.is_over()
         self._connection = None

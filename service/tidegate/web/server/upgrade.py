@@ -13,7 +13,7 @@ _WORDS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class Upgrade:
-    """What such a head says."""
+    """Method, target and headers of such a head."""
 
     def __init__(self, head: bytes) -> None:
         self.target = b""
@@ -26,12 +26,12 @@ class Upgrade:
         self.version = parser.get_http_version()
 
     def is_websocket(self) -> bool:
-        """Whether it is a handshake; with another method, version or word it is none."""
+        """Whether this is a WebSocket handshake: `GET`, HTTP/1.1, and no other upgrade."""
         upgrades = [value.lower() for name, value in self.headers if name == b"upgrade"]
         return self.version == "1.1" and self.method == "GET" and upgrades == [b"websocket"]
 
     def head_without(self) -> bytes:
-        """The head of a request for the same without it."""
+        """Return the head without the upgrade, for the same request."""
         first = f" HTTP/{self.version}\r\n".encode()
         lines = [self.method.encode(), b" ", self.target, first]
         for name, value in self.headers:

@@ -57,7 +57,7 @@ class PublicHttp(HttpProtocol):
 
 
 def bind_front(port: Port, limiter: ConnectionLimiter, acceptor: Acceptor) -> Bind:
-    """Of this port, for `runtime.server`."""
+    """Return what makes protocols for this port, for `runtime.server.Server`."""
 
     def bind(answering: Answering, members: ConnectionRegistry) -> Callable[[], Front]:
         def http() -> PublicHttp:
