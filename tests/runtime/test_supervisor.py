@@ -14,9 +14,9 @@ import pytest
 
 from tests.harness.waiting import until
 from tidegate.model.settings import Settings
-from tidegate.runtime import supervisor as supervising
+from tidegate.runtime import worker_process
 from tidegate.runtime.listening import WorkersPort
-from tidegate.runtime.supervisor import Supervisor, WorkerProcess
+from tidegate.runtime.supervisor import Supervisor
 from tidegate.runtime.worker_channel import (
     UNREAD_MAX_BYTES,
     Died,
@@ -29,6 +29,7 @@ from tidegate.runtime.worker_channel import (
     Serving,
     WorkerChannel,
 )
+from tidegate.runtime.worker_process import WorkerProcess
 from tidegate.web.admin.workers import AdminRequest
 
 GATEWAY = AdminRequest("GET", "/debug/gateway", b"/debug/gateway", b"", [])
@@ -119,8 +120,8 @@ async def running(
 async def test_one_that_hangs_is_waited_for_once_and_others_answer_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervising, "ANSWER_S", 0.05)
-    monkeypatch.setattr(supervising, "SILENT_S", 0.01)
+    monkeypatch.setattr(worker_process, "ANSWER_S", 0.05)
+    monkeypatch.setattr(worker_process, "SILENT_S", 0.01)
     async with running(2, monkeypatch) as (supervisor, (first, _)):
         first.runs.clear()
         answers = await supervisor.ask_each(HEALTH)
@@ -139,7 +140,7 @@ async def test_what_waits_on_redis_may_take_longer_than_what_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The worker's own answer, that Redis did not respond, came too late."""
-    monkeypatch.setattr(supervising, "ANSWER_S", 0.01)
+    monkeypatch.setattr(worker_process, "ANSWER_S", 0.01)
     async with running(2, monkeypatch) as (supervisor, (first, _)):
         first.runs.clear()
         asking = asyncio.create_task(supervisor.ask_one(GATEWAY))
@@ -154,8 +155,8 @@ async def test_what_waits_on_redis_may_take_longer_than_what_does_not(
 async def test_one_that_reads_nothing_is_asked_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(supervising, "ANSWER_S", 0.001)
-    monkeypatch.setattr(supervising, "SILENT_S", 0.001)
+    monkeypatch.setattr(worker_process, "ANSWER_S", 0.001)
+    monkeypatch.setattr(worker_process, "SILENT_S", 0.001)
     request = HEALTH._replace(headers=[(b"x", b"x" * 100_000)])
     async with running(2, monkeypatch) as (supervisor, (first, second)):
         first.runs.clear()
