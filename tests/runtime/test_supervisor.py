@@ -200,3 +200,16 @@ async def test_one_that_cannot_tell_its_metrics_counts_as_it_was(
         first.families = None
         await supervisor.metrics()
         assert sorted(supervisor._metrics._last) == [1, 2]
+
+
+async def test_one_that_hangs_for_long_is_killed_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_process, "ANSWER_S", 0.1)
+    monkeypatch.setattr(worker_process, "WATCH_S", 0.05)
+    monkeypatch.setattr(worker_process, "HANG_S", 2.0)
+    async with running(2, monkeypatch) as (_, (first, second)):
+        first.runs.clear()
+        process = first.known.process
+        await until(lambda: process.returncode == KILLED, "it is killed")
+        assert second.known.process.returncode is None

@@ -5,8 +5,8 @@ replaces those that die, answers on the admin port for all of them, and stops th
     starting --a worker cannot start--> stopped, with the error of that worker
 
 It serves no viewers and has no connection to Redis. Once all workers have served, one that exits
-for any reason is replaced: at once the first time, then with exponential backoff. Meanwhile its
-viewers reconnect to the other workers.
+for any reason is replaced: at once the first time, then with exponential backoff. One that hangs is
+killed (`runtime.worker_process`). Meanwhile its viewers reconnect to the other workers.
 """
 
 from __future__ import annotations
@@ -165,9 +165,11 @@ class Supervisor:
         self._workers[number] = worker
         if self._stopping.is_set():
             worker.stop(hurry=self._hurry)
+        watch = asyncio.create_task(worker.watch(), name=f"watch of worker {number}")
         try:
             status = await worker.run(self._serves, self._patience_s())
         finally:
+            watch.cancel()
             worker.kill()
             del self._workers[number]
             self._metrics.ended(number)

@@ -1,8 +1,10 @@
 """One worker process, as its supervisor sees it: from start to exit, and what it is asked.
 
-started --Serving--> serving --Stop, or it dies--> ended
-                        ^ |
-  it sends something ---+ +--- no answer in time: silent
+    started --Serving--> serving --Stop, or it dies--> ended
+    serving --no answer in time--> silent --it sends something--> serving
+    silent --for `HANG_S`--> killed
+
+A worker that starts is not watched: it may wait for Redis.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
+
+import structlog
 
 from tidegate.core.workers import worker_name
 from tidegate.model.settings import Settings
@@ -32,7 +37,7 @@ from tidegate.runtime.worker_channel import (
     WorkerChannel,
 )
 from tidegate.telemetry.metric_merge import FamilyRecord
-from tidegate.web.admin.workers import AdminRequest, WorkerAnswer
+from tidegate.web.admin.workers import HEALTH, AdminRequest, WorkerAnswer
 
 #: Blocked in a worker until it has handlers for them.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -40,6 +45,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: considered to hang. One that is known to hang has only `SILENT_S`.
 ANSWER_S = 5.0
 SILENT_S = 1.0
+#: A serving worker is asked for a sign of life so often, and killed if there is none for `HANG_S`:
+#: far longer than a worker without CPU needs.
+WATCH_S = 10.0
+HANG_S = 60.0
+HEALTH_REQUEST = AdminRequest("GET", HEALTH, HEALTH.encode(), b"", [])
+
+log = structlog.get_logger(__name__)
 
 
 class WorkerProcess:
@@ -54,6 +66,8 @@ class WorkerProcess:
         self.is_serving = False
         #: It did not answer in time, and has sent nothing since.
         self.is_silent = False
+        #: When it last sent something (monotonic time).
+        self._heard = time.monotonic()
         #: The incarnation of its current lease, if it has one.
         self.incarnations: list[str] = []
         self._channel = channel
@@ -101,6 +115,7 @@ class WorkerProcess:
         """
         while (message := await self._channel.receive()) is not None:
             self.is_silent = False
+            self._heard = time.monotonic()
             match message:
                 case Serving():
                     self.is_serving = True
@@ -132,6 +147,17 @@ class WorkerProcess:
     def end_leases(self, incarnations: list[str]) -> None:
         """Ask it to release the leases of workers that have died."""
         self._channel.send(Died(incarnations))
+
+    async def watch(self) -> None:
+        """Kill it if it serves and has sent nothing for `HANG_S`, although it was asked."""
+        while self.process.returncode is None:
+            await asyncio.sleep(WATCH_S)
+            await self.ask(HEALTH_REQUEST, 0)
+            silent_s = time.monotonic() - self._heard
+            if self.is_serving and silent_s >= HANG_S:
+                log.error("worker hangs and is killed", worker=self.number, silent_s=silent_s)
+                self.kill()
+                return
 
     def kill(self) -> None:
         """Send SIGKILL, unless it has exited."""
