@@ -155,7 +155,8 @@ class WorkerProcess:
             await self.ask(HEALTH_REQUEST, 0)
             silent_s = time.monotonic() - self._heard
             if self.is_serving and silent_s >= HANG_S:
-                log.error("worker hangs and is killed", worker=self.number, silent_s=silent_s)
+                silent_s = round(silent_s, 1)
+                log.error("worker hangs and is killed", number=self.number, silent_s=silent_s)
                 self.kill()
                 return
 
