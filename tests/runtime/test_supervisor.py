@@ -30,6 +30,7 @@ from tidegate.runtime.worker_channel import (
     WorkerChannel,
 )
 from tidegate.runtime.worker_process import WorkerProcess
+from tidegate.telemetry.metric_merge import FamilyRecord, SampleRecord
 from tidegate.web.admin.workers import AdminRequest
 
 GATEWAY = AdminRequest("GET", "/debug/gateway", b"/debug/gateway", b"", [])
@@ -213,3 +214,24 @@ async def test_one_that_hangs_for_long_is_killed_and_the_others_are_not(
         process = first.known.process
         await until(lambda: process.returncode == KILLED, "it is killed")
         assert second.known.process.returncode is None
+
+
+async def test_connections_of_the_admin_port_are_those_of_the_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = {"port": "admin"}
+    nothing = FamilyRecord(
+        "tidegate_sockets", "gauge", "", [SampleRecord("tidegate_sockets", labels, 0)]
+    )
+    async with running(2, monkeypatch) as (supervisor, workers):
+        for worker in workers:
+            worker.families = [nothing]
+        supervisor._admin_port.take_in(3)
+        supervisor._admin_port.refusals["bad_request"] += 2
+        found = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in (await supervisor.metrics()).collect()
+            for sample in family.samples
+        }
+    assert found["tidegate_sockets", "admin"] == 1
+    assert found["tidegate_refusals_total", "admin_port"] == 2

@@ -65,7 +65,9 @@ class Supervisor:
         self._started = time.monotonic()
         self._metrics = MergedMetrics(rules_of(TABLE))
         self._restarts = 0
-        own = TableCollector([RESTARTS], lambda: {RESTARTS.name: self._restarts})
+        self._admin_port = admin_port(settings, descriptor_limit())
+        numbers = self._numbers()
+        own = TableCollector((row for row in TABLE if row.name in numbers), self._numbers)
         self._own = new_process_registry(own)
         #: Set when no more workers are started. `_hurry`: they are not to wait for their viewers.
         self._stopping = asyncio.Event()
@@ -256,6 +258,15 @@ class Supervisor:
                 self._metrics.update(worker.number, families)
         return Merged(self._metrics.together(records(self._own)))
 
+    def _numbers(self) -> dict[str, int | dict[str, int]]:
+        """What workers do not count, by the name of the metric."""
+        port = self._admin_port
+        return {
+            RESTARTS.name: self._restarts,
+            "tidegate_sockets": {"admin": port.open},
+            "tidegate_refusals_total": {"admin_port": port.refusals.total()},
+        }
+
     def _redis_s(self, request: AdminRequest) -> float:
         """What Redis may take for it."""
         is_local = request.path in (HEALTH, READINESS)
@@ -264,5 +275,4 @@ class Supervisor:
     def _admin_server(self) -> Server:
         settings = self._settings
         app = workers_app(self, settings.server.pod, metrics_enabled=settings.metrics.enabled)
-        port = admin_port(settings, descriptor_limit())
-        return Server(app, settings, bind_http(port))
+        return Server(app, settings, bind_http(self._admin_port))
