@@ -4,12 +4,12 @@ The run never uses all memory: it stops connecting viewers when only `RESERVE_BY
 ends when half of that is used, before the kernel kills a process. Swap is not counted.
 """
 
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bench.errors import NotPossible
+from bench.procfs import open_files_limit
 
 #: Kept free for restarted replicas, histories, the reconnects after a kill, and other programs.
 RESERVE_BYTES: Final = 2 * 2**30
@@ -44,20 +44,10 @@ def read_limits(wanted_files: int) -> Limits:
     processes, and return the limits.
     """
     most = int(Path("/proc/sys/fs/nr_open").read_text())
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(wanted_files, most)
-    for limit in ((wanted, max(wanted, hard)), (min(wanted, hard), hard)):
-        if soft >= wanted:
-            break
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        except (OSError, ValueError):  # only a privileged process may raise the hard limit
-            continue
-        break
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = open_files_limit(min(wanted_files, most))
     machine = int(Path("/proc/sys/fs/file-max").read_text())
     in_use = int(Path("/proc/sys/fs/file-nr").read_text().split()[0])
-    return Limits(available_bytes(), soft, machine - in_use)
+    return Limits(available_bytes(), files, machine - in_use)
 
 
 def available_bytes() -> int:
